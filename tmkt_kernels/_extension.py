@@ -1,0 +1,48 @@
+"""Loads the compiled library, or remembers why there is none."""
+
+import ctypes
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_HERE = Path(__file__).parent
+LIBRARY = _HERE / "libtmkt_kernels.so"
+BUILD_REPORT = _HERE / "_build_report.json"  # written by setup.py: what was built, or what was missing
+
+REBUILD = "install a C++17 compiler (g++ or clang++) and run `pip install --force-reinstall --no-deps tmkt` again"
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What the compiled library offers in this process.
+
+    `devices` holds "cpu" and, where CUDA code was compiled, "cuda"; `problem` says why the
+    library is absent; `info` is what the library reports of its own build.
+    """
+
+    devices: frozenset[str]
+    problem: str | None
+    info: dict[str, Any]
+
+
+def build_report() -> dict[str, Any]:
+    """What setup.py wrote while installing; empty in a source tree that was never built."""
+    return json.loads(BUILD_REPORT.read_text()) if BUILD_REPORT.exists() else {}
+
+
+def _load() -> Extension:
+    if not LIBRARY.exists():
+        problem = build_report().get("native", "the compiled library is absent: this source tree was never built")
+        return Extension(frozenset(), f"{problem}; {REBUILD}", {})
+    torch.ops.load_library(str(LIBRARY))  # type: ignore[no-untyped-call]
+    describe = ctypes.CDLL(str(LIBRARY)).tmkt_build_info
+    describe.restype = ctypes.c_char_p
+    info = json.loads(describe())
+    devices = {"cpu"} | ({"cuda"} if info["cuda"] else set())
+    return Extension(frozenset(devices), None, info)
+
+
+extension = _load()

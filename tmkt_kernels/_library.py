@@ -1,0 +1,57 @@
+"""Registers an operator with torch.library: schema, fake, autograd and Triton implementation in one call.
+
+Schemas live in Python so that operators exist without the compiled library; C++ and CUDA only
+register implementations of `tmkt::<name>_fwd` and `tmkt::<name>_bwd`. The Triton kernels serve
+`tmkt::<name>_fwd_triton` and `tmkt::<name>_bwd_triton`, with the same schema, fake and autograd.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+# The kernels read raw memory: torch.compile must hand over the strides that eager code would.
+_TAGS = (torch.Tag.needs_exact_strides, torch.Tag.pt2_compliant_tag)
+
+
+def _no_second_order(name: str) -> Callable[..., Any]:
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise NotImplementedError(
+            f"{name}: second-order gradients are not implemented by this backend; use backend='reference'"
+        )
+
+    return backward
+
+
+def register(
+    name: str,
+    *,
+    forward_schema: str,
+    backward_schema: str,
+    fake_forward: Callable[..., Any],
+    fake_backward: Callable[..., Any],
+    setup_context: Callable[..., Any],
+    backward: Callable[..., Any],
+    triton_forward: Callable[..., Any],
+    triton_backward: Callable[..., Any],
+) -> None:
+    """Define both families of operator `name`.
+
+    `backward(bwd_op, ctx, *grads)` gets the backward operator of its own family as first argument.
+    """
+    for suffix, kernels in (("", None), ("_triton", (triton_forward, triton_backward))):
+        fwd, bwd = f"tmkt::{name}_fwd{suffix}", f"tmkt::{name}_bwd{suffix}"
+        torch.library.define(fwd, forward_schema, tags=_TAGS)
+        torch.library.define(bwd, backward_schema, tags=_TAGS)
+        torch.library.register_fake(fwd, fake_forward)
+        torch.library.register_fake(bwd, fake_backward)
+        bwd_op = getattr(torch.ops.tmkt, f"{name}_bwd{suffix}").default
+
+        def family_backward(ctx: Any, *grads: Any, bwd_op: Any = bwd_op) -> Any:
+            return backward(bwd_op, ctx, *grads)
+
+        torch.library.register_autograd(fwd, family_backward, setup_context=setup_context)
+        torch.library.register_autograd(bwd, _no_second_order(name))
+        if kernels is not None:
+            for op, kernel in zip((fwd, bwd), kernels, strict=True):
+                torch.library.impl(op, ("cpu", "cuda"), kernel)

@@ -1,0 +1,76 @@
+"""Schema, fake and autograd of `tmkt::mixup_fwd` and `tmkt::mixup_bwd`."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _library
+
+FORWARD_SCHEMA = (
+    "(Tensor static, Tensor events, Tensor switch_step, Tensor? static_index, Tensor? event_index, "
+    "float static_scale, float event_scale, ScalarType dtype) -> Tensor"
+)
+# `static` and `events` give backward their shapes and dtypes; their values are not read.
+BACKWARD_SCHEMA = (
+    "(Tensor grad, Tensor static, Tensor events, Tensor switch_step, Tensor? static_index, Tensor? event_index, "
+    "float static_scale, float event_scale, bool need_static, bool need_events) -> (Tensor, Tensor)"
+)
+
+
+def _fake_forward(
+    static: Tensor,
+    events: Tensor,
+    switch_step: Tensor,
+    static_index: Tensor | None,
+    event_index: Tensor | None,
+    static_scale: float,
+    event_scale: float,
+    dtype: torch.dtype,
+) -> Tensor:
+    return events.new_empty((events.shape[0], switch_step.shape[0], *events.shape[2:]), dtype=dtype)
+
+
+def _fake_backward(grad: Tensor, static: Tensor, events: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    need_static, need_events = args[-2:]
+    return (
+        torch.empty_like(static) if need_static else grad.new_empty((0,)),
+        torch.empty_like(events) if need_events else grad.new_empty((0,)),
+    )
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    static, events, switch_step, static_index, event_index, static_scale, event_scale, _ = inputs
+    ctx.save_for_backward(static, events, switch_step, static_index, event_index)
+    ctx.scales = static_scale, event_scale
+
+
+def _backward(bwd_op: Any, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    need_static, need_events = ctx.needs_input_grad[:2]
+    grad_static, grad_events = bwd_op(grad.contiguous(), *ctx.saved_tensors, *ctx.scales, need_static, need_events)
+    return grad_static if need_static else None, grad_events if need_events else None, *[None] * 6
+
+
+def _triton_forward(*args: Any) -> Tensor:
+    from .triton import mixup_fwd  # Triton is optional, and slow to import
+
+    return mixup_fwd(*args)
+
+
+def _triton_backward(*args: Any) -> tuple[Tensor, Tensor]:
+    from .triton import mixup_bwd
+
+    return mixup_bwd(*args)
+
+
+_library.register(
+    "mixup",
+    forward_schema=FORWARD_SCHEMA,
+    backward_schema=BACKWARD_SCHEMA,
+    fake_forward=_fake_forward,
+    fake_backward=_fake_backward,
+    setup_context=_setup_context,
+    backward=_backward,
+    triton_forward=_triton_forward,
+    triton_backward=_triton_backward,
+)
