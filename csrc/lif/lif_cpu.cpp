@@ -2,22 +2,15 @@
 #include <algorithm>
 #include <vector>
 
+#include "common/cpu.h"
 #include "lif/lif_op.h"
 #include "lif/lif_simd.h"
 
 namespace tmkt {
 namespace {
 
-// A thread takes at least this many elements: below, starting it costs more than it saves.
-constexpr int64_t kGrainElements = 32768;
-
-// An output beyond this does not stay in the last-level cache anyway (measured: CONTRIBUTING.md, "CPU notes").
-constexpr int64_t kStreamBytes = 20 << 20;
-
-bool use_stream(const LifArgs& args) {
-  const int64_t element = args.kind == FloatKind::kFloat32 ? 4 : 2;
-  return args.T * args.N * element > kStreamBytes && args.N % 8 == 0;
-}
+// Rows must be 16-byte aligned for streaming.
+bool use_stream(const LifArgs& args) { return worth_streaming(args.T * args.N, args.kind) && args.N % 8 == 0; }
 
 template <typename F>
 void parallel_over_tiles(const LifArgs& args, const F& work) {
