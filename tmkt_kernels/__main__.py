@@ -58,7 +58,9 @@ def main() -> None:
         info = extension.info
         print(f"{'library':13} compiled by {info['compiler']}")
         print(f"{'  simd':13} {info['simd']} in use, of {', '.join(info['simd_levels'])}")
-        cuda = f"{info['cuda']}, sm_{info['cuda_archs'].replace(' ', ', sm_')} and PTX" if info["cuda"] else "not compiled"
+        cuda = (
+            f"{info['cuda']}, sm_{info['cuda_archs'].replace(' ', ', sm_')} and PTX" if info["cuda"] else "not compiled"
+        )
         print(f"{'  cuda':13} {cuda}" + ("" if info["cuda"] else f" ({build_report().get('cuda', 'reason unknown')})"))
     print(f"{'events':13} {facts['events']}")
     for device, operators in facts["backends"].items():

@@ -55,7 +55,9 @@ def _check_simd_choice(info: dict[str, Any]) -> None:
         known = ", ".join(map(repr, levels))
         raise ValueError(f"TMKT_SIMD: expected one of {known}, got {wanted!r}; unset it for the best level")
     if wanted != info["simd"]:
-        raise ValueError(f"TMKT_SIMD: this CPU goes up to {info['simd']!r}, got {wanted!r}; unset it for the best level")
+        raise ValueError(
+            f"TMKT_SIMD: this CPU goes up to {info['simd']!r}, got {wanted!r}; unset it for the best level"
+        )
 
 
 extension = _load()

@@ -64,7 +64,7 @@ def read_bin(path: str | os.PathLike[str]) -> np.ndarray:
         FileNotFoundError: there is no such file.
         DamagedRecordingError: it has 0 bytes, is cut off within a record, or its time runs backwards.
     """
-    compiled = compiled()
+    decoder = compiled()
     records = np.fromfile(path, np.uint8)
     if records.size == 0:
         raise DamagedRecordingError(
@@ -76,7 +76,7 @@ def read_bin(path: str | os.PathLike[str]) -> np.ndarray:
             "the file is cut off or of another format; fetch it again"
         )
     try:
-        return compiled.decode(records).view(EVENT_DTYPE)
+        return decoder.decode(records).view(EVENT_DTYPE)
     except ValueError as error:
         raise DamagedRecordingError(
             f"{os.fspath(path)}: {error}; the file is damaged or of another format, fetch it again"

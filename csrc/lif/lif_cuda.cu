@@ -44,20 +44,20 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const LifForwardArgs 
   store(v, args.v_last + n);
 }
 
-// Advances v through steps begin..begin + kChunk (those below T), keeping h of each.
+// Advances v through `steps` <= kChunk steps from row x on, keeping h of each.
 template <typename T, Reset kReset, int kWidth>
-__device__ __forceinline__ void charge_chunk(const LifBackwardArgs& args, int64_t n, int64_t begin, float (&v)[kWidth],
+__device__ __forceinline__ void charge_chunk(const LifParams& p, const T* x, int64_t N, int steps, float (&v)[kWidth],
                                              float (&h)[kChunk][kWidth]) {
 #pragma unroll
   for (int k = 0; k < kChunk; ++k) {
-    if (begin + k < args.T) load(static_cast<const T*>(args.x) + (begin + k) * args.N + n, h[k]);
+    if (k < steps) load(x + k * N, h[k]);
   }
 #pragma unroll
   for (int k = 0; k < kChunk; ++k) {
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
-      h[k][j] = LifStep<kReset>::charge(args.params, v[j], h[k][j]);
-      v[j] = LifStep<kReset>::reset(args.params, h[k][j]);
+      h[k][j] = LifStep<kReset>::charge(p, v[j], h[k][j]);
+      v[j] = LifStep<kReset>::reset(p, h[k][j]);
     }
   }
 }
@@ -65,24 +65,27 @@ __device__ __forceinline__ void charge_chunk(const LifBackwardArgs& args, int64_
 // x is read once for T <= kChunk. For longer T a first sweep writes v at the start of each chunk to `starts`
 // [chunks, N], and the chunks are then recomputed from the last to the first; each thread reads only what it wrote.
 template <typename T, Reset kReset, Surrogate kSurrogate, int kWidth>
-__global__ void __launch_bounds__(kThreads) backward_kernel(const LifBackwardArgs args, float* starts) {
+__global__ void __launch_bounds__(kThreads, 3) backward_kernel(const LifBackwardArgs args, float* starts) {
   const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
   if (n >= args.N) return;
+  const T* x = static_cast<const T*>(args.x) + n;
   float v[kWidth], grad_v[kWidth] = {}, h[kChunk][kWidth];
   start(args, n, v);
   const int64_t last = (args.T - 1) / kChunk;
   for (int64_t chunk = 0; chunk < last; ++chunk) {
     store(v, starts + chunk * args.N + n);
-    charge_chunk<T, kReset>(args, n, chunk * kChunk, v, h);
+    charge_chunk<T, kReset>(args.params, x + chunk * kChunk * args.N, args.N, kChunk, v, h);
   }
   if (args.grad_v_last) load(args.grad_v_last + n, grad_v);
   for (int64_t chunk = last; chunk >= 0; --chunk) {
+    const int64_t begin = chunk * kChunk * args.N;
+    const int steps = chunk < last ? kChunk : static_cast<int>(args.T - last * kChunk);
     if (chunk < last) load(starts + chunk * args.N + n, v);
-    charge_chunk<T, kReset>(args, n, chunk * kChunk, v, h);
+    charge_chunk<T, kReset>(args.params, x + begin, args.N, steps, v, h);
 #pragma unroll
     for (int k = kChunk - 1; k >= 0; --k) {
-      if (chunk * kChunk + k >= args.T) continue;
-      const int64_t at = (chunk * kChunk + k) * args.N + n;
+      if (k >= steps) continue;
+      const int64_t at = begin + k * args.N + n;
       float grad_s[kWidth] = {}, grad_h[kWidth] = {}, grad_x[kWidth];
       if (args.grad_spikes) load(static_cast<const T*>(args.grad_spikes) + at, grad_s);
       if (args.grad_v_seq) load(static_cast<const T*>(args.grad_v_seq) + at, grad_h);

@@ -40,7 +40,9 @@ def test_cuda_only_backend_on_the_cpu_is_one_clear_error():
     script = "import torch, tmkt_kernels as tk; tk.lif(torch.zeros(2, 3), backend='triton')"
     result = python(script)
     assert result.returncode == 1
-    assert "backend 'triton' cannot serve this call: Triton runs on CUDA devices, the tensor is on 'cpu'" in result.stderr
+    assert (
+        "backend 'triton' cannot serve this call: Triton runs on CUDA devices, the tensor is on 'cpu'" in result.stderr
+    )
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -66,7 +68,16 @@ def test_report():
         check=True,
         env={"PATH": "/usr/bin", "PYTHONPATH": PATH},
     )
-    for word in ("torch", torch.__version__, "triton", "lif", "mixup", "native", "chosen by auto", extension.info["simd"]):
+    for word in (
+        "torch",
+        torch.__version__,
+        "triton",
+        "lif",
+        "mixup",
+        "native",
+        "chosen by auto",
+        extension.info["simd"],
+    ):
         assert word in result.stdout
     machine = json.loads(
         subprocess.run(

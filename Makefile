@@ -1,0 +1,51 @@
+# Every target sets up the environment that it needs. `make demo` and `make test` are the two that matter.
+# PYTHON: the interpreter to build the environment from, 3.11 or newer. OUT: where `make gpu` writes.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+OUT ?= build/gpu
+RUN := $(VENV)/bin/
+SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py
+
+.PHONY: demo test check bench wheel gpu clean
+
+demo: $(VENV)/.installed
+	$(RUN)tmkt demo
+
+test: $(VENV)/.installed
+	$(RUN)pytest
+
+check: $(VENV)/.installed
+	$(RUN)ruff check .
+	$(RUN)ruff format --check .
+	$(RUN)mypy
+	$(RUN)clang-format --dry-run --Werror $$(find csrc -type f)
+
+bench: $(VENV)/.installed
+	$(RUN)python -m benchmarks.run
+
+# The wheel, installed into a second environment with another torch, passes the operator tests from outside the tree.
+wheel: $(VENV)/.installed
+	rm -rf dist
+	$(RUN)python -m build --wheel --no-isolation
+	tests/wheel.sh $(PYTHON) dist/*.whl
+
+# On a machine with a GPU: builds in place for the python3 at hand, runs GPU tests and all benchmarks. No network needed.
+gpu:
+	OUT=$(OUT) PYTHON=$$(command -v python3) benchmarks/gpu.sh
+
+# Torch first and without build isolation: the extension then compiles against the very torch that it runs with.
+$(VENV)/.packages: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)pip install --quiet --upgrade pip setuptools wheel -c constraints.txt
+	$(RUN)pip install --quiet -c constraints.txt torch torchvision build cmake ninja pybind11
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.packages $(SOURCES)
+	$(RUN)python -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	  { echo "the pinned environment needs Python 3.11 or newer: make PYTHON=python3.11"; exit 1; }
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(RUN)pip install --quiet -c constraints.txt --no-build-isolation -e ".[train,test,dev]"
+	$(RUN)python -m tmkt_kernels
+	touch $@
+
+clean:
+	rm -rf build dist *.egg-info tmkt_kernels/*.so tmkt_kernels/_build_report.json
