@@ -1,0 +1,21 @@
+"""Progress on the terminal, with rich; one console for the whole program."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+console = Console(stderr=True)
+
+
+def bar(*more: Any) -> Progress:
+    """A progress bar with counts, elapsed and remaining time; it leaves the screen when done."""
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), *more, console=console, transient=True)
+
+
+def track(items: Sequence[Any] | Any, what: str) -> Iterator[Any]:
+    """Iterate with a bar labelled `what`."""
+    with bar() as progress:
+        yield from progress.track(items, description=what, total=len(items))
