@@ -1,8 +1,8 @@
 """Fused operators for spiking neural networks, and layers on them. See README.md and `python -m tmkt_kernels`."""
 
-from . import nn
+from . import events, nn
 from .lif import lif
 from .mixup import time_step_mixup
 
 __version__ = "0.1.0"
-__all__ = ["lif", "nn", "time_step_mixup"]
+__all__ = ["events", "lif", "nn", "time_step_mixup"]

@@ -1,0 +1,74 @@
+#include "events/decode.h"
+
+#include <stdexcept>
+#include <string>
+
+namespace tmkt {
+namespace {
+
+constexpr uint8_t kMarkerY = 240;
+constexpr int64_t kMarkerStep = int64_t{1} << 13;
+constexpr int64_t kFieldEnd = int64_t{1} << 23;  // first time that the 23-bit field cannot hold
+constexpr int64_t kTimeEnd = int64_t{1} << 32;   // readers with a 32-bit clock, tonic's among them, wrap here
+
+[[noreturn]] void reject(int64_t index, const std::string& problem) {
+  throw std::invalid_argument("event " + std::to_string(index) + ": " + problem);
+}
+
+void append(std::vector<uint8_t>& bytes, int64_t x, int64_t y, bool on, int64_t t) {
+  bytes.push_back(static_cast<uint8_t>(x));
+  bytes.push_back(static_cast<uint8_t>(y));
+  bytes.push_back(static_cast<uint8_t>((on ? 0x80 : 0) | (t >> 16)));
+  bytes.push_back(static_cast<uint8_t>(t >> 8));
+  bytes.push_back(static_cast<uint8_t>(t));
+}
+
+}  // namespace
+
+int64_t count_events(const uint8_t* records, int64_t n_records) {
+  int64_t markers = 0;
+  for (int64_t i = 0; i < n_records; ++i) markers += records[i * kRecordBytes + 1] == kMarkerY;
+  return n_records - markers;
+}
+
+void decode(const uint8_t* records, int64_t n_records, Event* out) {
+  int64_t offset = 0;
+  int64_t last = 0;
+  for (int64_t i = 0; i < n_records; ++i) {
+    const uint8_t* r = records + i * kRecordBytes;
+    if (r[1] == kMarkerY) {
+      offset += kMarkerStep;
+      continue;
+    }
+    const int64_t t = offset + ((r[2] & 0x7f) << 16 | r[3] << 8 | r[4]);
+    if (t < last) {
+      reject(i, "time runs backwards, from " + std::to_string(last) + " to " + std::to_string(t) + " us");
+    }
+    *out++ = Event{r[0], r[1], t, static_cast<uint8_t>(r[2] >> 7)};
+    last = t;
+  }
+}
+
+std::vector<uint8_t> encode(const Event* events, int64_t n_events) {
+  std::vector<uint8_t> bytes;
+  bytes.reserve(n_events * kRecordBytes);
+  int64_t offset = 0;
+  int64_t last = 0;
+  for (int64_t i = 0; i < n_events; ++i) {
+    const Event e = events[i];
+    if (e.x < 0 || e.x > 255 || e.y < 0 || e.y > 255 || e.y == kMarkerY) {
+      reject(i, "expected x and y in 0..255 and y other than 240, the format's time-stamp overflow marker; got x = " +
+                    std::to_string(e.x) + ", y = " + std::to_string(e.y));
+    }
+    if (e.t < last || e.t >= kTimeEnd) {
+      reject(i, "expected times from 0 to 2^32 - 1 us that never run backwards; got t = " + std::to_string(e.t) +
+                    " after " + std::to_string(last));
+    }
+    for (; e.t - offset >= kFieldEnd; offset += kMarkerStep) append(bytes, 0, kMarkerY, false, 0);
+    append(bytes, e.x, e.y, e.p != 0, e.t - offset);
+    last = e.t;
+  }
+  return bytes;
+}
+
+}  // namespace tmkt

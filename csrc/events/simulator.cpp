@@ -1,0 +1,198 @@
+#include "events/simulator.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "events/area.h"
+#include "events/random.h"
+
+namespace tmkt {
+namespace {
+
+constexpr double kMaxStep = 0.125;      // pixels that the image may move between two samples of the intensity
+constexpr double kNoiseOnShare = 0.98;  // junction leakage makes nearly all background events of N-MNIST on events
+
+// Minimum-jerk profile of a saccade (Flash and Hogan 1985): share of the way at share s of the time. Peak speed 15/8.
+double minimum_jerk(double s) { return s * s * s * (10.0 + s * (-15.0 + 6.0 * s)); }
+
+// Bilinear sampling along one axis: pixel i of the sensor sees (1 - share) low + share (low + 1) of the image.
+struct Samples {
+  std::vector<int64_t> low, high;
+  std::vector<double> share;
+
+  Samples(int64_t sensor, int64_t source, double scale, double offset) : low(sensor), high(sensor), share(sensor) {
+    for (int64_t i = 0; i < sensor; ++i) {
+      const double centre = static_cast<double>(i) + 0.5 - 0.5 * static_cast<double>(sensor) - offset;
+      const double at = centre / scale + 0.5 * static_cast<double>(source) - 0.5;
+      const double inside = std::clamp(at, 0.0, static_cast<double>(source - 1));
+      low[i] = static_cast<int64_t>(inside);
+      high[i] = std::min(low[i] + 1, source - 1);
+      share[i] = inside - static_cast<double>(low[i]);
+    }
+  }
+};
+
+struct Image {
+  std::vector<double> pixels;
+  Size size;
+};
+
+// Averages over areas where the display is coarser than the image, lest thin lines fall between the samples.
+Image display(const double* image, Size size, double& scale) {
+  Image shown{{image, image + size.width * size.height}, size};
+  if (scale >= 1.0) return shown;
+  const auto shrink = [&](int64_t n) { return std::max<int64_t>(1, std::llround(static_cast<double>(n) * scale)); };
+  const Size target{shrink(size.width), shrink(size.height)};
+  const AreaTable columns(size.width, target.width), rows(size.height, target.height);
+  const double share =
+      static_cast<double>(target.width * target.height) / static_cast<double>(size.width * size.height);
+  std::vector<double> averaged(target.width * target.height, 0.0);
+  for (int64_t y = 0; y < size.height; ++y) {
+    for (int64_t x = 0; x < size.width; ++x) {
+      for (int j = 0; j < rows.taps; ++j) {
+        for (int i = 0; i < columns.taps; ++i) {
+          averaged[(rows.first[y] + j) * target.width + columns.first[x] + i] +=
+              share * rows.weights[y * rows.taps + j] * columns.weights[x * columns.taps + i] *
+              image[y * size.width + x];
+        }
+      }
+    }
+  }
+  scale = 1.0;
+  return {std::move(averaged), target};
+}
+
+// log(intensity + dark) at every pixel of the sensor, the image's centre standing `dx`, `dy` pixels off its own.
+void see(const Image& image, Size sensor, double scale, double dark, double dx, double dy, std::vector<double>& out) {
+  const Samples columns(sensor.width, image.size.width, scale, dx), rows(sensor.height, image.size.height, scale, dy);
+  for (int64_t y = 0; y < sensor.height; ++y) {
+    const double* upper = &image.pixels[rows.low[y] * image.size.width];
+    const double* lower = &image.pixels[rows.high[y] * image.size.width];
+    const double down = rows.share[y];
+    for (int64_t x = 0; x < sensor.width; ++x) {
+      const int64_t l = columns.low[x], r = columns.high[x];
+      const double left = upper[l] + down * (lower[l] - upper[l]);
+      const double right = upper[r] + down * (lower[r] - upper[r]);
+      out[y * sensor.width + x] = portable_log(left + columns.share[x] * (right - left) + dark);
+    }
+  }
+}
+
+struct Pixel {
+  double reference;  // log intensity at the last event
+  double ready;      // end of the refractory period, when `reference` is taken anew
+  double on, off;    // thresholds
+};
+
+// Events of one pixel while its log intensity moves in a straight line from `from` at t0 to `to` at t1.
+void fire(Pixel& pixel, double from, double to, double t0, double t1, double refractory, Event event,
+          std::vector<Event>& out) {
+  const double slope = (to - from) / (t1 - t0);
+  while (pixel.ready < t1) {
+    if (pixel.ready >= t0) pixel.reference = from + slope * (pixel.ready - t0);
+    const double change = to - pixel.reference;
+    const bool on = change > 0.0;
+    const double threshold = on ? pixel.on : pixel.off;
+    if (std::fabs(change) < threshold) return;
+    const double crossed = pixel.reference + (on ? threshold : -threshold);
+    const double t = t0 + (crossed - from) / slope;
+    event.t = static_cast<int64_t>(t);
+    event.p = on;
+    out.push_back(event);
+    pixel.reference = crossed;
+    pixel.ready = t + refractory;
+  }
+}
+
+class Sensor {
+ public:
+  Sensor(Size size, const SaccadeParams& params, std::vector<double> first_view)
+      : size_(size),
+        latency_(params.latency_us),
+        refractory_(params.refractory_us),
+        before_(std::move(first_view)),
+        pixels_(before_.size()) {
+    Random random(params.seed);
+    // A threshold cannot vanish however unlucky the draw: the pixel would fire without end.
+    const auto draw = [&] { return params.threshold * std::max(0.1, 1.0 + params.mismatch * random.normal()); };
+    for (size_t i = 0; i < pixels_.size(); ++i) {
+      const double on = draw(), off = draw();
+      pixels_[i] = {before_[i], -1.0, on, off};
+    }
+  }
+
+  // Shows `view` from now until t1. The photoreceptors follow it by an implicit Euler step, which needs no exp().
+  void expose(const std::vector<double>& view, double t1, std::vector<Event>& out) {
+    const double t0 = now_;
+    const double follow = (t1 - t0) / (t1 - t0 + latency_);
+    for (size_t i = 0; i < pixels_.size(); ++i) {
+      const double after = before_[i] + follow * (view[i] - before_[i]);
+      Pixel& pixel = pixels_[i];
+      const double change = after - pixel.reference;
+      // Most pixels see nothing new: no division for them.
+      if (pixel.ready >= t0 || change >= pixel.on || change <= -pixel.off) {
+        const Event event{static_cast<int16_t>(i % size_.width), static_cast<int16_t>(i / size_.width), 0, 0};
+        fire(pixel, before_[i], after, t0, t1, refractory_, event, out);
+      }
+      before_[i] = after;
+    }
+    now_ = t1;
+  }
+
+ private:
+  Size size_;
+  double now_ = 0.0;
+  double latency_;
+  double refractory_;
+  std::vector<double> before_;
+  std::vector<Pixel> pixels_;
+};
+
+void add_noise(Size sensor, const SaccadeParams& params, double duration_us, std::vector<Event>& out) {
+  Random random(~params.seed);  // a stream of its own: the rate changes no other event
+  const double n_pixels = static_cast<double>(sensor.width * sensor.height);
+  const double mean_wait = 1e6 / (params.noise_rate * n_pixels);
+  for (double t = mean_wait * random.exponential(); t < duration_us; t += mean_wait * random.exponential()) {
+    const int64_t at = static_cast<int64_t>(random.uniform() * n_pixels);
+    const uint8_t on = random.uniform() < kNoiseOnShare;
+    out.push_back({static_cast<int16_t>(at % sensor.width), static_cast<int16_t>(at / sensor.width),
+                   static_cast<int64_t>(t), on});
+  }
+}
+
+}  // namespace
+
+std::vector<Event> simulate_saccades(const double* image, Size image_size, Size sensor, const SaccadeParams& params) {
+  double scale = params.scale;
+  const Image shown = display(image, image_size, scale);
+  std::vector<double> view(sensor.width * sensor.height);
+  see(shown, sensor, scale, params.dark, params.path[0].first, params.path[0].second, view);
+  Sensor dvs(sensor, params, view);
+
+  std::vector<Event> events;
+  double start = 0.0;
+  for (size_t leg = 1; leg < params.path.size(); ++leg, start += params.saccade_us + params.fixation_us) {
+    const auto [x, y] = params.path[leg - 1];
+    const double dx = params.path[leg].first - x, dy = params.path[leg].second - y;
+    const double fastest = 15.0 / 8.0 * std::sqrt(dx * dx + dy * dy);
+    const int64_t steps = std::max<int64_t>(1, static_cast<int64_t>(std::ceil(fastest / kMaxStep)));
+    const double step_us = params.saccade_us / static_cast<double>(steps);
+    for (int64_t k = 1; k <= steps; ++k) {
+      const double way = minimum_jerk(static_cast<double>(k) / static_cast<double>(steps));
+      see(shown, sensor, scale, params.dark, x + way * dx, y + way * dy, view);
+      dvs.expose(view, start + static_cast<double>(k) * step_us, events);
+    }
+    // At rest the photoreceptors catch up.
+    const int64_t rests = static_cast<int64_t>(std::ceil(params.fixation_us / step_us));
+    for (int64_t k = 1; k <= rests; ++k) {
+      const double rest_us = params.fixation_us * static_cast<double>(k) / static_cast<double>(rests);
+      dvs.expose(view, start + params.saccade_us + rest_us, events);
+    }
+  }
+  if (params.noise_rate > 0.0) add_noise(sensor, params, start, events);
+  // Stable: events of the same microsecond keep the order of their making, so the result is defined.
+  std::stable_sort(events.begin(), events.end(), [](const Event& a, const Event& b) { return a.t < b.t; });
+  return events;
+}
+
+}  // namespace tmkt

@@ -1,0 +1,281 @@
+"""Event-camera recordings: read, write, bin to frames, simulate.
+
+A recording is a numpy structured array with the fields x, y (pixels, origin at the top left), t
+(microseconds) and p (polarity: True where it got brighter), in order of time; tonic's convention,
+so tonic's transforms take it and its datasets' recordings are taken here.
+The loops run in C++ (csrc/events) and release the GIL; see docs/simulator.md for the simulator.
+"""
+
+import importlib
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ._extension import REBUILD, build_report
+
+__all__ = [
+    "EVENT_DTYPE",
+    "N_MNIST_PATH",
+    "DamagedRecordingError",
+    "read_bin",
+    "simulate_saccades",
+    "to_frames",
+    "write_bin",
+]
+
+EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.bool_)])
+
+N_MNIST_PATH = ((-2.75, -1.6), (-0.95, 3.75), (2.8, -1.7), (-2.75, -1.6))
+"""The triangle of N-MNIST's three saccades: image centre relative to the sensor's, in pixels, y pointing down."""
+
+_N_MNIST_FILL = 28 / 34  # share of the sensor's side that an N-MNIST digit image takes
+
+
+class DamagedRecordingError(ValueError):
+    """The file is there, but is no whole recording; the message names the file and what is wrong with it."""
+
+
+def _compiled() -> Any:
+    try:
+        return importlib.import_module("tmkt_kernels._events")
+    except ImportError as error:
+        reason = build_report().get("events", "this source tree was never built")
+        raise ImportError(
+            "tmkt_kernels.events needs the compiled module tmkt_kernels._events: "
+            f"{error if reason == 'built' else reason}; {REBUILD}"
+        ) from error
+
+
+def read_bin(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a recording in the 5-byte format of N-MNIST and N-Caltech101 (Orchard et al. 2015, arXiv 1507.07629).
+
+    Each record is x, y, then 1 bit of polarity and 23 bits of time in us, big endian. A record with
+    y = 240 is no event but a time-stamp overflow marker: all later times grow by 2^13 us. Events
+    are the same as from `tonic.io.read_mnist_file`, except that tonic's clock wraps at 2^32 us.
+
+    Returns:
+        [N] array of `EVENT_DTYPE`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedRecordingError: it has 0 bytes, is cut off within a record, or its time runs backwards.
+    """
+    compiled = _compiled()
+    records = np.fromfile(path, np.uint8)
+    if records.size == 0:
+        raise DamagedRecordingError(
+            f"{os.fspath(path)}: expected 5 bytes an event, got a file of 0 bytes; fetch it again"
+        )
+    if records.size % 5:
+        raise DamagedRecordingError(
+            f"{os.fspath(path)}: expected 5 bytes an event, got {records.size} bytes, which is no multiple of 5: "
+            "the file is cut off or of another format; fetch it again"
+        )
+    try:
+        return compiled.decode(records).view(EVENT_DTYPE)
+    except ValueError as error:
+        raise DamagedRecordingError(
+            f"{os.fspath(path)}: {error}; the file is damaged or of another format, fetch it again"
+        ) from None
+
+
+def write_bin(path: str | os.PathLike[str], events: np.ndarray) -> None:
+    """Write a recording that `read_bin` reads back unchanged. The file appears complete or not at all.
+
+    Overflow markers are put in where times pass 2^23 us.
+
+    Args:
+        path: an existing file is replaced.
+        events: [N] structured array, fields x, y, t, p, as for `to_frames`.
+
+    Raises:
+        ValueError: no events, which would be a file of 0 bytes, as failed downloads leave it; or an
+            event that the format cannot hold: x or y outside 0..255, y = 240, a time outside
+            0..2^32 - 1 us or before the last one.
+    """
+    raw = _raw(events)
+    if raw.size == 0:
+        raise ValueError("events: expected at least one event, got none; the format has no empty recording")
+    records = _compiled().encode(raw)
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(records)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def to_frames(
+    events: np.ndarray,
+    T: int,
+    sensor_size: tuple[int, int],
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Count events in T bins of equal time, by polarity; optionally resized to `size` in the same pass.
+
+    Event i falls into bin floor((t_i - t_first) * T / (t_last - t_first + 1)), in exact integer
+    arithmetic: each event in exactly one, the last one included. (tonic's n_time_bins cuts the bin
+    length to whole microseconds and drops the events behind the last bin; where T divides
+    t_last - t_first the bins are the same but for the last event and those on an edge.)
+
+    With `size`, an event is a pixel of area one on the sensor: stretched to the target, it spreads
+    over the cells that it overlaps, in proportion to the area. The sum of all cells is the number of
+    events, whether the target is smaller or larger; the aspect ratio follows `size`.
+
+    Args:
+        events: [N] structured array with integer fields x, y, t (us, never decreasing) and p (0 or 1);
+            no events give frames of zeros. Fastest as `EVENT_DTYPE`.
+        T: number of frames, 1 or more.
+        sensor_size: (width, height) in pixels.
+        size: (width, height) of the frames; None for that of the sensor.
+
+    Returns:
+        [T, 2, height, width]; channel 0 counts off events, 1 on events. int16 without `size`, float32 with it.
+
+    Raises:
+        ValueError: an event lies beyond the sensor, time runs backwards, p is neither 0 nor 1, or a
+            count leaves int16; the message names the first such event.
+    """
+    raw = _raw(events)
+    sensor_size = _size("sensor_size", sensor_size)
+    if not (isinstance(T, int | np.integer) and 1 <= T < 2**31):
+        raise ValueError(f"T: expected a number of frames from 1 to 2^31 - 1, got {T!r}")
+    width, height = sensor_size if size is None else _size("size", size)
+    frames = np.zeros((T, 2, height, width), np.int16 if size is None else np.float32)
+    fill = _compiled().count_frames if size is None else _compiled().area_frames
+    fill(raw, sensor_size, frames)
+    return frames
+
+
+def simulate_saccades(
+    image: np.ndarray,
+    *,
+    sensor_size: tuple[int, int] = (34, 34),
+    path: Sequence[tuple[float, float]] = N_MNIST_PATH,
+    saccade_us: float = 81_000,
+    fixation_us: float = 24_000,
+    scale: float | None = None,
+    dark: float = 0.14,
+    threshold: float = 0.24,
+    mismatch: float = 0.1,
+    latency_us: float = 6_200,
+    refractory_us: float = 950,
+    noise_rate: float = 0.35,
+    seed: int,
+) -> np.ndarray:
+    """Simulate what an event camera records of an image that moves before it along saccades.
+
+    A pixel follows log(intensity + dark) through a low-pass and fires where it has moved by the
+    pixel's threshold since its last event, at the time found by linear interpolation (as ESIM,
+    Rebecq et al. 2018, and v2e, Hu et al. 2021, arXiv 2006.07722). The image is sampled bilinearly,
+    at steps of at most 1/8 pixel; beyond its edge its outermost pixels go on.
+
+    The defaults are fitted to N-MNIST (Orchard et al. 2015), three saccades in 0.315 s; figures in
+    docs/simulator.md. It shows digits dark on bright: `simulate_saccades(255 - digit, seed=0)` for
+    an MNIST image, else on and off change places.
+
+    Args:
+        image: [H, W] intensities, uint8 or float from 0 to 1.
+        sensor_size: (width, height) in pixels.
+        path: points (x, y) from one to the next of which the image's centre moves; sensor pixels
+            from the sensor's centre, y pointing down. N points make N - 1 saccades.
+        saccade_us: duration of each movement, which starts and ends smoothly (minimum jerk).
+        fixation_us: rest after each.
+        scale: sensor pixels per image pixel; None shows the image at 28/34 of the sensor's side, as
+            N-MNIST. Below 1 the image is averaged over areas first.
+        dark: light from a black pixel, relative to the range between black and white.
+        threshold: contrast threshold in natural log units, for on and off.
+        mismatch: relative standard deviation of the thresholds, drawn for each pixel.
+        latency_us: time constant of the photoreceptor's low-pass.
+        refractory_us: dead time of a pixel after an event, at whose end it takes its reference anew.
+        noise_rate: background events per pixel and second, a Poisson process; 98 % are on events.
+        seed: 0 to 2^64 - 1; equal seeds give equal bits, by arithmetic that IEEE 754 fixes.
+
+    Returns:
+        [N] array of `EVENT_DTYPE`, sorted by time, from t = 0.
+
+    Raises:
+        ValueError: an argument is out of range; the message names it.
+    """
+    image = _intensities(image)
+    sensor_size = _size("sensor_size", sensor_size)
+    if scale is None:
+        scale = _N_MNIST_FILL * min(sensor_size[0] / image.shape[1], sensor_size[1] / image.shape[0])
+    positive = {"saccade_us": saccade_us, "scale": scale, "dark": dark, "threshold": threshold}
+    never_negative = {
+        "fixation_us": fixation_us,
+        "mismatch": mismatch,
+        "latency_us": latency_us,
+        "refractory_us": refractory_us,
+        "noise_rate": noise_rate,
+    }
+    for name, value in (positive | never_negative).items():
+        if not (math.isfinite(value) and (value > 0 or (value == 0 and name in never_negative))):
+            kind = "positive" if name in positive else "zero or positive"
+            raise ValueError(f"{name}: expected a finite number, {kind}; got {value!r}")
+    points = np.asarray(path, np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2 or not np.isfinite(points).all():
+        raise ValueError(f"path: expected two or more points (x, y), got {path!r}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed: expected an integer from 0 to 2^64 - 1, got {seed!r}")
+    model = positive | never_negative
+    return _compiled().simulate_saccades(image, sensor_size, path=points.tolist(), seed=seed, **model).view(EVENT_DTYPE)
+
+
+def _raw(events: np.ndarray) -> np.ndarray:
+    """The bytes of a recording as EVENT_DTYPE, whatever integer types its fields have; see `to_frames`."""
+    names = getattr(getattr(events, "dtype", None), "names", None) or ()
+    if not {"x", "y", "t", "p"} <= set(names) or events.ndim != 1:
+        got = f"dtype {events.dtype}, shape {events.shape}" if isinstance(events, np.ndarray) else type(events).__name__
+        raise ValueError(f"events: expected a 1-d structured array with the fields x, y, t and p, got {got}")
+    if events.dtype != EVENT_DTYPE:
+        events = _converted(events)
+    return np.ascontiguousarray(events).view(np.uint8)
+
+
+def _converted(events: np.ndarray) -> np.ndarray:
+    """A copy as EVENT_DTYPE; a value that does not fit is an error, never wrapped."""
+    out = np.empty(events.shape, EVENT_DTYPE)
+    for name, dtype, low, high in (
+        ("x", np.int16, -(2**15), 2**15 - 1),
+        ("y", np.int16, -(2**15), 2**15 - 1),
+        ("t", np.int64, -(2**63), 2**63 - 1),
+        ("p", np.bool_, 0, 1),
+    ):
+        field = events[name]
+        if field.dtype.kind not in "iub":
+            raise ValueError(f"events: expected integers in the field {name}, got {field.dtype}; convert them first")
+        if not np.can_cast(field.dtype, dtype) and field.size and (field.min() < low or field.max() > high):
+            i = int(((field < low) | (field > high)).argmax())
+            hint = "; turn polarities -1 and +1 into p > 0" if name == "p" else ""
+            raise ValueError(f"event {i}: expected {name} from {low} to {high}, got {field[i]}{hint}")
+        out[name] = field
+    return out
+
+
+def _size(name: str, size: tuple[int, int]) -> tuple[int, int]:
+    try:
+        width, height = size
+    except (TypeError, ValueError):
+        width = height = 0
+    if not all(isinstance(n, int | np.integer) and 1 <= n <= 2**15 for n in (width, height)):
+        raise ValueError(f"{name}: expected (width, height) in pixels, each from 1 to 32768, got {size!r}")
+    return int(width), int(height)
+
+
+def _intensities(image: np.ndarray) -> np.ndarray:
+    image = np.asarray(image)
+    if image.ndim != 2 or image.size == 0:
+        raise ValueError(f"image: expected one channel, shape [H, W], got shape {list(image.shape)}")
+    if image.dtype == np.uint8:
+        return np.ascontiguousarray(image / 255.0)
+    if image.dtype.kind == "f" and image.min() >= 0 and image.max() <= 1:
+        return np.ascontiguousarray(image, np.float64)
+    raise ValueError(
+        f"image: expected uint8, or floats from 0 to 1, got {image.dtype} from {image.min()} to {image.max()}"
+    )
