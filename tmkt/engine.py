@@ -88,6 +88,8 @@ class Trainer:
                 if len(self.data.validation) and (self.step % train.eval_every == 0 or last):
                     score = self._log_score(writer, "validation", self.data.validation)
                     progress.update(task_id, note=f"validation {score.accuracy:.3f}")
+                    seen = f"step {self.step}/{train.steps}, {self.seconds:.0f} s"
+                    console.print(f"{name}: {seen}: validation accuracy {score.accuracy:.3f}", highlight=False)
                 # The evaluation above is part of the step: resuming goes on after it.
                 self.seconds = time.monotonic() - began
                 if self.step % train.checkpoint_every == 0 or last:

@@ -10,9 +10,10 @@ console = Console(stderr=True)
 
 
 def bar(*more: Any) -> Progress:
-    """A progress bar with counts, elapsed and remaining time; it leaves the screen when done."""
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
-    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), *more, console=console, transient=True)
+    """A progress bar with counts, elapsed and remaining time; it leaves the screen when done, and a file never sees it."""
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    columns += [TimeElapsedColumn(), TimeRemainingColumn(), *more]
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def track(items: Sequence[Any] | Any, what: str) -> Iterator[Any]:

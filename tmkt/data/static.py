@@ -77,7 +77,7 @@ def _open_torchvision(config: StaticConfig) -> StaticSource:
         )
     kwargs = dict(config.kwargs)
     if "root" in inspect.signature(kind).parameters:
-        if not Path(config.root).is_dir():
+        if not config.root or not Path(config.root).is_dir():
             raise UserError(f"data.static.root: {config.root!r} is not a folder; write where {config.source} lies")
         kwargs["root"] = config.root
     try:
