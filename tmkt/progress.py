@@ -10,7 +10,7 @@ console = Console(stderr=True)
 
 
 def bar(*more: Any) -> Progress:
-    """A progress bar with counts, elapsed and remaining time; it leaves the screen when done, and a file never sees it."""
+    """A progress bar with counts, elapsed and remaining time; gone when done, and only on a terminal."""
     columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
     columns += [TimeElapsedColumn(), TimeRemainingColumn(), *more]
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
