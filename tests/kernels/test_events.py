@@ -106,6 +106,21 @@ def test_write_bin_round_trip(tmp_path_factory, events):
     assert [p.name for p in path.parent.iterdir()] == ["a.bin"]
 
 
+def test_write_bin_interrupted_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "old.bin"
+    path.write_bytes(b"old")
+
+    def disk_full(self, data):
+        with self.open("wb") as file:
+            file.write(data[:3])
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_bytes", disk_full)
+    with pytest.raises(OSError, match="no space left"):
+        ev.write_bin(path, random_recording(10, 34, 34))
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
 @pytest.mark.parametrize(
     "content, message",
     [
@@ -287,7 +302,10 @@ def test_simulation_is_deterministic_and_seeded():
     first = ev.simulate_saccades(bar(), seed=3)
     assert first.dtype == ev.EVENT_DTYPE
     assert np.array_equal(first, ev.simulate_saccades(bar(), seed=3))
-    assert not np.array_equal(first, ev.simulate_saccades(bar(), seed=4))
+    thresholds = [ev.simulate_saccades(bar(), seed=seed, noise_rate=0) for seed in (3, 4)]
+    assert not np.array_equal(*thresholds)
+    noise = [ev.simulate_saccades(bar() * 0, seed=seed) for seed in (3, 4)]
+    assert not np.array_equal(*noise)
     assert np.array_equal(first, ev.simulate_saccades(bar() / 255, seed=3))
 
 
@@ -330,6 +348,11 @@ def test_noise_alone():
     expected = 50 * 34 * 34 * 3 * 0.105
     assert abs(len(events) - expected) < 5 * expected**0.5
     assert len(ev.simulate_saccades(np.full((28, 28), 128, np.uint8), seed=1, noise_rate=0)) == 0
+
+
+def test_latency_delays_events():
+    fast, slow = (ev.simulate_saccades(bar(), seed=0, latency_us=us)["t"] for us in (1_000, 8_000))
+    assert 4_000 < np.median(slow[slow < 105_000]) - np.median(fast[fast < 105_000]) < 10_000
 
 
 def test_refractory_period_keeps_events_of_a_pixel_apart():

@@ -44,8 +44,9 @@ def time_step_mixup(
         mixed [T, B, C, H, W], contiguous; differentiable with respect to float static and events.
 
     Raises:
-        TypeError, ValueError, IndexError: a bad shape, dtype, device or index, named. On a GPU indices and
-            switch steps are checked in the kernel (a device-side assertion), to avoid a synchronisation.
+        TypeError, ValueError, IndexError: a bad shape, dtype, device or index, named. On a GPU and in
+            compiled graphs the kernel itself checks indices and switch steps (on a GPU by a device-side
+            assertion), to avoid a synchronisation.
         RuntimeError: a backend asked for by name cannot serve these tensors.
     """
     dtype = dtype or _result_dtype(static, events)
@@ -55,9 +56,9 @@ def time_step_mixup(
     kernel_dtype = next((t for t in served if t not in _dispatch.KERNEL_DTYPES), dtype)
     chosen = _dispatch.choose("mixup", events.device.type, kernel_dtype, backend)
     args = (switch_step, static_index, event_index, float(static_scale), float(event_scale), dtype)
+    if events.device.type == "cpu" and not torch.compiler.is_compiling():
+        _check_range(static, events, switch_step, static_index, event_index)
     if chosen == "reference":
-        if events.device.type == "cpu":
-            _check_range(static, events, switch_step, static_index, event_index)
         return mixup_reference(static, events, *args)
     forward = torch.ops.tmkt.mixup_fwd if chosen == "native" else torch.ops.tmkt.mixup_fwd_triton
     return forward(static.contiguous(), events.contiguous(), *args)

@@ -1,0 +1,31 @@
+// Half types as bits, and what host and device code share.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#ifdef __CUDACC__
+#define TMKT_INLINE __host__ __device__ __forceinline__
+#else
+// Always inlined: these functions are compiled for several SIMD levels, and the linker would merge out-of-line copies.
+#define TMKT_INLINE inline __attribute__((always_inline))
+#endif
+
+namespace tmkt {
+
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Float16 {
+  uint16_t bits;
+};
+
+template <typename To, typename From>
+TMKT_INLINE To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From), "bit_cast needs equal sizes");
+  To to;
+  memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
+}  // namespace tmkt

@@ -1,0 +1,63 @@
+// The only file that includes torch's headers: the LibTorch stable ABI, under our own names.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <optional>
+#include <tuple>
+
+#include "common/dispatch.h"
+
+namespace tmkt {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+
+// Uninitialised, contiguous, on the device of `like`.
+inline Tensor new_empty(const Tensor& like, std::initializer_list<int64_t> size, ScalarType dtype) {
+  return torch::stable::new_empty(like, size, dtype);
+}
+
+template <typename T = void>
+T* data(const Tensor& tensor) {
+  return static_cast<T*>(tensor.data_ptr());
+}
+
+template <typename T = void>
+const T* data(const OptionalTensor& tensor) {
+  return tensor ? static_cast<const T*>(tensor->data_ptr()) : nullptr;
+}
+
+// The Python layer names the user's tensors and gives remedies; these guard direct calls of torch.ops.tmkt.
+inline void check_tensor(const char* op, const char* name, const Tensor& tensor, int64_t dim, const Tensor& like) {
+  STD_TORCH_CHECK(tensor.dim() == dim, op, ": ", name, ": expected ", dim, " dimensions, got ", tensor.dim());
+  STD_TORCH_CHECK(tensor.is_contiguous(), op, ": ", name, ": expected a contiguous tensor");
+  STD_TORCH_CHECK(tensor.is_cuda() == like.is_cuda() && tensor.get_device_index() == like.get_device_index(), op, ": ",
+                  name, ": expected all tensors on one device");
+}
+
+inline void check_dtype(const char* op, const char* name, const Tensor& tensor, ScalarType expected) {
+  STD_TORCH_CHECK(tensor.scalar_type() == expected, op, ": ", name, ": expected dtype ",
+                  torch::headeronly::toString(expected), ", got ", torch::headeronly::toString(tensor.scalar_type()));
+}
+
+inline FloatKind float_kind(const char* op, const char* name, ScalarType dtype) {
+  switch (dtype) {
+    case ScalarType::Float:
+      return FloatKind::kFloat32;
+    case ScalarType::BFloat16:
+      return FloatKind::kBFloat16;
+    case ScalarType::Half:
+      return FloatKind::kFloat16;
+    default:
+      STD_TORCH_CHECK(false, op, ": ", name, ": expected float32, bfloat16 or float16, got ",
+                      torch::headeronly::toString(dtype));
+  }
+}
+
+}  // namespace tmkt

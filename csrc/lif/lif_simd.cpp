@@ -1,0 +1,174 @@
+// The loops over T for neurons begin..end. Compiled once per SIMD level; the compiler vectorises over the tile.
+#include "lif/lif_simd.h"
+
+#include <type_traits>
+
+#include "common/convert_simd.h"
+
+namespace tmkt {
+namespace TMKT_SIMD {
+namespace {
+
+constexpr int64_t kTile = kLifTile;
+
+// Spikes are written as bits, 0 or those of 1.0, which vectorises for every type.
+template <typename T>
+struct SpikeBits;
+template <>
+struct SpikeBits<float> {
+  using type = uint32_t;
+  static constexpr type kOne = 0x3f800000;
+};
+template <>
+struct SpikeBits<BFloat16> {
+  using type = uint16_t;
+  static constexpr type kOne = 0x3f80;
+};
+template <>
+struct SpikeBits<Float16> {
+  using type = uint16_t;
+  static constexpr type kOne = 0x3c00;
+};
+
+// Row `t` of a [T, N] array as floats: the memory itself where it holds floats, else converted into `buffer`.
+template <typename T>
+TMKT_INLINE const float* as_floats(const T* row, float* buffer, int64_t width) {
+  if constexpr (std::is_same_v<T, float>) {
+    return row;
+  } else {
+    load_row(row, buffer, width);
+    return buffer;
+  }
+}
+
+TMKT_INLINE void start(const LifArgs& args, int64_t n, int64_t width, float* v) {
+  for (int64_t j = 0; j < width; ++j) v[j] = args.v_init ? args.v_init[n + j] : args.params.v_reset;
+}
+
+// Scalars are passed by value and pointers are restrict: anything less, and the loop stays scalar.
+template <typename T, Reset kReset>
+TMKT_INLINE void forward_row(const LifParams p, const float* __restrict x, float* __restrict v,
+                             typename SpikeBits<T>::type* __restrict s, float* __restrict h_out, int64_t width) {
+  for (int64_t j = 0; j < width; ++j) {
+    const float h = LifStep<kReset>::charge(p, v[j], x[j]);
+    s[j] = LifStep<kReset>::fires(p, h) ? SpikeBits<T>::kOne : 0;
+    v[j] = LifStep<kReset>::reset(p, h);
+    if (h_out) h_out[j] = h;
+  }
+}
+
+template <typename T, Reset kReset>
+TMKT_INLINE void forward_tile(const LifForwardArgs& args, bool stream, int64_t n, int64_t width) {
+  const LifParams p = args.params;
+  float v[kTile], x_buffer[kTile], h_buffer[kTile];
+  alignas(64) typename SpikeBits<T>::type s_buffer[kTile];
+  start(args, n, width, v);
+  for (int64_t t = 0; t < args.T; ++t) {
+    const int64_t at = t * args.N + n;
+    const float* x = as_floats(static_cast<const T*>(args.x) + at, x_buffer, width);
+    auto* s = static_cast<typename SpikeBits<T>::type*>(args.spikes) + at;
+    auto* s_row = stream ? s_buffer : s;
+    if (args.v_seq) {
+      forward_row<T, kReset>(p, x, v, s_row, h_buffer, width);
+      store_row(h_buffer, static_cast<T*>(args.v_seq) + at, width);
+    } else {
+      forward_row<T, kReset>(p, x, v, s_row, nullptr, width);
+    }
+    if (stream) stream_row(s_buffer, s, width);
+  }
+  for (int64_t j = 0; j < width; ++j) args.v_last[n + j] = v[j];
+}
+
+template <Reset kReset>
+TMKT_INLINE void charge_row(const LifParams p, const float* __restrict x, float* __restrict v, float* __restrict h,
+                            int64_t width) {
+  for (int64_t j = 0; j < width; ++j) {
+    h[j] = LifStep<kReset>::charge(p, v[j], x[j]);
+    v[j] = LifStep<kReset>::reset(p, h[j]);
+  }
+}
+
+template <Reset kReset, Surrogate kSurrogate>
+TMKT_INLINE void backward_row(const LifParams p, const float* __restrict h, const float* __restrict grad_s,
+                              const float* __restrict grad_h, float* __restrict grad_v, float* __restrict grad_x,
+                              int64_t width) {
+  for (int64_t j = 0; j < width; ++j) {
+    const float g = LifStep<kReset>::template adjoint<kSurrogate>(p, h[j], grad_s[j], grad_v[j], grad_h[j]);
+    grad_x[j] = p.b * g;
+    grad_v[j] = p.a * g;
+  }
+}
+
+template <typename T, Reset kReset, Surrogate kSurrogate>
+TMKT_INLINE void backward_tile(const LifBackwardArgs& args, bool stream, float* history, int64_t n, int64_t width) {
+  const LifParams p = args.params;
+  float v[kTile], x_buffer[kTile], s_buffer[kTile], h_buffer[kTile];
+  alignas(64) float grad_buffer[kTile];
+  const float zeros[kTile] = {};
+  start(args, n, width, v);
+  for (int64_t t = 0; t < args.T; ++t) {
+    const float* x = as_floats(static_cast<const T*>(args.x) + t * args.N + n, x_buffer, width);
+    charge_row<kReset>(p, x, v, history + t * kTile, width);
+  }
+  float* grad_v = v;  // the potentials are no longer needed
+  for (int64_t j = 0; j < width; ++j) grad_v[j] = args.grad_v_last ? args.grad_v_last[n + j] : 0.0f;
+  for (int64_t t = args.T - 1; t >= 0; --t) {
+    const int64_t at = t * args.N + n;
+    const T* grad_spikes = static_cast<const T*>(args.grad_spikes);
+    const T* grad_v_seq = static_cast<const T*>(args.grad_v_seq);
+    const float* grad_s = grad_spikes ? as_floats(grad_spikes + at, s_buffer, width) : zeros;
+    const float* grad_h = grad_v_seq ? as_floats(grad_v_seq + at, h_buffer, width) : zeros;
+    T* grad_x = static_cast<T*>(args.grad_x) + at;
+    if constexpr (std::is_same_v<T, float>) {
+      backward_row<kReset, kSurrogate>(p, history + t * kTile, grad_s, grad_h, grad_v, stream ? grad_buffer : grad_x,
+                                       width);
+      if (stream) stream_row(grad_buffer, grad_x, width);
+    } else {
+      backward_row<kReset, kSurrogate>(p, history + t * kTile, grad_s, grad_h, grad_v, grad_buffer, width);
+      store_row(grad_buffer, grad_x, width);
+    }
+  }
+  for (int64_t j = 0; j < width; ++j) args.grad_v_init[n + j] = grad_v[j];
+}
+
+// Whole tiles get a width known at compile time, so that their loops are unrolled into registers.
+template <typename T, Reset kReset>
+void forward(const LifForwardArgs& args, bool stream, int64_t begin, int64_t end) {
+  int64_t n = begin;
+  for (; n + kTile <= end; n += kTile) forward_tile<T, kReset>(args, stream, n, kTile);
+  if (n < end) forward_tile<T, kReset>(args, stream, n, end - n);
+  if (stream) end_stream();
+}
+
+template <typename T, Reset kReset, Surrogate kSurrogate>
+void backward(const LifBackwardArgs& args, bool stream, float* history, int64_t begin, int64_t end) {
+  int64_t n = begin;
+  for (; n + kTile <= end; n += kTile) backward_tile<T, kReset, kSurrogate>(args, stream, history, n, kTile);
+  if (n < end) backward_tile<T, kReset, kSurrogate>(args, stream, history, n, end - n);
+  if (stream) end_stream();
+}
+
+}  // namespace
+
+void lif_forward(const LifForwardArgs& args, bool stream, int64_t begin, int64_t end) {
+  with_float(args.kind, [&](auto type) {
+    with_value<Reset::kHard, Reset::kSoft>(args.reset, [&](auto reset) {
+      forward<typename decltype(type)::type, decltype(reset)::value>(args, stream, begin, end);
+    });
+  });
+}
+
+void lif_backward(const LifBackwardArgs& args, bool stream, float* history, int64_t begin, int64_t end) {
+  with_float(args.kind, [&](auto type) {
+    with_value<Reset::kHard, Reset::kSoft>(args.reset, [&](auto reset) {
+      with_value<Surrogate::kAtan, Surrogate::kSigmoid, Surrogate::kTriangle, Surrogate::kRectangle>(
+          args.surrogate, [&](auto surrogate) {
+            backward<typename decltype(type)::type, decltype(reset)::value, decltype(surrogate)::value>(
+                args, stream, history, begin, end);
+          });
+    });
+  });
+}
+
+}  // namespace TMKT_SIMD
+}  // namespace tmkt

@@ -1,0 +1,125 @@
+// tmkt::mixup_fwd and tmkt::mixup_bwd on the CPU: rows (t, b) shared out among torch's threads.
+#include <algorithm>
+#include <vector>
+
+#include "common/cpu.h"
+#include "mixup/mixup_op.h"
+#include "mixup/mixup_simd.h"
+
+namespace tmkt {
+namespace {
+
+void check_range(const char* name, const int64_t* values, int64_t count, int64_t limit) {
+  for (int64_t b = 0; values && b < count; ++b) {
+    if (values[b] >= 0 && values[b] < limit) continue;
+    // Eager calls were checked in Python, with an IndexError; this guards compiled graphs and direct calls.
+    STD_TORCH_CHECK(false, "mixup: ", name, ": expected values in 0..", limit - 1, ", got ", values[b], " at ", b);
+  }
+}
+
+void check_indices(const MixupArgs& args) {
+  check_range("switch_step", args.switch_step, args.B, args.T + 1);
+  check_range("static_index", args.static_index, args.B, args.static_count);
+  check_range("event_index", args.event_index, args.B, args.event_count);
+}
+
+int64_t source_of(const int64_t* index, int64_t b) { return index ? index[b] : b; }
+
+void forward_cpu(const MixupForwardArgs& args, const Tensor&) {
+  check_indices(args);
+  const int64_t row = args.C * args.plane;
+  const bool one_plane = args.static_channels == 1;
+  const bool stream = worth_streaming(args.T * args.B * row, args.mixed_kind) && args.plane % 8 == 0;
+  const MixupRow static_row{args.static_kind, args.mixed_kind, args.static_scale, stream};
+  const MixupRow event_row{args.event_kind, args.mixed_kind, args.event_scale, stream};
+  torch::stable::parallel_for(0, args.T * args.B, grain_size(row), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t t = i / args.B, b = i % args.B;
+      const auto convert = TMKT_PICK_SIMD(mixup_convert);
+      if (t >= args.switch_step[b]) {
+        const int64_t source = (t * args.event_count + source_of(args.event_index, b)) * row;
+        convert(event_row, args.events, source, args.mixed, i * row, row);
+        continue;
+      }
+      const int64_t source = source_of(args.static_index, b) * args.static_channels * args.plane;
+      const int64_t pieces = one_plane ? args.C : 1;  // the one plane fills every channel
+      for (int64_t c = 0; c < pieces; ++c) {
+        convert(static_row, args.static_images, source, args.mixed, i * row + c * args.plane, row / pieces);
+      }
+    }
+  });
+}
+
+// Samples b by the source that they draw on, in the order of b: those of source i are order[start[i]..start[i + 1]).
+struct SamplesBySource {
+  std::vector<int64_t> start, order;
+
+  SamplesBySource(const int64_t* index, int64_t batch, int64_t sources) : start(sources + 1), order(batch) {
+    for (int64_t b = 0; b < batch; ++b) ++start[source_of(index, b) + 1];
+    for (int64_t i = 0; i < sources; ++i) start[i + 1] += start[i];
+    std::vector<int64_t> next(start.begin(), start.end() - 1);
+    for (int64_t b = 0; b < batch; ++b) order[next[source_of(index, b)]++] = b;
+  }
+};
+
+FloatKind as_float(PixelKind kind) {
+  return kind == PixelKind::kFloat32    ? FloatKind::kFloat32
+         : kind == PixelKind::kBFloat16 ? FloatKind::kBFloat16
+                                        : FloatKind::kFloat16;
+}
+
+void backward_events(const MixupBackwardArgs& args) {
+  const int64_t row = args.C * args.plane;
+  const SamplesBySource samples(args.event_index, args.B, args.event_count);
+  const MixupRow out{PixelKind::kFloat32, as_float(args.event_kind), args.event_scale, false};
+  torch::stable::parallel_for(0, args.T * args.event_count, grain_size(row), [&](int64_t begin, int64_t end) {
+    std::vector<float> sum(row);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t t = i / args.event_count, e = i % args.event_count;
+      std::fill(sum.begin(), sum.end(), 0.0f);
+      for (int64_t k = samples.start[e]; k < samples.start[e + 1]; ++k) {
+        const int64_t b = samples.order[k];
+        if (t < args.switch_step[b]) continue;
+        TMKT_PICK_SIMD(mixup_accumulate)(args.grad_kind, args.grad, (t * args.B + b) * row, sum.data(), row);
+      }
+      TMKT_PICK_SIMD(mixup_convert)(out, sum.data(), 0, args.grad_events, i * row, row);
+    }
+  });
+}
+
+void backward_static(const MixupBackwardArgs& args) {
+  const int64_t row = args.C * args.plane, static_row = args.static_channels * args.plane;
+  const SamplesBySource samples(args.static_index, args.B, args.static_count);
+  const MixupRow out{PixelKind::kFloat32, as_float(args.static_kind), args.static_scale, false};
+  torch::stable::parallel_for(0, args.static_count, grain_size(row), [&](int64_t begin, int64_t end) {
+    std::vector<float> sum(static_row);
+    for (int64_t i = begin; i < end; ++i) {
+      std::fill(sum.begin(), sum.end(), 0.0f);
+      for (int64_t k = samples.start[i]; k < samples.start[i + 1]; ++k) {
+        const int64_t b = samples.order[k];
+        for (int64_t t = 0; t < args.switch_step[b]; ++t) {
+          for (int64_t at = 0; at < row; at += static_row) {
+            TMKT_PICK_SIMD(mixup_accumulate)
+            (args.grad_kind, args.grad, (t * args.B + b) * row + at, sum.data(), static_row);
+          }
+        }
+      }
+      TMKT_PICK_SIMD(mixup_convert)(out, sum.data(), 0, args.grad_static, i * static_row, static_row);
+    }
+  });
+}
+
+void backward_cpu(const MixupBackwardArgs& args, const Tensor&) {
+  check_indices(args);
+  if (args.grad_static) backward_static(args);
+  if (args.grad_events) backward_events(args);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(tmkt, CPU, m) {
+  m.impl("mixup_fwd", TORCH_BOX(&mixup_fwd<forward_cpu>));
+  m.impl("mixup_bwd", TORCH_BOX(&mixup_bwd<backward_cpu>));
+}
+
+}  // namespace tmkt
