@@ -61,7 +61,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def keep_records(path: Path, last_step: int) -> None:
-    """Drop the records of a metrics.jsonl beyond `last_step`: written after the last checkpoint, to be written anew."""
+    """Drop what a resumed run writes anew: the records of a metrics.jsonl beyond `last_step`, and the test score."""
     if not path.exists():
         return
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -71,7 +71,7 @@ def keep_records(path: Path, last_step: int) -> None:
             record = json.loads(line)
         except json.JSONDecodeError:  # the line that was being written when the run was killed
             continue
-        if record.get("step", 0) <= last_step:
+        if record["step"] <= last_step and record["kind"] != "test":
             kept.append(line + "\n")
     write_text(path, "".join(kept))
 

@@ -67,15 +67,17 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, or 2 for a mistake of the user's, after one line that says which."""
     arguments = build_parser().parse_args(argv)
-    # Imported late: `tmkt --help` should not wait for torch.
     try:
         return _COMMANDS[arguments.command](arguments)
-    except UserError as error:
+    except (UserError, OSError) as error:  # OSError: a file or folder that cannot be read or written
         print(f"tmkt: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("tmkt: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
+
+
+# The commands import what they need themselves: `tmkt --help` does not wait for the trainer.
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -48,11 +48,15 @@ def run_demo(out: str | Path, seed: int, overrides: Sequence[str] = ()) -> dict[
     console.print(table)
     pictures = draw(base, data, out, scores)
     (out / "table.txt").write_text(_plain(table), encoding="utf-8")
-    console.print(f"table    {out / 'table.txt'}")
+    console.print(f"table    {out / 'table.txt'}", soft_wrap=True, highlight=False)
     for picture in pictures:
-        console.print(f"figure   {picture}")
+        console.print(f"figure   {picture}", soft_wrap=True, highlight=False)
     for method in METHODS:
-        console.print(f"run      {out / method}  (config.yaml, split.json, metrics.jsonl, model.safetensors)")
+        console.print(
+            f"run      {out / method}  (config.yaml, split.json, metrics.jsonl, model.safetensors)",
+            soft_wrap=True,
+            highlight=False,
+        )
     return scores
 
 

@@ -56,7 +56,10 @@ class Trainer:
         self.config, self.data = config, data
         self.out = Path(config.out)
         precision = {"fp32": "no"}.get(config.train.precision, config.train.precision)
-        self.accelerator = Accelerator(mixed_precision=precision, cpu=config.train.device == "cpu")
+        try:
+            self.accelerator = Accelerator(mixed_precision=precision, cpu=config.train.device == "cpu")
+        except ValueError as error:
+            raise UserError(f"train.precision: {config.train.precision} cannot be used here ({error})") from error
         self.device = self.accelerator.device
         self.model = build_model(config, len(data.classes))
         task = TransferTask(self.model, config.transfer, theta=config.model.neuron.v_threshold)
@@ -170,7 +173,7 @@ class Trainer:
             self.accelerator.unwrap_model(self.task).load_state_dict(weights)
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.seconds = state["step"], state["seconds"]
-            console.print(f"{self.out}: going on from step {self.step}")
+            console.print(f"{self.out}: going on from step {self.step}", soft_wrap=True)
         ckpt.keep_records(self.out / "metrics.jsonl", self.step if saved else -1)
         _append(self.out / "metrics.jsonl", {"kind": "environment", "step": self.step, **environment(self.device)})
 

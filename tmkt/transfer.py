@@ -53,9 +53,10 @@ def draw_switch_steps(
 def phases(config: TransferConfig, steps: int) -> list[int]:
     """Optimiser steps of each training phase; the learning rate's schedule starts anew in each.
 
-    finetune: first half static, second half events. The others have one phase.
+    finetune: first half static (the odd step too), second half events, both read by the event head. The
+    others have one phase.
     """
-    return [steps // 2, steps - steps // 2] if config.method == "finetune" and steps > 1 else [steps]
+    return [steps - steps // 2, steps // 2] if config.method == "finetune" and steps > 1 else [steps]
 
 
 def build_streams(

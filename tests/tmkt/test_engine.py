@@ -120,6 +120,14 @@ def test_a_killed_process_goes_on_to_the_same_weights(tiny_settings, tmp_path):
     assert all(torch.equal(one[name], two[name]) for name in two)
 
 
+def test_a_finished_run_started_again_trains_no_further(tiny):
+    score = train(tiny)
+    weights = (Path(tiny.out) / "model.safetensors").read_bytes()
+    assert train(tiny) == score
+    assert (Path(tiny.out) / "model.safetensors").read_bytes() == weights
+    assert [r["kind"] for r in metrics(tiny.out)].count("test") == 1
+
+
 def test_resume_never_refuses_and_leaves_the_run_alone(tiny):
     train(tiny)
     before = (Path(tiny.out) / "metrics.jsonl").read_bytes()
@@ -151,9 +159,10 @@ def test_checkpoints_are_kept_to_the_newest_and_a_half_written_one_is_no_checkpo
 
 def test_records_beyond_the_checkpoint_and_half_lines_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"kind": "environment", "step": 0}\n{"step": 4}\n{"step": 5}\n{"st')
+    kept = '{"kind": "environment", "step": 0}\n{"kind": "train", "step": 4}\n'
+    path.write_text(kept + '{"kind": "test", "step": 4}\n{"kind": "train", "step": 5}\n{"kind": "tr')
     ckpt.keep_records(path, 4)
-    assert path.read_text() == '{"kind": "environment", "step": 0}\n{"step": 4}\n'
+    assert path.read_text() == kept
 
 
 def test_learning_rate_warms_up_falls_to_zero_and_starts_anew_in_each_phase():

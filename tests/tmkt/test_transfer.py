@@ -62,7 +62,8 @@ def test_one_stream_methods(data):
 
 
 def test_phases_share_the_steps():
-    assert phases(TransferConfig(method="finetune"), 9) == [4, 5]
+    assert phases(TransferConfig(method="finetune"), 8) == [4, 4]
+    assert phases(TransferConfig(method="finetune"), 9) == [5, 4]  # step 4 of 9 is before the middle: static
     assert phases(TransferConfig(method="tmkt"), 9) == [9]
 
 
