@@ -151,6 +151,8 @@ class Trainer:
 
     def _save(self) -> None:
         state = {"step": self.step, "seconds": self.seconds, "optimizer": self.optimizer.state_dict()}
+        if self.accelerator.scaler is not None:  # fp16
+            state["scaler"] = self.accelerator.scaler.state_dict()
         weights = self.accelerator.unwrap_model(self.task).state_dict()
         ckpt.save_checkpoint(self.out / "checkpoints", self.step, weights, state, self.config.train.keep_checkpoints)
 
@@ -172,6 +174,8 @@ class Trainer:
             weights, state = ckpt.load_checkpoint(saved[-1])
             self.accelerator.unwrap_model(self.task).load_state_dict(weights)
             self.optimizer.load_state_dict(state["optimizer"])
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
             self.step, self.seconds = state["step"], state["seconds"]
             console.print(f"{self.out}: going on from step {self.step}", soft_wrap=True)
         ckpt.keep_records(self.out / "metrics.jsonl", self.step if saved else -1)
