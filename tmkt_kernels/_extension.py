@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,20 @@ def _load() -> Extension:
     describe = ctypes.CDLL(str(LIBRARY)).tmkt_build_info
     describe.restype = ctypes.c_char_p
     info = json.loads(describe())
+    _check_simd_choice(info)
     devices = {"cpu"} | ({"cuda"} if info["cuda"] else set())
     return Extension(frozenset(devices), None, info)
+
+
+def _check_simd_choice(info: dict[str, Any]) -> None:
+    """TMKT_SIMD lowers the SIMD level; one that is unknown here or beyond this CPU is an error."""
+    wanted = os.environ.get("TMKT_SIMD", info["simd"])
+    levels = info["simd_levels"]
+    if wanted not in levels:
+        known = ", ".join(map(repr, levels))
+        raise ValueError(f"TMKT_SIMD: expected one of {known}, got {wanted!r}; unset it for the best level")
+    if wanted != info["simd"]:
+        raise ValueError(f"TMKT_SIMD: this CPU goes up to {info['simd']!r}, got {wanted!r}; unset it for the best level")
 
 
 extension = _load()

@@ -39,7 +39,7 @@ class DamagedRecordingError(ValueError):
     """The file is there, but is no whole recording; the message names the file and what is wrong with it."""
 
 
-def _compiled() -> Any:
+def compiled() -> Any:
     try:
         return importlib.import_module("tmkt_kernels._events")
     except ImportError as error:
@@ -64,7 +64,7 @@ def read_bin(path: str | os.PathLike[str]) -> np.ndarray:
         FileNotFoundError: there is no such file.
         DamagedRecordingError: it has 0 bytes, is cut off within a record, or its time runs backwards.
     """
-    compiled = _compiled()
+    compiled = compiled()
     records = np.fromfile(path, np.uint8)
     if records.size == 0:
         raise DamagedRecordingError(
@@ -100,7 +100,7 @@ def write_bin(path: str | os.PathLike[str], events: np.ndarray) -> None:
     raw = _raw(events)
     if raw.size == 0:
         raise ValueError("events: expected at least one event, got none; the format has no empty recording")
-    records = _compiled().encode(raw)
+    records = compiled().encode(raw)
     path = Path(path)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
@@ -147,7 +147,7 @@ def to_frames(
         raise ValueError(f"T: expected a number of frames from 1 to 2^31 - 1, got {T!r}")
     width, height = sensor_size if size is None else _size("size", size)
     frames = np.zeros((T, 2, height, width), np.int16 if size is None else np.float32)
-    fill = _compiled().count_frames if size is None else _compiled().area_frames
+    fill = compiled().count_frames if size is None else compiled().area_frames
     fill(raw, sensor_size, frames)
     return frames
 
@@ -224,7 +224,7 @@ def simulate_saccades(
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed: expected an integer from 0 to 2^64 - 1, got {seed!r}")
     model = positive | never_negative
-    return _compiled().simulate_saccades(image, sensor_size, path=points.tolist(), seed=seed, **model).view(EVENT_DTYPE)
+    return compiled().simulate_saccades(image, sensor_size, path=points.tolist(), seed=seed, **model).view(EVENT_DTYPE)
 
 
 def _raw(events: np.ndarray) -> np.ndarray:

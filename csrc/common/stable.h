@@ -1,6 +1,7 @@
 // The only file that includes torch's headers: the LibTorch stable ABI, under our own names.
 #pragma once
 
+#include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>

@@ -1,0 +1,44 @@
+"""Test set-up: uninitialised memory is poisoned, Triton runs in its interpreter where there is no GPU."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+# Triton reads this when a kernel is decorated, so it must stand before the first import of tmkt_kernels.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+REQUIRE_CUDA = os.environ.get("TMKT_REQUIRE_CUDA") == "1"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        if REQUIRE_CUDA:
+            pytest.fail("TMKT_REQUIRE_CUDA=1, but torch sees no GPU", pytrace=False)
+        pytest.skip("no GPU")
+
+
+@pytest.fixture(autouse=True)
+def poison_uninitialised_memory():
+    """torch.empty, in Python and in C++, gives NaN (or the largest integer): what a kernel leaves out shows."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real recordings and images (TMKT_DATA); the test is skipped where it is not there."""
+    root = Path(__file__).parents[1]
+    folder = Path(os.environ.get("TMKT_DATA", root / "../shared/data"))
+    if not folder.is_dir():
+        pytest.skip("no shared data: set TMKT_DATA to the folder with N-MNIST-small and MNIST")
+    return folder.resolve()

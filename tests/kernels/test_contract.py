@@ -1,0 +1,57 @@
+"""One operator, one word: every operator has all its parts."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import tmkt_kernels
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = Path(tmkt_kernels.__file__).parent
+OPERATORS = sorted(folder.name for folder in PACKAGE.iterdir() if (folder / "op.py").exists())
+
+
+def test_there_are_operators():
+    assert {"lif", "mixup"} <= set(OPERATORS)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operator_is_complete(name):
+    for part in ("__init__.py", "reference.py", "op.py", "triton.py"):
+        assert (PACKAGE / name / part).exists(), part
+    for family in ("", "_triton"):
+        for direction in ("fwd", "bwd"):
+            op = getattr(torch.ops.tmkt, f"{name}_{direction}{family}").default
+            qualified = op._schema.name
+            assert torch._C._dispatch_has_kernel_for_dispatch_key(qualified, "CPU"), qualified
+            assert torch._C._dispatch_has_kernel_for_dispatch_key(qualified, "Autograd"), qualified
+            assert torch._library.simple_registry.singleton.find(qualified).fake_impl.kernel is not None, qualified
+    source = (ROOT / "tests" / "kernels" / f"test_{name}.py").read_text()
+    assert "opcheck" in source
+    assert "fullgraph=True" in source
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operator_has_sources_and_a_benchmark(name):
+    csrc = ROOT / "csrc" / name
+    if not csrc.exists():
+        pytest.skip("tests run apart from the source tree")
+    for part in (f"{name}_cpu.cpp", f"{name}_cuda.cu"):
+        text = (csrc / part).read_text()
+        assert f'"{name}_fwd"' in text
+        assert f'"{name}_bwd"' in text
+    from benchmarks.cases import CASES
+
+    assert any(case.op == name for case in CASES)
+
+
+def test_only_one_header_includes_torch():
+    for path in (ROOT / "csrc").rglob("*.[ch]*"):
+        text = path.read_text()
+        if path.name != "stable.h":
+            assert "#include <torch/" not in text, path
+        for banned in ("ATen/", "c10/", "torch/extension.h"):
+            assert banned not in text, path
+        if path.parent.name != "events":
+            assert "pybind11" not in text, path

@@ -1,0 +1,356 @@
+"""tmkt_kernels.lif: every backend against the reference, by the case table of tmkt_kernels.testing."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tmkt_kernels as tk
+from tmkt_kernels import _layout
+from tmkt_kernels.lif import lif_params
+from tmkt_kernels.testing import (
+    LIF_CASES,
+    LIFCase,
+    assert_gradient_close,
+    assert_spikes_equal,
+    lif_inputs,
+    lif_truth,
+)
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+cases = pytest.mark.parametrize("case", LIF_CASES, ids=lambda case: case.name)
+dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6:])
+
+
+def run(case, inputs, backend, **extra):
+    """Outputs and gradients of `lif` under the inputs' output gradients."""
+    leaves = [t.clone().requires_grad_() for t in (inputs["x_seq"], inputs["v_init"]) if t is not None]
+    outputs = tk.lif(*leaves, **case.neuron, return_v=True, backend=backend, **extra)
+    grads = torch.autograd.grad(outputs, leaves, inputs["grads"])
+    return outputs, grads
+
+
+@cases
+@dtypes
+def test_forward_equals_the_reference_bit_for_bit(case, dtype, target):
+    backend, device = target
+    inputs = lif_inputs(case, dtype, device)
+    outputs, _ = run(case, inputs, backend)
+    expected, _ = run(case, inputs, "reference")
+    assert_spikes_equal(outputs[0], expected[0])
+    if outputs[0].numel() > 100:
+        assert 0.01 < outputs[0].float().mean() < 0.99  # the case does exercise the neuron
+    for actual, reference in zip(outputs, expected, strict=True):
+        assert actual.dtype == reference.dtype
+        assert torch.equal(actual, reference)
+
+
+@cases
+@dtypes
+def test_gradients_are_those_of_the_float64_reference(case, dtype, target):
+    backend, device = target
+    inputs = lif_inputs(case, dtype, device)
+    outputs, grads = run(case, inputs, backend)
+    true_outputs, true_grads = lif_truth(case, inputs)
+    same = (outputs[0] == true_outputs[0]).all(0)  # neurons without a rounding flip
+    assert same.double().mean() > 0.999
+    for grad, expected in zip(grads, true_grads, strict=True):
+        assert_gradient_close(grad * same, expected * same, dtype)
+
+
+@pytest.mark.parametrize("v_reset", [0.0, None], ids=["hard", "soft"])
+@pytest.mark.parametrize("tau", [1.0, 2.0, 4.0, math.inf])
+def test_dyadic_inputs_are_exact_in_any_precision(tau, v_reset, target):
+    backend, device = target
+    case = LIFCase("dyadic", (6, 4, 33), {"tau": tau, "v_reset": v_reset})
+    inputs = lif_inputs(case, torch.float32, device, dyadic=True)
+    outputs, _ = run(case, inputs, backend)
+    for actual, expected in zip(outputs, lif_truth(case, inputs)[0], strict=True):
+        assert torch.equal(actual.double(), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    T=st.integers(1, 40),
+    batch=st.integers(0, 5),
+    width=st.integers(0, 300),
+    tau=st.floats(1, 50),
+    v_threshold=st.floats(0.1, 2),
+    v_reset=st.none() | st.floats(-0.5, 0.5),
+    decay_input=st.booleans(),
+    with_v_init=st.booleans(),
+)
+def test_any_size_and_parameter(T, batch, width, tau, v_threshold, v_reset, decay_input, with_v_init):
+    neuron = {"tau": tau, "v_threshold": v_threshold, "v_reset": v_reset, "decay_input": decay_input}
+    case = LIFCase("any", (T, batch, width), neuron, v_init=with_v_init)
+    inputs = lif_inputs(case, torch.float32)
+    outputs, grads = run(case, inputs, "native")
+    expected, expected_grads = run(case, inputs, "reference")
+    for actual, reference in zip(outputs, expected, strict=True):
+        assert torch.equal(actual, reference)
+    for grad, reference in zip(grads, expected_grads, strict=True):
+        torch.testing.assert_close(grad, reference, rtol=1e-4, atol=1e-5)
+
+
+def test_reference_is_the_textbook_neuron():
+    """Against v + (x - (v - v_reset)) / tau written out, which rounds in another order."""
+    x = torch.randn(12, 50_000) * 1.5
+    spikes, _ = tk.lif(x, tau=1.7, v_reset=0.2, backend="reference")
+    v, expected = torch.full((50_000,), 0.2), []
+    for step in x:
+        v = v + (step - (v - 0.2)) / 1.7
+        expected.append((v >= 1).float())
+        v = torch.where(v >= 1, 0.2, v)
+    assert_spikes_equal(spikes, torch.stack(expected), budget=1e-5)
+
+
+def test_any_output_may_go_without_a_gradient(target):
+    backend, device = target
+    for used in range(3):
+        case = LIFCase("partial", (5, 2, 33))
+        inputs = lif_inputs(case, torch.float32, device)
+        grads = []
+        for name in (backend, "reference"):
+            x = inputs["x_seq"].clone().requires_grad_()
+            output = tk.lif(x, inputs["v_init"], return_v=True, backend=name)[used]
+            grads.append(torch.autograd.grad(output, x, inputs["grads"][used])[0])
+        assert_gradient_close(*grads, torch.float32)
+
+
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "channels_last": lambda x: x.flatten(0, 1).contiguous(memory_format=torch.channels_last).view_as(x),
+    "batch_innermost": lambda x: x.permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3),
+    "sliced_width": lambda x: torch.cat([x, x], -1)[..., : x.shape[-1]],
+    "time_innermost": lambda x: x.permute(1, 2, 3, 4, 0).contiguous().permute(4, 0, 1, 2, 3),
+    "every_other_step": lambda x: x.repeat_interleave(2, 0)[::2],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(layout, target):
+    backend, device = target
+    base = torch.randn(4, 3, 5, 6, 7, device=device) * 1.5
+    x = LAYOUTS[layout](base).detach().requires_grad_()
+    plain = base.clone().requires_grad_()
+    assert torch.equal(x, plain)
+    outputs = tk.lif(x, torch.ones_like(base[0]), return_v=True, backend=backend)
+    expected = tk.lif(plain, torch.ones_like(base[0]), return_v=True, backend=backend)
+    for actual, reference in zip(outputs, expected, strict=True):
+        assert torch.equal(actual, reference)
+    grad = torch.randn_like(base).transpose(3, 4).contiguous().transpose(3, 4)
+    assert torch.equal(torch.autograd.grad(outputs[0], x, grad)[0], torch.autograd.grad(expected[0], plain, grad)[0])
+    if layout in ("contiguous", "channels_last", "batch_innermost"):
+        assert outputs[0].stride() == x.stride()
+        flat = _layout.to_steps(x, _layout.memory_order(x))
+        assert flat.data_ptr() == x.data_ptr(), "a dense layout was copied"
+
+
+def test_expanded_gradient():
+    x = (torch.randn(4, 3, 9) * 2).requires_grad_()
+    spikes, _ = tk.lif(x, backend="native")
+    grads = torch.autograd.grad(spikes.sum(), x)[0]
+    expected = torch.autograd.grad(tk.lif(x, backend="reference")[0].sum(), x)[0]
+    assert_gradient_close(grads, expected, torch.float32)
+
+
+def test_backward_keeps_x_alone():
+    kept = []
+    x = torch.randn(6, 4, 100, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        tk.lif(x * 1.0, backend="native")
+    assert [t.numel() for t in kept] == [x.numel()]
+
+
+def test_same_bits_every_run_and_thread_count(target):
+    backend, device = target
+    case = LIFCase("bits", (10, 8, 4099))
+    inputs = lif_inputs(case, torch.float32, device)
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 2):
+            torch.set_num_threads(count)
+            outputs, grads = run(case, inputs, backend)
+            results.append((*outputs, *grads))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(10, 5_000_000), (3, 2_000_003)], ids=["streamed", "odd"])
+def test_outputs_beyond_the_caches(shape):
+    """Above 20 MB the CPU kernel writes past the caches, where rows are aligned."""
+    x = torch.randn(shape[0], 1, shape[1] // 2)
+    grad = torch.randn_like(x)
+    expected = torch.cat([tk.lif(part, backend="native")[0] for part in x.split(100_000, 2)], 2)
+    x.requires_grad_()
+    spikes, _ = tk.lif(x, backend="native")
+    assert torch.equal(spikes, expected)
+    parts = zip(x.split(100_000, 2), grad.split(100_000, 2), strict=True)
+    expected_grad = [torch.autograd.grad(tk.lif(p, backend="native")[0], p, g)[0] for p, g in parts]
+    assert torch.equal(torch.autograd.grad(spikes, x, grad)[0], torch.cat(expected_grad, 2))
+
+
+LEVEL_SCRIPT = """
+import sys, torch, tmkt_kernels as tk
+from tmkt_kernels._extension import extension
+from tmkt_kernels import time_step_mixup as mix
+from tmkt_kernels.testing import *
+assert extension.info["simd"] == sys.argv[1], extension.info
+for case in LIF_CASES:
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        inputs = lif_inputs(case, dtype)
+        leaves = [t.clone().requires_grad_() for t in (inputs["x_seq"], inputs["v_init"]) if t is not None]
+        results = []
+        for backend in ("native", "reference"):
+            outputs = tk.lif(*leaves, **case.neuron, return_v=True, backend=backend)
+            results.append((outputs, torch.autograd.grad(outputs, leaves, inputs["grads"])))
+        assert all(torch.equal(a, b) for a, b in zip(results[0][0], results[1][0])), case
+        for a, b in zip(results[0][1], results[1][1]):
+            assert_gradient_close(a, b, dtype)
+pixels = torch.tensor([0, -2**15, 2**15 - 1, 7], dtype=torch.int16).repeat(50)[None, None, None]
+images = torch.arange(200, dtype=torch.uint8)[None, None, None]
+every_half = torch.arange(2**16, dtype=torch.int32).to(torch.int16)
+halves = every_half.view(torch.float16)[None, None, None]
+switch = torch.tensor([1])
+for dtype in (torch.float32, torch.bfloat16, torch.float16):
+    for static, events in ((images, pixels), (halves[..., :200], pixels)):
+        frames = events.expand(2, 1, 1, 1, 200)
+        a, b = (mix(static, frames, switch, scale=0.37, dtype=dtype, backend=x) for x in ("native", "reference"))
+        assert torch.equal(a, b) or torch.equal(a.nan_to_num(), b.nan_to_num())
+    for values in (halves, every_half.view(torch.bfloat16)[None, None, None], torch.randn(1, 1, 1, 2**16) * 1e-6):
+        frames = torch.zeros(1, 1, 1, 1, 2**16)
+        a, b = (mix(values, frames, switch, dtype=dtype, backend=x)[0] for x in ("native", "reference"))
+        assert torch.equal(a.isnan(), b.isnan()) and torch.equal(a.nan_to_num(), b.nan_to_num()), (values.dtype, dtype)
+"""
+
+
+@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
+def test_simd_levels(level):
+    from tmkt_kernels._extension import extension
+
+    order = ["baseline", "avx2", "avx512"]
+    if order.index(level) > order.index(extension.info["simd"]):
+        pytest.skip(f"this CPU has no {level}")
+    env = {"TMKT_SIMD": level, "PATH": "/usr/bin", "PYTHONPATH": ":".join(filter(None, sys.path))}
+    subprocess.run([sys.executable, "-c", LEVEL_SCRIPT, level], check=True, env=env, timeout=300)
+
+
+OPCHECK_CASES = [c for c in LIF_CASES if c.name in ("default", "soft-attached", "one-step", "triangle")]
+
+
+@pytest.mark.parametrize("case", OPCHECK_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("return_v", [False, True])
+def test_opcheck(case, return_v, target):
+    backend, device = target
+    suffix = "_triton" if backend == "triton" else ""
+    inputs = lif_inputs(case, torch.float32, device)
+    x = inputs["x_seq"].flatten(1).requires_grad_()
+    v_init = inputs["v_init"].flatten().requires_grad_() if case.v_init else None
+    params = lif_params(**case.neuron)
+    torch.library.opcheck(getattr(torch.ops.tmkt, "lif_fwd" + suffix), (x, v_init, *params, return_v))
+    grad_spikes, grad_v_last, grad_v_seq = (g.flatten(1) if g.dim() == x.dim() + 1 else g for g in inputs["grads"])
+    grads = (grad_spikes.reshape(x.shape), grad_v_last.flatten(), grad_v_seq.reshape(x.shape) if return_v else None)
+    v_plain = None if v_init is None else v_init.detach()
+    torch.library.opcheck(getattr(torch.ops.tmkt, "lif_bwd" + suffix), (*grads, x.detach(), v_plain, *params))
+
+
+def test_compiles_into_one_graph(target):
+    backend, device = target
+    torch._dynamo.reset()
+
+    def step(x, v_init):
+        spikes, v_last, v_seq = tk.lif(x * 1.5, v_init, tau=1.7, surrogate="triangle", return_v=True, backend=backend)
+        return (spikes * 2).sum() + v_last.sum() + v_seq.square().sum()
+
+    compiled = torch.compile(step, fullgraph=True)
+    for layout in ("contiguous", "channels_last"):
+        x = LAYOUTS[layout](torch.randn(4, 2, 3, 5, 5, device=device)).requires_grad_()
+        v_init = torch.rand(2, 3, 5, 5, device=device, requires_grad=True)
+        results = [(f(x, v_init), *torch.autograd.grad(f(x, v_init), (x, v_init))) for f in (step, compiled)]
+        for eager, graph in zip(*results, strict=True):
+            torch.testing.assert_close(eager, graph, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+def test_autocast(dtype, target):
+    backend, device = target
+    linear = torch.nn.Linear(8, 16).to(device)
+    x = torch.randn(4, 3, 8, device=device)
+    with torch.autocast(device, dtype):
+        spikes, v_last = tk.lif(linear(x) * 3, backend=backend)
+        spikes.sum().backward()
+    assert spikes.dtype == dtype
+    assert v_last.dtype == torch.float32
+    assert linear.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("backend", ["native", "triton"])
+def test_cuda_graph(backend):
+    x = torch.randn(4, 3, 64, device="cuda")
+    tk.lif(x, backend=backend)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        spikes, _ = tk.lif(x, backend=backend)
+    x.copy_(torch.randn_like(x) * 2)
+    graph.replay()
+    assert torch.equal(spikes, tk.lif(x, backend="reference")[0])
+
+
+def test_second_order_gradients_come_from_the_reference_or_raise():
+    x = (torch.randn(3, 4, dtype=torch.float32) * 2).requires_grad_()
+    (grad,) = torch.autograd.grad(tk.lif(x, backend="native")[0].sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match="backend='reference'"):
+        grad.sum().backward()
+    (grad,) = torch.autograd.grad(tk.lif(x, backend="reference")[0].sum(), x, create_graph=True)
+    assert torch.autograd.grad(grad.square().sum(), x)[0].abs().sum() > 0
+
+
+X = torch.zeros(4, 2, 3)
+ERRORS = {
+    "not a tensor": (TypeError, "expected a tensor", lambda: tk.lif([1.0])),
+    "integer input": (TypeError, "floating-point tensor, got torch.int64", lambda: tk.lif(X.long())),
+    "no batch": (ValueError, r"\[T, B, ...\] with T >= 1, got shape \(4,\)", lambda: tk.lif(torch.zeros(4))),
+    "no time": (ValueError, "T >= 1", lambda: tk.lif(torch.zeros(0, 3))),
+    "v_init shape": (ValueError, r"v_init: expected .*\(2, 3\), got \(3, 2\)", lambda: tk.lif(X, torch.zeros(3, 2))),
+    "v_init dtype": (TypeError, "v_init: .*got torch.int64", lambda: tk.lif(X, X[0].long())),
+    "tau": (ValueError, "tau: expected .* at least 1", lambda: tk.lif(X, tau=0.5)),
+    "tau nan": (ValueError, "tau", lambda: tk.lif(X, tau=math.nan)),
+    "tau tensor": (TypeError, "tau: expected a float, got Tensor", lambda: tk.lif(X, tau=torch.ones(()))),
+    "threshold": (ValueError, "v_threshold", lambda: tk.lif(X, v_threshold=math.inf)),
+    "alpha": (ValueError, "alpha", lambda: tk.lif(X, alpha=0.0)),
+    "surrogate": (ValueError, "'atan', 'sigmoid', .* got 'tanh'", lambda: tk.lif(X, surrogate="tanh")),
+    "backend": (ValueError, "backend: expected 'auto'.* got 'cuda'", lambda: tk.lif(X, backend="cuda")),
+    "float64": (RuntimeError, "native.*float64.*reference", lambda: tk.lif(X.double(), backend="native")),
+    "device": (RuntimeError, "there is no|kernels exist for", lambda: tk.lif(X.to("meta"), backend="native")),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_bad_input_is_named(name):
+    error, message, call = ERRORS[name]
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_operators_guard_direct_calls():
+    params = lif_params()
+    for x, v_init, message in (
+        (torch.zeros(4, 2, 3), None, "expected 2 dimensions, got 3"),
+        (torch.zeros(4, 6).t(), None, "contiguous"),
+        (torch.zeros(4, 6).double(), None, "float32, bfloat16 or float16"),
+        (torch.zeros(4, 6), torch.zeros(5), "expected N = 6, got 5"),
+        (torch.zeros(4, 6), torch.zeros(6).double(), "v_init: expected dtype"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            torch.ops.tmkt.lif_fwd(x, v_init, *params, False)
+    bad = params._replace(surrogate=9)
+    with pytest.raises(RuntimeError, match="unknown number 9"):
+        torch.ops.tmkt.lif_bwd(torch.zeros(4, 6), None, None, torch.zeros(4, 6), None, *bad)

@@ -1,0 +1,203 @@
+"""tmkt_kernels.time_step_mixup: every backend against the reference."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tmkt_kernels as tk
+from tmkt_kernels.mixup import INPUT_DTYPES
+from tmkt_kernels.testing import assert_gradient_close
+
+FLOATS = [torch.float32, torch.bfloat16, torch.float16]
+
+
+def make(shape, dtype, device="cpu"):
+    values = torch.randn(shape) * 3 if dtype.is_floating_point else torch.randint(0, 200, shape)
+    return values.to(dtype).to(device)
+
+
+def indices(device):
+    """switch_step, static_index, event_index for B = 5, Bs = 6, Be = 5, T = 4: repeats, unused sources, both ends."""
+    return (torch.tensor(v, device=device) for v in ([0, 4, 2, 1, 3], [5, 0, 5, 1, 2], [1, 1, 4, 0, 2]))
+
+
+@pytest.mark.parametrize("channels", [1, 2], ids=["one-plane", "all-channels"])
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: str(d)[6:])
+@pytest.mark.parametrize("plane", [(5, 7), (4, 8)], ids=["odd", "vector"])
+def test_every_pair_of_types(channels, dtype, plane, target):
+    backend, device = target
+    switch_step, static_index, event_index = indices(device)
+    for static_dtype, event_dtype in itertools.product(INPUT_DTYPES, INPUT_DTYPES):
+        static = make((6, channels, *plane), static_dtype, device)
+        events = make((4, 5, 2, *plane), event_dtype, device)
+        mixed, expected = (
+            tk.time_step_mixup(
+                static,
+                events,
+                switch_step,
+                static_index=static_index,
+                event_index=event_index,
+                scale=(1 / 255, 0.5),
+                dtype=dtype,
+                backend=name,
+            )
+            for name in (backend, "reference")
+        )
+        assert mixed.dtype == dtype
+        assert torch.equal(mixed, expected), (static_dtype, event_dtype)
+
+
+def test_the_definition_sample_by_sample(target):
+    backend, device = target
+    switch_step, static_index, event_index = indices(device)
+    static, events = make((6, 2, 3, 3), torch.float32, device), make((4, 5, 2, 3, 3), torch.float32, device)
+    mixed = tk.time_step_mixup(
+        static, events, switch_step, static_index=static_index, event_index=event_index, backend=backend
+    )
+    for t, b in itertools.product(range(4), range(5)):
+        source = static[static_index[b]] if t < switch_step[b] else events[t, event_index[b]]
+        assert torch.equal(mixed[t, b], source)
+
+
+@pytest.mark.parametrize("channels", [1, 2], ids=["one-plane", "all-channels"])
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: str(d)[6:])
+@pytest.mark.parametrize("plane", [(5, 7), (4, 8)], ids=["odd", "vector"])
+def test_gradients(channels, dtype, plane, target):
+    backend, device = target
+    switch_step, static_index, event_index = indices(device)
+    static, events = make((6, channels, *plane), dtype, device), make((4, 5, 2, *plane), dtype, device)
+    grad = make((4, 5, 2, *plane), dtype, device)
+    grads = []
+    for name, as_dtype in ((backend, dtype), ("reference", torch.float64)):
+        leaves = [static.to(as_dtype).requires_grad_(), events.to(as_dtype).requires_grad_()]
+        mixed = tk.time_step_mixup(
+            *leaves,
+            switch_step,
+            static_index=static_index,
+            event_index=event_index,
+            scale=(0.25, 0.5),
+            backend=name,
+        )
+        grads.append(torch.autograd.grad(mixed, leaves, grad.to(as_dtype)))
+    for actual, expected in zip(*grads, strict=True):
+        assert actual.dtype == dtype
+        assert_gradient_close(actual, expected, dtype)
+        assert torch.equal(actual == 0, expected == 0)  # unused sources: exact zeros
+
+
+def test_gradient_of_one_side_only(target):
+    backend, device = target
+    switch_step, *_ = indices(device)
+    static, events = make((5, 2, 4, 4), torch.float32, device), make((4, 5, 2, 4, 4), torch.uint8, device)
+    static.requires_grad_()
+    mixed = tk.time_step_mixup(static, events, switch_step, backend=backend)
+    mixed.sum().backward()
+    assert torch.equal(static.grad, switch_step.float()[:, None, None, None].expand_as(static))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_any_size(data):
+    T, B, sources = (data.draw(st.integers(low, 9)) for low in (1, 0, 1))
+    C, H, W = (data.draw(st.integers(0, 9)) for _ in range(3))
+    static_dtype, event_dtype = (data.draw(st.sampled_from(INPUT_DTYPES)) for _ in range(2))
+    static, events = make((sources, C, H, W), static_dtype), make((T, sources, C, H, W), event_dtype)
+    switch_step = torch.randint(0, T + 1, (B,))
+    index = {name: torch.randint(0, sources, (B,)) for name in ("static_index", "event_index")}
+    results = [tk.time_step_mixup(static, events, switch_step, **index, backend=b) for b in ("native", "reference")]
+    assert results[0].shape == (T, B, C, H, W)
+    assert torch.equal(*results)
+
+
+def test_non_contiguous_inputs(target):
+    backend, device = target
+    switch_step, *_ = indices(device)
+    static = make((5, 2, 6, 4), torch.float32, device).transpose(2, 3)
+    events = make((5, 4, 2, 4, 6), torch.int16, device).transpose(0, 1)
+    results = [tk.time_step_mixup(static, events, switch_step, backend=b) for b in (backend, "reference")]
+    assert torch.equal(*results)
+
+
+def test_result_dtype():
+    switch_step = torch.tensor([1])
+    for static, events, expected in (
+        (torch.uint8, torch.int16, torch.float32),
+        (torch.uint8, torch.bfloat16, torch.bfloat16),
+        (torch.float16, torch.bfloat16, torch.float32),
+    ):
+        mixed = tk.time_step_mixup(make((1, 1, 2, 2), static), make((2, 1, 1, 2, 2), events), switch_step)
+        assert mixed.dtype == expected
+
+
+def test_opcheck(target):
+    backend, device = target
+    suffix = "_triton" if backend == "triton" else ""
+    switch_step, static_index, event_index = indices(device)
+    static = make((6, 1, 4, 4), torch.float32, device).requires_grad_()
+    events = make((4, 5, 2, 4, 4), torch.float32, device).requires_grad_()
+    args = (static, events, switch_step, static_index, event_index, 0.5, 1.0)
+    torch.library.opcheck(getattr(torch.ops.tmkt, "mixup_fwd" + suffix), (*args, torch.float32))
+    grad = make((4, 5, 2, 4, 4), torch.float32, device)
+    args = (static.detach(), events.detach(), *args[2:])
+    backward = getattr(torch.ops.tmkt, "mixup_bwd" + suffix)
+    torch.library.opcheck(backward, (grad, *args, True, True))
+    torch.library.opcheck(backward, (grad, *args, False, True))
+
+
+def test_compiles_into_one_graph(target):
+    backend, device = target
+    torch._dynamo.reset()
+    switch_step, static_index, event_index = indices(device)
+    static = make((6, 1, 4, 4), torch.float32, device).requires_grad_()
+    events = make((4, 5, 2, 4, 4), torch.int16, device)
+    layer = tk.nn.TimeStepMixup(scale=(0.5, 0.25), backend=backend)
+    compiled = torch.compile(layer, fullgraph=True)
+    results = []
+    for f in (layer, compiled):
+        mixed = f(static, events, switch_step, static_index, event_index)
+        results.append((mixed, torch.autograd.grad(mixed.square().sum(), static)[0]))
+    for eager, graph in zip(*results, strict=True):
+        torch.testing.assert_close(eager, graph)
+
+
+STATIC, EVENTS, STEPS = torch.zeros(3, 2, 4, 4), torch.zeros(5, 3, 2, 4, 4), torch.tensor([0, 1, 5])
+
+
+def mix(static=STATIC, events=EVENTS, switch_step=STEPS, **kwargs):
+    return tk.time_step_mixup(static, events, switch_step, **kwargs)
+
+
+ERRORS = {
+    "dimensions": (ValueError, r"expected \[Bs, C, H, W\]", lambda: mix(static=STATIC[0])),
+    "plane": (ValueError, r"static: expected the events' C, H, W = \(2, 4, 4\)", lambda: mix(static=STATIC[..., :3])),
+    "channels": (ValueError, "static: expected", lambda: mix(static=torch.zeros(3, 3, 4, 4))),
+    "batch": (ValueError, "static_index: needed.* B = 3 .* source 2", lambda: mix(static=STATIC[:2])),
+    "dtype in": (TypeError, "events: .* got torch.int64", lambda: mix(events=EVENTS.long())),
+    "dtype out": (TypeError, "dtype: expected a float type", lambda: mix(dtype=torch.uint8)),
+    "step dtype": (TypeError, "switch_step: expected int64", lambda: mix(switch_step=STEPS.int())),
+    "step shape": (ValueError, "switch_step: .*got shape", lambda: mix(switch_step=STEPS[None])),
+    "index shape": (ValueError, "event_index: expected shape", lambda: mix(event_index=STEPS[:2])),
+    "step range": (IndexError, "switch_step: expected values in 0..5, got 0..6", lambda: mix(switch_step=STEPS + 1)),
+    "negative": (IndexError, "static_index: .*got -1", lambda: mix(static_index=STEPS.clamp(max=1) - 1)),
+    "index range": (IndexError, "event_index: expected values in 0..2, got 0..5", lambda: mix(event_index=STEPS)),
+    "device": (ValueError, "static: expected a tensor on cpu", lambda: mix(static=STATIC.to("meta"))),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_bad_input_is_named(name):
+    error, message, call = ERRORS[name]
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_operators_guard_direct_calls():
+    with pytest.raises(RuntimeError, match=r"switch_step: expected values in 0..5, got 6 at 2"):
+        torch.ops.tmkt.mixup_fwd(STATIC, EVENTS, STEPS + 1, None, None, 1.0, 1.0, torch.float32)
+    with pytest.raises(RuntimeError, match="static_index: needed"):
+        torch.ops.tmkt.mixup_fwd(STATIC[:2], EVENTS, STEPS, None, None, 1.0, 1.0, torch.float32)
+    with pytest.raises(RuntimeError, match="grad: expected the shape"):
+        torch.ops.tmkt.mixup_bwd(EVENTS[:2], STATIC, EVENTS, STEPS, None, None, 1.0, 1.0, True, True)

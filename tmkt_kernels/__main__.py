@@ -1,0 +1,72 @@
+"""`python -m tmkt_kernels [--json]`: versions, what was compiled, and which backend serves each operator and why."""
+
+import argparse
+import json
+import platform
+from typing import Any
+
+import numpy
+import torch
+
+from . import __version__, _dispatch, events
+from ._extension import build_report, extension
+
+OPERATORS = ("lif", "mixup")
+
+
+def report() -> dict[str, Any]:
+    """Everything that `main` prints, as plain values; benchmark rows carry it too."""
+    has_gpu = torch.cuda.is_available()
+    return {
+        "tmkt_kernels": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "triton": _dispatch.triton_version(),
+        "numpy": numpy.__version__,
+        "gpu": torch.cuda.get_device_name() if has_gpu else None,
+        "library": extension.info or extension.problem,
+        "events": events_status(),
+        "backends": {
+            device: {op: _dispatch.explain(op, device) for op in OPERATORS}
+            for device in (("cpu", "cuda") if has_gpu else ("cpu",))
+        },
+    }
+
+
+def events_status() -> str:
+    """Whether the compiled module behind tmkt_kernels.events is there."""
+    try:
+        events.compiled()
+    except ImportError as error:
+        return str(error)
+    return "compiled"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tmkt_kernels", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    facts = report()
+    if parser.parse_args().json:
+        print(json.dumps(facts, indent=2))
+        return
+    for name in ("tmkt_kernels", "python", "torch", "triton", "numpy"):
+        print(f"{name:13} {facts[name] or 'not installed'}")
+    print(f"{'gpu':13} {facts['gpu'] or 'none visible to torch'}")
+    if extension.problem:
+        print(f"{'library':13} none: {extension.problem}")
+    else:
+        info = extension.info
+        print(f"{'library':13} compiled by {info['compiler']}")
+        print(f"{'  simd':13} {info['simd']} in use, of {', '.join(info['simd_levels'])}")
+        cuda = f"{info['cuda']}, sm_{info['cuda_archs'].replace(' ', ', sm_')} and PTX" if info["cuda"] else "not compiled"
+        print(f"{'  cuda':13} {cuda}" + ("" if info["cuda"] else f" ({build_report().get('cuda', 'reason unknown')})"))
+    print(f"{'events':13} {facts['events']}")
+    for device, operators in facts["backends"].items():
+        for op, rows in operators.items():
+            print(f"\n{op} on {device}")
+            for backend, verdict in rows:
+                print(f"  {backend:10} {verdict}")
+
+
+if __name__ == "__main__":
+    main()
