@@ -1,0 +1,85 @@
+"""The command line: what it prints, and how it answers mistakes."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tmkt.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def empty_config(tmp_path):
+    path = tmp_path / "empty.yaml"
+    path.write_text("{}")
+    return str(path)
+
+
+def test_help_does_not_load_the_trainer():
+    code = "import sys, tmkt.cli; tmkt.cli.build_parser().format_help(); sys.exit('tmkt.engine' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_help_names_commands_and_files(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--help"])
+    assert left.value.code == 0
+    text = capsys.readouterr().out
+    for word in ("tmkt demo", "tmkt train configs/nmnist.yaml", "tmkt eval", "metrics.jsonl", "<class>/<id>.bin"):
+        assert word in text
+
+
+def test_train_then_eval_print_the_accuracy_last(tiny_settings, tiny, recordings, empty_config, capsys):
+    assert main(["train", empty_config, *tiny_settings]) == 0
+    trained = capsys.readouterr().out.strip().splitlines()
+    assert re.fullmatch(r"accuracy: [01]\.\d{4} \((\d+)/9\)", trained[-1])
+    assert main(["eval", tiny.out]) == 0
+    assert capsys.readouterr().out.strip().splitlines()[-1] == trained[-1]
+    assert main(["eval", tiny.out, "--events", str(recordings)]) == 0
+    assert re.fullmatch(r"accuracy: [01]\.\d{4} \(\d+/24\)", capsys.readouterr().out.strip().splitlines()[-1])
+
+
+def test_mistakes_print_one_line_and_exit_with_2(tiny_settings, tiny, recordings, empty_config, capsys):
+    (recordings / "2" / "00017.bin").write_bytes(b"abc")
+    for arguments, message in [
+        (["train", "none.yaml"], "none.yaml: cannot be read"),
+        (["train", empty_config, "train.step=3"], "the nearest known one is train.steps"),
+        (["train", empty_config, *tiny_settings], "00017.bin"),
+        (["train", empty_config, *tiny_settings, "model.neuron.backend=cuda"], "model.neuron: backend: expected"),
+        (["train", empty_config, *tiny_settings, "data.size=[3, 3]"], "data.size: 2 poolings need frames"),
+        (["eval", tiny.out], "config.yaml is missing"),
+    ]:
+        assert main(arguments) == 2
+        captured = capsys.readouterr()
+        assert message in captured.err
+        assert captured.err.startswith("tmkt: ")
+        assert captured.err.count("\n") == 1
+        assert captured.out == ""
+
+
+def test_demo_in_small(tmp_path, capsys):
+    out = tmp_path / "demo"
+    settings = ["train.steps=4", "train.batch=10", "train.eval_every=2", "data.time_steps=4", "data.size=[16, 16]"]
+    sizes = ["data.static.source=sklearn_digits", "data.events.test_per_class=2", "data.events.validation_per_class=1"]
+    fit = ["data.static.fit=resize", "model.options={channels: [4, 8]}"]
+    assert main(["demo", "--out", str(out), "--seed", "1", *settings, *sizes, *fit]) == 0
+    printed = capsys.readouterr().out
+    for method in ("events_only", "sliding", "tmkt"):
+        assert method in printed
+        assert (out / method / "model.safetensors").is_file()
+    for name in ("mixed_batch.png", "learning_curves.png", "spike_raster.png", "accuracy.png", "table.txt"):
+        assert (out / name).stat().st_size > 100
+        assert name in printed
+    assert (out / "tmkt/split.json").read_text() == (out / "events_only/split.json").read_text()
+
+
+def test_module_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "tmkt", "train"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "CONFIG.yaml" in done.stderr

@@ -1,0 +1,7 @@
+"""`python -m tmkt` is the command `tmkt`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,17 @@
+"""Static images and event recordings, paired by class."""
+
+from .pairs import EventFrames, PairBatch, PairedData, sample_pairs
+from .prepare import RunData, load_folder, prepare
+from .recordings import find_recordings, load_recordings
+
+__all__ = [
+    "EventFrames",
+    "PairBatch",
+    "PairedData",
+    "RunData",
+    "find_recordings",
+    "load_folder",
+    "load_recordings",
+    "prepare",
+    "sample_pairs",
+]

@@ -1,0 +1,89 @@
+"""Class-matched pairs of a static image and an event recording, drawn balanced over the classes."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EventFrames:
+    """Recordings as frames: frames [T, N, 2, H, W] (int16 counts or float32), labels int64 [N], names class/id."""
+
+    frames: Tensor
+    labels: Tensor
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to(self, device: torch.device) -> "EventFrames":
+        return replace(self, frames=self.frames.to(device), labels=self.labels.to(device))
+
+
+class ClassIndex(NamedTuple):
+    """Positions of a set's samples grouped by class: class k owns order[start[k] : start[k] + size[k]]."""
+
+    order: Tensor
+    start: Tensor
+    size: Tensor
+
+    @staticmethod
+    def of(labels: Tensor, num_classes: int) -> "ClassIndex":
+        size = torch.bincount(labels, minlength=num_classes)
+        return ClassIndex(torch.argsort(labels, stable=True), size.cumsum(0) - size, size)
+
+    def draw(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """A uniformly drawn member of each label's class: int64 [B] -> int64 [B]."""
+        uniform = torch.rand(len(labels), generator=generator, dtype=torch.float64)
+        return self.order[self.start[labels] + (uniform * self.size[labels]).long()]
+
+
+class PairBatch(NamedTuple):
+    """B pairs: rows of the static set and of the recordings, their class, and the crop's offset (y, x) [B, 2]."""
+
+    static_index: Tensor
+    event_index: Tensor
+    label: Tensor
+    offset: Tensor
+
+
+class PairedData:
+    """The training set. images uint8 [Ns, 1, H, W] and events, each with at least one sample of every class."""
+
+    def __init__(self, images: Tensor, image_labels: Tensor, events: EventFrames, num_classes: int) -> None:
+        self.images, self.events, self.num_classes = images, events, num_classes
+        # Drawing happens on the CPU, whatever device the tensors move to: the same seed gives the same pairs.
+        self.static_by_class = ClassIndex.of(image_labels, num_classes)
+        self.events_by_class = ClassIndex.of(events.labels, num_classes)
+        for what, index in {"static images": self.static_by_class, "recordings": self.events_by_class}.items():
+            if int(index.size.min()) == 0:
+                raise ValueError(f"{what}: class {int(index.size.argmin())} has none, every class needs one")
+
+    def to(self, device: torch.device) -> "PairedData":
+        self.images, self.events = self.images.to(device), self.events.to(device)
+        return self
+
+
+def sample_pairs(data: PairedData, batch: int, crop_padding: int, generator: torch.Generator) -> PairBatch:
+    """Draw `batch` pairs: classes as equally often as `batch` allows, then an image and a recording of each class.
+
+    The crop's offset is drawn in 0..2 crop_padding for each pair; crop_padding itself is no shift.
+    """
+    rounds = -(-batch // data.num_classes)
+    label = torch.cat([torch.randperm(data.num_classes, generator=generator) for _ in range(rounds)])[:batch]
+    static_index = data.static_by_class.draw(label, generator)
+    event_index = data.events_by_class.draw(label, generator)
+    offset = torch.randint(2 * crop_padding + 1, (batch, 2), generator=generator)
+    return PairBatch(static_index, event_index, label, offset)
+
+
+def random_crop(x_seq: Tensor, offset: Tensor, padding: int) -> Tensor:
+    """Cut x_seq [T, B, C, H, W], zero-padded by `padding`, at offset [B, 2]: all steps of a sample alike."""
+    if padding == 0:
+        return x_seq
+    height, width = x_seq.shape[-2:]
+    padded = torch.nn.functional.pad(x_seq, [padding] * 4)
+    crops = [padded[:, b, :, y : y + height, x : x + width] for b, (y, x) in enumerate(offset.tolist())]
+    return torch.stack(crops, dim=1)

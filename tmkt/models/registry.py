@@ -1,0 +1,87 @@
+"""Which backbones there are, and the classifier that is put on each of them."""
+
+import difflib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+HEADS = ("event", "mixed")
+
+_BACKBONES: dict[str, Callable[..., nn.Module]] = {}
+
+
+def register_model(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Decorator: builder(in_channels=, size=, neuron=, **options) -> backbone, known by the function's name.
+
+    A backbone maps x_seq [T, B, C, H, W] to (spikes [T, B, S], v_seq [T, B, D]): what the heads read,
+    and the membrane potential before reset of the last spiking layer. It says S and D as
+    `spike_features` and `membrane_features`.
+    """
+    _BACKBONES[builder.__name__] = builder
+    return builder
+
+
+def model_names() -> list[str]:
+    return sorted(_BACKBONES)
+
+
+class Output(NamedTuple):
+    """logits [T, B, K] of one head, and features [T, B, D], the last layer's membrane potential."""
+
+    logits: Tensor
+    features: Tensor
+
+
+class SpikingClassifier(nn.Module):
+    """A backbone with a linear head for each stream; with heads=1 both streams share the event head."""
+
+    def __init__(self, backbone: nn.Module, num_classes: int, heads: int = 2) -> None:
+        super().__init__()
+        if heads not in (1, 2):
+            raise ValueError(f"heads: expected 1 (shared) or 2 (event, mixed), got {heads}")
+        self.backbone = backbone
+        self.feature_dim = int(backbone.membrane_features)  # type: ignore[arg-type]
+        spikes = int(backbone.spike_features)  # type: ignore[arg-type]
+        self.heads = nn.ModuleDict({name: nn.Linear(spikes, num_classes) for name in HEADS[:heads]})
+
+    def forward(self, x_seq: Tensor, stream: str = "event") -> Output:
+        spikes, features = self.backbone(x_seq)
+        return Output(self.classify(spikes, stream), features)
+
+    def classify(self, spikes: Tensor, stream: str) -> Tensor:
+        """Read spikes [T, B, S] with the head of `stream` ("event" or "mixed") -> logits [T, B, K]."""
+        return self.heads[stream if len(self.heads) == 2 else "event"](spikes)
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int,
+    in_channels: int = 2,
+    size: tuple[int, int],
+    heads: int = 2,
+    neuron: dict[str, Any] | None = None,
+    **options: Any,
+) -> SpikingClassifier:
+    """Build the registered backbone `name` for input frames of `size` (width, height), with its heads.
+
+    Args:
+        neuron: keywords of `tmkt_kernels.nn.LIF`.
+        options: the backbone's own keywords.
+
+    Raises:
+        UserError: an unknown name or option, or a size too small for the backbone.
+    """
+    if name not in _BACKBONES:
+        nearest = difflib.get_close_matches(name, _BACKBONES, n=1, cutoff=0.0)[0]
+        raise UserError(f"model.name: no model is called {name!r}, the nearest is {nearest!r}; known: {model_names()}")
+    try:
+        backbone = _BACKBONES[name](in_channels=in_channels, size=size, neuron=neuron or {}, **options)
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        raise UserError(f"model.options: {name} does not take one of {sorted(options)} ({error})") from error
+    return SpikingClassifier(backbone, num_classes, heads)

@@ -1,0 +1,22 @@
+"""Progress on the terminal, with rich; one console for the whole program."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+console = Console(stderr=True)
+
+
+def bar(*more: Any) -> Progress:
+    """A progress bar with counts, elapsed and remaining time; gone when done, and only on a terminal."""
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    columns += [TimeElapsedColumn(), TimeRemainingColumn(), *more]
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def track(items: Sequence[Any] | Any, what: str) -> Iterator[Any]:
+    """Iterate with a bar labelled `what`."""
+    with bar() as progress:
+        yield from progress.track(items, description=what, total=len(items))
