@@ -39,6 +39,6 @@ def shared_data() -> Path:
     """The folder of real recordings and images (TMKT_DATA); the test is skipped where it is not there."""
     root = Path(__file__).parents[1]
     folder = Path(os.environ.get("TMKT_DATA", root / "../shared/data"))
-    if not folder.is_dir():
-        pytest.skip("no shared data: set TMKT_DATA to the folder with N-MNIST-small and MNIST")
+    if not (folder / "N-MNIST-small").is_dir():
+        pytest.skip("no shared data: set TMKT_DATA to the folder that holds N-MNIST-small and MNIST")
     return folder.resolve()

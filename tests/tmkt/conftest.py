@@ -1,6 +1,5 @@
 """Small data of the real layouts, made by the tests."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +7,6 @@ import pytest
 
 from tmkt.config import Config, load_config
 from tmkt_kernels import events as ev
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The folder of real recordings, or a skip that says so."""
-    root = Path(os.environ.get("TMKT_DATA") or Path(__file__).parents[2] / "../shared/data")
-    if not (root / "N-MNIST-small").is_dir():
-        pytest.skip("the shared data is not here: set TMKT_DATA to the folder that holds N-MNIST-small and MNIST")
-    return root
 
 
 def make_recording(rng: np.random.Generator, label: int, size: int = 16, count: int = 400) -> np.ndarray:

@@ -1,0 +1,149 @@
+"""Compiles the Triton kernels for a GPU that is not there, and prints what came out as JSON.
+
+    python compile_triton.py 90
+
+The package's own launch functions run, with a stand-in for the CUDA driver and every launch stopped after
+compilation: so the variants, their specialisation and their options are those of a real launch.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from tmkt_kernels.lif import triton as lif
+from tmkt_kernels.mixup import triton as mixup
+
+ARCH = int(sys.argv[1])
+BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+last: Any = None  # the kernel of the last launch
+
+
+class Driver:
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", ARCH, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, run: Any = JITFunction.run, **kwargs: Any) -> None:
+    global last
+    last = run(self, *args, grid=grid, warmup=True, **kwargs)
+
+
+def dump(option: str, cubin: Path) -> str:
+    return subprocess.run([BIN / "cuobjdump", option, cubin], capture_output=True, text=True, check=True).stdout
+
+
+def report(kernel: Any) -> dict[str, Any]:
+    """Registers, spills, global accesses as (ld or st, bytes), and the instructions that tests look for."""
+    ptx = kernel.asm["ptx"]
+    with tempfile.TemporaryDirectory() as folder:
+        cubin = Path(folder, "kernel.cubin")
+        cubin.write_bytes(kernel.asm["cubin"])
+        usage = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", dump("-res-usage", cubin)))
+        sass = dump("-sass", cubin)
+    accesses = re.findall(r"\b(ld|st)\.global[\w.:]*?(?:\.v(\d))?\.[bfsu](\d+)", ptx)
+    widths = Counter(f"{kind}{int(lanes or 1) * int(bits) // 8}" for kind, lanes, bits in accesses)
+    return {
+        "registers": int(usage["REG"]),
+        "spilled": int(usage["STACK"]) + int(usage["LOCAL"]) + len(re.findall(r"\b(?:LDL|STL)\b", sass)),
+        "widths": dict(widths),
+        "fma": len(re.findall(r"\bfma\.", ptx)) + len(re.findall(r"\bFFMA\b", sass)),
+        "asserts": ptx.count("__assertfail"),
+    }
+
+
+LIF_CASES = (
+    [(torch.float32, T, N) for T in (4, 8, 16, 40) for N in (4096, 4097)]
+    + [(torch.bfloat16, T, 4096) for T in (4, 8, 16, 40)]
+    + [(torch.bfloat16, 40, 4097), (torch.float16, 16, 4096)]
+)
+
+
+def lif_cases() -> dict[str, Any]:
+    """Every dtype and chunk size, aligned rows and odd ones, with few and with all flags."""
+    rows = {}
+    params = (0.5, 0.5, 0.0, 1.0)
+    for dtype, T, N in LIF_CASES:
+        x, v = torch.empty(T, N, dtype=dtype), torch.empty(N)
+        name = f"{str(dtype)[6:]}-T{T}-{'odd' if N % 2 else 'aligned'}"
+        lif.lif_fwd(x, None, *params, 0.0, 0, 2.0, True, False)
+        rows[f"lif_fwd-{name}-spikes"] = report(last)
+        lif.lif_fwd(x, v, *params, None, 0, 2.0, True, True)
+        rows[f"lif_fwd-{name}-all"] = report(last)
+        lif.lif_bwd(x, None, None, x, None, *params, 0.0, 0, 2.0, True)
+        rows[f"lif_bwd-{name}-spikes"] = report(last)
+        lif.lif_bwd(x, v, x, x, v, *params, 0.0, 1, 2.0, False)
+        rows[f"lif_bwd-{name}-all"] = report(last)
+    x = torch.empty(16, 4096)
+    for surrogate in range(4):
+        lif.lif_bwd(x, None, None, x, None, *params, None, surrogate, 2.0, False)
+        rows[f"lif_bwd-float32-T16-aligned-soft-surrogate{surrogate}"] = report(last)
+    return rows
+
+
+def mixup_cases() -> dict[str, Any]:
+    rows = {}
+    switch_step = torch.zeros(2, dtype=torch.int64)
+    for dtypes in (
+        (torch.uint8, torch.int16, torch.float32),
+        (torch.uint8, torch.uint8, torch.bfloat16),
+        (torch.float32, torch.float32, torch.float32),
+        (torch.bfloat16, torch.float16, torch.float16),
+    ):
+        for size, index in ((32, switch_step), (5, None)):
+            static = torch.empty(2, 1, size, size, dtype=dtypes[0])
+            events = torch.empty(3, 2, 2, size, size, dtype=dtypes[1])
+            name = "-".join(str(d)[6:] for d in dtypes) + ("-aligned" if index is not None else "-odd")
+            mixup.mixup_fwd(static, events, switch_step, index, index, 1.0, 1.0, dtypes[2])
+            rows[f"mixup_fwd-{name}"] = report(last)
+            if not (dtypes[0].is_floating_point and dtypes[1].is_floating_point):
+                continue
+            grad = torch.empty(3, 2, 2, size, size, dtype=dtypes[2])
+            for needs in ((True, False), (False, True)):
+                mixup.mixup_bwd(grad, static, events, switch_step, index, index, 1.0, 1.0, *needs)
+                rows[f"mixup_bwd-{name}-{'static' if needs[0] else 'events'}"] = report(last)
+    return rows
+
+
+def variants() -> dict[str, int]:
+    """How many times each kernel compiles over many sizes, all else being equal."""
+    kernels = (lif.lif_fwd_kernel, lif.lif_bwd_kernel, mixup.mixup_fwd_kernel)
+    kernels = (*kernels, mixup.mixup_bwd_static_kernel, mixup.mixup_bwd_events_kernel)
+    for kernel in kernels:
+        kernel.device_caches.clear()
+    for T in (17, 20, 32, 100):
+        for N in (1, 2, 3, 4, 5, 16, 100, 4096, 4097, 65536):
+            x, p = torch.empty(T, N), (0.5, 0.5, 0.0, 1.0, 0.0, 0, 2.0, True)
+            lif.lif_fwd(x, None, *p, False)
+            lif.lif_bwd(x, None, None, x, None, *p)
+    for T, B, C, size in ((1, 1, 1, 1), (1, 2, 3, 4), (4, 16, 2, 16), (5, 3, 2, 5), (16, 1, 1, 7)):
+        switch_step, static = torch.zeros(B, dtype=torch.int64), torch.empty(B, 1, size, size)
+        events = torch.empty(T, B, C, size, size)
+        mixed = mixup.mixup_fwd(static, events, switch_step, None, None, 1.0, 1.0, torch.float32)
+        mixup.mixup_bwd(mixed, static, events, switch_step, None, None, 1.0, 1.0, True, True)
+    return {kernel.fn.__name__: len(kernel.device_caches[0][0]) for kernel in kernels}
+
+
+if __name__ == "__main__":
+    assert os.environ.get("TRITON_INTERPRET", "0") != "1"
+    driver.set_active(Driver())
+    JITFunction.run = compile_only
+    print(json.dumps({"triton": triton.__version__, "rows": lif_cases() | mixup_cases(), "variants": variants()}))

@@ -1,0 +1,204 @@
+"""Time-step mixup in Triton: gather, scale and convert in one pass over the output; mirrors reference.py.
+
+A frame is C planes of P pixels. An image has one plane: static images with all channels give one plane of all
+channels (C = 1, P = C H W), static images with one channel repeat it (P = H W). So no kernel knows of channels.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+NUM_WARPS = 4
+# debug keeps device_assert, so that a wrong index stops the program; it would check every sum of int32 too.
+LAUNCH = {"num_warps": NUM_WARPS, "debug": True, "sanitize_overflow": False}
+SIZES = ["T", "B", "Bs", "Be", "C", "P"]  # runtime values: a new size never recompiles
+
+
+@triton.jit
+def plane_block(P, BLOCK: tl.constexpr, VEC: tl.constexpr):
+    """P, the plane and the pixels of this program, the pixels' mask; in int64, for tensors beyond 2^31 elements."""
+    P = P.to(tl.int64) // VEC * VEC  # unchanged, but now the compiler knows that every plane is aligned
+    n_blocks = tl.cdiv(P, BLOCK)
+    pid = tl.program_id(0).to(tl.int64)
+    o_p = pid % n_blocks * BLOCK + tl.arange(0, BLOCK)  # [BLOCK]
+    return P, pid // n_blocks, o_p, o_p < P
+
+
+@triton.jit
+def load_sample(b, switch_step_ptr, static_index_ptr, event_index_ptr, T, Bs, Be):
+    """Sample b's switch step, image and recording, and whether they are in range: if not, read nothing."""
+    switch = tl.load(switch_step_ptr + b)
+    i_s, i_e = b, b
+    if static_index_ptr is not None:
+        i_s = tl.load(static_index_ptr + b)
+    if event_index_ptr is not None:
+        i_e = tl.load(event_index_ptr + b)
+    switch_ok = (switch >= 0) & (switch <= T)
+    static_ok = (i_s >= 0) & (i_s < Bs)
+    event_ok = (i_e >= 0) & (i_e < Be)
+    tl.device_assert(switch_ok, "switch_step: expected values in 0..T")
+    tl.device_assert(static_ok, "static_index: expected indices of static's images")
+    tl.device_assert(event_ok, "event_index: expected indices of events' recordings")
+    return switch, i_s, i_e, switch_ok & static_ok & event_ok
+
+
+@triton.jit(do_not_specialize=SIZES)
+def mixup_fwd_kernel(
+    static_ptr,
+    events_ptr,
+    switch_step_ptr,
+    static_index_ptr,
+    event_index_ptr,
+    mixed_ptr,
+    T,
+    B,
+    Bs,
+    Be,
+    C,
+    P,
+    static_scale,
+    event_scale,
+    BLOCK: tl.constexpr,
+    VEC: tl.constexpr,
+):
+    P, plane, o_p, m_p = plane_block(P, BLOCK, VEC)
+    t, b, c = plane // C // B, plane // C % B, plane % C
+    switch, i_s, i_e, valid = load_sample(b, switch_step_ptr, static_index_ptr, event_index_ptr, T, Bs, Be)
+    if t >= switch:
+        o_x = ((t * Be + i_e) * C + c) * P + o_p
+        b_m = tl.load(events_ptr + o_x, mask=m_p & valid, other=0).to(tl.float32) * event_scale
+    else:
+        o_x = i_s * P + o_p
+        b_m = tl.load(static_ptr + o_x, mask=m_p & valid, other=0).to(tl.float32) * static_scale
+    tl.store(mixed_ptr + plane * P + o_p, b_m.to(mixed_ptr.dtype.element_ty), mask=m_p)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def mixup_bwd_static_kernel(
+    grad_ptr,
+    switch_step_ptr,
+    static_index_ptr,
+    event_index_ptr,
+    grad_static_ptr,
+    T,
+    B,
+    Bs,
+    Be,
+    C,
+    P,
+    static_scale,
+    BLOCK: tl.constexpr,
+    VEC: tl.constexpr,
+):
+    """One image a program: its gradient gathers over samples, planes and steps, always in this order."""
+    P, image, o_p, m_p = plane_block(P, BLOCK, VEC)
+    PAIRED: tl.constexpr = static_index_ptr is None  # image i goes into sample i alone
+    b_g = tl.zeros([BLOCK], tl.float32)
+    for b in range(image if PAIRED else 0, image + 1 if PAIRED else B):
+        switch, i_s, _, valid = load_sample(b, switch_step_ptr, static_index_ptr, event_index_ptr, T, Bs, Be)
+        steps = tl.where(valid & (i_s == image), switch, 0)
+        for c in range(C):
+            p_g = grad_ptr + (b * C + c) * P + o_p
+            for _t in tl.range(0, steps, loop_unroll_factor=4):
+                b_g += tl.load(p_g, mask=m_p, other=0).to(tl.float32)
+                p_g += B * C * P
+    b_g *= static_scale
+    tl.store(grad_static_ptr + image * P + o_p, b_g.to(grad_static_ptr.dtype.element_ty), mask=m_p)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def mixup_bwd_events_kernel(
+    grad_ptr,
+    switch_step_ptr,
+    static_index_ptr,
+    event_index_ptr,
+    grad_events_ptr,
+    T,
+    B,
+    Bs,
+    Be,
+    C,
+    P,
+    event_scale,
+    BLOCK: tl.constexpr,
+    VEC: tl.constexpr,
+):
+    """One plane of one frame a program: its gradient gathers over samples in their order."""
+    P, plane, o_p, m_p = plane_block(P, BLOCK, VEC)
+    t, e, c = plane // C // Be, plane // C % Be, plane % C
+    PAIRED: tl.constexpr = event_index_ptr is None
+    b_g = tl.zeros([BLOCK], tl.float32)
+    for b in range(e if PAIRED else 0, e + 1 if PAIRED else B):
+        switch, _, i_e, valid = load_sample(b, switch_step_ptr, static_index_ptr, event_index_ptr, T, Bs, Be)
+        used = valid & (i_e == e) & (t >= switch)
+        b_g += tl.load(grad_ptr + ((t * B + b) * C + c) * P + o_p, mask=m_p & used, other=0).to(tl.float32)
+    b_g *= event_scale
+    tl.store(grad_events_ptr + plane * P + o_p, b_g.to(grad_events_ptr.dtype.element_ty), mask=m_p)
+
+
+def launch(
+    kernel: Any,
+    out: Tensor,
+    sources: tuple[Tensor, ...],
+    switch_step: Tensor,
+    static_index: Tensor | None,
+    event_index: Tensor | None,
+    shapes: tuple[torch.Size, torch.Size],
+    *scales: float,
+) -> None:
+    """One program a block of a plane of `out`; a thread writes 16 bytes, or one element of unaligned planes."""
+    if out.numel() == 0:
+        return
+    static, events = shapes
+    T, Be, channels = events[:3]
+    C, P = channels // static[1], static[1:].numel()
+    vec = 16 // out.element_size()
+    vec = vec if P % vec == 0 else 1
+    block = 32 * NUM_WARPS * vec
+    grid = (out.numel() // P * triton.cdiv(P, block),)
+    index = switch_step, static_index, event_index
+    with torch.cuda.device_of(out):
+        kernel[grid](
+            *sources, *index, out, T, len(switch_step), static[0], Be, C, P, *scales, BLOCK=block, VEC=vec, **LAUNCH
+        )
+
+
+def mixup_fwd(
+    static: Tensor,
+    events: Tensor,
+    switch_step: Tensor,
+    static_index: Tensor | None,
+    event_index: Tensor | None,
+    static_scale: float,
+    event_scale: float,
+    dtype: torch.dtype,
+) -> Tensor:
+    """static [Bs, 1 or C, H, W], events [T, Be, C, H, W] -> mixed [T, B, C, H, W]."""
+    mixed = events.new_empty((events.shape[0], len(switch_step), *events.shape[2:]), dtype=dtype)
+    index, shapes = (switch_step, static_index, event_index), (static.shape, events.shape)
+    launch(mixup_fwd_kernel, mixed, (static, events), *index, shapes, static_scale, event_scale)
+    return mixed
+
+
+def mixup_bwd(
+    grad: Tensor,
+    static: Tensor,
+    events: Tensor,
+    switch_step: Tensor,
+    static_index: Tensor | None,
+    event_index: Tensor | None,
+    static_scale: float,
+    event_scale: float,
+    need_static: bool,
+    need_events: bool,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of static and of events, each empty if not needed; deterministic, without atomics."""
+    grad_static = torch.empty_like(static) if need_static else grad.new_empty((0,))
+    grad_events = torch.empty_like(events) if need_events else grad.new_empty((0,))
+    index, shapes = (switch_step, static_index, event_index), (static.shape, events.shape)
+    launch(mixup_bwd_static_kernel, grad_static, (grad,), *index, shapes, static_scale)
+    launch(mixup_bwd_events_kernel, grad_events, (grad,), *index, shapes, event_scale)
+    return grad_static, grad_events
