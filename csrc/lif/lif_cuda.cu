@@ -22,7 +22,7 @@ __device__ __forceinline__ void start(const LifArgs& args, int64_t n, float (&v)
   }
 }
 
-template <typename T, Reset kReset, int kWidth>
+template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads) forward_kernel(const LifForwardArgs args) {
   const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
   if (n >= args.N) return;
@@ -34,9 +34,9 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const LifForwardArgs 
     load(static_cast<const T*>(args.x) + at, h);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
-      h[j] = LifStep<kReset>::charge(args.params, v[j], h[j]);
-      s[j] = LifStep<kReset>::fires(args.params, h[j]) ? 1.0f : 0.0f;
-      v[j] = LifStep<kReset>::reset(args.params, h[j]);
+      h[j] = lif_charge(args.params, v[j], h[j]);
+      s[j] = lif_fires(args.params, h[j]) ? 1.0f : 0.0f;
+      v[j] = lif_reset(args.params, args.reset, h[j]);
     }
     store(s, static_cast<T*>(args.spikes) + at);
     if (args.v_seq) store(h, static_cast<T*>(args.v_seq) + at);
@@ -45,9 +45,9 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const LifForwardArgs 
 }
 
 // Advances v through `steps` <= kChunk steps from row x on, keeping h of each.
-template <typename T, Reset kReset, int kWidth>
-__device__ __forceinline__ void charge_chunk(const LifParams& p, const T* x, int64_t N, int steps, float (&v)[kWidth],
-                                             float (&h)[kChunk][kWidth]) {
+template <typename T, int kWidth>
+__device__ __forceinline__ void charge_chunk(const LifParams& p, Reset reset, const T* x, int64_t N, int steps,
+                                             float (&v)[kWidth], float (&h)[kChunk][kWidth]) {
 #pragma unroll
   for (int k = 0; k < kChunk; ++k) {
     if (k < steps) load(x + k * N, h[k]);
@@ -56,15 +56,15 @@ __device__ __forceinline__ void charge_chunk(const LifParams& p, const T* x, int
   for (int k = 0; k < kChunk; ++k) {
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
-      h[k][j] = LifStep<kReset>::charge(p, v[j], h[k][j]);
-      v[j] = LifStep<kReset>::reset(p, h[k][j]);
+      h[k][j] = lif_charge(p, v[j], h[k][j]);
+      v[j] = lif_reset(p, reset, h[k][j]);
     }
   }
 }
 
 // x is read once for T <= kChunk. For longer T a first sweep writes v at the start of each chunk to `starts`
 // [chunks, N], and the chunks are then recomputed from the last to the first; each thread reads only what it wrote.
-template <typename T, Reset kReset, Surrogate kSurrogate, int kWidth>
+template <typename T, Surrogate kSurrogate, int kWidth>
 __global__ void __launch_bounds__(kThreads, 3) backward_kernel(const LifBackwardArgs args, float* starts) {
   const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
   if (n >= args.N) return;
@@ -74,14 +74,14 @@ __global__ void __launch_bounds__(kThreads, 3) backward_kernel(const LifBackward
   const int64_t last = (args.T - 1) / kChunk;
   for (int64_t chunk = 0; chunk < last; ++chunk) {
     store(v, starts + chunk * args.N + n);
-    charge_chunk<T, kReset>(args.params, x + chunk * kChunk * args.N, args.N, kChunk, v, h);
+    charge_chunk<T>(args.params, args.reset, x + chunk * kChunk * args.N, args.N, kChunk, v, h);
   }
   if (args.grad_v_last) load(args.grad_v_last + n, grad_v);
   for (int64_t chunk = last; chunk >= 0; --chunk) {
     const int64_t begin = chunk * kChunk * args.N;
     const int steps = chunk < last ? kChunk : static_cast<int>(args.T - last * kChunk);
     if (chunk < last) load(starts + chunk * args.N + n, v);
-    charge_chunk<T, kReset>(args.params, x + begin, args.N, steps, v, h);
+    charge_chunk<T>(args.params, args.reset, x + begin, args.N, steps, v, h);
 #pragma unroll
     for (int k = kChunk - 1; k >= 0; --k) {
       if (k >= steps) continue;
@@ -91,8 +91,7 @@ __global__ void __launch_bounds__(kThreads, 3) backward_kernel(const LifBackward
       if (args.grad_v_seq) load(static_cast<const T*>(args.grad_v_seq) + at, grad_h);
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) {
-        const float g =
-            LifStep<kReset>::template adjoint<kSurrogate>(args.params, h[k][j], grad_s[j], grad_v[j], grad_h[j]);
+        const float g = lif_adjoint<kSurrogate>(args.params, args.reset, h[k][j], grad_s[j], grad_v[j], grad_h[j]);
         grad_x[j] = args.params.b * g;
         grad_v[j] = args.params.a * g;
       }
@@ -110,29 +109,26 @@ constexpr int kBackwardWidth = 4;
 void forward_cuda(const LifForwardArgs& args, const Tensor& x) {
   const CudaLaunch launch(x);
   with_float(args.kind, [&](auto type) {
-    with_value<Reset::kHard, Reset::kSoft>(args.reset, [&](auto reset) {
-      using T = typename decltype(type)::type;
-      constexpr Reset kReset = decltype(reset)::value;
-      constexpr int kWidth = kForwardWidth<T>;
-      if (args.N % kWidth == 0 && aligned({args.x, args.v_init, args.spikes, args.v_last, args.v_seq}, 16)) {
-        launch(forward_kernel<T, kReset, kWidth>, args.N / kWidth, args);
-      } else {
-        launch(forward_kernel<T, kReset, 1>, args.N, args);
-      }
-    });
+    using T = typename decltype(type)::type;
+    constexpr int kWidth = kForwardWidth<T>;
+    if (args.N % kWidth == 0 && aligned({args.x, args.v_init, args.spikes, args.v_last, args.v_seq}, 16)) {
+      launch(forward_kernel<T, kWidth>, args.N / kWidth, args);
+    } else {
+      launch(forward_kernel<T, 1>, args.N, args);
+    }
   });
 }
 
-template <typename T, Reset kReset, Surrogate kSurrogate>
+template <typename T, Surrogate kSurrogate>
 void launch_backward(const CudaLaunch& launch, const LifBackwardArgs& args, float* starts) {
   constexpr int kWidth = kBackwardWidth;
   const bool wide = args.N % kWidth == 0 && aligned({args.x, args.v_init, args.grad_spikes, args.grad_v_last,
                                                      args.grad_v_seq, args.grad_x, args.grad_v_init, starts},
                                                     16);
   if (wide) {
-    launch(backward_kernel<T, kReset, kSurrogate, kWidth>, args.N / kWidth, args, starts);
+    launch(backward_kernel<T, kSurrogate, kWidth>, args.N / kWidth, args, starts);
   } else {
-    launch(backward_kernel<T, kReset, kSurrogate, 1>, args.N, args, starts);
+    launch(backward_kernel<T, kSurrogate, 1>, args.N, args, starts);
   }
 }
 
@@ -143,13 +139,10 @@ void backward_cuda(const LifBackwardArgs& args, const Tensor& x) {
   if (chunks > 0) starts = new_empty(x, {chunks, args.N}, ScalarType::Float);
   float* starts_data = starts ? data<float>(*starts) : nullptr;
   with_float(args.kind, [&](auto type) {
-    with_value<Reset::kHard, Reset::kSoft>(args.reset, [&](auto reset) {
-      with_value<Surrogate::kAtan, Surrogate::kSigmoid, Surrogate::kTriangle, Surrogate::kRectangle>(
-          args.surrogate, [&](auto surrogate) {
-            launch_backward<typename decltype(type)::type, decltype(reset)::value, decltype(surrogate)::value>(
-                launch, args, starts_data);
-          });
-    });
+    with_value<Surrogate::kAtan, Surrogate::kSigmoid, Surrogate::kTriangle, Surrogate::kRectangle>(
+        args.surrogate, [&](auto surrogate) {
+          launch_backward<typename decltype(type)::type, decltype(surrogate)::value>(launch, args, starts_data);
+        });
   });
 }
 

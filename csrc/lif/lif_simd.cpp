@@ -50,9 +50,9 @@ template <typename T, Reset kReset>
 TMKT_INLINE void forward_row(const LifParams p, const float* __restrict x, float* __restrict v,
                              typename SpikeBits<T>::type* __restrict s, float* __restrict h_out, int64_t width) {
   for (int64_t j = 0; j < width; ++j) {
-    const float h = LifStep<kReset>::charge(p, v[j], x[j]);
-    s[j] = LifStep<kReset>::fires(p, h) ? SpikeBits<T>::kOne : 0;
-    v[j] = LifStep<kReset>::reset(p, h);
+    const float h = lif_charge(p, v[j], x[j]);
+    s[j] = lif_fires(p, h) ? SpikeBits<T>::kOne : 0;
+    v[j] = lif_reset(p, kReset, h);
     if (h_out) h_out[j] = h;
   }
 }
@@ -83,8 +83,8 @@ template <Reset kReset>
 TMKT_INLINE void charge_row(const LifParams p, const float* __restrict x, float* __restrict v, float* __restrict h,
                             int64_t width) {
   for (int64_t j = 0; j < width; ++j) {
-    h[j] = LifStep<kReset>::charge(p, v[j], x[j]);
-    v[j] = LifStep<kReset>::reset(p, h[j]);
+    h[j] = lif_charge(p, v[j], x[j]);
+    v[j] = lif_reset(p, kReset, h[j]);
   }
 }
 
@@ -93,7 +93,7 @@ TMKT_INLINE void backward_row(const LifParams p, const float* __restrict h, cons
                               const float* __restrict grad_h, float* __restrict grad_v, float* __restrict grad_x,
                               int64_t width) {
   for (int64_t j = 0; j < width; ++j) {
-    const float g = LifStep<kReset>::template adjoint<kSurrogate>(p, h[j], grad_s[j], grad_v[j], grad_h[j]);
+    const float g = lif_adjoint<kSurrogate>(p, kReset, h[j], grad_s[j], grad_v[j], grad_h[j]);
     grad_x[j] = p.b * g;
     grad_v[j] = p.a * g;
   }

@@ -5,6 +5,7 @@
 
 namespace tmkt {
 
+// A constant on the CPU, where it is compiled into the loops; a uniform run-time value on CUDA.
 enum class Reset { kHard, kSoft };
 
 struct LifParams {
@@ -15,30 +16,23 @@ struct LifParams {
   float reset_grad;  // 1: gradients flow through the reset; 0: detached
 };
 
-template <Reset kReset>
-struct LifStep {
-  static TMKT_INLINE float charge(const LifParams& p, float v, float x) { return (p.a * v + p.b * x) + p.c; }
+TMKT_INLINE float lif_charge(const LifParams& p, float v, float x) { return (p.a * v + p.b * x) + p.c; }
 
-  static TMKT_INLINE bool fires(const LifParams& p, float h) { return h >= p.v_threshold; }
+TMKT_INLINE bool lif_fires(const LifParams& p, float h) { return h >= p.v_threshold; }
 
-  static TMKT_INLINE float reset(const LifParams& p, float h) {
-    const bool fired = fires(p, h);
-    if constexpr (kReset == Reset::kHard) return fired ? p.v_reset : h;
-    return h - (fired ? p.v_threshold : 0.0f);
-  }
+TMKT_INLINE float lif_reset(const LifParams& p, Reset reset, float h) {
+  const float after = reset == Reset::kHard ? p.v_reset : h - p.v_threshold;
+  return lif_fires(p, h) ? after : h;
+}
 
-  // Gradient of h, given those of the spike, of v after reset and of h itself (v_seq).
-  template <Surrogate kSurrogate>
-  static TMKT_INLINE float adjoint(const LifParams& p, float h, float grad_s, float grad_v, float grad_h) {
-    const float ds_dh = surrogate_derivative<kSurrogate>(h - p.v_threshold, p.alpha);
-    float dv_dh;
-    if constexpr (kReset == Reset::kHard) {
-      dv_dh = (fires(p, h) ? 0.0f : 1.0f) + p.reset_grad * (p.v_reset - h) * ds_dh;
-    } else {
-      dv_dh = 1.0f - p.reset_grad * p.v_threshold * ds_dh;
-    }
-    return grad_s * ds_dh + grad_v * dv_dh + grad_h;
-  }
-};
+// Gradient of h, given those of the spike, of v after reset and of h itself (v_seq).
+template <Surrogate kSurrogate>
+TMKT_INLINE float lif_adjoint(const LifParams& p, Reset reset, float h, float grad_s, float grad_v, float grad_h) {
+  const float ds_dh = surrogate_derivative<kSurrogate>(h - p.v_threshold, p.alpha);
+  const float kept = reset == Reset::kHard && lif_fires(p, h) ? 0.0f : 1.0f;
+  const float dv_ds = reset == Reset::kHard ? p.v_reset - h : -p.v_threshold;
+  const float dv_dh = kept + p.reset_grad * dv_ds * ds_dh;
+  return grad_s * ds_dh + grad_v * dv_dh + grad_h;
+}
 
 }  // namespace tmkt

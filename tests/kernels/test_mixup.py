@@ -180,7 +180,7 @@ ERRORS = {
     "step dtype": (TypeError, "switch_step: expected int64", lambda: mix(switch_step=STEPS.int())),
     "step shape": (ValueError, "switch_step: .*got shape", lambda: mix(switch_step=STEPS[None])),
     "index shape": (ValueError, "event_index: expected shape", lambda: mix(event_index=STEPS[:2])),
-    "step range": (IndexError, "switch_step: expected values in 0..5, got 0..6", lambda: mix(switch_step=STEPS + 1)),
+    "step range": (IndexError, "switch_step: expected values in 0..5, got 1..6", lambda: mix(switch_step=STEPS + 1)),
     "negative": (IndexError, "static_index: .*got -1", lambda: mix(static_index=STEPS.clamp(max=1) - 1)),
     "index range": (IndexError, "event_index: expected values in 0..2, got 0..5", lambda: mix(event_index=STEPS)),
     "device": (ValueError, "static: expected a tensor on cpu", lambda: mix(static=STATIC.to("meta"))),
