@@ -88,7 +88,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 @torch.no_grad()
 def spike_raster(model: SpikingClassifier, x_seq: Tensor, label: str, neurons: int = 120) -> Figure:
-    """Spikes of every spiking layer for one recording x_seq [T, 1, 2, H, W], of neurons picked evenly among the firing."""
+    """Spikes of every spiking layer for one recording x_seq [T, 1, 2, H, W], neurons picked evenly of the firing."""
     layers: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
