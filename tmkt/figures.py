@@ -88,7 +88,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 @torch.no_grad()
 def spike_raster(model: SpikingClassifier, x_seq: Tensor, label: str, neurons: int = 120) -> Figure:
-    """Spikes of the most active neurons of every spiking layer, for one recording x_seq [T, 1, 2, H, W]."""
+    """Spikes of every spiking layer for one recording x_seq [T, 1, 2, H, W], neurons picked evenly of the firing."""
     layers: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
@@ -108,15 +108,15 @@ def spike_raster(model: SpikingClassifier, x_seq: Tensor, label: str, neurons: i
     figure = Figure(figsize=(9, 1.0 + 1.5 * len(layers)))
     for axis, (name, spikes) in zip(figure.subplots(len(layers), 1, squeeze=False)[:, 0], layers.items(), strict=True):
         flat = spikes[:, 0].flatten(1).cpu()
-        active = flat.sum(0).argsort(descending=True, stable=True)[:neurons].sort().values
+        fired = flat.any(0).nonzero()[:, 0]
+        active = fired[torch.linspace(0, max(0, len(fired) - 1), min(neurons, len(fired))).long()]
         time, neuron = torch.nonzero(flat[:, active], as_tuple=True)
-        axis.scatter(time, neuron, s=6, marker="|", color="black", linewidths=1.5)
+        axis.scatter(time, neuron, s=4, marker="s", color="black", linewidths=0)
         axis.set(xlim=(-0.5, len(flat) - 0.5), ylim=(-1, len(active)), ylabel="neuron", xticks=range(len(flat)))
         axis.set_title(f"{name}: {flat.mean():.1%} of {flat.shape[1]} neurons fire per step", fontsize=9)
     axis.set_xlabel("time step")
-    figure.suptitle(
-        f"spikes for one test recording of class {label}: the {neurons} most active neurons a layer", fontsize=9
-    )
+    title = f"spikes for one test recording of class {label}: {neurons} a layer of the neurons that fire"
+    figure.suptitle(title, fontsize=9)
     figure.tight_layout()
     return figure
 
@@ -129,7 +129,7 @@ def accuracy_bars(scores: Mapping[str, Score]) -> Figure:
         low, high = wilson(score)
         axis.bar(i, score.accuracy, width=0.6, color=EVENT_COLOUR)
         axis.errorbar(i, score.accuracy, [[score.accuracy - low], [high - score.accuracy]], color="black", capsize=4)
-        axis.text(i, 0.02, f"{score.accuracy:.1%}", ha="center", color="white", fontsize=9)
+        axis.text(i, 0.02, f"{score.accuracy:.3f}", ha="center", color="white", fontsize=9)
     axis.set_xticks(range(len(scores)), list(scores))
     axis.set(ylabel="accuracy on test recordings", ylim=(0, 1))
     axis.grid(axis="y", alpha=0.3)
