@@ -23,7 +23,9 @@ MAX_CHUNK = 16  # h of a chunk takes 16 x 4 registers a thread; twice that would
 GROUP = tl.constexpr(4)  # backward's steps in flight: more would raise neither the bandwidth nor the occupancy
 NUM_WARPS = 2  # 32 programs of 64 threads fill an SM of sm_80 or sm_90, and small layers reach more SMs than with 128
 # Fusion would turn a*v + b*x + c into FMAs, whose single rounding flips spikes against the reference.
-LAUNCH = {"num_warps": NUM_WARPS, "enable_fp_fusion": False}
+LAUNCH_FWD = {"num_warps": NUM_WARPS, "enable_fp_fusion": False}
+# Left to itself, ptxas spills a value or two of backward to squeeze one more program onto an SM.
+LAUNCH_BWD = {**LAUNCH_FWD, "maxnreg": 255}
 
 
 @triton.jit
@@ -171,11 +173,11 @@ def lif_bwd_kernel(
     b_gv = tl.zeros([BLOCK], tl.float32)
     if grad_v_last_ptr is not None:
         b_gv = tl.load(grad_v_last_ptr + o_n, mask=m_n, other=0)
-    for j in range(last + 1):
-        t0 = (last - j) * CHUNK
+    for i in range(last, -1, -1):
+        t0 = i * CHUNK
         if v_chunk_ptr is not None:
-            if j > 0:  # the last chunk's v is at hand
-                v = tl.load(v_chunk_ptr + (last - j) * N + o_n, mask=m_n, other=0)
+            if i < last:  # the last chunk's v is at hand
+                v = tl.load(v_chunk_ptr + i * N + o_n, mask=m_n, other=0)
         b_x = load_steps(x_ptr, t0, T, N, o_n, m_n, CHUNK)
         b_h = ()
         for k in tl.static_range(CHUNK):
@@ -250,7 +252,7 @@ def lif_fwd(
             v_reset,
             CHUNK=chunk_size(T),
             **sizes,
-            **LAUNCH,
+            **LAUNCH_FWD,
         )
     return spikes, v_last, v_seq
 
@@ -300,6 +302,6 @@ def lif_bwd(
             DETACH_RESET=detach_reset,
             CHUNK=chunk,
             **sizes,
-            **LAUNCH,
+            **LAUNCH_BWD,
         )
     return grad_x, grad_v_init

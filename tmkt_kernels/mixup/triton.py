@@ -13,7 +13,8 @@ from torch import Tensor
 
 NUM_WARPS = 4
 # debug keeps device_assert, so that a wrong index stops the program; it would check every sum of int32 too.
-LAUNCH = {"num_warps": NUM_WARPS, "debug": True, "sanitize_overflow": False}
+# 64 registers let 1,024 threads share an SM; left to itself, ptxas would spill to fit twice as many.
+LAUNCH = {"num_warps": NUM_WARPS, "debug": True, "sanitize_overflow": False, "maxnreg": 64}
 SIZES = ["T", "B", "Bs", "Be", "C", "P"]  # runtime values: a new size never recompiles
 
 
@@ -102,7 +103,7 @@ def mixup_bwd_static_kernel(
         steps = tl.where(valid & (i_s == image), switch, 0)
         for c in range(C):
             p_g = grad_ptr + (b * C + c) * P + o_p
-            for _t in tl.range(0, steps, loop_unroll_factor=4):
+            for _t in tl.range(0, steps, loop_unroll_factor=2):
                 b_g += tl.load(p_g, mask=m_p, other=0).to(tl.float32)
                 p_g += B * C * P
     b_g *= static_scale

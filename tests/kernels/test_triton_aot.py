@@ -1,0 +1,88 @@
+"""The Triton kernels compiled ahead of time for sm_80 and sm_90: no GPU is needed, nothing is launched."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton")
+ARCHS = (80, 90)
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
+    """What compile_triton.py says of each architecture; both compile at once, into an empty cache."""
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton"))}
+    environment.pop("TRITON_INTERPRET", None)
+    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, str(HERE / "compile_triton.py")]
+    jobs = {
+        arch: subprocess.Popen([*command, str(arch)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for arch in ARCHS
+    }
+    outputs = {arch: job.communicate() for arch, job in jobs.items()}
+    for arch, job in jobs.items():
+        assert job.returncode == 0, outputs[arch][1].decode()
+    return {arch: json.loads(out) for arch, (out, _) in outputs.items()}
+
+
+@pytest.fixture(params=ARCHS, ids=lambda arch: f"sm_{arch}")
+def report(request: pytest.FixtureRequest, reports: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    return reports[request.param]
+
+
+def kernels(report: dict[str, Any], *parts: str) -> dict[str, Any]:
+    found = {name: row for name, row in report["rows"].items() if all(part in name for part in parts)}
+    assert found, parts
+    return found
+
+
+def test_no_kernel_spills(report: dict[str, Any], record_property: Any) -> None:
+    rows = kernels(report)
+    assert len(rows) > 70
+    record_property("registers", {name: row["registers"] for name, row in rows.items()})
+    for name, row in rows.items():
+        print(f"{name}: {row['registers']} registers")
+    assert not {name: row["spilled"] for name, row in rows.items() if row["spilled"]}
+
+
+@pytest.mark.parametrize("kernel", ["lif_fwd", "lif_bwd"])
+def test_lif_moves_16_bytes_a_thread(report: dict[str, Any], kernel: str) -> None:
+    """Every load and store of every step, where N is a multiple of the vector: in T = 40, rows t > 0 too."""
+    for name, row in kernels(report, f"{kernel}-float32", "aligned").items():
+        assert set(row["widths"]) == {"ld16", "st16"}, name
+    for name, row in kernels(report, f"{kernel}-float32", "odd").items():
+        assert set(row["widths"]) == {"ld4", "st4"}, name
+
+
+def test_lif_moves_vectors_of_half_values(report: dict[str, Any]) -> None:
+    for name, row in kernels(report, "lif_fwd-bfloat16", "aligned").items():
+        assert set(row["widths"]) == {"ld16", "st16"}, name
+    for name, row in kernels(report, "lif_bwd-bfloat16", "aligned").items():
+        assert set(row["widths"]) <= {"ld8", "st8", "ld16", "st16"}, name
+
+
+def test_lif_forward_rounds_after_each_operation(report: dict[str, Any]) -> None:
+    """No FMA in PTX or SASS: the order of rounding decides spikes."""
+    assert not {name: row["fma"] for name, row in kernels(report, "lif_fwd").items() if row["fma"]}
+
+
+def test_mixup_stores_16_bytes_a_thread(report: dict[str, Any]) -> None:
+    for name, row in kernels(report, "mixup", "aligned").items():
+        assert row["widths"]["st16"] == 1, name
+        assert not {"st1", "st2", "st4", "st8", "ld1", "ld2"} & set(row["widths"]), name
+
+
+def test_mixup_checks_its_indices(report: dict[str, Any]) -> None:
+    for name, row in kernels(report, "mixup").items():
+        assert row["asserts"] >= 3, name
+
+
+def test_sizes_do_not_recompile(report: dict[str, Any]) -> None:
+    """40 sizes of T > MAX_CHUNK and N, N = 1 among them, and five of mixup: aligned rows, unaligned rows, no more."""
+    assert set(report["variants"].values()) == {2}, report["variants"]
