@@ -18,6 +18,7 @@ check: $(VENV)/.installed
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
 	$(RUN)mypy
+	$(RUN)python -m benchmarks.report --check
 	$(RUN)clang-format --dry-run --Werror $$(find csrc -type f)
 
 bench: $(VENV)/.installed
