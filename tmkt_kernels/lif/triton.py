@@ -20,7 +20,7 @@ RECTANGLE = tl.constexpr(int(Surrogate.RECTANGLE))
 HALF_PI = tl.constexpr(math.pi / 2)
 
 MAX_CHUNK = 16  # h of a chunk takes 16 x 4 registers a thread; twice that would spill
-GROUP = tl.constexpr(4)  # backward's steps in flight: more would raise neither the bandwidth nor the occupancy
+GROUP = tl.constexpr(4)  # steps of gradient that backward loads at once; a whole chunk's would cost 48 more registers
 NUM_WARPS = 2  # 32 programs of 64 threads fill an SM of sm_80 or sm_90, and small layers reach more SMs than with 128
 # Fusion would turn a*v + b*x + c into FMAs, whose single rounding flips spikes against the reference.
 LAUNCH_FWD = {"num_warps": NUM_WARPS, "enable_fp_fusion": False}
@@ -84,7 +84,7 @@ def rest(v_init_ptr, v_reset, o_n, m_n, BLOCK: tl.constexpr):
     """v before the first step."""
     v = tl.zeros([BLOCK], tl.float32)
     if v_init_ptr is not None:
-        v = tl.load(v_init_ptr + o_n, mask=m_n, other=0)
+        v = tl.load(v_init_ptr + o_n, mask=m_n, other=0).to(tl.float32)
     elif v_reset is not None:
         v += v_reset
     return v
