@@ -1,9 +1,10 @@
 # Every target sets up the environment that it needs. `make demo` and `make test` are the two that matter.
 # PYTHON: the interpreter to build the environment from, 3.11 or newer. OUT: where `make gpu` writes.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON := $(or $(PYTHON),$(shell command -v python3.11 || command -v python3))
 VENV ?= .venv
 OUT ?= build/gpu
 RUN := $(VENV)/bin/
+export PATH := $(abspath $(VENV))/bin:$(PATH)
 SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py
 
 .PHONY: demo test check bench wheel gpu clean
@@ -30,9 +31,10 @@ wheel: $(VENV)/.installed
 	$(RUN)python -m build --wheel --no-isolation
 	tests/wheel.sh $(PYTHON) dist/*.whl
 
-# On a machine with a GPU: builds in place for the python3 at hand, runs GPU tests and all benchmarks. No network needed.
+# On a machine with a GPU: builds in place for the python3 at hand (ours, if `make test` made one), runs the GPU tests
+# and all benchmarks. Needs no network, and no environment of ours.
 gpu:
-	OUT=$(OUT) PYTHON=$$(command -v python3) benchmarks/gpu.sh
+	OUT=$(OUT) benchmarks/gpu.sh
 
 # Torch first and without build isolation: the extension then compiles against the very torch that it runs with.
 $(VENV)/.packages: pyproject.toml constraints.txt
@@ -44,7 +46,7 @@ $(VENV)/.packages: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.packages $(SOURCES)
-	PATH="$(abspath $(VENV))/bin:$$PATH" $(RUN)pip install --quiet -c constraints.txt --no-build-isolation -e ".[train,test,dev]"
+	$(RUN)pip install --quiet -c constraints.txt --no-build-isolation -e ".[train,test,dev]"
 	$(RUN)python -m tmkt_kernels
 	touch $@
 

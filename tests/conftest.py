@@ -13,6 +13,10 @@ if not torch.cuda.is_available():
 REQUIRE_CUDA = os.environ.get("TMKT_REQUIRE_CUDA") == "1"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "cuda: needs a GPU; skipped without one, a failure with TMKT_REQUIRE_CUDA=1")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         if REQUIRE_CUDA:
