@@ -23,6 +23,7 @@ struct LifForwardArgs : LifArgs {
 
 struct LifBackwardArgs : LifArgs {
   Surrogate surrogate;
+  bool detach_reset;
   const void* grad_spikes;   // [T, N] or null
   const float* grad_v_last;  // [N] or null
   const void* grad_v_seq;    // [T, N] or null

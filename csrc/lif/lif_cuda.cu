@@ -91,7 +91,8 @@ __global__ void __launch_bounds__(kThreads, 3) backward_kernel(const LifBackward
       if (args.grad_v_seq) load(static_cast<const T*>(args.grad_v_seq) + at, grad_h);
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) {
-        const float g = lif_adjoint<kSurrogate>(args.params, args.reset, h[k][j], grad_s[j], grad_v[j], grad_h[j]);
+        const float g = lif_adjoint<kSurrogate>(args.params, args.reset, args.detach_reset, h[k][j], grad_s[j],
+                                                grad_v[j], grad_h[j]);
         grad_x[j] = args.params.b * g;
         grad_v[j] = args.params.a * g;
       }

@@ -10,7 +10,7 @@ using LifForwardLaunch = void (*)(const LifForwardArgs&, const Tensor& x);
 using LifBackwardLaunch = void (*)(const LifBackwardArgs&, const Tensor& x);
 
 inline LifArgs lif_args(const Tensor& x, const OptionalTensor& v_init, double a, double b, double c, double v_threshold,
-                        std::optional<double> v_reset, double alpha, bool detach_reset) {
+                        std::optional<double> v_reset, double alpha) {
   check_tensor("lif", "x", x, 2, x);
   STD_TORCH_CHECK(x.size(0) >= 1, "lif: x: expected [T, N] with T >= 1, got T = 0");
   if (v_init) {
@@ -19,13 +19,9 @@ inline LifArgs lif_args(const Tensor& x, const OptionalTensor& v_init, double a,
     STD_TORCH_CHECK(v_init->size(0) == x.size(1), "lif: v_init: expected N = ", x.size(1), ", got ", v_init->size(0));
   }
   const float rest = static_cast<float>(v_reset.value_or(0.0));
-  LifParams params{static_cast<float>(a),
-                   static_cast<float>(b),
-                   static_cast<float>(c),
-                   static_cast<float>(v_threshold),
-                   rest,
-                   static_cast<float>(alpha),
-                   detach_reset ? 0.0f : 1.0f};
+  const LifParams params{
+      static_cast<float>(a),    static_cast<float>(b), static_cast<float>(c), static_cast<float>(v_threshold), rest,
+      static_cast<float>(alpha)};
   return {params,
           v_reset ? Reset::kHard : Reset::kSoft,
           float_kind("lif", "x", x.scalar_type()),
@@ -38,8 +34,8 @@ inline LifArgs lif_args(const Tensor& x, const OptionalTensor& v_init, double a,
 template <LifForwardLaunch kLaunch>
 std::tuple<Tensor, Tensor, Tensor> lif_fwd(const Tensor& x, const OptionalTensor& v_init, double a, double b, double c,
                                            double v_threshold, std::optional<double> v_reset, int64_t /*surrogate*/,
-                                           double alpha, bool detach_reset, bool return_v) {
-  LifForwardArgs args{lif_args(x, v_init, a, b, c, v_threshold, v_reset, alpha, detach_reset), {}, {}, {}};
+                                           double alpha, bool /*detach_reset*/, bool return_v) {
+  LifForwardArgs args{lif_args(x, v_init, a, b, c, v_threshold, v_reset, alpha), {}, {}, {}};
   Tensor spikes = new_empty(x, {args.T, args.N}, x.scalar_type());
   Tensor v_last = new_empty(x, {args.N}, ScalarType::Float);
   Tensor v_seq = return_v ? new_empty(x, {args.T, args.N}, x.scalar_type()) : new_empty(x, {0}, x.scalar_type());
@@ -55,9 +51,10 @@ std::tuple<Tensor, Tensor> lif_bwd(const OptionalTensor& grad_spikes, const Opti
                                    const OptionalTensor& grad_v_seq, const Tensor& x, const OptionalTensor& v_init,
                                    double a, double b, double c, double v_threshold, std::optional<double> v_reset,
                                    int64_t surrogate, double alpha, bool detach_reset) {
-  LifBackwardArgs args{lif_args(x, v_init, a, b, c, v_threshold, v_reset, alpha, detach_reset), {}, {}, {}, {}, {}, {}};
+  LifBackwardArgs args{lif_args(x, v_init, a, b, c, v_threshold, v_reset, alpha), {}, {}, {}, {}, {}, {}, {}};
   STD_TORCH_CHECK(surrogate >= 0 && surrogate < kSurrogates, "lif: surrogate: unknown number ", surrogate);
   args.surrogate = static_cast<Surrogate>(surrogate);
+  args.detach_reset = detach_reset;
   for (const auto& [name, grad] : {std::pair{"grad_spikes", &grad_spikes}, std::pair{"grad_v_seq", &grad_v_seq}}) {
     if (!*grad) continue;
     check_tensor("lif", name, **grad, 2, x);

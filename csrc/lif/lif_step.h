@@ -11,9 +11,8 @@ enum class Reset { kHard, kSoft };
 struct LifParams {
   float a, b, c;  // h = a v + b x + c
   float v_threshold;
-  float v_reset;     // hard reset: potential after a spike; either way: potential at rest, without v_init
-  float alpha;       // sharpness of the surrogate
-  float reset_grad;  // 1: gradients flow through the reset; 0: detached
+  float v_reset;  // hard reset: potential after a spike; either way: potential at rest, without v_init
+  float alpha;    // sharpness of the surrogate
 };
 
 TMKT_INLINE float lif_charge(const LifParams& p, float v, float x) { return (p.a * v + p.b * x) + p.c; }
@@ -25,14 +24,14 @@ TMKT_INLINE float lif_reset(const LifParams& p, Reset reset, float h) {
   return lif_fires(p, h) ? after : h;
 }
 
-// Gradient of h, given those of the spike, of v after reset and of h itself (v_seq).
+// Gradient of h, given those of the spike, of v after reset and of h itself (v_seq); `detach`: none through the reset.
 template <Surrogate kSurrogate>
-TMKT_INLINE float lif_adjoint(const LifParams& p, Reset reset, float h, float grad_s, float grad_v, float grad_h) {
+TMKT_INLINE float lif_adjoint(const LifParams& p, Reset reset, bool detach, float h, float grad_s, float grad_v,
+                              float grad_h) {
   const float ds_dh = surrogate_derivative<kSurrogate>(h - p.v_threshold, p.alpha);
-  const float kept = reset == Reset::kHard && lif_fires(p, h) ? 0.0f : 1.0f;
-  const float dv_ds = reset == Reset::kHard ? p.v_reset - h : -p.v_threshold;
-  const float dv_dh = kept + p.reset_grad * dv_ds * ds_dh;
-  return grad_s * ds_dh + grad_v * dv_dh + grad_h;
+  float through_v = reset == Reset::kHard && lif_fires(p, h) ? 0.0f : grad_v;
+  if (!detach) through_v += grad_v * ((reset == Reset::kHard ? p.v_reset - h : -p.v_threshold) * ds_dh);
+  return grad_s * ds_dh + through_v + grad_h;
 }
 
 }  // namespace tmkt

@@ -49,8 +49,11 @@ def lif_step(v: Tensor, x: Tensor, p: LIFParams) -> tuple[Tensor, Tensor, Tensor
     """One time step: (v[t-1], x[t]) -> (s[t], v[t], h[t])."""
     h = p.a * v + p.b * x + p.c
     s: Tensor = Fire.apply(h - p.v_threshold, p.surrogate, p.alpha)
-    r = s.detach() if p.detach_reset else s
-    v = h - r * p.v_threshold if p.v_reset is None else (1 - r) * h + r * p.v_reset
+    if p.v_reset is None:
+        return s, h - (s.detach() if p.detach_reset else s) * p.v_threshold, h
+    v = torch.where(s > 0, p.v_reset, h)
+    if not p.detach_reset:
+        v = v + (s - s.detach()) * (p.v_reset - h)  # adds 0, and dv/ds
     return s, v, h
 
 
