@@ -8,7 +8,7 @@ from .errors import UserError
 
 EXAMPLES = """\
 examples:
-  tmkt demo                                          # four minutes on two CPU cores, needs no data
+  tmkt demo                                          # three minutes on two CPU cores, needs no data
   tmkt train configs/nmnist.yaml                     # MNIST images to N-MNIST recordings
   tmkt train configs/nmnist.yaml transfer.method=events_only out=runs/events_only seed=1024
   tmkt eval runs/nmnist --events /data/N-MNIST/Test  # a trained run on other recordings
