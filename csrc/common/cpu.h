@@ -17,7 +17,7 @@ inline int64_t grain_size(int64_t elements) {
 
 // An output this large does not stay in the last-level cache: it is written past the caches (CONTRIBUTING.md).
 inline bool worth_streaming(int64_t elements, FloatKind kind) {
-  constexpr int64_t kBytes = 20 << 20;
+  constexpr int64_t kBytes = 12 << 20;
   return elements * (kind == FloatKind::kFloat32 ? 4 : 2) > kBytes;
 }
 
