@@ -1,4 +1,7 @@
-"""Writes the README's table from the committed rows: `python -m benchmarks.report` (--check: fail if it is stale)."""
+"""Writes the README's table from the committed rows: `python -m benchmarks.report` (--check: fail if it is stale).
+
+Several files of one machine are several runs: medians of the runs are shown from the lowest to the highest.
+"""
 
 import json
 import sys
@@ -7,40 +10,50 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+RIVALS = ("torch.compile(loop)", "plain loop", "torch.where")
+HEADINGS = ("operator", "shape", "dtype", "ours, ms", "ours / yardstick", "torch.compile / ours", "plain / ours")
+
+Run = dict[tuple[str, str, str], dict[str, dict[str, Any]]]
 
 
-def tables() -> str:
-    """One markdown table for each results file."""
-    parts = []
+def read_runs() -> dict[tuple[str, ...], list[Run]]:
+    """Machine and versions -> its runs; a run maps a case to its rows by contestant."""
+    machines: dict[tuple[str, ...], list[Run]] = {}
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.jsonl")):
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        parts.append(table(rows))
-    return "\n\n".join(parts)
+        run: Run = {}
+        for row in (json.loads(line) for line in path.read_text().splitlines()):
+            case = f"{row['op']} {row['case']}", "x".join(map(str, row["shape"])), row["dtype"]
+            run.setdefault(case, {})[row["contestant"]] = row
+            machine = tuple(str(row[key]) for key in ("device", "threads", "torch", "simd", "date", "commit"))
+        machines.setdefault(machine, []).append(run)
+    return machines
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    first = rows[0]
-    where = f"{first['device']}, {first['threads']} thread, torch {first['torch']}, {first['simd']}, {first['date']}"
+def span(values: list[float], digits: int) -> str:
+    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def table(machine: tuple[str, ...], runs: list[Run]) -> str:
+    device, threads, torch, simd, date, commit = machine
     lines = [
-        f"{where}, commit {first['commit']}. Medians of one run; `make bench` repeats it.",
+        f"{device}, {threads} thread(s), torch {torch}, {simd}, {date}, commit {commit}; medians of {len(runs)} runs. "
+        "The yardstick is `copy_` of the same bytes (and `add`, where there is a backward).",
         "",
-        "| operator | shape | dtype | ours, ms | yardstick | ours / yardstick | torch.compile / ours | plain / ours |",
-        "| --- | --- | --- | ---: | --- | ---: | ---: | ---: |",
+        "| " + " | ".join(HEADINGS) + " |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: |",
     ]
-    cases: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
-    for row in rows:
-        shape = "x".join(map(str, row["shape"]))
-        cases.setdefault((f"{row['op']} {row['case']}", shape, row["dtype"]), {})[row["contestant"]] = row
-    for key, contestants in cases.items():
-        for name in ("tmkt native", "tmkt triton"):
-            if name in contestants:
-                ours = contestants[name]
-                rivals = [
-                    f"{contestants[rival]['median_ms'] / ours['median_ms']:.1f}" if rival in contestants else ""
-                    for rival in ("torch.compile(loop)", "plain loop" if "plain loop" in contestants else "torch.where")
-                ]
-                cells = [*key, f"{ours['median_ms']:.2f}", ours["yardstick"], f"{ours['ratio']:.2f}", *rivals]
-                lines.append("| " + " | ".join(cells) + " |")
+    for case in runs[0]:
+        for ours in ("tmkt native", "tmkt triton"):
+            rows = [run[case] for run in runs if ours in run[case]]
+            if not rows:
+                continue
+            speedups = [
+                span([r[rival]["median_ms"] / r[ours]["median_ms"] for r in rows], 1) if rival in rows[0] else ""
+                for rival in RIVALS
+            ]
+            cells = [span([r[ours]["median_ms"] for r in rows], 1), span([r[ours]["ratio"] for r in rows], 2)]
+            lines.append("| " + " | ".join([*case, *cells, speedups[0], speedups[1] or speedups[2]]) + " |")
     return "\n".join(lines)
 
 
@@ -48,7 +61,8 @@ def main() -> None:
     readme = ROOT / "README.md"
     text = readme.read_text()
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    fresh = f"{before}{BEGIN}\n{tables()}\n{END}{after}"
+    tables = "\n\n".join(table(machine, runs) for machine, runs in read_runs().items())
+    fresh = f"{before}{BEGIN}\n{tables}\n{END}{after}"
     if "--check" in sys.argv:
         sys.exit(0 if fresh == text else "README.md: the benchmark table is stale; run python -m benchmarks.report")
     readme.write_text(fresh)
