@@ -28,6 +28,9 @@ static inline void with_float(FloatKind kind, F f) {
   }
 }
 
+template <int kValue>
+using IntTag = std::integral_constant<int, kValue>;
+
 template <auto... kValues, typename Value, typename F>
 static inline void with_value(Value value, F f) {
   ((value == kValues ? f(std::integral_constant<Value, kValues>{}) : void()), ...);

@@ -28,7 +28,7 @@ struct LifBackwardArgs : LifArgs {
   const float* grad_v_last;  // [N] or null
   const void* grad_v_seq;    // [T, N] or null
   void* grad_x;              // [T, N]
-  float* grad_v_init;        // [N]
+  float* grad_v_init;        // [N], null without v_init
 };
 
 }  // namespace tmkt

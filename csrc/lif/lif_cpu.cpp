@@ -9,8 +9,9 @@
 namespace tmkt {
 namespace {
 
-// Rows must be 16-byte aligned for streaming.
-bool use_stream(const LifArgs& args) { return worth_streaming(args.T * args.N, args.kind) && args.N % 8 == 0; }
+bool use_stream(const LifArgs& args) {
+  return worth_streaming(args.T * args.N, args.kind) && args.N % kStreamMultiple == 0;
+}
 
 template <typename F>
 void parallel_over_tiles(const LifArgs& args, const F& work) {
@@ -28,8 +29,8 @@ void forward_cpu(const LifForwardArgs& args, const Tensor&) {
 void backward_cpu(const LifBackwardArgs& args, const Tensor&) {
   const bool stream = use_stream(args);
   parallel_over_tiles(args, [&](int64_t begin, int64_t end) {
-    std::vector<float> history(args.T * kLifTile);
-    TMKT_PICK_SIMD(lif_backward)(args, stream, history.data(), begin, end);
+    std::vector<Line> history(args.T * kLifTile / 16);
+    TMKT_PICK_SIMD(lif_backward)(args, stream, history.data()->values, begin, end);
   });
 }
 

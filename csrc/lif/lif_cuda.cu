@@ -64,7 +64,7 @@ __device__ __forceinline__ void charge_chunk(const LifParams& p, Reset reset, co
 
 // x is read once for T <= kChunk. For longer T a first sweep writes v at the start of each chunk to `starts`
 // [chunks, N], and the chunks are then recomputed from the last to the first; each thread reads only what it wrote.
-template <typename T, Surrogate kSurrogate, int kWidth>
+template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads, 3) backward_kernel(const LifBackwardArgs args, float* starts) {
   const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
   if (n >= args.N) return;
@@ -91,15 +91,16 @@ __global__ void __launch_bounds__(kThreads, 3) backward_kernel(const LifBackward
       if (args.grad_v_seq) load(static_cast<const T*>(args.grad_v_seq) + at, grad_h);
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) {
-        const float g = lif_adjoint<kSurrogate>(args.params, args.reset, args.detach_reset, h[k][j], grad_s[j],
-                                                grad_v[j], grad_h[j]);
+        const float ds_dh = lif_ds_dh(args.params, args.surrogate, h[k][j]);
+        const float g =
+            lif_adjoint(args.params, args.reset, args.detach_reset, h[k][j], ds_dh, grad_s[j], grad_v[j], grad_h[j]);
         grad_x[j] = args.params.b * g;
         grad_v[j] = args.params.a * g;
       }
       store(grad_x, static_cast<T*>(args.grad_x) + at);
     }
   }
-  store(grad_v, args.grad_v_init + n);
+  if (args.grad_v_init) store(grad_v, args.grad_v_init + n);
 }
 
 // Neurons a thread takes: 16 bytes of x; in backward no more than 4, for the registers that hold h.
@@ -120,16 +121,16 @@ void forward_cuda(const LifForwardArgs& args, const Tensor& x) {
   });
 }
 
-template <typename T, Surrogate kSurrogate>
+template <typename T>
 void launch_backward(const CudaLaunch& launch, const LifBackwardArgs& args, float* starts) {
   constexpr int kWidth = kBackwardWidth;
   const bool wide = args.N % kWidth == 0 && aligned({args.x, args.v_init, args.grad_spikes, args.grad_v_last,
                                                      args.grad_v_seq, args.grad_x, args.grad_v_init, starts},
                                                     16);
   if (wide) {
-    launch(backward_kernel<T, kSurrogate, kWidth>, args.N / kWidth, args, starts);
+    launch(backward_kernel<T, kWidth>, args.N / kWidth, args, starts);
   } else {
-    launch(backward_kernel<T, kSurrogate, 1>, args.N, args, starts);
+    launch(backward_kernel<T, 1>, args.N, args, starts);
   }
 }
 
@@ -139,12 +140,7 @@ void backward_cuda(const LifBackwardArgs& args, const Tensor& x) {
   OptionalTensor starts;
   if (chunks > 0) starts = new_empty(x, {chunks, args.N}, ScalarType::Float);
   float* starts_data = starts ? data<float>(*starts) : nullptr;
-  with_float(args.kind, [&](auto type) {
-    with_value<Surrogate::kAtan, Surrogate::kSigmoid, Surrogate::kTriangle, Surrogate::kRectangle>(
-        args.surrogate, [&](auto surrogate) {
-          launch_backward<typename decltype(type)::type, decltype(surrogate)::value>(launch, args, starts_data);
-        });
-  });
+  with_float(args.kind, [&](auto type) { launch_backward<typename decltype(type)::type>(launch, args, starts_data); });
 }
 
 }  // namespace

@@ -67,12 +67,12 @@ std::tuple<Tensor, Tensor> lif_bwd(const OptionalTensor& grad_spikes, const Opti
     STD_TORCH_CHECK(grad_v_last->size(0) == args.N, "lif: grad_v_last: expected N = ", args.N);
   }
   Tensor grad_x = new_empty(x, {args.T, args.N}, x.scalar_type());
-  Tensor grad_v_init = new_empty(x, {args.N}, ScalarType::Float);
+  Tensor grad_v_init = new_empty(x, {v_init ? args.N : 0}, ScalarType::Float);
   args.grad_spikes = data(grad_spikes);
   args.grad_v_last = data<float>(grad_v_last);
   args.grad_v_seq = data(grad_v_seq);
   args.grad_x = grad_x.data_ptr();
-  args.grad_v_init = data<float>(grad_v_init);
+  args.grad_v_init = v_init ? data<float>(grad_v_init) : nullptr;
   if (args.N > 0) kLaunch(args, x);
   return {grad_x, grad_v_init};
 }

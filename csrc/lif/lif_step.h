@@ -1,4 +1,5 @@
 // One time step of the neuron and its adjoint; mirrors tmkt_kernels/lif/reference.py, rounding included.
+// V is a float, or a vector of floats of the compiler.
 #pragma once
 
 #include "common/surrogate.h"
@@ -15,22 +16,41 @@ struct LifParams {
   float alpha;    // sharpness of the surrogate
 };
 
-TMKT_INLINE float lif_charge(const LifParams& p, float v, float x) { return (p.a * v + p.b * x) + p.c; }
-
-TMKT_INLINE bool lif_fires(const LifParams& p, float h) { return h >= p.v_threshold; }
-
-TMKT_INLINE float lif_reset(const LifParams& p, Reset reset, float h) {
-  const float after = reset == Reset::kHard ? p.v_reset : h - p.v_threshold;
-  return lif_fires(p, h) ? after : h;
+template <typename V>
+TMKT_INLINE V lif_charge(const LifParams& p, V v, V x) {
+  return (p.a * v + p.b * x) + p.c;
 }
 
-// Gradient of h, given those of the spike, of v after reset and of h itself (v_seq); `detach`: none through the reset.
-template <Surrogate kSurrogate>
-TMKT_INLINE float lif_adjoint(const LifParams& p, Reset reset, bool detach, float h, float grad_s, float grad_v,
-                              float grad_h) {
-  const float ds_dh = surrogate_derivative<kSurrogate>(h - p.v_threshold, p.alpha);
-  float through_v = reset == Reset::kHard && lif_fires(p, h) ? 0.0f : grad_v;
-  if (!detach) through_v += grad_v * ((reset == Reset::kHard ? p.v_reset - h : -p.v_threshold) * ds_dh);
+// True, or all ones, where the neuron fires.
+template <typename V>
+TMKT_INLINE auto lif_fires(const LifParams& p, V h) {
+  return h >= p.v_threshold;
+}
+
+template <typename V>
+TMKT_INLINE V lif_reset(const LifParams& p, Reset reset, V h) {
+  if (reset == Reset::kHard) return lif_fires(p, h) ? p.v_reset : h;
+  return lif_fires(p, h) ? h - p.v_threshold : h;
+}
+
+template <typename V>
+TMKT_INLINE V lif_ds_dh(const LifParams& p, Surrogate surrogate, V h) {
+  return surrogate_derivative<V>(surrogate, h - p.v_threshold, p.alpha);
+}
+
+// Gradient of h, given ds/dh and the gradients of the spike, of v after reset and of h itself (v_seq);
+// `detach`: none through the reset.
+template <typename V>
+TMKT_INLINE V lif_adjoint(const LifParams& p, Reset reset, bool detach, V h, V ds_dh, V grad_s, V grad_v, V grad_h) {
+  V through_v = grad_v;
+  if (reset == Reset::kHard) through_v = lif_fires(p, h) ? 0.0f : grad_v;
+  if (!detach) {
+    if (reset == Reset::kHard) {
+      through_v += grad_v * ((p.v_reset - h) * ds_dh);
+    } else {
+      through_v += grad_v * (-p.v_threshold * ds_dh);
+    }
+  }
   return grad_s * ds_dh + through_v + grad_h;
 }
 

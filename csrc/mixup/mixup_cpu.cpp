@@ -29,7 +29,7 @@ void forward_cpu(const MixupForwardArgs& args, const Tensor&) {
   check_indices(args);
   const int64_t row = args.C * args.plane;
   const bool one_plane = args.static_channels == 1;
-  const bool stream = worth_streaming(args.T * args.B * row, args.mixed_kind) && args.plane % 8 == 0;
+  const bool stream = worth_streaming(args.T * args.B * row, args.mixed_kind) && args.plane % kStreamMultiple == 0;
   const MixupRow static_row{args.static_kind, args.mixed_kind, args.static_scale, stream};
   const MixupRow event_row{args.event_kind, args.mixed_kind, args.event_scale, stream};
   torch::stable::parallel_for(0, args.T * args.B, grain_size(row), [&](int64_t begin, int64_t end) {

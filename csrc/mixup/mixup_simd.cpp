@@ -1,32 +1,24 @@
 // Rows of mixup: gather, scale, convert. Compiled once per SIMD level.
 #include "mixup/mixup_simd.h"
 
-#include "common/convert_simd.h"
+#include "common/vector_simd.h"
 
 namespace tmkt {
 namespace TMKT_SIMD {
 namespace {
 
-constexpr int64_t kBlock = 256;
+// Calls vector(access, i) for the vectors of 0..count.
+template <typename Access, typename F>
+TMKT_INLINE void for_each_vector(Access access, int64_t count, F vector) {
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) vector(access, i);
+  if (i < count) vector(PartOfVector{count - i}, i);
+}
 
-template <typename Source, typename Target>
-void convert(const Source* __restrict source, Target* __restrict target, float scale, bool stream, int64_t count) {
-  if constexpr (!std::is_same_v<Source, Float16> && !std::is_same_v<Target, Float16>) {  // half needs load_row
-    if (!stream) {
-      for (int64_t i = 0; i < count; ++i) from_float(to_float(source[i]) * scale, target + i);
-      return;
-    }
-  }
-  float row[kBlock];
-  alignas(64) Target converted[kBlock];
-  for (int64_t i = 0; i < count; i += kBlock) {
-    const int64_t width = count - i < kBlock ? count - i : kBlock;
-    load_row(source + i, row, width);
-    for (int64_t j = 0; j < width; ++j) row[j] *= scale;
-    store_row(row, stream ? converted : target + i, width);
-    if (stream) stream_row(converted, target + i, width);
-  }
-  if (stream) end_stream();
+template <typename Source, typename Target, typename Access>
+void convert(Access access, const Source* source, Target* target, float scale, int64_t count) {
+  for_each_vector(access, count,
+                  [=](auto access, int64_t i) { store(access, access.load(source + i) * scale, target + i); });
 }
 
 }  // namespace
@@ -37,8 +29,14 @@ void mixup_convert(const MixupRow& row, const void* source, int64_t offset, void
     with_float(row.target_kind, [&](auto to) {
       using Source = typename decltype(from)::type;
       using Target = typename decltype(to)::type;
-      convert(static_cast<const Source*>(source) + offset, static_cast<Target*>(target) + target_offset, row.scale,
-              row.stream, count);
+      const Source* first = static_cast<const Source*>(source) + offset;
+      Target* out = static_cast<Target*>(target) + target_offset;
+      if (row.stream) {
+        convert(StreamedVector{}, first, out, row.scale, count);
+        StreamedVector::end();
+      } else {
+        convert(WholeVector{}, first, out, row.scale, count);
+      }
     });
   });
 }
@@ -46,12 +44,9 @@ void mixup_convert(const MixupRow& row, const void* source, int64_t offset, void
 void mixup_accumulate(FloatKind kind, const void* grad, int64_t offset, float* sum, int64_t count) {
   with_float(kind, [&](auto type) {
     const auto* source = static_cast<const typename decltype(type)::type*>(grad) + offset;
-    float row[kBlock];
-    for (int64_t i = 0; i < count; i += kBlock) {
-      const int64_t width = count - i < kBlock ? count - i : kBlock;
-      load_row(source + i, row, width);
-      for (int64_t j = 0; j < width; ++j) sum[i + j] += row[j];
-    }
+    for_each_vector(WholeVector{}, count, [=](auto access, int64_t i) {
+      store(access, access.load(sum + i) + access.load(source + i), sum + i);
+    });
   });
 }
 

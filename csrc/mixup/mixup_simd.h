@@ -10,7 +10,7 @@ struct MixupRow {
   PixelKind source_kind;
   FloatKind target_kind;
   float scale;
-  bool stream;  // write past the caches; targets must then be 16-byte aligned and `count` a multiple of 8
+  bool stream;  // write past the caches; every row must then be aligned to 64 bytes, of half types to 32
 };
 
 // target[i] = source[i + offset] * scale

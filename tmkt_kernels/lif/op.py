@@ -21,8 +21,10 @@ def _fake_forward(x: Tensor, v_init: Tensor | None, *params: Any) -> tuple[Tenso
     return torch.empty_like(x), x.new_empty((x.shape[1],), dtype=torch.float32), v_seq
 
 
-def _fake_backward(grad_spikes: Any, grad_v_last: Any, grad_v_seq: Any, x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x), x.new_empty((x.shape[1],), dtype=torch.float32)
+def _fake_backward(
+    grad_spikes: Any, grad_v_last: Any, grad_v_seq: Any, x: Tensor, v_init: Tensor | None, *_: Any
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), x.new_empty((0,), dtype=torch.float32) if v_init is None else torch.empty_like(v_init)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -199,7 +199,8 @@ def lif_bwd_kernel(
                 tl.store(grad_x_ptr + o_t, (b * gh).to(grad_x_ptr.dtype.element_ty), mask=m_t)
                 o_t -= N
                 b_gv = tl.where(t0 + k0 + k < T, a * gh, b_gv)
-    tl.store(grad_v_init_ptr + o_n, b_gv, mask=m_n)
+    if grad_v_init_ptr is not None:
+        tl.store(grad_v_init_ptr + o_n, b_gv, mask=m_n)
 
 
 def chunk_size(T: int) -> int:
@@ -272,9 +273,10 @@ def lif_bwd(
     alpha: float,
     detach_reset: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of x [T, N] and v_init [N]; a gradient that is None counts as zeros and is not read."""
+    """Gradients of x [T, N] and v_init [N] or empty; a gradient that is None counts as zeros and is not read."""
     T, N = x.shape
-    grad_x, grad_v_init = torch.empty_like(x), x.new_empty((N,), dtype=torch.float32)
+    grad_x = torch.empty_like(x)
+    grad_v_init = x.new_empty((0 if v_init is None else N,), dtype=torch.float32)
     if N == 0:
         return grad_x, grad_v_init
     sizes, chunk = block_sizes(N, 4), chunk_size(T)  # in fp32 16 bytes; 8 half values would be too many registers
@@ -289,7 +291,7 @@ def lif_bwd(
             v_init,
             v_chunk,
             grad_x,
-            grad_v_init,
+            None if v_init is None else grad_v_init,
             T,
             N,
             a,

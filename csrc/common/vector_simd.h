@@ -1,0 +1,166 @@
+// One register of floats and its loads and stores in every dtype, for *_simd.cpp files.
+#pragma once
+
+#include <type_traits>
+
+#include "common/numeric.h"
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
+
+namespace tmkt {
+namespace TMKT_SIMD {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+// Vectors of the compiler: arithmetic, comparison and ?: work lane by lane, and mix with scalars.
+typedef float Floats __attribute__((vector_size(4 * kLanes)));
+typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
+typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
+typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
+typedef int16_t Shorts __attribute__((vector_size(2 * kLanes)));
+typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
+
+template <typename V, typename T>
+TMKT_INLINE V read(const T* source) {
+  V vector;
+  memcpy(&vector, source, sizeof(V));
+  return vector;
+}
+
+template <typename V, typename T>
+TMKT_INLINE void write(V vector, T* target) {
+  memcpy(target, &vector, sizeof(V));
+}
+
+TMKT_INLINE Floats load(const float* source) { return read<Floats>(source); }
+TMKT_INLINE Floats load(const int32_t* source) { return __builtin_convertvector(read<Ints>(source), Floats); }
+TMKT_INLINE Floats load(const uint8_t* source) { return __builtin_convertvector(read<Bytes>(source), Floats); }
+TMKT_INLINE Floats load(const int16_t* source) { return __builtin_convertvector(read<Shorts>(source), Floats); }
+TMKT_INLINE Floats load(const BFloat16* source) {
+  return (Floats)(__builtin_convertvector(read<Halves>(source), Words) << 16);
+}
+TMKT_INLINE Floats load(const Float16* source) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_cvtph_ps(read<__m256i>(source));
+#elif defined(__F16C__)
+  return (Floats)_mm256_cvtph_ps(read<__m128i>(source));
+#else
+  // Shift exponent and mantissa into place, then rescale: exact for subnormals too. Infinity and NaN are put back.
+  const Words bits = __builtin_convertvector(read<Halves>(source), Words);
+  const Words magnitude = (bits & 0x7fff) << 13;
+  const Words finite = (Words)((Floats)magnitude * bit_cast<float>(0x77800000u));  // 2^112
+  return (Floats)((magnitude >= 0x0f800000u ? magnitude | 0x7f800000u : finite) | (bits & 0x8000) << 16);
+#endif
+}
+
+// The bits of a vector as they are stored, rounded to nearest, ties to even.
+template <typename T>
+TMKT_INLINE auto to_bits(Floats x) {
+  const Words bits = (Words)x;
+  if constexpr (std::is_same_v<T, float>) {
+    return bits;
+  } else if constexpr (std::is_same_v<T, BFloat16>) {
+    const Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    return __builtin_convertvector(x != x ? Words{} + 0x7fc0u : rounded, Halves);
+  } else {
+#if defined(__AVX512F__)
+    return (Halves)_mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT);
+#elif defined(__F16C__)
+    return (Halves)_mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT);
+#else
+    const Words magnitude = bits & 0x7fffffffu;
+    const Words subnormal = (Words)((Floats)magnitude + 0.5f) - 0x3f000000u;  // the float adder rounds for us
+    const Words normal = (magnitude - 0x38000000u + 0xfff + ((magnitude >> 13) & 1)) >> 13;
+    Words half = magnitude < 0x38800000u ? subnormal : normal;
+    half = magnitude >= 0x477ff000u ? Words{} + 0x7c00u : half;  // 65520 and above round to infinity
+    half = magnitude > 0x7f800000u ? Words{} + 0x7e00u : half;
+    return __builtin_convertvector(half | (bits >> 16 & 0x8000u), Halves);
+#endif
+  }
+}
+
+// The bits of spikes where `fired` is all ones.
+template <typename T>
+TMKT_INLINE auto spike_bits(Ints fired) {
+  if constexpr (std::is_same_v<T, float>) {
+    return (Words)fired & 0x3f800000u;
+  } else {
+    return __builtin_convertvector((Words)fired & (std::is_same_v<T, BFloat16> ? 0x3f80u : 0x3c00u), Halves);
+  }
+}
+
+// How a vector of an array is reached: as a whole, past the caches, or in part. `put` takes bits, `store` floats.
+struct WholeVector {
+  static constexpr int64_t width = kLanes;
+
+  template <typename T>
+  TMKT_INLINE Floats load(const T* source) const {
+    return TMKT_SIMD::load(source);
+  }
+  template <typename V, typename T>
+  TMKT_INLINE void put(V bits, T* target) const {
+    write(bits, target);
+  }
+};
+
+// Writes outputs that do not fit into the caches: no read for ownership, a third of the traffic. Targets are aligned
+// to the vector. A whole line at a time is twice as fast as its quarters.
+struct StreamedVector : WholeVector {
+  template <typename V, typename T>
+  TMKT_INLINE void put(V bits, T* target) const {
+#ifdef __AVX512F__
+    if constexpr (sizeof(V) == 64) return _mm512_stream_si512(reinterpret_cast<__m512i*>(target), (__m512i)bits);
+#endif
+#ifdef __AVX2__
+    if constexpr (sizeof(V) == 32) return _mm256_stream_si256(reinterpret_cast<__m256i*>(target), (__m256i)bits);
+#endif
+#ifdef __SSE2__
+    if constexpr (sizeof(V) == 16) return _mm_stream_si128(reinterpret_cast<__m128i*>(target), (__m128i)bits);
+#endif
+    write(bits, target);
+  }
+  // Streamed stores are weakly ordered: other threads may see them after this.
+  static void end() {
+#ifdef __SSE2__
+    _mm_sfence();
+#endif
+  }
+};
+
+// The first `width` lanes, at the end of an array: the others read as zero.
+struct PartOfVector {
+  int64_t width;
+
+  template <typename T>
+  TMKT_INLINE Floats load(const T* source) const {
+    T lanes[kLanes] = {};
+    memcpy(lanes, source, width * sizeof(T));
+    return TMKT_SIMD::load(lanes);
+  }
+  template <typename V, typename T>
+  TMKT_INLINE void put(V bits, T* target) const {
+    memcpy(target, &bits, width * sizeof(T));
+  }
+};
+
+template <typename Access, typename T>
+TMKT_INLINE void store(Access access, Floats x, T* target) {
+  access.put(to_bits<T>(x), target);
+}
+
+// Asks for the line that vector `k` of a row begins, if it begins one, to be brought near. Any address is harmless.
+template <typename T>
+TMKT_INLINE void prefetch(const T* row, int k) {
+  constexpr int kVectorsPerLine = sizeof(T) * kLanes < 64 ? 64 / (sizeof(T) * kLanes) : 1;
+  if (k % kVectorsPerLine == 0) __builtin_prefetch(row + k * kLanes, 0, 2);
+}
+
+}  // namespace TMKT_SIMD
+}  // namespace tmkt
