@@ -1,11 +1,13 @@
 """Times every case and writes a row per contestant: `python -m benchmarks.run [--device cpu|cuda] [--op lif]`.
 
 Contestants take turns within one run, so that a busy machine slows all of them alike, and each turn begins with
-an untimed call, so that nobody pays for memory that the one before gave back to the system. Each row
+an untimed call. On the CPU the C library is told to keep freed memory: given back to the system, it would be faulted in
+again page by page, which costs more than any kernel here and falls on contestants at random. Each row
 carries the median and quartiles, the ratio to the yardstick, and the machine, versions and commit.
 """
 
 import argparse
+import ctypes
 import gc
 import json
 import statistics
@@ -39,6 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
+    keep_freed_memory()
 
     environment = describe(arguments.device, arguments.threads)
     console = Console(width=110)
@@ -93,6 +96,14 @@ def run_case(case: Case, device: str, dtype: torch.dtype, rounds: int) -> list[d
             }
         )
     return rows
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to take blocks up to 32 MB, its limit, from the heap, and never to give the heap back."""
+    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+    mallopt = ctypes.CDLL(None).mallopt
+    if not (mallopt(M_MMAP_THRESHOLD, 32 << 20) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1)):
+        raise RuntimeError("mallopt refused: timings would depend on page faults; run on Linux with glibc")
 
 
 def cpu_clock(contestant: Callable[[], Any]) -> float:

@@ -2,7 +2,8 @@
 
 from . import events, nn
 from .lif import lif
+from .lif.leaky import leaky
 from .mixup import time_step_mixup
 
 __version__ = "0.1.0"
-__all__ = ["events", "lif", "nn", "time_step_mixup"]
+__all__ = ["events", "leaky", "lif", "nn", "time_step_mixup"]

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .lif import lif_params
-from .lif.reference import lif_reference
+from .lif import lif
+from .lif.leaky import leaky
+from .surrogate import Surrogate
 
 FLIP_BUDGET = 1e-6
 """Share of spikes that may differ from the reference on random inputs; on dyadic inputs it is 0."""
@@ -20,14 +21,44 @@ GRADIENT_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 
 """Relative L2 error allowed against the float64 reference at equal spikes, by input dtype."""
 
 
+SURROGATE_SHAPES: dict[Surrogate, tuple[Any, ...]] = {
+    Surrogate.LEAKY_RECTANGLE: ((0.7, 0.01), (2.0, 0.1)),
+    Surrogate.FOURIER: ((0.25, 1), (0.125, 3.0)),
+    Surrogate.S2NN: ((4.0, 1.0), (1.3, 0.5)),
+    Surrogate.LEAKY_RELU: ((1.0, 0.0), (1.3, 0.1)),
+    Surrogate.SPIKE_RATE_ESCAPE: ((25.0, 1.0), (1.3, 2.0)),
+    Surrogate.SPARSE_FAST_SIGMOID: ((25.0, -1.0), (1.3, 0.2)),
+    Surrogate.Q_PSEUDO_SPIKE: (1.5, 2.0, 4.0),
+}
+"""Values of `alpha` that tests and compilation use; those of the others are 0.7, 2.0 and 4.0."""
+SURROGATE_SHAPES |= {s: (0.7, 2.0, 4.0) for s in Surrogate if s not in SURROGATE_SHAPES}
+
+
 @dataclass(frozen=True)
 class LIFCase:
-    """One configuration of the neuron on one shape [T, B, ...]."""
+    """One configuration of the neuron on one shape [T, B, ...].
+
+    A list among the neuron's keywords stands for a tensor parameter with a gradient: one value, or one a channel.
+    Keywords with `beta` are those of `leaky`, else those of `lif`.
+    """
 
     name: str
     shape: tuple[int, ...] = (7, 3, 5, 11)
     neuron: dict[str, Any] = field(default_factory=dict)
     v_init: bool = True
+
+    def keywords(self, device: str = "cpu") -> dict[str, Any]:
+        """The keywords, lists replaced by new leaf tensors."""
+        return {
+            name: torch.tensor(value, device=device, requires_grad=True) if isinstance(value, list) else value
+            for name, value in self.neuron.items()
+        }
+
+    def call(self, x_seq: Tensor, v_init: Tensor | None, keywords: dict[str, Any], backend: str) -> tuple[Tensor, ...]:
+        """(spikes, v_last, v_seq)"""
+        if "beta" in keywords:
+            return leaky(x_seq, v_init, **keywords, return_mem=True, backend=backend)
+        return lif(x_seq, v_init, **keywords, return_v=True, backend=backend)
 
 
 LIF_CASES = [
@@ -45,10 +76,29 @@ LIF_CASES = [
     LIFCase("sigmoid-attached", neuron={"surrogate": "sigmoid", "alpha": 4.0, "detach_reset": False}),
     LIFCase("triangle", neuron={"tau": 1.7, "surrogate": "triangle", "v_threshold": 0.5}),
     LIFCase("rectangle", neuron={"tau": 1.7, "surrogate": "rectangle", "alpha": 1.3}),
+    LIFCase("tensor-tau", neuron={"tau": [1.7], "v_reset": 0.2}),
+    LIFCase("channel-tau", neuron={"tau": [1.5, 1.7, 2.0, 3.0, 9.0]}),
+    LIFCase("channel-tau-undecayed", neuron={"tau": [1.5, 1.7, 2.0, 3.0, 9.0], "decay_input": False}),
+    LIFCase("channel-all", neuron={"tau": [1.5, 1.7, 2.0, 3.0, 9.0], "v_threshold": [0.9], "v_reset": [0.1] * 5}),
+    LIFCase(
+        "channel-all-attached",
+        neuron={"tau": [1.5] * 5, "v_threshold": [0.7] * 5, "v_reset": [0.1], "detach_reset": False},
+        v_init=False,
+    ),
+    LIFCase("channel-soft", neuron={"tau": [1.5], "v_threshold": [0.5, 0.7, 0.9, 1.0, 1.1], "v_reset": None}),
+    LIFCase("channel-soft-attached", neuron={"v_threshold": [0.7], "v_reset": None, "detach_reset": False}),
+    LIFCase("channel-innermost", (6, 4, 37), {"tau": [1.5 + i / 10 for i in range(37)], "v_threshold": [0.8] * 37}),
+    LIFCase("leaky", neuron={"beta": 0.9}),
+    LIFCase("leaky-zero", neuron={"beta": 0.7, "reset_mechanism": "zero", "threshold": 0.5}),
+    LIFCase("leaky-none", neuron={"beta": 0.5, "reset_mechanism": "none"}),
+    LIFCase("leaky-learned", neuron={"beta": [0.5, 0.7, 0.8, 0.9, 0.95], "threshold": [0.8]}),
+    LIFCase("leaky-learned-zero", neuron={"beta": [0.7], "threshold": [0.8] * 5, "reset_mechanism": "zero"}),
     LIFCase("one-step", shape=(1, 4, 9)),
     LIFCase("one-neuron", shape=(5, 1, 1)),
     LIFCase("wide", shape=(10, 2, 8, 4, 4)),
     LIFCase("long", shape=(70, 2, 65)),
+    LIFCase("long-channels", (70, 2, 65), {"tau": [1.5 + i / 65 for i in range(65)], "v_threshold": [0.8]}),
+    LIFCase("long-leaky-zero", (70, 2, 65), {"beta": [0.8], "reset_mechanism": "zero"}),
 ]
 
 
@@ -76,12 +126,20 @@ def hash_name(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
+def lif_run(case: LIFCase, inputs: dict[str, Any], backend: str) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Outputs (spikes, v_last, v_seq), and gradients of x_seq[, v_init] and of each tensor parameter."""
+    keywords = case.keywords(inputs["x_seq"].device.type)
+    x_seq = inputs["x_seq"].detach().clone().requires_grad_()
+    v_init = None if inputs["v_init"] is None else inputs["v_init"].detach().clone().requires_grad_()
+    outputs = case.call(x_seq, v_init, keywords, backend)
+    leaves = [t for t in (x_seq, v_init, *keywords.values()) if isinstance(t, Tensor)]
+    grads = torch.autograd.grad(outputs, leaves, [g.to(o.dtype) for g, o in zip(inputs["grads"], outputs, strict=True)])
+    return tuple(o.detach() for o in outputs), grads
+
+
 def lif_truth(case: LIFCase, inputs: dict[str, Any]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Outputs (spikes, v_last, v_seq) and gradients (x_seq[, v_init]) of the reference in float64."""
-    leaves = [t.double().requires_grad_() for t in (inputs["x_seq"], inputs["v_init"]) if t is not None]
-    outputs = lif_reference(leaves[0], leaves[1] if case.v_init else None, lif_params(**case.neuron), True)
-    grads = torch.autograd.grad(outputs, leaves, [g.double() for g in inputs["grads"]])  # type: ignore[arg-type]
-    return tuple(o.detach() for o in outputs if o is not None), grads
+    """`lif_run` of the reference in float64."""
+    return lif_run(case, {**inputs, "x_seq": inputs["x_seq"].double()}, "reference")
 
 
 def assert_spikes_equal(actual: Tensor, expected: Tensor, budget: float = 0.0) -> None:

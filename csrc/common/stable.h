@@ -19,8 +19,10 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
+using torch::headeronly::IntHeaderOnlyArrayRef;
+
 // Uninitialised, contiguous, on the device of `like`.
-inline Tensor new_empty(const Tensor& like, std::initializer_list<int64_t> size, ScalarType dtype) {
+inline Tensor new_empty(const Tensor& like, IntHeaderOnlyArrayRef size, ScalarType dtype) {
   return torch::stable::new_empty(like, size, dtype);
 }
 
@@ -45,6 +47,22 @@ inline void check_tensor(const char* op, const char* name, const Tensor& tensor,
 inline void check_dtype(const char* op, const char* name, const Tensor& tensor, ScalarType expected) {
   STD_TORCH_CHECK(tensor.scalar_type() == expected, op, ": ", name, ": expected dtype ",
                   torch::headeronly::toString(expected), ", got ", torch::headeronly::toString(tensor.scalar_type()));
+}
+
+// Gradients of [T, ...] outputs: like x.
+inline void check_like_sequence(const char* op, const char* name, const OptionalTensor& tensor, const Tensor& x) {
+  if (!tensor) return;
+  check_tensor(op, name, *tensor, x.dim(), x);
+  check_dtype(op, name, *tensor, x.scalar_type());
+  STD_TORCH_CHECK(tensor->sizes().equals(x.sizes()), op, ": ", name, ": expected x's shape");
+}
+
+// Potentials and their gradients: float32, of the shape of one step of x.
+inline void check_like_step(const char* op, const char* name, const OptionalTensor& tensor, const Tensor& x) {
+  if (!tensor) return;
+  check_tensor(op, name, *tensor, x.dim() - 1, x);
+  check_dtype(op, name, *tensor, ScalarType::Float);
+  STD_TORCH_CHECK(tensor->sizes().equals(x.sizes().slice(1)), op, ": ", name, ": expected the shape of one step of x");
 }
 
 inline FloatKind float_kind(const char* op, const char* name, ScalarType dtype) {

@@ -9,33 +9,58 @@
 
 namespace tmkt {
 
-enum class Surrogate : int64_t { kAtan = 0, kSigmoid = 1, kTriangle = 2, kRectangle = 3 };
-constexpr int64_t kSurrogates = 4;
+enum class Surrogate : int64_t {
+  kAtan,
+  kSigmoid,
+  kTriangle,
+  kRectangle,
+  kExponential,
+  kSoftSign,
+  kSuperSpike,
+  kFastSigmoid,
+  kErf,
+  kLog,
+  kLeakyRectangle,
+  kFourier,
+  kS2nn,
+  kQPseudoSpike,
+  kLeakyRelu,
+  kInverse,
+  kLogTailedRelu,
+  kSpikeRateEscape,
+  kSparseFastSigmoid,
+  kTent,
+  kStraightThrough,
+};
+constexpr int64_t kSurrogates = 21;
 
-template <typename F>
-static inline void with_surrogate(Surrogate surrogate, F f) {
-  switch (surrogate) {
-    case Surrogate::kAtan:
-      return f(std::integral_constant<Surrogate, Surrogate::kAtan>{});
-    case Surrogate::kSigmoid:
-      return f(std::integral_constant<Surrogate, Surrogate::kSigmoid>{});
-    case Surrogate::kTriangle:
-      return f(std::integral_constant<Surrogate, Surrogate::kTriangle>{});
-    case Surrogate::kRectangle:
-      return f(std::integral_constant<Surrogate, Surrogate::kRectangle>{});
-  }
-  __builtin_unreachable();  // the operators check the number
+// The shape of a surrogate: beta is used by those with two parameters.
+struct SurrogateShape {
+  Surrogate surrogate;
+  float alpha, beta;
+};
+
+template <typename V>
+TMKT_INLINE V absolute(V u) {
+  return u < 0.0f ? -u : u;
 }
 
-// exp(-z) for z >= 0, to about 1e-7. The library's expf takes no vectors.
+#ifdef __CUDA_ARCH__
+TMKT_INLINE float exp_of_minus(float z) { return expf(-z); }
+TMKT_INLINE float log_from_one(float z) { return logf(z); }
+TMKT_INLINE float cosine_of_pi(float z) { return cospif(z); }
+#else
+// The library's functions take no vectors: these do, to about 1e-7.
+
+template <typename V>
+using IntegersOf = std::conditional_t<std::is_same_v<V, float>, int32_t, decltype(V{} < V{})>;
+
+constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+
+// exp(-z) for z >= 0
 template <typename V>
 TMKT_INLINE V exp_of_minus(V z) {
-#ifdef __CUDA_ARCH__
-  return expf(-z);
-#else
-  using Integers = std::conditional_t<std::is_same_v<V, float>, int32_t, decltype(z < z)>;
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
-  z = z < 87.0f ? z : 87.0f;             // beyond, exp(-z) is below the smallest normal float
+  z = z < 87.0f ? z : 87.0f;  // beyond, exp(-z) is below the smallest normal float
   const V shifted = z * -1.44269504f + kRound;
   const V n = shifted - kRound;
   const V r = (-z - n * 0.693359375f) + n * 2.12194440e-4f;  // n ln 2 in two parts
@@ -45,19 +70,40 @@ TMKT_INLINE V exp_of_minus(V z) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  const Integers exponent = bit_cast<Integers>(shifted) - bit_cast<int32_t>(kRound);
-  return bit_cast<V>(bit_cast<Integers>(p) + (exponent << 23));
+  const IntegersOf<V> exponent = bit_cast<IntegersOf<V> >(shifted) - bit_cast<int32_t>(kRound);
+  return bit_cast<V>(bit_cast<IntegersOf<V> >(p) + (exponent << 23));
+}
+
+// log(z) for 1 <= z < infinity: ln 2 times the exponent, and 2 atanh((m - 1) / (m + 1)) of the mantissa m around 1
+template <typename V>
+TMKT_INLINE V log_from_one(V z) {
+  const IntegersOf<V> bits = bit_cast<IntegersOf<V> >(z);
+  const IntegersOf<V> exponent = (bits - 0x3f3504f3) >> 23;  // m from sqrt(1/2) to sqrt(2)
+  const V n = bit_cast<V>(exponent + bit_cast<int32_t>(kRound)) - kRound;
+  const V m = bit_cast<V>(bits - (exponent << 23));
+  const V q = (m - 1.0f) / (m + 1.0f), q2 = q * q;
+  const V series = ((2.0f / 9.0f * q2 + 2.0f / 7.0f) * q2 + 2.0f / 5.0f) * q2 + 2.0f / 3.0f;
+  return n * 0.693147181f + (2.0f * q + q * q2 * series);
+}
+
+// cos(pi z), by the sine around the nearest zero
+template <typename V>
+TMKT_INLINE V cosine_of_pi(V z) {
+  const V shifted = (z + 0.5f) + kRound;
+  const V r = 3.14159265359f * (z - ((shifted - kRound) - 0.5f));
+  const V r2 = r * r;
+  V p = 2.6083159809786593541503e-6f * r2 - 0.0001981069071916863322258f;
+  p = p * r2 + 0.00833307858556509017944336f;
+  p = p * r2 - 0.166666597127914428710938f;
+  const V sine = p * r2 * r + r;
+  const IntegersOf<V> odd = bit_cast<IntegersOf<V> >(shifted) & 1;
+  return odd == 0 ? sine : -sine;
+}
 #endif
-}
 
+// The surrogate is a constant on the CPU, where it is compiled into the loops; a uniform run-time value on CUDA.
 template <typename V>
-TMKT_INLINE V absolute(V u) {
-  return u < 0.0f ? -u : u;
-}
-
-// `surrogate` is a constant on the CPU, where it is compiled into the loops; a uniform run-time value on CUDA.
-template <typename V>
-TMKT_INLINE V surrogate_derivative(Surrogate surrogate, V u, float alpha) {
+TMKT_INLINE V surrogate_derivative(Surrogate surrogate, V u, float alpha, float beta) {
   switch (surrogate) {
     case Surrogate::kAtan: {
       const V z = 1.57079632679f * alpha * u;
@@ -73,6 +119,67 @@ TMKT_INLINE V surrogate_derivative(Surrogate surrogate, V u, float alpha) {
     }
     case Surrogate::kRectangle:
       return absolute(u) < 0.5f / alpha ? alpha : 0.0f;
+    case Surrogate::kExponential:
+      return 0.5f * alpha * exp_of_minus(alpha * absolute(u));
+    case Surrogate::kSoftSign: {
+      const V d = 1.0f + alpha * absolute(u);
+      return 0.5f * alpha / (d * d);
+    }
+    case Surrogate::kSuperSpike: {
+      const V d = 1.0f + absolute(u);
+      return alpha / (d * d);
+    }
+    case Surrogate::kFastSigmoid: {
+      const V d = 1.0f + alpha * absolute(u);
+      return 1.0f / (d * d);
+    }
+    case Surrogate::kErf: {
+      const V z = alpha * u;
+      return 0.564189583548f * alpha * exp_of_minus(z * z);
+    }
+    case Surrogate::kLog:
+      return alpha / (1.0f + alpha * absolute(u));
+    case Surrogate::kLeakyRectangle:
+      return absolute(u) < 0.5f / alpha ? alpha : beta;
+    case Surrogate::kFourier: {
+      // cos((2 i + 1) x) = 2 cos(2 x) cos((2 i - 1) x) - cos((2 i - 3) x)
+      const V first = cosine_of_pi(2.0f * alpha * u);
+      const V twice = 4.0f * first * first - 2.0f;
+      V term = first, before = first, sum = first;
+      for (int i = 2; i <= static_cast<int>(beta); ++i) {
+        const V next = twice * term - before;
+        before = term;
+        term = next;
+        sum = sum + term;
+      }
+      return 4.0f * alpha * sum;
+    }
+    case Surrogate::kS2nn: {
+      const V e = exp_of_minus(alpha * absolute(u));
+      return u < 0.0f ? alpha * e / ((1.0f + e) * (1.0f + e)) : beta / (1.0f + absolute(u));
+    }
+    case Surrogate::kQPseudoSpike:
+      return exp_of_minus(alpha * log_from_one(1.0f + 2.0f / (alpha - 1.0f) * absolute(u)));
+    case Surrogate::kLeakyRelu:
+      return u >= 0.0f ? alpha : beta;
+    case Surrogate::kInverse: {
+      const V d = 1.0f / absolute(u);
+      return d < alpha ? d : alpha;
+    }
+    case Surrogate::kLogTailedRelu: {
+      const V tail = 1.0f / (u > 1.0f ? u : 1.0f);
+      return u > 0.0f ? tail : alpha;
+    }
+    case Surrogate::kSpikeRateEscape:
+      return alpha * exp_of_minus(beta * absolute(u - 1.0f));
+    case Surrogate::kSparseFastSigmoid: {
+      const V d = 1.0f + alpha * absolute(u);
+      return u > beta ? 1.0f / (d * d) : 0.0f;
+    }
+    case Surrogate::kTent:
+      return u >= 0.0f ? -alpha : alpha;
+    case Surrogate::kStraightThrough:
+      return V{} + alpha;
   }
   return u;
 }

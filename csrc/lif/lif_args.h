@@ -7,12 +7,14 @@
 namespace tmkt {
 
 struct LifArgs {
-  LifParams params;
+  LifParams<float> params;  // of all neurons, where `coefficients` is null
   Reset reset;
   FloatKind kind;  // of x, spikes, v_seq and their gradients
   int64_t T, N;
-  const void* x;        // [T, N]
-  const float* v_init;  // [N] or null
+  const void* x;              // [T, N]
+  const float* v_init;        // [N] or null
+  const float* coefficients;  // [kLifParams, channels] or null: neuron n has those of channel n / inner % channels
+  int64_t channels, inner;
 };
 
 struct LifForwardArgs : LifArgs {
@@ -22,13 +24,14 @@ struct LifForwardArgs : LifArgs {
 };
 
 struct LifBackwardArgs : LifArgs {
-  Surrogate surrogate;
+  SurrogateShape surrogate;
   bool detach_reset;
   const void* grad_spikes;   // [T, N] or null
   const float* grad_v_last;  // [N] or null
   const void* grad_v_seq;    // [T, N] or null
   void* grad_x;              // [T, N]
   float* grad_v_init;        // [N], null without v_init
+  float* grad_coefficients;  // [kLifParams, N], of each neuron, or null
 };
 
 }  // namespace tmkt

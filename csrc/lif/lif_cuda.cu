@@ -9,34 +9,56 @@
 namespace tmkt {
 namespace {
 
-// Backward holds h of this many steps in registers. Longer sequences go chunk by chunk, see backward_kernel.
+// Backward holds h of this many steps in shared memory, 32 KB a block at most: registers would have to be indexed at
+// compile time, and unrolling all of it compiles for minutes. Longer sequences go chunk by chunk.
 constexpr int kChunk = 16;
 
-template <int kWidth>
-__device__ __forceinline__ void start(const LifArgs& args, int64_t n, float (&v)[kWidth]) {
+// The parameters of a thread's neurons: shared by all (kOwn = 1), or each neuron's own.
+template <int kOwn>
+struct Params {
+  LifParams<float> params[kOwn];
+
+  __device__ __forceinline__ Params(const LifArgs& args, int64_t n) {
+    if constexpr (kOwn == 1) {
+      params[0] = args.params;
+    }
+    if (kOwn > 1 || args.coefficients) {
+#pragma unroll
+      for (int j = 0; j < kOwn; ++j) {
+        const float* p = args.coefficients + (n + j) / args.inner % args.channels;
+        params[j] = {p[0], p[args.channels], p[2 * args.channels], p[3 * args.channels], p[4 * args.channels]};
+      }
+    }
+  }
+  __device__ __forceinline__ const LifParams<float>& operator[](int j) const { return params[kOwn > 1 ? j : 0]; }
+};
+
+template <int kWidth, int kOwn>
+__device__ __forceinline__ void start(const LifArgs& args, const Params<kOwn>& params, int64_t n, float (&v)[kWidth]) {
   if (args.v_init) {
     load(args.v_init + n, v);
   } else {
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) v[j] = args.params.v_reset;
+    for (int j = 0; j < kWidth; ++j) v[j] = params[j].v_reset;
   }
 }
 
-template <typename T, int kWidth>
+template <typename T, int kWidth, int kOwn>
 __global__ void __launch_bounds__(kThreads) forward_kernel(const LifForwardArgs args) {
   const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
   if (n >= args.N) return;
+  const Params<kOwn> params(args, n);
   float v[kWidth], h[kWidth], s[kWidth];
-  start(args, n, v);
+  start(args, params, n, v);
 #pragma unroll 4
   for (int64_t t = 0; t < args.T; ++t) {
     const int64_t at = t * args.N + n;
     load(static_cast<const T*>(args.x) + at, h);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
-      h[j] = lif_charge(args.params, v[j], h[j]);
-      s[j] = lif_fires(args.params, h[j]) ? 1.0f : 0.0f;
-      v[j] = lif_reset(args.params, args.reset, h[j]);
+      h[j] = lif_charge(params[j], args.reset, v[j], h[j]);
+      s[j] = lif_fires(params[j], args.reset, h[j]) ? 1.0f : 0.0f;
+      v[j] = lif_reset(params[j], args.reset, h[j]);
     }
     store(s, static_cast<T*>(args.spikes) + at);
     if (args.v_seq) store(h, static_cast<T*>(args.v_seq) + at);
@@ -44,63 +66,91 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const LifForwardArgs 
   store(v, args.v_last + n);
 }
 
-// Advances v through `steps` <= kChunk steps from row x on, keeping h of each.
-template <typename T, int kWidth>
-__device__ __forceinline__ void charge_chunk(const LifParams& p, Reset reset, const T* x, int64_t N, int steps,
-                                             float (&v)[kWidth], float (&h)[kChunk][kWidth]) {
-#pragma unroll
-  for (int k = 0; k < kChunk; ++k) {
-    if (k < steps) load(x + k * N, h[k]);
-  }
-#pragma unroll
-  for (int k = 0; k < kChunk; ++k) {
+// Advances v through `steps` steps from row x on, keeping h of each in this thread's column of `h`, if given.
+template <typename T, int kWidth, int kOwn>
+__device__ __forceinline__ void charge(const Params<kOwn>& params, Reset reset, const T* x, int64_t N, int steps,
+                                       float (&v)[kWidth], Pack<float, kWidth>* h) {
+#pragma unroll 4
+  for (int k = 0; k < steps; ++k) {
+    float row[kWidth];
+    load(x + k * N, row);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
-      h[k][j] = lif_charge(p, v[j], h[k][j]);
-      v[j] = lif_reset(p, reset, h[k][j]);
+      row[j] = lif_charge(params[j], reset, v[j], row[j]);
+      v[j] = lif_reset(params[j], reset, row[j]);
     }
+    if (h) store(row, h[k * kThreads].value);
   }
 }
 
 // x is read once for T <= kChunk. For longer T a first sweep writes v at the start of each chunk to `starts`
 // [chunks, N], and the chunks are then recomputed from the last to the first; each thread reads only what it wrote.
-template <typename T, int kWidth>
-__global__ void __launch_bounds__(kThreads, 3) backward_kernel(const LifBackwardArgs args, float* starts) {
+// kSums: the gradients of the parameters are wanted.
+template <typename T, int kWidth, int kOwn, bool kSums>
+__global__ void __launch_bounds__(kThreads) backward_kernel(const LifBackwardArgs args, float* starts) {
+  __shared__ Pack<float, kWidth> history[kChunk][kThreads];
   const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
   if (n >= args.N) return;
+  const Params<kOwn> params(args, n);
   const T* x = static_cast<const T*>(args.x) + n;
-  float v[kWidth], grad_v[kWidth] = {}, h[kChunk][kWidth];
-  start(args, n, v);
+  Pack<float, kWidth>* const h_column = &history[0][threadIdx.x];
+  Pack<float, kWidth>* const nowhere = nullptr;
+  float v[kWidth], h[kWidth], before[kWidth], grad_v[kWidth] = {};
+  LifParams<float> sums[kSums ? kWidth : 1] = {};
+  start(args, params, n, v);
   const int64_t last = (args.T - 1) / kChunk;
   for (int64_t chunk = 0; chunk < last; ++chunk) {
     store(v, starts + chunk * args.N + n);
-    charge_chunk<T>(args.params, args.reset, x + chunk * kChunk * args.N, args.N, kChunk, v, h);
+    charge<T>(params, args.reset, x + chunk * kChunk * args.N, args.N, kChunk, v, nowhere);
   }
   if (args.grad_v_last) load(args.grad_v_last + n, grad_v);
   for (int64_t chunk = last; chunk >= 0; --chunk) {
     const int64_t begin = chunk * kChunk * args.N;
     const int steps = chunk < last ? kChunk : static_cast<int>(args.T - last * kChunk);
     if (chunk < last) load(starts + chunk * args.N + n, v);
-    charge_chunk<T>(args.params, args.reset, x + begin, args.N, steps, v, h);
+    float first[kWidth];
 #pragma unroll
-    for (int k = kChunk - 1; k >= 0; --k) {
-      if (k >= steps) continue;
+    for (int j = 0; j < kWidth; ++j) first[j] = v[j];
+    charge<T>(params, args.reset, x + begin, args.N, steps, v, h_column);
+    load(h_column[(steps - 1) * kThreads].value, h);
+#pragma unroll 2
+    for (int k = steps - 1; k >= 0; --k) {
       const int64_t at = begin + k * args.N + n;
-      float grad_s[kWidth] = {}, grad_h[kWidth] = {}, grad_x[kWidth];
+      float grad_s[kWidth] = {}, grad_h[kWidth] = {}, grad_x[kWidth], x_again[kWidth];
       if (args.grad_spikes) load(static_cast<const T*>(args.grad_spikes) + at, grad_s);
       if (args.grad_v_seq) load(static_cast<const T*>(args.grad_v_seq) + at, grad_h);
+      if constexpr (kSums) load(x + begin + k * args.N, x_again);
+      if (k > 0) load(h_column[(k - 1) * kThreads].value, before);
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) {
-        const float ds_dh = lif_ds_dh(args.params, args.surrogate, h[k][j]);
-        const float g =
-            lif_adjoint(args.params, args.reset, args.detach_reset, h[k][j], ds_dh, grad_s[j], grad_v[j], grad_h[j]);
-        grad_x[j] = args.params.b * g;
-        grad_v[j] = args.params.a * g;
+        const LifParams<float>& p = params[j];
+        const float v_before = k > 0 ? lif_reset(p, args.reset, before[j]) : first[j];
+        const float ds_dh = surrogate_derivative(args.surrogate.surrogate, h[j] - p.v_threshold, args.surrogate.alpha,
+                                                 args.surrogate.beta);
+        const float g = lif_adjoint(p, args.reset, args.detach_reset, h[j], ds_dh, grad_s[j], grad_v[j], grad_h[j]);
+        if constexpr (kSums) {
+          add(sums[j], lif_parameter_gradients(p, args.reset, args.detach_reset, v_before, x_again[j], h[j], ds_dh,
+                                               grad_s[j], grad_v[j], g));
+        }
+        grad_x[j] = p.b * g;
+        grad_v[j] = lif_charge_adjoint(p, args.reset, v_before, g);
+        h[j] = before[j];
       }
       store(grad_x, static_cast<T*>(args.grad_x) + at);
     }
   }
   if (args.grad_v_init) store(grad_v, args.grad_v_init + n);
+  if constexpr (kSums) {
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) {
+      float* out = args.grad_coefficients + n + j;
+      out[0] = sums[j].a;
+      out[args.N] = sums[j].b;
+      out[2 * args.N] = sums[j].c;
+      out[3 * args.N] = sums[j].v_threshold;
+      out[4 * args.N] = sums[j].v_reset;
+    }
+  }
 }
 
 // Neurons a thread takes: 16 bytes of x; in backward no more than 4, for the registers that hold h.
@@ -108,15 +158,20 @@ template <typename T>
 constexpr int kForwardWidth = 16 / sizeof(T);
 constexpr int kBackwardWidth = 4;
 
+// Parameters in memory are each neuron's own, but for the float that is all of them.
+bool own_params(const LifArgs& args) { return args.channels > 1; }
+
 void forward_cuda(const LifForwardArgs& args, const Tensor& x) {
   const CudaLaunch launch(x);
   with_float(args.kind, [&](auto type) {
     using T = typename decltype(type)::type;
     constexpr int kWidth = kForwardWidth<T>;
-    if (args.N % kWidth == 0 && aligned({args.x, args.v_init, args.spikes, args.v_last, args.v_seq}, 16)) {
-      launch(forward_kernel<T, kWidth>, args.N / kWidth, args);
+    if (args.N % kWidth != 0 || !aligned({args.x, args.v_init, args.spikes, args.v_last, args.v_seq}, 16)) {
+      launch(forward_kernel<T, 1, 1>, args.N, args);
+    } else if (own_params(args)) {
+      launch(forward_kernel<T, kWidth, kWidth>, args.N / kWidth, args);
     } else {
-      launch(forward_kernel<T, 1>, args.N, args);
+      launch(forward_kernel<T, kWidth, 1>, args.N / kWidth, args);
     }
   });
 }
@@ -127,10 +182,15 @@ void launch_backward(const CudaLaunch& launch, const LifBackwardArgs& args, floa
   const bool wide = args.N % kWidth == 0 && aligned({args.x, args.v_init, args.grad_spikes, args.grad_v_last,
                                                      args.grad_v_seq, args.grad_x, args.grad_v_init, starts},
                                                     16);
-  if (wide) {
-    launch(backward_kernel<T, kWidth>, args.N / kWidth, args, starts);
+  if (!args.grad_coefficients && !own_params(args)) {
+    wide ? launch(backward_kernel<T, kWidth, 1, false>, args.N / kWidth, args, starts)
+         : launch(backward_kernel<T, 1, 1, false>, args.N, args, starts);
+  } else if (!args.grad_coefficients) {
+    wide ? launch(backward_kernel<T, kWidth, kWidth, false>, args.N / kWidth, args, starts)
+         : launch(backward_kernel<T, 1, 1, false>, args.N, args, starts);
   } else {
-    launch(backward_kernel<T, 1>, args.N, args, starts);
+    wide ? launch(backward_kernel<T, kWidth, kWidth, true>, args.N / kWidth, args, starts)
+         : launch(backward_kernel<T, 1, 1, true>, args.N, args, starts);
   }
 }
 

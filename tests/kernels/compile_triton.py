@@ -22,8 +22,11 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
+from tmkt_kernels.lif import lif_params
 from tmkt_kernels.lif import triton as lif
+from tmkt_kernels.lif.reference import Reset
 from tmkt_kernels.mixup import triton as mixup
+from tmkt_kernels.surrogate import Surrogate
 
 ARCH = int(sys.argv[1])
 BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -77,24 +80,34 @@ LIF_CASES = [
 
 
 def lif_cases() -> dict[str, Any]:
-    """Each dtype and chunk size, aligned rows and odd ones, with few and with all flags."""
+    """Each dtype and chunk size, aligned rows and odd ones, with few and with all flags, shared and own parameters."""
     rows = {}
-    params = (0.5, 0.5, 0.0, 1.0)
+    hard, soft = lif_params(), lif_params(v_reset=None, surrogate="sigmoid", detach_reset=False)
+    own = torch.empty(5, 64)
     for dtype, T, N in LIF_CASES:
         x, v = torch.empty(T, N, dtype=dtype), torch.empty(N)
         name = f"{str(dtype)[6:]}-T{T}-{'odd' if N % 2 else 'aligned'}"
-        lif.lif_fwd(x, None, *params, 0.0, 0, 2.0, True, False)
+        lif.lif_fwd(x, None, None, 1, *hard, False)
         rows[f"lif_fwd-{name}-spikes"] = report(last)
-        lif.lif_fwd(x, v, *params, None, 0, 2.0, True, True)
+        lif.lif_fwd(x, v, None, 1, *soft, True)
         rows[f"lif_fwd-{name}-all"] = report(last)
-        lif.lif_bwd(x, None, None, x, None, *params, 0.0, 0, 2.0, True)
+        lif.lif_bwd(x, None, None, x, None, None, 1, *hard, False)
         rows[f"lif_bwd-{name}-spikes"] = report(last)
-        lif.lif_bwd(x, v, x, x, v, *params, 0.0, 1, 2.0, False)
+        lif.lif_bwd(x, v, x, x, v, None, 1, *soft, False)
         rows[f"lif_bwd-{name}-all"] = report(last)
+    x = torch.empty(4, 4096)
+    for surrogate in Surrogate:
+        params = lif_params(v_reset=None)._replace(surrogate=int(surrogate), detach_reset=False)
+        lif.lif_bwd(x, None, None, x, None, None, 1, *params, False)
+        rows[f"lif_bwd-float32-T4-aligned-soft-{surrogate.name}"] = report(last)
     x = torch.empty(16, 4096)
-    for surrogate in (0, 2, 3):  # 1 stands above
-        lif.lif_bwd(x, None, None, x, None, *params, None, surrogate, 2.0, False)
-        rows[f"lif_bwd-float32-T16-aligned-soft-surrogate{surrogate}"] = report(last)
+    for reset in Reset:
+        params = hard._replace(reset=int(reset))
+        lif.lif_fwd(x, None, own, 64, *params, False)
+        rows[f"lif_fwd-own-{reset.name}"] = report(last)
+        for need in (False, True):
+            lif.lif_bwd(x, None, None, x, None, own, 64, *params, need)
+            rows[f"lif_bwd-own-{reset.name}-{'learned' if need else 'fixed'}"] = report(last)
     return rows
 
 
@@ -130,9 +143,9 @@ def variants() -> dict[str, int]:
         kernel.device_caches.clear()
     for T in (17, 20, 32, 100):
         for N in (1, 2, 3, 4, 5, 16, 100, 4096, 4097, 65536):
-            x, p = torch.empty(T, N), (0.5, 0.5, 0.0, 1.0, 0.0, 0, 2.0, True)
-            lif.lif_fwd(x, None, *p, False)
-            lif.lif_bwd(x, None, None, x, None, *p)
+            x, p = torch.empty(T, N), lif_params()
+            lif.lif_fwd(x, None, None, 1, *p, False)
+            lif.lif_bwd(x, None, None, x, None, None, 1, *p, False)
     for T, B, C, size in ((1, 1, 1, 1), (1, 2, 3, 4), (4, 16, 2, 16), (5, 3, 2, 5), (16, 1, 1, 7)):
         switch_step, static = torch.zeros(B, dtype=torch.int64), torch.empty(B, 1, size, size)
         events = torch.empty(T, B, C, size, size)

@@ -11,8 +11,9 @@ from torch import Tensor
 from tmkt_kernels import lif
 from tmkt_kernels import surrogate as sg
 from tmkt_kernels.lif import lif_params
-from tmkt_kernels.lif.reference import LIFParams, lif_reference
+from tmkt_kernels.lif.reference import LIFParams, Reset, lif_reference
 from tmkt_kernels.mixup.reference import mixup_reference
+from tmkt_kernels.testing import LIF_CASES, SURROGATE_SHAPES, LIFCase, assert_gradient_close, lif_inputs, lif_run
 
 pytest.importorskip("triton")
 from tmkt_kernels.lif.triton import MAX_CHUNK, lif_bwd, lif_fwd
@@ -23,7 +24,6 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 GRAD_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
 LENGTHS = (1, 3, 8, MAX_CHUNK, MAX_CHUNK + 1, 40)
 NEURONS = 37  # odd: no two rows are aligned alike
-SURROGATES = [s.name.lower() for s in sg.Surrogate]
 
 
 @pytest.fixture(autouse=True)
@@ -48,15 +48,23 @@ def assert_close(name: str, actual: Tensor, expected: Tensor, tolerance: float) 
     assert error < tolerance, f"{name}: relative L2 error {error:.2e}"
 
 
+def forward(x: Tensor, v_init: Tensor | None, p: LIFParams, return_v: bool) -> tuple[Tensor, Tensor, Tensor]:
+    return lif_fwd(x, v_init, None, 1, *p, return_v)
+
+
+def backward(grads: tuple[Tensor | None, ...], x: Tensor, v_init: Tensor | None, p: LIFParams) -> tuple[Tensor, Tensor]:
+    return lif_bwd(*grads, x, v_init, None, 1, *p, False)[:2]
+
+
 def assert_forward_equals_reference(x: Tensor, v_init: Tensor | None, p: LIFParams) -> None:
     spikes, v_last, v_seq = lif_reference(x.float(), v_init, p, True)
-    got = lif_fwd(x, v_init, *p, True)
+    got = forward(x, v_init, p, True)
     assert x.numel() < NEURONS or 0 < spikes.mean() < 1
     for name, actual, expected in zip(("spikes", "v_last", "v_seq"), got, (spikes, v_last, v_seq), strict=True):
         dtype = torch.float32 if name == "v_last" else x.dtype
         assert actual.dtype == dtype
         assert torch.equal(actual, stored(expected, dtype)), name
-    spikes_only, v_only, empty = lif_fwd(x, v_init, *p, False)
+    spikes_only, v_only, empty = forward(x, v_init, p, False)
     assert torch.equal(spikes_only, got[0])
     assert torch.equal(v_only, got[1])
     assert empty.shape == (0,)
@@ -87,8 +95,8 @@ def test_lif_any_number_of_neurons(N: int) -> None:
 
 def test_lif_empty() -> None:
     x, p = randn(3, 0), lif_params()
-    assert [out.shape for out in lif_fwd(x, None, *p, True)] == [(3, 0), (0,), (3, 0)]
-    assert [out.shape for out in lif_bwd(x, None, None, x, None, *p)] == [(3, 0), (0,)]
+    assert [out.shape for out in forward(x, None, p, True)] == [(3, 0), (0,), (3, 0)]
+    assert [out.shape for out in backward((x, None, None), x, None, p)] == [(3, 0), (0,)]
 
 
 def gradients_at(
@@ -96,15 +104,15 @@ def gradients_at(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the reference's recurrence in float64, at the given spikes."""
     x = x.double().requires_grad_()
-    rest = torch.full_like(x[0], p.v_reset or 0.0) if v_init is None else v_init.double()
+    rest = torch.full_like(x[0], p.v_reset) if v_init is None else v_init.double()
     v = v_init = rest.detach().requires_grad_()
     fired, charges = [], []
     for x_t, spikes_t in zip(x.unbind(0), spikes.double().unbind(0), strict=True):
         h = p.a * v + p.b * x_t + p.c
         u = h - p.v_threshold
-        s = spikes_t + sg.derivative(u.detach(), sg.Surrogate(p.surrogate), p.alpha) * (u - u.detach())
+        s = spikes_t + sg.derivative(u.detach(), sg.Surrogate(p.surrogate), p.alpha, p.beta) * (u - u.detach())
         r = s.detach() if p.detach_reset else s
-        v = h - r * p.v_threshold if p.v_reset is None else (1 - r) * h + r * p.v_reset
+        v = h - r * p.v_threshold if p.reset == Reset.SOFT else (1 - r) * h + r * p.v_reset
         fired.append(s)
         charges.append(h)
     outputs = (torch.stack(fired), v, torch.stack(charges))
@@ -113,9 +121,9 @@ def gradients_at(
 
 
 def check_gradients(x: Tensor, v_init: Tensor | None, p: LIFParams, grads: tuple[Tensor | None, ...]) -> None:
-    spikes, _, _ = lif_fwd(x, v_init, *p, False)
+    spikes, _, _ = forward(x, v_init, p, False)
     expected_x, expected_v = gradients_at(x, v_init, spikes, p, grads)
-    grad_x, grad_v = lif_bwd(*grads, x, v_init, *p)
+    grad_x, grad_v = backward(grads, x, v_init, p)
     assert grad_x.dtype == x.dtype
     assert grad_v.dtype == torch.float32
     assert_close("grad_x", grad_x, expected_x, GRAD_TOLERANCE[x.dtype])
@@ -136,7 +144,7 @@ def test_lif_gradients(dtype: torch.dtype, T: int) -> None:
     check_gradients(randn(T, NEURONS, dtype=dtype), randn(NEURONS), p, all_grads(T, dtype))
 
 
-@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("surrogate", ["atan", "sigmoid", "triangle", "rectangle"])
 @pytest.mark.parametrize("v_reset", [0.2, None], ids=lambda v: f"reset{v}")
 @pytest.mark.parametrize("detach_reset", [True, False])
 @pytest.mark.parametrize("T", [3, MAX_CHUNK + 1])
@@ -153,6 +161,23 @@ def test_lif_gradients_of_each_neuron(T: int, detach_reset: bool, v_reset: float
     check_gradients(randn(T, NEURONS), None, p, (randn(T, NEURONS), None, None))
 
 
+@pytest.mark.parametrize("surrogate", sg.Surrogate, ids=lambda s: s.name.lower())
+def test_lif_gradients_of_each_surrogate(surrogate: sg.Surrogate) -> None:
+    p = lif_params(v_threshold=0.8, surrogate=surrogate.name.lower(), alpha=SURROGATE_SHAPES[surrogate][0])
+    check_gradients(randn(3, NEURONS), None, p, (randn(3, NEURONS), None, None))
+
+
+@pytest.mark.parametrize("case", LIF_CASES, ids=lambda case: case.name)
+def test_lif_case(case: LIFCase) -> None:
+    """Tensor parameters and their gradients, delayed resets: the whole table, through the public functions."""
+    inputs = lif_inputs(case, torch.float32, DEVICE)
+    (outputs, grads), (expected, expected_grads) = (lif_run(case, inputs, b) for b in ("triton", "reference"))
+    for a, e in zip(outputs, expected, strict=True):
+        assert torch.equal(a, e)
+    for a, e in zip(grads, expected_grads, strict=True):
+        assert_gradient_close(a, e, torch.float32)
+
+
 @pytest.mark.parametrize("tau", [1.0, 2.0, math.inf])
 def test_lif_gradients_of_each_tau(tau: float) -> None:
     check_gradients(randn(6, NEURONS), randn(NEURONS), lif_params(tau=tau), all_grads(6))
@@ -166,7 +191,7 @@ def test_lif_gradients_that_are_none(present: tuple[bool, ...]) -> None:
     if any(present):
         check_gradients(x, None, p, grads)
     else:
-        assert not any(g.any() for g in lif_bwd(*grads, x, None, *p))
+        assert not any(g.any() for g in backward(grads, x, None, p))
 
 
 @pytest.mark.parametrize("surrogate", ["triangle", "rectangle"])
@@ -181,7 +206,7 @@ def test_lif_dyadic_inputs_are_exact(surrogate: str, v_reset: float | None, deta
     grads = torch.randint(-4, 5, (9, NEURONS), device=DEVICE).float()
     grads = (grads[:4], grads[4], grads[5:])
     expected = lif_reference(x.double(), v_init.double(), p, True)
-    actual = torch.ops.tmkt.lif_fwd_triton(x, v_init, *p, True)
+    actual = torch.ops.tmkt.lif_fwd_triton(x, v_init, None, 1, *p, True)
     for a, e in zip(actual, expected, strict=True):
         assert torch.equal(a.double(), e)
     got = torch.autograd.grad(actual, (x, v_init), grads)
@@ -194,7 +219,7 @@ def test_lif_gradient_stays_nan_where_the_input_is() -> None:
     x = randn(3, NEURONS)
     x[0, 5] = math.nan
     for surrogate in ("atan", "sigmoid", "triangle"):
-        grad_x, _ = lif_bwd(torch.ones_like(x), None, None, x, None, *lif_params(surrogate=surrogate))
+        grad_x, _ = backward((torch.ones_like(x), None, None), x, None, lif_params(surrogate=surrogate))
         assert grad_x[:, 5].isnan().all()
 
 
@@ -202,7 +227,7 @@ def test_lif_unknown_surrogate_is_an_error() -> None:
     p = lif_params()._replace(surrogate=99)
     x = randn(2, NEURONS)
     with pytest.raises(Exception, match="unknown surrogate"):
-        lif_bwd(x, None, None, x, None, *p)
+        backward((x, None, None), x, None, p)
 
 
 def test_lif_public_function_keeps_layout() -> None:
@@ -217,7 +242,7 @@ def test_lif_public_function_keeps_layout() -> None:
 
 def test_lif_opcheck() -> None:
     x, v_init = randn(3, NEURONS).requires_grad_(), randn(NEURONS).requires_grad_()
-    torch.library.opcheck(torch.ops.tmkt.lif_fwd_triton, (x, v_init, *lif_params(), True))
+    torch.library.opcheck(torch.ops.tmkt.lif_fwd_triton, (x, v_init, None, 1, *lif_params(), True))
 
 
 # mixup

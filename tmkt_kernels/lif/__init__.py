@@ -1,5 +1,6 @@
 """The leaky integrate-and-fire neuron over a whole sequence, as one operator."""
 
+import functools
 import math
 from typing import Any
 
@@ -9,7 +10,12 @@ from torch import Tensor
 from .. import _dispatch, _layout
 from .. import surrogate as sg
 from . import op as op
-from .reference import LIFParams, lif_reference
+from .reference import LIFParams, Reset, lif_reference
+
+Parameter = float | Tensor
+"""A float, or a tensor: a scalar, or one value for each channel."""
+Neuron = tuple[LIFParams, Tensor | None]
+"""The parameters, and the `coefficients` [5, channels] that stand for the first five, if any of these is a tensor."""
 
 
 def lif_params(
@@ -19,37 +25,89 @@ def lif_params(
     v_threshold: float = 1.0,
     v_reset: float | None = 0.0,
     detach_reset: bool = True,
-    surrogate: str = "atan",
-    alpha: float = 2.0,
+    surrogate: str | sg.UserSurrogate = "atan",
+    alpha: float | tuple[float, float] = 2.0,
 ) -> LIFParams:
     """Check the neuron's keywords and turn them into the scalars of h = a v + b x + c (keywords as for `lif`)."""
-    for name, value in {"tau": tau, "v_threshold": v_threshold, "v_reset": v_reset, "alpha": alpha}.items():
+    for name, value in {"tau": tau, "v_threshold": v_threshold, "v_reset": v_reset}.items():
         if not isinstance(value, (int, float)) and not (name == "v_reset" and value is None):
-            raise TypeError(f"{name}: expected a float, got {type(value).__name__}; see `lif` for what it takes")
+            raise TypeError(f"{name}: expected a float or a tensor, got {type(value).__name__}")
     if not tau >= 1:
         raise ValueError(f"tau: expected a time constant of at least 1 time step (math.inf for IF), got {tau}")
     if not math.isfinite(v_threshold) or not math.isfinite(v_reset or 0.0):
         raise ValueError(f"v_threshold and v_reset: expected finite numbers, got {v_threshold} and {v_reset}")
-    if not (alpha > 0 and math.isfinite(alpha)):
-        raise ValueError(f"alpha: expected a positive, finite surrogate sharpness, got {alpha}")
     a, b, c = 1.0, 1.0, 0.0
     if math.isfinite(tau):
         a, b, c = 1 - 1 / tau, 1 / tau if decay_input else 1.0, (v_reset or 0.0) / tau
-    reset = None if v_reset is None else float(v_reset)
-    return LIFParams(a, b, c, float(v_threshold), reset, int(sg.parse(surrogate)), float(alpha), bool(detach_reset))
+    reset = Reset.SOFT if v_reset is None else Reset.HARD
+    shape = surrogate_fields(surrogate, alpha)
+    return LIFParams(a, b, c, float(v_threshold), float(v_reset or 0.0), int(reset), *shape, bool(detach_reset))
+
+
+def surrogate_fields(surrogate: str | sg.UserSurrogate, alpha: float | tuple[float, float]) -> tuple[Any, float, float]:
+    """(surrogate as a number or the user's function, alpha, beta)"""
+    parsed = sg.parse(surrogate)
+    return int(parsed) if isinstance(parsed, sg.Surrogate) else parsed, *sg.parse_shape(parsed, alpha)
+
+
+def lif_neuron(
+    *,
+    rate: Parameter | None = None,
+    tau: Parameter = 2.0,
+    decay_input: bool = True,
+    v_threshold: Parameter = 1.0,
+    v_reset: Parameter | None = 0.0,
+    **others: Any,
+) -> Neuron:
+    """`lif_params` for parameters that may be tensors; `rate` is 1 / tau, and stands for tau if given."""
+    floats: dict[str, Any]
+    if not any(isinstance(p, Tensor) for p in (rate, tau, v_threshold, v_reset)):
+        floats = {"tau": tau, "v_threshold": v_threshold, "v_reset": v_reset}
+        return lif_params(decay_input=decay_input, **floats, **others), None
+    floats = {
+        "tau": tau if isinstance(tau, (int, float)) else 2.0,
+        "v_threshold": 1.0 if isinstance(v_threshold, Tensor) else v_threshold,
+        "v_reset": 0.0 if isinstance(v_reset, Tensor) else v_reset,
+    }
+    params = lif_params(decay_input=decay_input, **floats, **others)  # checks the floats
+    if rate is None:
+        rate = 1 / tau
+    b: Parameter = rate if decay_input else 1.0
+    if isinstance(rate, float) and rate == 0:
+        b = 1.0  # tau = inf: the input is never divided
+    rest = 0.0 if v_reset is None else v_reset
+    return params, stack_coefficients(1 - rate, b, rest * rate, v_threshold, rest)
+
+
+def stack_coefficients(*five: Parameter) -> Tensor:
+    """a, b, c, v_threshold, v_reset -> [5, channels] in float32, differentiable."""
+    tensors = {name: p for name, p in zip(LIFParams._fields, five, strict=False) if isinstance(p, Tensor)}
+    channels = 1
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or tensor.dim() > 1 or tensor.numel() == 0:
+            raise ValueError(
+                f"{name}: expected a floating-point tensor with one value, or one value for each channel [C]; "
+                f"got {tensor.dtype} of shape {tuple(tensor.shape)}"
+            )
+        if channels > 1 and tensor.numel() not in (1, channels):
+            raise ValueError(f"{name}: expected 1 or {channels} values, as other parameters have; got {tensor.numel()}")
+        channels = max(channels, tensor.numel())
+    like = next(iter(tensors.values()))
+    constant = functools.partial(like.new_full, (channels,), dtype=torch.float32)
+    return torch.stack([p.float().expand(channels) if isinstance(p, Tensor) else constant(p) for p in five])
 
 
 def lif(
     x_seq: Tensor,
     v_init: Tensor | None = None,
     *,
-    tau: float = 2.0,
+    tau: Parameter = 2.0,
     decay_input: bool = True,
-    v_threshold: float = 1.0,
-    v_reset: float | None = 0.0,
+    v_threshold: Parameter = 1.0,
+    v_reset: Parameter | None = 0.0,
     detach_reset: bool = True,
-    surrogate: str = "atan",
-    alpha: float = 2.0,
+    surrogate: str | sg.UserSurrogate = "atan",
+    alpha: float | tuple[float, float] = 2.0,
     return_v: bool = False,
     backend: str = "auto",
 ) -> tuple[Tensor, ...]:
@@ -71,22 +129,26 @@ def lif(
         v_threshold: firing threshold.
         v_reset: potential after a spike; None subtracts v_threshold instead.
         detach_reset: no gradient through the reset.
-        surrogate: "atan", "sigmoid", "triangle" or "rectangle" (see `tmkt_kernels.surrogate`).
-        alpha: sharpness of the surrogate.
+        surrogate: a name (see `tmkt_kernels.surrogate`), or a function (h - v_threshold, alpha) -> derivative, which
+            the reference alone can serve.
+        alpha: sharpness of the surrogate, or the pair (alpha, beta) for a surrogate with two parameters.
         return_v: also return the membrane potential before reset, h, for every step.
         backend: "auto", "native", "triton" or "reference".
+
+    tau, v_threshold and v_reset may be tensors, with a gradient: one value, or one for each channel (dim 2 of
+    x_seq) as [C]. Their values are not checked, and they are computed with in float32.
 
     Returns:
         (spikes, v_last) or (spikes, v_last, v_seq): spikes [T, B, ...] in x_seq's dtype, 0 or 1;
         v_last [B, ...], the potential after the last reset, in float32; v_seq [T, B, ...] in
-        x_seq's dtype. All are differentiable with respect to x_seq and v_init. Backward keeps
-        x_seq alone and recomputes h.
+        x_seq's dtype. All are differentiable with respect to x_seq, v_init and tensor parameters. Backward
+        keeps x_seq alone and recomputes h.
 
     Raises:
         TypeError, ValueError: a bad shape, dtype, device or parameter, named with what was expected.
         RuntimeError: a backend asked for by name cannot serve this tensor.
     """
-    params = lif_params(
+    neuron = lif_neuron(
         tau=tau,
         decay_input=decay_input,
         v_threshold=v_threshold,
@@ -95,30 +157,57 @@ def lif(
         surrogate=surrogate,
         alpha=alpha,
     )
+    return run(x_seq, v_init, neuron, return_v, backend)
+
+
+def run(x_seq: Tensor, v_init: Tensor | None, neuron: Neuron, return_v: bool, backend: str) -> tuple[Tensor, ...]:
+    """`lif` with its parameters at hand: check, choose the backend, bring into memory order, call, and bring back."""
     check_inputs(x_seq, v_init)
+    params, coefficients = neuron
     chosen = _dispatch.choose("lif", x_seq.device.type, x_seq.dtype, backend)
-    return run(chosen, x_seq, v_init, params, return_v)
-
-
-def run(backend: str, x_seq: Tensor, v_init: Tensor | None, params: LIFParams, return_v: bool) -> tuple[Tensor, ...]:
-    """`lif` behind its checks: flatten to [T, N] in memory order, call the backend, restore the shape."""
+    if chosen != "reference" and not isinstance(params.surrogate, int):
+        raise RuntimeError(
+            f"lif: backend {chosen!r} cannot serve this call: the surrogate is a function, which only the reference "
+            "can run; pass backend='reference', or the name of a surrogate"
+        )
     order = _layout.memory_order(x_seq)
-    x = _layout.to_steps(x_seq, order)
+    inner = 1
+    if coefficients is not None:
+        inner = check_coefficients(coefficients, x_seq, order)
+        if v_init is None and coefficients.requires_grad:  # rest has a gradient, then
+            rest = coefficients[4].view(-1, *[1] * (x_seq.dim() - 3)) if coefficients.shape[1] > 1 else coefficients[4]
+            v_init = rest.expand(x_seq.shape[1:])
+    x = _layout.to_memory_order(x_seq, order)
     if v_init is not None:
-        v_init = _layout.to_steps(v_init.to(torch.promote_types(x.dtype, torch.float32))[None], order)[0]
+        v_init = v_init.to(torch.promote_types(x.dtype, torch.float32))
+        v_init = _layout.to_memory_order(v_init[None], order)[0] if order else v_init.contiguous()
     spikes: Tensor
     v_last: Tensor
     v_seq: Any
-    if backend == "reference":
-        spikes, v_last, v_seq = lif_reference(x, v_init, params, return_v)
+    if chosen == "reference":
+        spikes, v_last, v_seq = lif_reference(x, v_init, params, return_v, coefficients, inner)
     else:
-        forward = torch.ops.tmkt.lif_fwd if backend == "native" else torch.ops.tmkt.lif_fwd_triton
-        spikes, v_last, v_seq = forward(x, v_init, *params, return_v)
-    spikes = _layout.from_steps(spikes, x_seq.shape, order)
-    v_last = _layout.from_steps(v_last[None], torch.Size([1, *x_seq.shape[1:]]), order)[0]
-    if return_v:
-        return spikes, v_last, _layout.from_steps(v_seq, x_seq.shape, order)
-    return spikes, v_last
+        spikes, v_last, v_seq = op.CALL[chosen](x, v_init, coefficients, inner, *params, return_v)
+    if order is not None:
+        spikes = _layout.from_memory_order(spikes, order)
+        v_last = _layout.from_memory_order(v_last[None], order)[0]
+        v_seq = _layout.from_memory_order(v_seq, order) if return_v else v_seq
+    return (spikes, v_last, v_seq) if return_v else (spikes, v_last)
+
+
+def check_coefficients(coefficients: Tensor, x_seq: Tensor, order: list[int] | None) -> int:
+    """The distance in memory between channels of x_seq; 1 where there is one for all."""
+    if coefficients.device != x_seq.device:
+        raise ValueError(f"parameters: expected tensors on {x_seq.device} like x_seq, got {coefficients.device}")
+    channels = coefficients.shape[1]
+    if channels == 1:
+        return 1
+    if x_seq.dim() < 3 or x_seq.shape[2] != channels:
+        raise ValueError(
+            f"x_seq: the parameters have values for {channels} channels; expected [T, B, {channels}, ...], "
+            f"got shape {tuple(x_seq.shape)}"
+        )
+    return _layout.channel_stride(x_seq.shape, order)
 
 
 def check_inputs(x_seq: Tensor, v_init: Tensor | None) -> None:

@@ -1,4 +1,8 @@
-"""Schema, fake and autograd of `tmkt::lif_fwd` and `tmkt::lif_bwd`, on x of shape [T, N]."""
+"""Schema, fake and autograd of `tmkt::lif_fwd` and `tmkt::lif_bwd`, on contiguous x of shape [T, ...].
+
+`coefficients` [5, channels] in float32, where given, hold a, b, c, v_threshold and v_reset instead of the floats:
+neuron n of a step has those of channel n // inner % channels.
+"""
 
 from typing import Any
 
@@ -7,41 +11,56 @@ from torch import Tensor
 
 from .. import _library
 
-_PARAMS = "float a, float b, float c, float v_threshold, float? v_reset, int surrogate, float alpha, bool detach_reset"
-FORWARD_SCHEMA = f"(Tensor x, Tensor? v_init, {_PARAMS}, bool return_v) -> (Tensor, Tensor, Tensor)"
+_INPUTS = (
+    "Tensor x, Tensor? v_init, Tensor? coefficients, SymInt inner, float a, float b, float c, float v_threshold, "
+    "float v_reset, int reset, int surrogate, float alpha, float beta, bool detach_reset"
+)
+FORWARD_SCHEMA = f"({_INPUTS}, bool return_v) -> (Tensor, Tensor, Tensor)"
 BACKWARD_SCHEMA = (
-    "(Tensor? grad_spikes, Tensor? grad_v_last, Tensor? grad_v_seq, "
-    f"Tensor x, Tensor? v_init, {_PARAMS}) -> (Tensor, Tensor)"
+    f"(Tensor? grad_spikes, Tensor? grad_v_last, Tensor? grad_v_seq, {_INPUTS}, bool need_coefficients)"
+    " -> (Tensor, Tensor, Tensor)"
 )
 
 
 def _fake_forward(x: Tensor, v_init: Tensor | None, *params: Any) -> tuple[Tensor, Tensor, Tensor]:
     return_v = params[-1]
     v_seq = torch.empty_like(x) if return_v else x.new_empty((0,))
-    return torch.empty_like(x), x.new_empty((x.shape[1],), dtype=torch.float32), v_seq
+    return torch.empty_like(x), x.new_empty(x.shape[1:], dtype=torch.float32), v_seq
 
 
 def _fake_backward(
-    grad_spikes: Any, grad_v_last: Any, grad_v_seq: Any, x: Tensor, v_init: Tensor | None, *_: Any
-) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x), x.new_empty((0,), dtype=torch.float32) if v_init is None else torch.empty_like(v_init)
+    grad_spikes: Any, grad_v_last: Any, grad_v_seq: Any, x: Tensor, v_init: Tensor | None, *params: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    need_coefficients = params[-1]
+    return (
+        torch.empty_like(x),
+        x.new_empty((0,), dtype=torch.float32) if v_init is None else torch.empty_like(v_init),
+        x.new_empty((5, x[0].numel() if need_coefficients else 0), dtype=torch.float32),
+    )
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, v_init, *params, return_v = inputs
+    x, v_init, coefficients, *params, return_v = inputs
     # x is what the layer before keeps anyway: nothing else is kept, h is recomputed from it.
-    ctx.save_for_backward(x, v_init)
+    ctx.save_for_backward(x, v_init, coefficients)
     ctx.params, ctx.return_v = params, return_v
     ctx.set_materialize_grads(False)
 
 
 def _backward(bwd_op: Any, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     grad_spikes, grad_v_last, grad_v_seq = (g if g is None else g.contiguous() for g in grads)
-    x, v_init = ctx.saved_tensors
+    x, v_init, coefficients = ctx.saved_tensors
     if not ctx.return_v:
         grad_v_seq = None
-    grad_x, grad_v_init = bwd_op(grad_spikes, grad_v_last, grad_v_seq, x, v_init, *ctx.params)
-    return grad_x, None if v_init is None else grad_v_init, *[None] * (len(ctx.params) + 1)
+    need = ctx.needs_input_grad[2]
+    grad_x, grad_v_init, grad_each = bwd_op(
+        grad_spikes, grad_v_last, grad_v_seq, x, v_init, coefficients, *ctx.params, need
+    )
+    grad_coefficients = None
+    if need:  # [5, N] of each neuron, summed over those of a channel: no atomics, the same bits every run
+        inner = ctx.params[0]
+        grad_coefficients = grad_each.view(5, -1, coefficients.shape[1], inner).sum((1, 3))
+    return grad_x, None if v_init is None else grad_v_init, grad_coefficients, *[None] * (len(ctx.params) + 1)
 
 
 def _triton_forward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -50,13 +69,13 @@ def _triton_forward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     return lif_fwd(*args)
 
 
-def _triton_backward(*args: Any) -> tuple[Tensor, Tensor]:
+def _triton_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     from .triton import lif_bwd
 
     return lif_bwd(*args)
 
 
-_library.register(
+CALL = _library.register(
     "lif",
     forward_schema=FORWARD_SCHEMA,
     backward_schema=BACKWARD_SCHEMA,

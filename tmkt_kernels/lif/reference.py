@@ -1,11 +1,17 @@
 """What LIF means: the update rule in plain PyTorch. Every backend is tested against this file.
 
-h[t] = a v[t-1] + b x[t] + c            charge
-s[t] = h[t] >= v_threshold              fire
-v[t] = v_reset where s[t], else h[t]    hard reset
-v[t] = h[t] - s[t] v_threshold          soft reset (v_reset is None)
+h[t] = a v[t-1] + b x[t] + c                  charge
+s[t] = h[t] >= v_threshold                    fire
+v[t] = v_reset where s[t], else h[t]          hard reset
+v[t] = h[t] - s[t] v_threshold                soft reset
+
+snnTorch's neurons fire at h[t] > v_threshold, keep v[t] = h[t], and reset when they next charge:
+
+h[t] = a v[t-1] + b x[t] + c - (v[t-1] > v_threshold) v_threshold    delayed subtraction
+h[t] = a v[t-1] (v[t-1] <= v_threshold) + b x[t] + c                 delayed zero
 """
 
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import torch
@@ -14,59 +20,100 @@ from torch import Tensor
 from .. import surrogate as sg
 
 
-class LIFParams(NamedTuple):
-    """The scalars of the recurrence, in the order of the operators' schemas."""
+class Reset(IntEnum):
+    """What a spike does to the potential; the numbers are shared with C++ and Triton."""
 
-    a: float
-    b: float
-    c: float
-    v_threshold: float
-    v_reset: float | None
-    surrogate: int
+    HARD = 0
+    SOFT = 1
+    DELAYED_SUBTRACT = 2
+    DELAYED_ZERO = 3
+    NONE = 4
+
+    @property
+    def strict(self) -> bool:
+        """Fires above the threshold only, as snnTorch does."""
+        return self >= Reset.DELAYED_SUBTRACT
+
+
+class LIFParams(NamedTuple):
+    """The scalars of the recurrence, in the order of the operators' schemas.
+
+    v_reset is the potential at rest and after a hard reset. The reference also takes tensors [N] for the first five.
+    """
+
+    a: Any
+    b: Any
+    c: Any
+    v_threshold: Any
+    v_reset: Any
+    reset: int
+    surrogate: Any
     alpha: float
+    beta: float
     detach_reset: bool
+
+    @property
+    def five(self) -> tuple[Any, ...]:
+        """The parameters that tensors may stand for: the rows of `coefficients`."""
+        return self[:5]
 
 
 class Fire(torch.autograd.Function):
-    """Heaviside step of u = h - v_threshold, at u >= 0; backward multiplies by the surrogate's derivative.
-
-    Backward is made of differentiable PyTorch operations, so second-order gradients exist here.
-    """
+    """Heaviside step of u = h - v_threshold, at u >= 0 or, `strict`, above; backward multiplies by the surrogate's
+    derivative. Backward is made of differentiable PyTorch operations, so second-order gradients exist here."""
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, surrogate: int, alpha: float) -> Tensor:
+    def forward(ctx: Any, u: Tensor, surrogate: Any, alpha: float, beta: float = 0.0, strict: bool = False) -> Tensor:
         ctx.save_for_backward(u)
-        ctx.surrogate, ctx.alpha = surrogate, alpha
-        return (u >= 0).to(u.dtype)
+        ctx.surrogate = sg.Surrogate(surrogate) if isinstance(surrogate, int) else surrogate
+        ctx.shape = alpha, beta
+        return (u > 0 if strict else u >= 0).to(u.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (u,) = ctx.saved_tensors
-        return grad * sg.derivative(u, sg.Surrogate(ctx.surrogate), ctx.alpha), None, None
+        return grad * sg.derivative(u, ctx.surrogate, *ctx.shape), None, None, None, None
 
 
 def lif_step(v: Tensor, x: Tensor, p: LIFParams) -> tuple[Tensor, Tensor, Tensor]:
     """One time step: (v[t-1], x[t]) -> (s[t], v[t], h[t])."""
+    reset = Reset(p.reset)
+    if reset is Reset.DELAYED_ZERO:
+        v = torch.where(v > p.v_threshold, 0.0, v)
     h = p.a * v + p.b * x + p.c
-    s: Tensor = Fire.apply(h - p.v_threshold, p.surrogate, p.alpha)
-    if p.v_reset is None:
+    if reset is Reset.DELAYED_SUBTRACT:
+        h = h - (v > p.v_threshold).to(h.dtype) * p.v_threshold
+    s: Tensor = Fire.apply(h - p.v_threshold, p.surrogate, p.alpha, p.beta, reset.strict)
+    if reset is Reset.SOFT:
         return s, h - (s.detach() if p.detach_reset else s) * p.v_threshold, h
-    v = torch.where(s > 0, p.v_reset, h)
-    if not p.detach_reset:
-        v = v + (s - s.detach()) * (p.v_reset - h)  # adds 0, and dv/ds
-    return s, v, h
+    if reset is Reset.HARD:
+        v = torch.where(s > 0, p.v_reset, h)
+        if not p.detach_reset:
+            v = v + (s - s.detach()) * (p.v_reset - h)  # adds 0, and dv/ds
+        return s, v, h
+    return s, h, h
 
 
 def lif_reference(
-    x_seq: Tensor, v_init: Tensor | None, p: LIFParams, return_v: bool
+    x_seq: Tensor,
+    v_init: Tensor | None,
+    p: LIFParams,
+    return_v: bool,
+    coefficients: Tensor | None = None,
+    inner: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The loop over T. x_seq [T, N], v_init [N] -> spikes [T, N], v_last [N], v_seq [T, N] or None.
+    """The loop over T. x_seq [T, ...], v_init [...] -> spikes [T, ...], v_last [...], v_seq [T, ...] or None.
 
-    Without v_init the neurons start at rest: at v_reset, or at 0 where the reset is soft.
+    `coefficients` [5, channels] stand for the first five parameters: neuron n of a step has those of channel
+    n // inner % channels. Without v_init the neurons start at rest, at v_reset.
     Arithmetic in fp32, or in fp64 for an fp64 input; spikes and v_seq come in x_seq's dtype.
     """
     compute = torch.promote_types(x_seq.dtype, torch.float32)
-    v = x_seq.new_full(x_seq.shape[1:], p.v_reset or 0.0, dtype=compute) if v_init is None else v_init.to(compute)
+    step = x_seq.shape[1:]
+    if coefficients is not None:
+        channel = torch.arange(step.numel(), device=x_seq.device) // inner % coefficients.shape[1]
+        p = p._replace(**dict(zip(p._fields, coefficients.to(compute)[:, channel].view(5, *step), strict=False)))
+    v = torch.zeros_like(x_seq[0], dtype=compute) + p.v_reset if v_init is None else v_init.to(compute)
     spikes, charges = [], []
     for x in x_seq.unbind(0):
         s, v, h = lif_step(v, x.to(compute), p)

@@ -4,20 +4,18 @@ T is a runtime value: time is walked in chunks of CHUNK steps, a chunk's loads a
 Backward keeps nothing but x: it recomputes h, whose CHUNK values live in registers.
 """
 
-import math
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..surrogate import Surrogate
+from ..surrogate_triton import surrogate_derivative
+from .reference import Reset
 
-ATAN = tl.constexpr(int(Surrogate.ATAN))
-SIGMOID = tl.constexpr(int(Surrogate.SIGMOID))
-TRIANGLE = tl.constexpr(int(Surrogate.TRIANGLE))
-RECTANGLE = tl.constexpr(int(Surrogate.RECTANGLE))
-HALF_PI = tl.constexpr(math.pi / 2)
+HARD = tl.constexpr(int(Reset.HARD))
+SOFT = tl.constexpr(int(Reset.SOFT))
+DELAYED_SUBTRACT = tl.constexpr(int(Reset.DELAYED_SUBTRACT))
+DELAYED_ZERO = tl.constexpr(int(Reset.DELAYED_ZERO))
 
 MAX_CHUNK = 16  # h of a chunk takes 16 x 4 registers a thread; twice that would spill
 GROUP = tl.constexpr(4)  # steps of gradient that backward loads at once; a whole chunk's would cost 48 more registers
@@ -29,46 +27,48 @@ LAUNCH_BWD = {**LAUNCH_FWD, "maxnreg": 255}
 
 
 @triton.jit
-def surrogate_derivative(u, alpha, SURROGATE: tl.constexpr):
-    """Mirrors surrogate.py."""
-    if SURROGATE == ATAN:
-        z = (HALF_PI * alpha) * u
-        g = (0.5 * alpha) / (1 + z * z)
-    elif SURROGATE == SIGMOID:
-        e = tl.exp(-tl.abs(alpha * u))
-        g = alpha * e / ((1 + e) * (1 + e))
-    elif SURROGATE == TRIANGLE:
-        g = alpha - alpha * alpha * tl.abs(u)
-        g = tl.where(g < 0, 0.0, g)
-    elif SURROGATE == RECTANGLE:
-        g = tl.where(tl.abs(u) * alpha < 0.5, alpha, 0.0)
-    else:
-        tl.static_assert(False, "unknown surrogate")
-    return g
+def fires(h, v_threshold, RESET: tl.constexpr):
+    """snnTorch's neurons, with the delayed resets, fire above the threshold only."""
+    return h > v_threshold if RESET >= DELAYED_SUBTRACT else h - v_threshold >= 0
 
 
 @triton.jit
-def lif_step(v, x, a, b, c, v_threshold, v_reset):
-    """(v[t-1], x[t]) -> (s[t], v[t], h[t]); mirrors reference.py, in its order of rounding."""
+def reset(h, v_threshold, v_reset, RESET: tl.constexpr):
+    """v after the step: h itself where the reset is delayed."""
+    if RESET == HARD:
+        return tl.where(fires(h, v_threshold, RESET), v_reset, h)
+    if RESET == SOFT:
+        return tl.where(fires(h, v_threshold, RESET), h - v_threshold, h)
+    return h
+
+
+@triton.jit
+def lif_step(v, x, a, b, c, v_threshold, v_reset, RESET: tl.constexpr):
+    """(v[t-1], x[t]) -> (v[t], h[t]); mirrors reference.py, in its order of rounding."""
+    r = fires(v, v_threshold, RESET)
+    if RESET == DELAYED_ZERO:
+        v = tl.where(r, 0.0, v)
     h = a * v + b * x.to(tl.float32) + c
-    u = h - v_threshold
-    s = tl.where(u >= 0, 1.0, 0.0)
-    v = tl.where(u >= 0, u if v_reset is None else v_reset, h)
-    return s, v, h
+    if RESET == DELAYED_SUBTRACT:
+        h = tl.where(r, h - v_threshold, h)
+    return reset(h, v_threshold, v_reset, RESET), h
 
 
 @triton.jit
-def lif_step_adjoint(h, grad_v, v_threshold, v_reset, alpha, SURROGATE: tl.constexpr, DETACH_RESET: tl.constexpr):
+def lif_step_adjoint(
+    h, grad_v, v_threshold, v_reset, alpha, beta, SURROGATE: tl.constexpr, RESET: tl.constexpr, DETACH: tl.constexpr
+):
     """(h[t], gradient of v[t]) -> (gradient of h[t] through v[t], ds/dh)."""
-    u = h - v_threshold
-    ds_dh = surrogate_derivative(u, alpha, SURROGATE)
-    if v_reset is None:
-        dv_dh = 1.0 if DETACH_RESET else 1 - v_threshold * ds_dh
-    else:
-        dv_dh = tl.where(u >= 0, 0.0, 1.0)
-        if not DETACH_RESET:
-            dv_dh += (v_reset - h) * ds_dh
-    return grad_v * dv_dh, ds_dh
+    ds_dh = surrogate_derivative(h - v_threshold, alpha, beta, SURROGATE)
+    through_v = grad_v
+    if RESET == HARD:
+        through_v = tl.where(fires(h, v_threshold, RESET), 0.0, grad_v)
+        if not DETACH:
+            through_v += grad_v * ((v_reset - h) * ds_dh)
+    elif RESET == SOFT:
+        if not DETACH:
+            through_v += grad_v * (-v_threshold * ds_dh)
+    return through_v, ds_dh
 
 
 @triton.jit
@@ -80,12 +80,25 @@ def neurons(N, BLOCK: tl.constexpr, VEC: tl.constexpr):
 
 
 @triton.jit
+def parameters(coefficients_ptr, channels, inner, a, b, c, v_threshold, v_reset, o_n, m_n):
+    """a, b, c, v_threshold, v_reset: the scalars, or each neuron's own from [5, channels]."""
+    if coefficients_ptr is not None:
+        p = coefficients_ptr + o_n // inner % channels
+        a = tl.load(p, mask=m_n, other=0)
+        b = tl.load(p + channels, mask=m_n, other=0)
+        c = tl.load(p + 2 * channels, mask=m_n, other=0)
+        v_threshold = tl.load(p + 3 * channels, mask=m_n, other=0)
+        v_reset = tl.load(p + 4 * channels, mask=m_n, other=0)
+    return a, b, c, v_threshold, v_reset
+
+
+@triton.jit
 def rest(v_init_ptr, v_reset, o_n, m_n, BLOCK: tl.constexpr):
     """v before the first step."""
     v = tl.zeros([BLOCK], tl.float32)
     if v_init_ptr is not None:
         v = tl.load(v_init_ptr + o_n, mask=m_n, other=0).to(tl.float32)
-    elif v_reset is not None:
+    else:
         v += v_reset
     return v
 
@@ -101,32 +114,40 @@ def load_steps(ptr, t0, T, N, o_n, m_n, STEPS: tl.constexpr):
     return steps
 
 
-@triton.jit(do_not_specialize=["T", "N"])
+@triton.jit(do_not_specialize=["T", "N", "channels", "inner"])
 def lif_fwd_kernel(
     x_ptr,
     v_init_ptr,
+    coefficients_ptr,
     spikes_ptr,
     v_last_ptr,
     v_seq_ptr,
     T,
     N,
+    channels,
+    inner,
     a,
     b,
     c,
     v_threshold,
     v_reset,
+    RESET: tl.constexpr,
     CHUNK: tl.constexpr,
     BLOCK: tl.constexpr,
     VEC: tl.constexpr,
 ):
     N, o_n, m_n = neurons(N, BLOCK, VEC)
+    a, b, c, v_threshold, v_reset = parameters(
+        coefficients_ptr, channels, inner, a, b, c, v_threshold, v_reset, o_n, m_n
+    )
     v = rest(v_init_ptr, v_reset, o_n, m_n, BLOCK)
     for t0 in range(0, T, CHUNK):
         b_x = load_steps(x_ptr, t0, T, N, o_n, m_n, CHUNK)
         o_t = t0 * N + o_n
         for k in tl.static_range(CHUNK):
             m_t = m_n & (o_t < T * N)  # t < T; written so, no predicate stays alive from the loads to here
-            s, v_next, h = lif_step(v, b_x[k], a, b, c, v_threshold, v_reset)
+            v_next, h = lif_step(v, b_x[k], a, b, c, v_threshold, v_reset, RESET)
+            s = tl.where(fires(h, v_threshold, RESET), 1.0, 0.0)
             v = tl.where(t0 + k < T, v_next, v)
             tl.store(spikes_ptr + o_t, s.to(spikes_ptr.dtype.element_ty), mask=m_t)
             if v_seq_ptr is not None:
@@ -135,24 +156,30 @@ def lif_fwd_kernel(
     tl.store(v_last_ptr + o_n, v, mask=m_n)
 
 
-@triton.jit(do_not_specialize=["T", "N"])
+@triton.jit(do_not_specialize=["T", "N", "channels", "inner"])
 def lif_bwd_kernel(
     grad_spikes_ptr,
     grad_v_last_ptr,
     grad_v_seq_ptr,
     x_ptr,
     v_init_ptr,
+    coefficients_ptr,
     v_chunk_ptr,  # scratch [ceil(T / CHUNK) - 1, N], None where one chunk holds all of T
     grad_x_ptr,
     grad_v_init_ptr,
+    grad_coefficients_ptr,  # [5, N], of each neuron
     T,
     N,
+    channels,
+    inner,
     a,
     b,
     c,
     v_threshold,
     v_reset,
     alpha,
+    beta,
+    RESET: tl.constexpr,
     SURROGATE: tl.constexpr,
     DETACH_RESET: tl.constexpr,
     CHUNK: tl.constexpr,
@@ -160,6 +187,9 @@ def lif_bwd_kernel(
     VEC: tl.constexpr,
 ):
     N, o_n, m_n = neurons(N, BLOCK, VEC)
+    a, b, c, v_threshold, v_reset = parameters(
+        coefficients_ptr, channels, inner, a, b, c, v_threshold, v_reset, o_n, m_n
+    )
     v = rest(v_init_ptr, v_reset, o_n, m_n, BLOCK)
     last = (T - 1) // CHUNK
     if v_chunk_ptr is not None:
@@ -167,21 +197,28 @@ def lif_bwd_kernel(
             tl.store(v_chunk_ptr + i * N + o_n, v, mask=m_n)
             b_x = load_steps(x_ptr, i * CHUNK, T, N, o_n, m_n, CHUNK)
             for k in tl.static_range(CHUNK):
-                _, v, _ = lif_step(v, b_x[k], a, b, c, v_threshold, v_reset)
+                v, _ = lif_step(v, b_x[k], a, b, c, v_threshold, v_reset, RESET)
         tl.debug_barrier()  # below, another thread may read what this one stored
 
     b_gv = tl.zeros([BLOCK], tl.float32)
     if grad_v_last_ptr is not None:
         b_gv = tl.load(grad_v_last_ptr + o_n, mask=m_n, other=0)
+    if grad_coefficients_ptr is not None:
+        g_a = tl.zeros([BLOCK], tl.float32)
+        g_b = tl.zeros([BLOCK], tl.float32)
+        g_c = tl.zeros([BLOCK], tl.float32)
+        g_threshold = tl.zeros([BLOCK], tl.float32)
+        g_reset = tl.zeros([BLOCK], tl.float32)
     for i in range(last, -1, -1):
         t0 = i * CHUNK
         if v_chunk_ptr is not None:
             if i < last:  # the last chunk's v is at hand
                 v = tl.load(v_chunk_ptr + i * N + o_n, mask=m_n, other=0)
+        first = v
         b_x = load_steps(x_ptr, t0, T, N, o_n, m_n, CHUNK)
         b_h = ()
         for k in tl.static_range(CHUNK):
-            _, v, h = lif_step(v, b_x[k], a, b, c, v_threshold, v_reset)
+            v, h = lif_step(v, b_x[k], a, b, c, v_threshold, v_reset, RESET)
             b_h = b_h + (h,)
         o_t = (t0 + CHUNK - 1) * N + o_n
         for k0 in tl.static_range(CHUNK - GROUP, -1, -GROUP):
@@ -191,16 +228,52 @@ def lif_bwd_kernel(
                 b_gh = load_steps(grad_v_seq_ptr, t0 + k0, T, N, o_n, m_n, GROUP)
             for k in tl.static_range(GROUP - 1, -1, -1):
                 m_t = m_n & (o_t < T * N)
-                gh, ds_dh = lif_step_adjoint(b_h[k0 + k], b_gv, v_threshold, v_reset, alpha, SURROGATE, DETACH_RESET)
+                h = b_h[k0 + k]
+                gh, ds_dh = lif_step_adjoint(h, b_gv, v_threshold, v_reset, alpha, beta, SURROGATE, RESET, DETACH_RESET)
                 if grad_spikes_ptr is not None:
-                    gh += b_gs[k].to(tl.float32) * ds_dh
+                    gu = b_gs[k].to(tl.float32) * ds_dh
+                    gh += gu
                 if grad_v_seq_ptr is not None:
                     gh += b_gh[k].to(tl.float32)
                 tl.store(grad_x_ptr + o_t, (b * gh).to(grad_x_ptr.dtype.element_ty), mask=m_t)
                 o_t -= N
-                b_gv = tl.where(t0 + k0 + k < T, a * gh, b_gv)
+                g_v = a * gh
+                if grad_coefficients_ptr is not None or RESET == DELAYED_ZERO:
+                    if k0 + k > 0:  # noqa: SIM108 (Triton would evaluate both sides, and there is no b_h[-1])
+                        before = reset(b_h[k0 + k - 1], v_threshold, v_reset, RESET)
+                    else:
+                        before = first
+                    r = fires(before, v_threshold, RESET)
+                if RESET == DELAYED_ZERO:
+                    g_v = tl.where(r, 0.0, g_v)
+                    before = tl.where(r, 0.0, before)
+                valid = t0 + k0 + k < T
+                if grad_coefficients_ptr is not None:
+                    g_u = -(gu if grad_spikes_ptr is not None else tl.zeros([BLOCK], tl.float32))
+                    s = fires(h, v_threshold, RESET)
+                    if RESET == HARD:
+                        g_reset += tl.where(valid & s, b_gv, 0.0)
+                        if not DETACH_RESET:
+                            g_u -= b_gv * ((v_reset - h) * ds_dh)
+                    elif RESET == SOFT:
+                        g_u -= tl.where(s, b_gv, 0.0)
+                        if not DETACH_RESET:
+                            g_u += b_gv * (v_threshold * ds_dh)
+                    elif RESET == DELAYED_SUBTRACT:
+                        g_u -= tl.where(r, gh, 0.0)
+                    g_a += tl.where(valid, gh * before, 0.0)
+                    g_b += tl.where(valid, gh * b_x[k0 + k].to(tl.float32), 0.0)
+                    g_c += tl.where(valid, gh, 0.0)
+                    g_threshold += tl.where(valid, g_u, 0.0)
+                b_gv = tl.where(valid, g_v, b_gv)
     if grad_v_init_ptr is not None:
         tl.store(grad_v_init_ptr + o_n, b_gv, mask=m_n)
+    if grad_coefficients_ptr is not None:
+        tl.store(grad_coefficients_ptr + o_n, g_a, mask=m_n)
+        tl.store(grad_coefficients_ptr + N + o_n, g_b, mask=m_n)
+        tl.store(grad_coefficients_ptr + 2 * N + o_n, g_c, mask=m_n)
+        tl.store(grad_coefficients_ptr + 3 * N + o_n, g_threshold, mask=m_n)
+        tl.store(grad_coefficients_ptr + 4 * N + o_n, g_reset, mask=m_n)
 
 
 def chunk_size(T: int) -> int:
@@ -220,19 +293,23 @@ def block_sizes(N: int, vec: int) -> dict[str, int]:
 def lif_fwd(
     x: Tensor,
     v_init: Tensor | None,
+    coefficients: Tensor | None,
+    inner: int,
     a: float,
     b: float,
     c: float,
     v_threshold: float,
-    v_reset: float | None,
+    v_reset: float,
+    reset: int,
     surrogate: int,
     alpha: float,
+    beta: float,
     detach_reset: bool,
     return_v: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x [T, N] -> spikes [T, N], v_last [N], v_seq [T, N] or empty."""
-    T, N = x.shape
-    spikes, v_last = torch.empty_like(x), x.new_empty((N,), dtype=torch.float32)
+    """x [T, ...] -> spikes [T, ...], v_last [...], v_seq [T, ...] or empty."""
+    T, N = x.shape[0], x[0].numel()
+    spikes, v_last = torch.empty_like(x), x.new_empty(x.shape[1:], dtype=torch.float32)
     v_seq = torch.empty_like(x) if return_v else x.new_empty((0,))
     if N == 0:
         return spikes, v_last, v_seq
@@ -241,16 +318,20 @@ def lif_fwd(
         lif_fwd_kernel[(triton.cdiv(N, sizes["BLOCK"]),)](
             x,
             v_init,
+            coefficients,
             spikes,
             v_last,
             v_seq if return_v else None,
             T,
             N,
+            1 if coefficients is None else coefficients.shape[1],
+            inner,
             a,
             b,
             c,
             v_threshold,
             v_reset,
+            RESET=reset,
             CHUNK=chunk_size(T),
             **sizes,
             **LAUNCH_FWD,
@@ -264,22 +345,32 @@ def lif_bwd(
     grad_v_seq: Tensor | None,
     x: Tensor,
     v_init: Tensor | None,
+    coefficients: Tensor | None,
+    inner: int,
     a: float,
     b: float,
     c: float,
     v_threshold: float,
-    v_reset: float | None,
+    v_reset: float,
+    reset: int,
     surrogate: int,
     alpha: float,
+    beta: float,
     detach_reset: bool,
-) -> tuple[Tensor, Tensor]:
-    """Gradients of x [T, N] and v_init [N] or empty; a gradient that is None counts as zeros and is not read."""
-    T, N = x.shape
+    need_coefficients: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x [T, ...], of v_init [...] or empty, and of each neuron's coefficients [5, N] or [5, 0].
+
+    An output gradient that is None counts as zeros and is not read.
+    """
+    T, N = x.shape[0], x[0].numel()
     grad_x = torch.empty_like(x)
-    grad_v_init = x.new_empty((0 if v_init is None else N,), dtype=torch.float32)
+    grad_v_init = x.new_empty((0,), dtype=torch.float32) if v_init is None else torch.empty_like(v_init)
+    grad_coefficients = x.new_empty((5, N if need_coefficients else 0), dtype=torch.float32)
     if N == 0:
-        return grad_x, grad_v_init
-    sizes, chunk = block_sizes(N, 4), chunk_size(T)  # in fp32 16 bytes; 8 half values would be too many registers
+        return grad_x, grad_v_init, grad_coefficients
+    # In fp32 16 bytes; 8 half values would be too many registers, and so are 4 with five sums for each.
+    sizes, chunk = block_sizes(N, 2 if need_coefficients else 4), chunk_size(T)
     kept = (T - 1) // chunk
     v_chunk = x.new_empty((kept, N), dtype=torch.float32) if kept else None
     with torch.cuda.device_of(x):
@@ -289,21 +380,27 @@ def lif_bwd(
             grad_v_seq,
             x,
             v_init,
+            coefficients,
             v_chunk,
             grad_x,
             None if v_init is None else grad_v_init,
+            grad_coefficients if need_coefficients else None,
             T,
             N,
+            1 if coefficients is None else coefficients.shape[1],
+            inner,
             a,
             b,
             c,
             v_threshold,
             v_reset,
             alpha,
+            beta,
+            RESET=reset,
             SURROGATE=surrogate,
             DETACH_RESET=detach_reset,
             CHUNK=chunk,
             **sizes,
             **LAUNCH_BWD,
         )
-    return grad_x, grad_v_init
+    return grad_x, grad_v_init, grad_coefficients

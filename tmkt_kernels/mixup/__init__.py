@@ -60,8 +60,8 @@ def time_step_mixup(
         _check_range(static, events, switch_step, static_index, event_index)
     if chosen == "reference":
         return mixup_reference(static, events, *args)
-    forward = torch.ops.tmkt.mixup_fwd if chosen == "native" else torch.ops.tmkt.mixup_fwd_triton
-    return forward(static.contiguous(), events.contiguous(), *args)
+    mixed: Tensor = op.CALL[chosen](static.contiguous(), events.contiguous(), *args)
+    return mixed
 
 
 def _result_dtype(static: Tensor, events: Tensor) -> torch.dtype:

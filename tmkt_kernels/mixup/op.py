@@ -63,7 +63,7 @@ def _triton_backward(*args: Any) -> tuple[Tensor, Tensor]:
     return mixup_bwd(*args)
 
 
-_library.register(
+CALL = _library.register(
     "mixup",
     forward_schema=FORWARD_SCHEMA,
     backward_schema=BACKWARD_SCHEMA,
