@@ -1,9 +1,10 @@
 """Fused operators for spiking neural networks, and layers on them. See README.md and `python -m tmkt_kernels`."""
 
 from . import events, nn
+from .bn_lif import bn_lif
 from .lif import lif
 from .lif.leaky import leaky
 from .mixup import time_step_mixup
 
 __version__ = "0.1.0"
-__all__ = ["events", "leaky", "lif", "nn", "time_step_mixup"]
+__all__ = ["bn_lif", "events", "leaky", "lif", "nn", "time_step_mixup"]

@@ -1,0 +1,47 @@
+// What a bn_lif kernel is given, on the CPU and on CUDA.
+#pragma once
+
+#include <cmath>
+
+#include "lif/lif_args.h"
+
+namespace tmkt {
+
+// 1 / standard deviation times weight, rounded as tmkt_kernels/bn_lif/reference.py does.
+TMKT_INLINE float bn_scale(float var, float weight, float eps) { return weight / sqrtf(var + eps); }
+
+// Batch normalisation: neuron n of a step belongs to channel n / inner % channels. The neuron's current is
+// (x - mean) * scale + bias, in this order of rounding.
+struct BnArgs {
+  int64_t channels, inner;
+  const float* mean;   // [channels], here and below
+  const float* scale;  // 1 / std * weight
+  const float* bias;
+};
+
+// What backward makes of a channel's sums of g and g (x - mean), over `count` values.
+struct BnGradients {
+  float weight, bias;
+  float g_mean, slope;  // 0 where the statistics are given and have no gradient
+};
+TMKT_INLINE BnGradients bn_gradients(double sum_g, double sum_gd, float var, float eps, bool batch_statistics,
+                                     int64_t count) {
+  const double invstd = 1.0 / sqrt(static_cast<double>(var) + eps);
+  const double share = batch_statistics ? 1.0 / static_cast<double>(count) : 0.0;
+  return {static_cast<float>(sum_gd * invstd), static_cast<float>(sum_g), static_cast<float>(sum_g * share),
+          static_cast<float>(sum_gd * invstd * invstd * share)};
+}
+
+struct BnLifForwardArgs : LifForwardArgs {
+  BnArgs bn;
+};
+
+struct BnLifBackwardArgs : LifBackwardArgs {
+  BnArgs bn;
+  float* sums;  // [2, N]: over t, of the current's gradient g and of g (x - mean)
+  // grad_x = scale * (g - g_mean - (x - mean) * slope)
+  const float* g_mean;
+  const float* slope;
+};
+
+}  // namespace tmkt

@@ -1,0 +1,113 @@
+// tmkt::bn_lif_fwd and tmkt::bn_lif_bwd around a backend, which the CPU and CUDA files supply.
+#pragma once
+
+#include "bn_lif/bn_lif_args.h"
+#include "lif/lif_op.h"
+
+namespace tmkt {
+
+inline void check_channels(const char* name, const OptionalTensor& tensor, int64_t channels, const Tensor& x) {
+  if (!tensor) return;
+  check_tensor("bn_lif", name, *tensor, 1, x);
+  check_dtype("bn_lif", name, *tensor, ScalarType::Float);
+  STD_TORCH_CHECK(tensor->size(0) == channels, "bn_lif: ", name, ": expected ", channels, " channels, got ",
+                  tensor->size(0));
+}
+
+inline void check_bn(const Tensor& x, int64_t channels, int64_t inner) {
+  STD_TORCH_CHECK(channels >= 1 && inner >= 1 && (x.numel() / x.size(0)) % (channels * inner) == 0,
+                  "bn_lif: x: expected steps of a multiple of channels * inner = ", channels, " * ", inner, " values");
+}
+
+// What a backend offers; all pointers are on its device, [channels] unless said.
+//   statistics(args, channels, inner, mean, var): of the batch, var biased
+//   scale(x, channels, var, weight or null, eps, scale)
+//   forward(args)
+//   backward_sums(args, var, eps, batch_statistics, grad_weight, grad_bias, g_mean, slope): `sums` is scratch [2, N]
+//   backward(args)
+template <typename Backend>
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> bn_lif_fwd(const Tensor& x, const OptionalTensor& v_init,
+                                                              const OptionalTensor& weight, const OptionalTensor& bias,
+                                                              const OptionalTensor& mean, const OptionalTensor& var,
+                                                              int64_t channels, int64_t inner, double eps, double a,
+                                                              double b, double c, double v_threshold, double v_reset,
+                                                              int64_t reset, int64_t /*surrogate*/, double /*alpha*/,
+                                                              double /*beta*/, bool /*detach_reset*/, bool return_v) {
+  BnLifForwardArgs args{};
+  static_cast<LifArgs&>(args) = lif_args(x, v_init, {}, 1, a, b, c, v_threshold, v_reset, reset);
+  check_bn(x, channels, inner);
+  for (const auto& [name, tensor] : {std::pair{"weight", &weight}, {"bias", &bias}, {"mean", &mean}, {"var", &var}}) {
+    check_channels(name, *tensor, channels, x);
+  }
+  STD_TORCH_CHECK(mean.has_value() == var.has_value(), "bn_lif: mean and var: expected both or none");
+  Tensor spikes = new_empty(x, x.sizes(), x.scalar_type());
+  Tensor v_last = new_empty(x, x.sizes().slice(1), ScalarType::Float);
+  Tensor v_seq = return_v ? new_empty(x, x.sizes(), x.scalar_type()) : new_empty(x, {0}, x.scalar_type());
+  const int64_t own = mean ? 0 : channels;  // statistics of the batch are outputs
+  Tensor batch_mean = new_empty(x, {own}, ScalarType::Float), batch_var = new_empty(x, {own}, ScalarType::Float);
+  Tensor table = new_empty(x, {2, channels}, ScalarType::Float);  // scale, and bias if there is none
+  args.spikes = spikes.data_ptr();
+  args.v_last = data<float>(v_last);
+  args.v_seq = return_v ? v_seq.data_ptr() : nullptr;
+  if (args.N > 0) {
+    const Backend backend(x);
+    if (!mean) backend.statistics(args, channels, inner, data<float>(batch_mean), data<float>(batch_var));
+    float* scale = data<float>(table);
+    backend.scale(channels, mean ? data<float>(var) : data<float>(batch_var), data<float>(weight),
+                  static_cast<float>(eps), scale, bias ? nullptr : scale + channels);
+    args.bn = {channels, inner, mean ? data<float>(mean) : data<float>(batch_mean), scale,
+               bias ? data<float>(bias) : scale + channels};
+    backend.forward(args);
+  }
+  return {spikes, v_last, v_seq, batch_mean, batch_var};
+}
+
+template <typename Backend>
+std::tuple<Tensor, Tensor, Tensor, Tensor> bn_lif_bwd(
+    const OptionalTensor& grad_spikes, const OptionalTensor& grad_v_last, const OptionalTensor& grad_v_seq,
+    const Tensor& x, const OptionalTensor& v_init, const OptionalTensor& weight, const OptionalTensor& bias,
+    const Tensor& mean, const Tensor& var, bool batch_statistics, int64_t channels, int64_t inner, double eps, double a,
+    double b, double c, double v_threshold, double v_reset, int64_t reset, int64_t surrogate, double alpha, double beta,
+    bool detach_reset) {
+  BnLifBackwardArgs args{};
+  static_cast<LifArgs&>(args) = lif_args(x, v_init, {}, 1, a, b, c, v_threshold, v_reset, reset);
+  check_bn(x, channels, inner);
+  check_channels("weight", weight, channels, x);
+  check_channels("bias", bias, channels, x);
+  check_channels("mean", mean, channels, x);
+  check_channels("var", var, channels, x);
+  STD_TORCH_CHECK(surrogate >= 0 && surrogate < kSurrogates, "bn_lif: surrogate: unknown number ", surrogate);
+  args.surrogate = {static_cast<Surrogate>(surrogate), static_cast<float>(alpha), static_cast<float>(beta)};
+  args.detach_reset = detach_reset;
+  check_like_sequence("bn_lif", "grad_spikes", grad_spikes, x);
+  check_like_sequence("bn_lif", "grad_v_seq", grad_v_seq, x);
+  check_like_step("bn_lif", "grad_v_last", grad_v_last, x);
+  Tensor grad_x = new_empty(x, x.sizes(), x.scalar_type());
+  Tensor grad_v_init = v_init ? new_empty(x, x.sizes().slice(1), ScalarType::Float)  //
+                              : new_empty(x, {0}, ScalarType::Float);
+  Tensor grad_weight = new_empty(x, {channels}, ScalarType::Float);
+  Tensor grad_bias = new_empty(x, {channels}, ScalarType::Float);
+  Tensor table = new_empty(x, {4, channels}, ScalarType::Float);  // scale, bias if there is none, g_mean, slope
+  Tensor sums = new_empty(x, {2, args.N}, ScalarType::Float);
+  args.grad_spikes = data(grad_spikes);
+  args.grad_v_last = data<float>(grad_v_last);
+  args.grad_v_seq = data(grad_v_seq);
+  args.grad_x = grad_x.data_ptr();
+  const Backend backend(x);
+  float* scale = data<float>(table);
+  const float* variance = data<float>(var);
+  backend.scale(channels, variance, data<float>(weight), static_cast<float>(eps), scale,
+                bias ? nullptr : scale + channels);
+  args.bn = {channels, inner, data<float>(mean), scale, bias ? data<float>(bias) : scale + channels};
+  args.sums = data<float>(sums);
+  backend.backward_sums(args, variance, static_cast<float>(eps), batch_statistics, data<float>(grad_weight),
+                        data<float>(grad_bias), scale + 2 * channels, scale + 3 * channels);
+  args.sums = nullptr;
+  args.g_mean = scale + 2 * channels;
+  args.slope = scale + 3 * channels;
+  args.grad_v_init = v_init ? data<float>(grad_v_init) : nullptr;
+  if (args.N > 0) backend.backward(args);
+  return {grad_x, grad_v_init, grad_weight, grad_bias};
+}
+
+}  // namespace tmkt

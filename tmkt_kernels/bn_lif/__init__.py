@@ -1,0 +1,110 @@
+"""Batch normalisation and the leaky integrate-and-fire neuron as one operator."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _dispatch, _layout
+from ..lif import check_inputs, lif_params
+from ..lif.reference import LIFParams
+from . import op as op
+from .reference import bn_lif_reference
+
+
+def bn_lif(
+    x_seq: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    v_init: Tensor | None = None,
+    *,
+    mean: Tensor | None = None,
+    var: Tensor | None = None,
+    eps: float = 1e-5,
+    return_v: bool = False,
+    backend: str = "auto",
+    **neuron: Any,
+) -> tuple[Tensor, ...]:
+    """Batch-normalise over steps, samples and space, and run the neurons of `lif` on the result.
+
+    Per channel, the neuron's current is (x - mean) weight / sqrt(var + eps) + bias (Ioffe and Szegedy, 2015,
+    arXiv 1502.03167), with the statistics over T and B together, as threshold-dependent batch norm has them.
+
+    Args:
+        x_seq: [T, B, C, ...], dtypes and layouts as for `lif` (float64: reference only).
+        weight, bias: [C] in float32, or None for 1 and 0.
+        v_init: membrane potential before the first step, [B, C, ...]; None starts at rest.
+        mean, var: statistics to use, [C] in float32; None takes those of the batch, and differentiates through them.
+        eps: added to the variance.
+        return_v: also return the membrane potential before reset.
+        backend: "auto", "native", "triton" or "reference".
+        neuron: keywords of `lif`, floats only.
+
+    Returns:
+        (spikes, v_last, batch_mean, batch_var), or with v_seq after v_last: shapes and dtypes as those of `lif`;
+        batch_mean and batch_var (biased) [C] in float32, empty if mean and var are given. Differentiable with respect
+        to x_seq, weight, bias and v_init. Backward keeps x_seq alone, and recomputes the current and h.
+
+    Raises:
+        TypeError, ValueError: a bad shape, dtype, device or parameter, named with what was expected.
+        RuntimeError: a backend asked for by name cannot serve this tensor.
+    """
+    return run(x_seq, weight, bias, v_init, mean, var, eps, lif_params(**neuron), return_v, backend)
+
+
+def run(
+    x_seq: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    v_init: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    eps: float,
+    params: LIFParams,
+    return_v: bool,
+    backend: str,
+) -> tuple[Tensor, ...]:
+    """`bn_lif` with its parameters at hand: check, bring into memory order, call, and bring back."""
+    check_inputs(x_seq, v_init)
+    if x_seq.dim() < 3:
+        raise ValueError(f"x_seq: expected [T, B, C, ...], got shape {tuple(x_seq.shape)}")
+    channels = x_seq.shape[2]
+    if (mean is None) != (var is None):
+        raise ValueError("mean and var: expected both, or none to use those of the batch")
+    for name, tensor in {"weight": weight, "bias": bias, "mean": mean, "var": var}.items():
+        if tensor is None:
+            continue
+        if tensor.shape != (channels,) or tensor.device != x_seq.device:
+            raise ValueError(
+                f"{name}: expected [{channels}], one value for each channel, on {x_seq.device}; "
+                f"got shape {tuple(tensor.shape)} on {tensor.device}"
+            )
+        if tensor.dtype != torch.promote_types(tensor.dtype, torch.float32):
+            raise TypeError(f"{name}: expected float32, got {tensor.dtype}")
+    if mean is None and x_seq.numel() == channels:
+        raise ValueError(f"x_seq: expected more than 1 value per channel in training, got shape {tuple(x_seq.shape)}")
+    chosen = _dispatch.choose("bn_lif", x_seq.device.type, x_seq.dtype, backend)
+    if chosen != "reference" and not isinstance(params.surrogate, int):
+        raise RuntimeError(
+            f"bn_lif: backend {chosen!r} cannot serve this call: the surrogate is a function; pass backend='reference'"
+        )
+    order = _layout.memory_order(x_seq)
+    inner = _layout.channel_stride(x_seq.shape, order)
+    x = _layout.to_memory_order(x_seq, order)
+    if v_init is not None:
+        v_init = v_init.to(torch.promote_types(x.dtype, torch.float32))
+        v_init = _layout.to_memory_order(v_init[None], order)[0] if order else v_init.contiguous()
+    v_seq: Any
+    if chosen == "reference":
+        spikes, v_last, v_seq, *statistics = bn_lif_reference(
+            x, v_init, weight, bias, mean, var, channels, inner, eps, params, return_v
+        )
+    else:
+        spikes, v_last, v_seq, *statistics = op.CALL[chosen](
+            x, v_init, weight, bias, mean, var, channels, inner, eps, *params, return_v
+        )
+    if order is not None:
+        spikes = _layout.from_memory_order(spikes, order)
+        v_last = _layout.from_memory_order(v_last[None], order)[0]
+        v_seq = _layout.from_memory_order(v_seq, order) if return_v else v_seq
+    return (spikes, v_last, v_seq, *statistics) if return_v else (spikes, v_last, *statistics)

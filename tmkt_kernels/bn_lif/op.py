@@ -1,0 +1,106 @@
+"""Schema, fake and autograd of `tmkt::bn_lif_fwd` and `tmkt::bn_lif_bwd`, on contiguous x of shape [T, ...].
+
+Neuron n of a step belongs to channel n // inner % channels. `mean` and `var` are given, or both None: then they are those
+of the batch, which forward returns and backward differentiates through.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _library
+
+_PARAMS = (
+    "SymInt channels, SymInt inner, float eps, float a, float b, float c, float v_threshold, float v_reset, int reset, "
+    "int surrogate, float alpha, float beta, bool detach_reset"
+)
+FORWARD_SCHEMA = (
+    f"(Tensor x, Tensor? v_init, Tensor? weight, Tensor? bias, Tensor? mean, Tensor? var, {_PARAMS}, bool return_v)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+BACKWARD_SCHEMA = (
+    "(Tensor? grad_spikes, Tensor? grad_v_last, Tensor? grad_v_seq, Tensor x, Tensor? v_init, Tensor? weight, "
+    f"Tensor? bias, Tensor mean, Tensor var, bool batch_statistics, {_PARAMS}) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+def _fake_forward(
+    x: Tensor, v_init: Any, weight: Any, bias: Any, mean: Tensor | None, var: Any, channels: int, *params: Any
+) -> tuple[Tensor, ...]:
+    return_v = params[-1]
+    own = channels if mean is None else 0
+    return (
+        torch.empty_like(x),
+        x.new_empty(x.shape[1:], dtype=torch.float32),
+        torch.empty_like(x) if return_v else x.new_empty((0,)),
+        x.new_empty((own,), dtype=torch.float32),
+        x.new_empty((own,), dtype=torch.float32),
+    )
+
+
+def _fake_backward(
+    grad_spikes: Any, grad_v_last: Any, grad_v_seq: Any, x: Tensor, v_init: Tensor | None, *rest: Any
+) -> tuple[Tensor, ...]:
+    channels = rest[5]
+    return (
+        torch.empty_like(x),
+        x.new_empty((0,), dtype=torch.float32) if v_init is None else torch.empty_like(v_init),
+        x.new_empty((channels,), dtype=torch.float32),
+        x.new_empty((channels,), dtype=torch.float32),
+    )
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, v_init, weight, bias, mean, var, *params, return_v = inputs
+    batch_mean, batch_var = output[3:]
+    ctx.mark_non_differentiable(batch_mean, batch_var)
+    ctx.batch_statistics = mean is None
+    if ctx.batch_statistics:
+        mean, var = batch_mean, batch_var
+    # x is what the layer before keeps anyway: nothing else of its size is kept, h is recomputed from it.
+    ctx.save_for_backward(x, v_init, weight, bias, mean, var)
+    ctx.params, ctx.return_v = params, return_v
+    ctx.set_materialize_grads(False)
+
+
+def _backward(bwd_op: Any, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    grad_spikes, grad_v_last, grad_v_seq = (g if g is None else g.contiguous() for g in grads[:3])
+    x, v_init, weight, bias, mean, var = ctx.saved_tensors
+    if not ctx.return_v:
+        grad_v_seq = None
+    grad_x, grad_v_init, grad_weight, grad_bias = bwd_op(
+        grad_spikes, grad_v_last, grad_v_seq, x, v_init, weight, bias, mean, var, ctx.batch_statistics, *ctx.params
+    )
+    return (
+        grad_x,
+        None if v_init is None else grad_v_init,
+        None if weight is None else grad_weight,
+        None if bias is None else grad_bias,
+        *[None] * (len(ctx.params) + 3),
+    )
+
+
+def _triton_forward(*args: Any) -> tuple[Tensor, ...]:
+    from .triton import bn_lif_fwd  # Triton is optional, and slow to import
+
+    return bn_lif_fwd(*args)
+
+
+def _triton_backward(*args: Any) -> tuple[Tensor, ...]:
+    from .triton import bn_lif_bwd
+
+    return bn_lif_bwd(*args)
+
+
+CALL = _library.register(
+    "bn_lif",
+    forward_schema=FORWARD_SCHEMA,
+    backward_schema=BACKWARD_SCHEMA,
+    fake_forward=_fake_forward,
+    fake_backward=_fake_backward,
+    setup_context=_setup_context,
+    backward=_backward,
+    triton_forward=_triton_forward,
+    triton_backward=_triton_backward,
+)

@@ -1,0 +1,45 @@
+"""What bn_lif means: batch normalisation over T, B and space, then the neuron of lif/reference.py.
+
+current = (x - mean) * (weight / sqrt(var + eps)) + bias, per channel, in this order of rounding.
+"""
+
+import torch
+from torch import Tensor
+
+from ..lif.reference import LIFParams, lif_reference
+
+
+def bn_lif_reference(
+    x: Tensor,
+    v_init: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    channels: int,
+    inner: int,
+    eps: float,
+    p: LIFParams,
+    return_v: bool,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
+    """x [T, ...], whose step has neuron n in channel n // inner % channels -> spikes, v_last, v_seq, and the batch's
+    mean and biased variance [channels], which are empty where mean and var are given.
+
+    Statistics in fp64, everything else in fp32, or in fp64 for an fp64 input.
+    """
+    compute = torch.promote_types(x.dtype, torch.float32)
+    planes = x.to(compute).reshape(x.shape[0], -1, channels, inner)
+    batch_mean = batch_var = planes.new_empty((0,))
+    if mean is None or var is None:
+        batch_var, batch_mean = (
+            s.to(compute) for s in torch.var_mean(planes.double(), dim=(0, 1, 3), correction=0)
+        )
+        mean, var = batch_mean, batch_var
+
+    def spread(values: Tensor) -> Tensor:
+        return values.to(compute).view(1, 1, channels, 1)
+
+    scale = (1.0 if weight is None else weight) / torch.sqrt(var + eps)
+    current = (planes - spread(mean)) * spread(scale) + (0.0 if bias is None else spread(bias))
+    spikes, v_last, v_seq = lif_reference(current.view(x.shape), v_init, p, return_v)
+    return spikes.to(x.dtype), v_last, v_seq if v_seq is None else v_seq.to(x.dtype), batch_mean, batch_var
