@@ -22,12 +22,11 @@ struct BnArgs {
 // What backward makes of a channel's sums of g and g (x - mean), over `count` values.
 struct BnGradients {
   float weight, bias;
-  float g_mean, slope;  // 0 where the statistics are given and have no gradient
+  float g_mean, slope;
 };
-TMKT_INLINE BnGradients bn_gradients(double sum_g, double sum_gd, float var, float eps, bool batch_statistics,
-                                     int64_t count) {
+TMKT_INLINE BnGradients bn_gradients(double sum_g, double sum_gd, float var, float eps, int64_t count) {
   const double invstd = 1.0 / sqrt(static_cast<double>(var) + eps);
-  const double share = batch_statistics ? 1.0 / static_cast<double>(count) : 0.0;
+  const double share = 1.0 / static_cast<double>(count);
   return {static_cast<float>(sum_gd * invstd), static_cast<float>(sum_g), static_cast<float>(sum_g * share),
           static_cast<float>(sum_gd * invstd * invstd * share)};
 }
@@ -38,8 +37,12 @@ struct BnLifForwardArgs : LifForwardArgs {
 
 struct BnLifBackwardArgs : LifBackwardArgs {
   BnArgs bn;
-  float* sums;  // [2, N]: over t, of the current's gradient g and of g (x - mean)
-  // grad_x = scale * (g - g_mean - (x - mean) * slope)
+  // With statistics of the batch the neurons' backward leaves in grad_x the gradient g of the current, and in `sums`
+  // [2, N] its sums over t, of g and of g (x - mean). The second pass makes of it
+  // grad_x = scale * (g - g_mean - (x - mean) * slope). With given statistics, which have no gradient, the first writes
+  // grad_x = scale * g, and there is no second.
+  bool batch_statistics;
+  float* sums;
   const float* g_mean;
   const float* slope;
 };

@@ -23,8 +23,9 @@ inline void check_bn(const Tensor& x, int64_t channels, int64_t inner) {
 //   statistics(args, channels, inner, mean, var): of the batch, var biased
 //   scale(x, channels, var, weight or null, eps, scale)
 //   forward(args)
-//   backward_sums(args, var, eps, batch_statistics, grad_weight, grad_bias, g_mean, slope): `sums` is scratch [2, N]
-//   backward(args)
+//   backward(args): the neurons' pass
+//   gradients(args, var, eps, grad_weight, grad_bias, g_mean, slope): from its sums
+//   finish(args): the second pass
 template <typename Backend>
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> bn_lif_fwd(const Tensor& x, const OptionalTensor& v_init,
                                                               const OptionalTensor& weight, const OptionalTensor& bias,
@@ -100,13 +101,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bn_lif_bwd(
                 bias ? nullptr : scale + channels);
   args.bn = {channels, inner, data<float>(mean), scale, bias ? data<float>(bias) : scale + channels};
   args.sums = data<float>(sums);
-  backend.backward_sums(args, variance, static_cast<float>(eps), batch_statistics, data<float>(grad_weight),
-                        data<float>(grad_bias), scale + 2 * channels, scale + 3 * channels);
-  args.sums = nullptr;
+  args.grad_v_init = v_init ? data<float>(grad_v_init) : nullptr;
+  args.batch_statistics = batch_statistics;
+  if (args.N > 0) backend.backward(args);
+  backend.gradients(args, variance, static_cast<float>(eps), data<float>(grad_weight), data<float>(grad_bias),
+                    scale + 2 * channels, scale + 3 * channels);
   args.g_mean = scale + 2 * channels;
   args.slope = scale + 3 * channels;
-  args.grad_v_init = v_init ? data<float>(grad_v_init) : nullptr;
-  if (args.N > 0) backend.backward(args);
+  if (args.N > 0 && batch_statistics) backend.finish(args);
   return {grad_x, grad_v_init, grad_weight, grad_bias};
 }
 

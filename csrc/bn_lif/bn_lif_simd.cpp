@@ -9,16 +9,33 @@ namespace {
 
 typedef double Doubles __attribute__((vector_size(8 * kLanes)));
 
-// Rows of values of K vectors of neurons, spread from their channels.
+// Half a tile of lif: the rows below are as much again to keep in the first-level cache.
+constexpr int kVectors = kTileVectors / 2;
+
+// Values of K vectors of neurons from n on, from their channels: each neuron its own.
 template <int kRows, int K>
-struct ChannelRows {
+struct SpreadRows {
   alignas(64) float rows[kRows][K * kLanes];
 
-  ChannelRows(const BnArgs& bn, int64_t n, int64_t count, const float* const (&values)[kRows]) {
+  SpreadRows(const BnArgs& bn, int64_t n, int64_t count, const float* const (&values)[kRows]) {
     if (count < K * kLanes) memset(rows, 0, sizeof(rows));
     for (int i = 0; i < kRows; ++i) spread_channels(values[i], bn.channels, bn.inner, n, count, rows[i]);
   }
   TMKT_INLINE Floats get(int row, int k) const { return TMKT_SIMD::load(rows[row] + k * kLanes); }
+};
+
+// The same where no vector straddles two channels: one value for each vector.
+template <int kRows, int K>
+struct VectorRows {
+  float rows[kRows][K];
+
+  VectorRows(const BnArgs& bn, int64_t n, int64_t, const float* const (&values)[kRows]) {
+    for (int k = 0; k < K; ++k) {
+      const int64_t channel = (n + k * kLanes) / bn.inner % bn.channels;
+      for (int i = 0; i < kRows; ++i) rows[i][k] = values[i][channel];
+    }
+  }
+  TMKT_INLINE Floats get(int row, int k) const { return Floats{} + rows[row][k]; }
 };
 
 template <typename Rows>
@@ -29,14 +46,59 @@ struct NormalisedInput {
   }
 };
 
+// Calls f(rows) with the rows of K vectors from n on.
+template <int kRows, int K, typename F>
+TMKT_INLINE void with_rows(const BnArgs& bn, int64_t n, int64_t count, const float* const (&values)[kRows], F f) {
+  if (bn.inner % kLanes == 0) {
+    f(VectorRows<kRows, K>(bn, n, count, values));
+  } else {
+    f(SpreadRows<kRows, K>(bn, n, count, values));
+  }
+}
+
 }  // namespace
 
-void bn_moments(const LifArgs& args, float* moments, int64_t begin, int64_t end) {
-  Ahead ahead(args.T, begin, kLifTile);
+void plane_moments(const LifArgs& args, int64_t inner, float* moments, int64_t begin, int64_t end) {
+  const int64_t cells = args.T * args.N / inner;
+  with_float(args.kind, [&](auto type) {
+    const auto* x = static_cast<const typename decltype(type)::type*>(args.x);
+    for (int64_t cell = begin; cell < end; ++cell) {
+      const auto* plane = x + cell * inner;
+      constexpr int kSums = 4;  // independent, so that one addition does not wait for the one before
+      const auto sum = [&](Floats middle, bool squared) {
+        const auto term = [=](auto access, int64_t at) __attribute__((always_inline)) {
+          const Floats d = access.load(plane + at) - middle;
+          return squared ? d * d : d;
+        };
+        Floats sums[kSums] = {};
+        int64_t i = 0;
+        for (; i + kSums * kLanes <= inner; i += kSums * kLanes) {
+          for (int k = 0; k < kSums; ++k) sums[k] += term(WholeVector{}, i + k * kLanes);
+        }
+        for (; i + kLanes <= inner; i += kLanes) sums[0] += term(WholeVector{}, i);
+        float rest = 0.0f;
+        if (i < inner) {
+          const Floats last = term(PartOfVector{inner - i}, i);
+          for (int64_t j = 0; j < inner - i; ++j) rest += last[j];
+        }
+        const Floats all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+        for (int j = 0; j < kLanes; ++j) rest += all[j];
+        return rest;
+      };
+      const Floats first = Floats{} + WholeVector{}.load(plane)[0];  // near the mean: sums stay small
+      const float mean = first[0] + sum(first, false) / static_cast<float>(inner);
+      moments[cell] = mean;
+      moments[cells + cell] = sum(Floats{} + mean, true);
+    }
+  });
+}
+
+void neuron_moments(const LifArgs& args, float* moments, int64_t begin, int64_t end) {
+  Ahead ahead(args.T, begin, kVectors * kLanes);
   const float each = 1.0f / static_cast<float>(args.T);
   with_float(args.kind, [&](auto type) {
     const auto* x = static_cast<const typename decltype(type)::type*>(args.x);
-    for_each_tile(false, begin, end, [&](auto vectors, auto access, int64_t n) {
+    for_each_tile<kVectors>(false, begin, end, [&](auto vectors, auto access, int64_t n) {
       constexpr int K = decltype(vectors)::value;
       Floats mean[K], squares[K];
       for (int k = 0; k < K; ++k) mean[k] = squares[k] = Floats{};
@@ -95,54 +157,70 @@ void channel_sums(const float* values, int64_t N, int64_t channels, int64_t inne
 }
 
 void bn_lif_forward(const BnLifForwardArgs& args, bool stream, int64_t begin, int64_t end) {
-  Ahead ahead(args.T, begin, kLifTile);
+  Ahead ahead(args.T, begin, kVectors * kLanes);
+  const BnArgs& bn = args.bn;
   with_float(args.kind, [&](auto type) {
     with_reset(args.reset, [&](auto reset) {
-      for_each_tile(stream, begin, end, [&](auto vectors, auto access, int64_t n) {
+      for_each_tile<kVectors>(stream, begin, end, [&](auto vectors, auto access, int64_t n) {
         constexpr int K = decltype(vectors)::value;
-        using Rows = ChannelRows<3, K>;
-        const Rows rows(args.bn, n, (K - 1) * kLanes + access.width, {args.bn.mean, args.bn.scale, args.bn.bias});
-        forward_tile<typename decltype(type)::type, decltype(reset)::value, K>(args, access, shared_params(args),
-                                                                               NormalisedInput<Rows>{rows}, ahead, n);
+        const int64_t count = (K - 1) * kLanes + access.width;
+        with_rows<3, K>(bn, n, count, {bn.mean, bn.scale, bn.bias}, [&](const auto& rows) {
+          forward_tile<typename decltype(type)::type, decltype(reset)::value, K>(
+              args, access, shared_params(args), NormalisedInput<std::decay_t<decltype(rows)>>{rows}, ahead, n);
+        });
       });
     });
   });
 }
 
 void bn_lif_backward(const BnLifBackwardArgs& args, bool stream, float* history, int64_t begin, int64_t end) {
-  Ahead ahead(args.grad_spikes ? 2 * args.T : args.T, begin, kLifTile);
+  Ahead ahead(args.grad_spikes ? 2 * args.T : args.T, begin, kVectors * kLanes);
   auto* kept = reinterpret_cast<Floats*>(history);
+  const BnArgs& bn = args.bn;
   with_float(args.kind, [&](auto type) {
     using T = typename decltype(type)::type;
     const T* x = static_cast<const T*>(args.x);
     T* grad_x = static_cast<T*>(args.grad_x);
-    with_reset(args.reset, [&](auto reset) {
-      for_each_tile(stream, begin, end, [&](auto vectors, auto access, int64_t n) {
+    with_backward_variant(args, [&](auto reset, auto plain) {
+      for_each_tile<kVectors>(stream, begin, end, [&](auto vectors, auto access, int64_t n) {
         constexpr int K = decltype(vectors)::value;
-        using Rows = ChannelRows<5, K>;
-        const BnArgs& bn = args.bn;
-        const Rows rows(
-            bn, n, (K - 1) * kLanes + access.width,
-            {bn.mean, bn.scale, bn.bias, args.sums ? bn.mean : args.g_mean, args.sums ? bn.mean : args.slope});
-        const NormalisedInput<Rows> input{rows};
-        const auto tile = [&](const auto& sink) {
-          backward_tile<T, decltype(reset)::value, K>(args, access, shared_params(args), input, sink, ahead, kept, n);
-        };
-        if (!args.sums) {
-          tile([=, &rows](int k, int64_t at, Floats g) {
-            const Floats centered = access.load(x + at) - rows.get(0, k);
-            store(access, rows.get(1, k) * (g - rows.get(3, k) - centered * rows.get(4, k)), grad_x + at);
-          });
-          return;
-        }
-        Floats sums[2][K];
-        for (int k = 0; k < K; ++k) sums[0][k] = sums[1][k] = Floats{};
-        tile([=, &rows, &sums](int k, int64_t at, Floats g) {
-          sums[0][k] += g;
-          sums[1][k] += g * (access.load(x + at) - rows.get(0, k));
+        const int64_t count = (K - 1) * kLanes + access.width;
+        with_rows<3, K>(bn, n, count, {bn.mean, bn.scale, bn.bias}, [&](const auto& rows) {
+          const NormalisedInput<std::decay_t<decltype(rows)>> input{rows};
+          Floats sums[2][K];
+          for (int k = 0; k < K; ++k) sums[0][k] = sums[1][k] = Floats{};
+          const bool scaled = !args.batch_statistics;
+          const auto sink = [=, &rows, &sums](int k, int64_t at, Floats g) {
+            sums[0][k] += g;
+            sums[1][k] += g * (access.load(x + at) - rows.get(0, k));
+            store(access, scaled ? g * rows.get(1, k) : g, grad_x + at);
+          };
+          backward_tile<T, decltype(reset)::value, decltype(plain)::value, K>(args, access, shared_params(args), input,
+                                                                              sink, ahead, kept, n);
+          for (int k = 0; k < K; ++k) {
+            for (int i = 0; i < 2; ++i) store(access, sums[i][k], args.sums + i * args.N + n + k * kLanes);
+          }
         });
+      });
+    });
+  });
+}
+
+void bn_lif_finish(const BnLifBackwardArgs& args, int64_t begin, int64_t end) {
+  const BnArgs& bn = args.bn;
+  with_float(args.kind, [&](auto type) {
+    using T = typename decltype(type)::type;
+    const T* x = static_cast<const T*>(args.x);
+    T* grad_x = static_cast<T*>(args.grad_x);
+    for_each_tile<kVectors>(false, begin, end, [&](auto vectors, auto access, int64_t n) {
+      constexpr int K = decltype(vectors)::value;
+      const int64_t count = (K - 1) * kLanes + access.width;
+      with_rows<4, K>(bn, n, count, {bn.mean, bn.scale, args.g_mean, args.slope}, [&](const auto& rows) {
         for (int k = 0; k < K; ++k) {
-          for (int i = 0; i < 2; ++i) store(access, sums[i][k], args.sums + i * args.N + n + k * kLanes);
+          const int64_t at = n + k * kLanes;
+          const Floats centered = access.load(x + at) - rows.get(0, k);
+          const Floats g = access.load(grad_x + at) - rows.get(2, k) - centered * rows.get(3, k);
+          store(access, rows.get(1, k) * g, grad_x + at);
         }
       });
     });

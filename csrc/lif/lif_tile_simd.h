@@ -114,14 +114,21 @@ TMKT_INLINE void forward_tile(const LifForwardArgs& args, Access access, const P
 }
 
 // The adjoint of forward_tile; `sink(k, at, gradient)` takes the gradient of the current of vector k, whose x is at
-// `at`.
-template <typename T, Reset kReset, int K, typename Access, typename Params, typename Input, typename Sink>
+// `at`. kPlain: as in most training, of all output gradients only that of the spikes is there, the reset is detached,
+// and no parameter has a gradient. What else may be asked for costs branches in the innermost loop.
+template <typename T, Reset kReset, bool kPlain, int K, typename Access, typename Params, typename Input, typename Sink>
 TMKT_INLINE void backward_tile(const LifBackwardArgs& args, Access access, const Params& params, const Input& input,
                                const Sink& sink, Ahead& ahead, Floats* history, int64_t n) {
-  const bool detach = args.detach_reset;
+  // Derivatives are computed for so many vectors at a time that their divisions overlap with the rest.
+  constexpr int kBlock = K < 8 ? K : 8;
+  const bool detach = kPlain || args.detach_reset;
+  const SurrogateShape shape = args.surrogate;
+  const SurrogateRow derivatives = surrogate_row(shape.surrogate);
   const T* x = static_cast<const T*>(args.x);
   const T* grad_spikes = static_cast<const T*>(args.grad_spikes);
-  const T* grad_v_seq = static_cast<const T*>(args.grad_v_seq);
+  const T* grad_v_seq = kPlain ? nullptr : static_cast<const T*>(args.grad_v_seq);
+  float* grad_coefficients = kPlain ? nullptr : args.grad_coefficients;
+  const bool with_spikes = kPlain || grad_spikes;
   const auto later = [&] {
     const int64_t row = ahead.row();
     if (row < args.T) return x + row * args.N + ahead.n();
@@ -140,62 +147,64 @@ TMKT_INLINE void backward_tile(const LifBackwardArgs& args, Access access, const
     }
     ahead.next();
   }
-  LifParams<Floats> sums[K];
-  if (args.grad_coefficients) {
+  LifParams<Floats> sums[kPlain ? 1 : K];
+  if (grad_coefficients) {
     for (int k = 0; k < K; ++k) sums[k] = LifParams<Floats>{};
   }
   for (int k = 0; k < K; ++k) state[k] = args.grad_v_last ? access.load(args.grad_v_last + n + k * kLanes) : Floats{};
   for (int64_t t = args.T - 1; t >= 0; --t) {
     const int64_t at = t * args.N + n;
     const Floats* h = history + t * K;
-    Floats ds_dh[K];
-    for (int k = 0; k < K; ++k) ds_dh[k] = h[k] - params[k].v_threshold;
-    surrogate_row(args.surrogate, ds_dh, K);
     const T* soon = later();
-    for (int k = 0; k < K; ++k) {
-      if (grad_spikes) prefetch(soon, k);
-      const Floats grad_s = grad_spikes ? access.load(grad_spikes + at + k * kLanes) : Floats{};
-      const Floats grad_h = grad_v_seq ? access.load(grad_v_seq + at + k * kLanes) : Floats{};
-      const Floats g = lif_adjoint(params[k], kReset, detach, h[k], ds_dh[k], grad_s, state[k], grad_h);
-      sink(k, at + k * kLanes, params[k].b * g);
-      const auto before = [&] {
-        return t > 0 ? lif_reset(params[k], kReset, h[k - K]) : start(args, access, params, n, k);
-      };
-      if (args.grad_coefficients) {
-        const Floats again = input(k, access.load(x + at + k * kLanes));
-        add(sums[k],
-            lif_parameter_gradients(params[k], kReset, detach, before(), again, h[k], ds_dh[k], grad_s, state[k], g));
-      }
-      if constexpr (kReset == Reset::kDelayedZero) {
-        state[k] = lif_charge_adjoint(params[k], kReset, before(), g);
-      } else {
-        state[k] = lif_charge_adjoint(params[k], kReset, g, g);
+    for (int block = 0; block < K; block += kBlock) {
+      Floats ds_dh[kBlock];
+      for (int j = 0; j < kBlock; ++j) ds_dh[j] = h[block + j] - params[block + j].v_threshold;
+      derivatives(shape.alpha, shape.beta, ds_dh, kBlock);
+      for (int j = 0; j < kBlock; ++j) {
+        const int k = block + j;
+        if (with_spikes) prefetch(soon, k);
+        const Floats grad_s = with_spikes ? access.load(grad_spikes + at + k * kLanes) : Floats{};
+        const Floats grad_h = grad_v_seq ? access.load(grad_v_seq + at + k * kLanes) : Floats{};
+        const Floats g = lif_adjoint(params[k], kReset, detach, h[k], ds_dh[j], grad_s, state[k], grad_h);
+        sink(k, at + k * kLanes, params[k].b * g);
+        const auto before = [&] {
+          return t > 0 ? lif_reset(params[k], kReset, h[k - K]) : start(args, access, params, n, k);
+        };
+        if (grad_coefficients) {
+          const Floats again = input(k, access.load(x + at + k * kLanes));
+          add(sums[k],
+              lif_parameter_gradients(params[k], kReset, detach, before(), again, h[k], ds_dh[j], grad_s, state[k], g));
+        }
+        if constexpr (kReset == Reset::kDelayedZero) {
+          state[k] = lif_charge_adjoint(params[k], kReset, before(), g);
+        } else {
+          state[k] = lif_charge_adjoint(params[k], kReset, g, g);
+        }
       }
     }
-    if (grad_spikes) ahead.next();
+    if (with_spikes) ahead.next();
   }
   if (args.grad_v_init) {
     for (int k = 0; k < K; ++k) store(access, state[k], args.grad_v_init + n + k * kLanes);
   }
-  if (args.grad_coefficients) {
+  if (grad_coefficients) {
     for (int k = 0; k < K; ++k) {
       const Floats rows[kLifParams] = {sums[k].a, sums[k].b, sums[k].c, sums[k].v_threshold, sums[k].v_reset};
-      for (int i = 0; i < kLifParams; ++i) {
-        store(access, rows[i], args.grad_coefficients + i * args.N + n + k * kLanes);
-      }
+      for (int i = 0; i < kLifParams; ++i) store(access, rows[i], grad_coefficients + i * args.N + n + k * kLanes);
     }
   }
 }
 
 // Calls tile(vectors, access, n): whole tiles, then single vectors, then what is left.
-template <typename F>
+template <int K = kTileVectors, typename F>
 TMKT_INLINE void for_each_tile(bool stream, int64_t begin, int64_t end, F tile) {
+  constexpr int64_t kWidth = K * kLanes;
   int64_t n = begin;
   if (stream) {
-    for (; n + kLifTile <= end; n += kLifTile) tile(IntTag<kTileVectors>{}, StreamedVector{}, n);
+    for (; n + kWidth <= end; n += kWidth) tile(IntTag<K>{}, StreamedVector{}, n);
     StreamedVector::end();
   }
-  for (; n + kLifTile <= end; n += kLifTile) tile(IntTag<kTileVectors>{}, WholeVector{}, n);
+  for (; n + kWidth <= end; n += kWidth) tile(IntTag<K>{}, WholeVector{}, n);
   for (; n + kLanes <= end; n += kLanes) tile(IntTag<1>{}, WholeVector{}, n);
   if (n < end) tile(IntTag<1>{}, PartOfVector{end - n}, n);
 }
@@ -203,6 +212,13 @@ TMKT_INLINE void for_each_tile(bool stream, int64_t begin, int64_t end, F tile) 
 template <typename F>
 TMKT_INLINE void with_reset(Reset reset, F f) {
   with_value<Reset::kHard, Reset::kSoft, Reset::kDelayedSubtract, Reset::kDelayedZero, Reset::kNone>(reset, f);
+}
+
+// Calls f(reset, plain), see backward_tile.
+template <typename F>
+TMKT_INLINE void with_backward_variant(const LifBackwardArgs& args, F f) {
+  const bool plain = args.detach_reset && args.grad_spikes && !args.grad_v_seq && !args.grad_coefficients;
+  with_reset(args.reset, [&](auto reset) { with_value<true, false>(plain, [&](auto kind) { f(reset, kind); }); });
 }
 
 }  // namespace
