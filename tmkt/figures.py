@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
-from tmkt_kernels.nn import LIF
+from tmkt_kernels.nn import SPIKING_LAYERS
 
 from .evaluation import Score
 from .models import SpikingClassifier
@@ -97,7 +97,7 @@ def spike_raster(model: SpikingClassifier, x_seq: Tensor, label: str, neurons: i
 
         return hook
 
-    spiking = [module for module in model.modules() if isinstance(module, LIF)]
+    spiking = [module for module in model.modules() if isinstance(module, SPIKING_LAYERS)]
     handles = [module.register_forward_hook(keep(f"layer {i + 1}")) for i, module in enumerate(spiking)]
     training = model.training
     model.eval()

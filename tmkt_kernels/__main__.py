@@ -11,7 +11,7 @@ import torch
 from . import __version__, _dispatch, events
 from ._extension import build_report, extension
 
-OPERATORS = ("lif", "mixup")
+OPERATORS = ("bn_lif", "lif", "mixup")
 
 
 def report() -> dict[str, Any]:

@@ -32,4 +32,4 @@ def from_memory_order(x: Tensor, order: list[int] | None) -> Tensor:
 def channel_stride(shape: torch.Size, order: list[int] | None) -> int:
     """Elements between one channel (dim 2) and the next of a step of `shape`, laid out in memory in `order`."""
     dims = list(range(len(shape))) if order is None else order
-    return math.prod(shape[d] for d in dims[dims.index(CHANNEL_DIM) + 1 :])
+    return math.prod([shape[d] for d in dims[dims.index(CHANNEL_DIM) + 1 :]])

@@ -1,17 +1,40 @@
 """Layers on the fused operators. They map x_seq [T, B, ...] to spikes of the same shape."""
 
+import copy
+import itertools
 import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .lif import Neuron, Parameter, lif_neuron, run
+from .bn_lif import run as run_bn_lif
+from .lif import Neuron, Parameter, lif_neuron, lif_params, run
 from .lif.leaky import leaky_neuron
 from .mixup import time_step_mixup
 from .surrogate import UserSurrogate
 
-__all__ = ["IF", "LIF", "Leaky", "ParametricLIF", "TimeStepMixup"]
+__all__ = [
+    "IF",
+    "LIF",
+    "BatchNormLIF1d",
+    "BatchNormLIF2d",
+    "Leaky",
+    "ParametricLIF",
+    "SyncBatchNormLIF",
+    "TimeStepMixup",
+    "convert",
+    "convert_sync_batchnorm",
+    "fuse_conv",
+]
+
+
+def _check_state(v: Tensor | None, x_seq: Tensor) -> None:
+    if v is not None and (v.shape != x_seq.shape[1:] or v.device != x_seq.device):
+        raise ValueError(
+            f"x_seq: this stateful layer holds v for a batch of shape {tuple(v.shape)} on {v.device}, "
+            f"got {tuple(x_seq.shape[1:])} on {x_seq.device}; call reset() between sequences"
+        )
 
 
 class MultiStepNeuron(nn.Module):
@@ -61,11 +84,7 @@ class MultiStepNeuron(nn.Module):
         self.v = None
 
     def forward(self, x_seq: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        if self.v is not None and (self.v.shape != x_seq.shape[1:] or self.v.device != x_seq.device):
-            raise ValueError(
-                f"x_seq: this stateful layer holds v for a batch of shape {tuple(self.v.shape)} on {self.v.device}, "
-                f"got {tuple(x_seq.shape[1:])} on {x_seq.device}; call reset() between sequences"
-            )
+        _check_state(self.v, x_seq)
         spikes, v_last, *v_seq = run(x_seq, self.v, self.neuron(), self.return_v, self.backend)
         if self.stateful:
             self.v = v_last.detach()
@@ -221,6 +240,198 @@ class Leaky(MultiStepNeuron):
 
     def make_neuron(self, **tensors: Any) -> Neuron:
         return leaky_neuron(**self.keywords, **tensors)
+
+
+class _BatchNormLIF(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation over T, B and space, and `LIF`, as one operator; parameters and buffers are torch's, so that
+    checkpoints of the torch layer load as they are."""
+
+    v: Tensor | None
+    dims: tuple[int, ...]  # that x_seq may have
+
+    def __init__(
+        self,
+        num_features: int,
+        tau: float = 2.0,
+        decay_input: bool = True,
+        v_threshold: float = 1.0,
+        v_reset: float | None = 0.0,
+        detach_reset: bool = True,
+        surrogate: str | UserSurrogate = "atan",
+        alpha: float | tuple[float, float] = 2.0,
+        *,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        return_v: bool = False,
+        stateful: bool = False,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats)
+        self.keywords: dict[str, Any] = {
+            "tau": tau,
+            "decay_input": decay_input,
+            "v_threshold": v_threshold,
+            "v_reset": v_reset,
+            "detach_reset": detach_reset,
+            "surrogate": surrogate,
+            "alpha": alpha,
+        }
+        self.params = lif_params(**self.keywords)
+        self.return_v, self.stateful, self.backend = return_v, stateful, backend
+        self.v = None
+
+    def reset(self) -> None:
+        """Forget the membrane potential: the next call starts at rest."""
+        self.v = None
+
+    def forward(self, x_seq: Tensor) -> Any:
+        if x_seq.dim() not in self.dims or x_seq.shape[2] != self.num_features:
+            raise ValueError(
+                f"x_seq: expected [T, B, {self.num_features}, ...] with {' or '.join(map(str, self.dims))} dimensions, "
+                f"got shape {tuple(x_seq.shape)}"
+            )
+        _check_state(self.v, x_seq)
+        mean, var = (None, None) if self.training else (self.running_mean, self.running_var)
+        spikes, v_last, *v_seq, batch_mean, batch_var = run_bn_lif(
+            x_seq, self.weight, self.bias, self.v, mean, var, self.eps, self.params, self.return_v, self.backend
+        )
+        if self.training and self.track_running_stats:
+            self._track(batch_mean, batch_var, x_seq.numel() // self.num_features)
+        if self.stateful:
+            self.v = v_last.detach()
+        return (spikes, v_seq[0]) if self.return_v else spikes
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, var: Tensor, count: int) -> None:
+        """torch's running averages: of the mean, and of the unbiased variance."""
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        self.num_batches_tracked.add_(1)
+        momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+        self.running_var.lerp_((var * (count / (count - 1))).to(self.running_var.dtype), momentum)
+
+    def lif(self) -> LIF:
+        """The neurons alone, as a layer."""
+        options: dict[str, Any] = {"return_v": self.return_v, "stateful": self.stateful, "backend": self.backend}
+        return LIF(**self.keywords, **options)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, {self.lif().extra_repr()}"  # type: ignore[no-untyped-call]
+
+
+class BatchNormLIF1d(_BatchNormLIF, nn.BatchNorm1d):
+    """nn.BatchNorm1d over steps and samples, then LIF, in one operator: x_seq [T, B, C] or [T, B, C, L] -> spikes.
+
+    Args:
+        num_features: C.
+        eps, momentum, affine, track_running_stats: those of nn.BatchNorm1d; momentum=None averages all batches.
+        others: keywords of `LIF`, floats only.
+
+    state_dict is that of nn.BatchNorm1d. In training and without running statistics those of the batch are used, taken
+    over T and B. Half inputs have float32 statistics and parameters.
+    """
+
+    dims = (3, 4)
+
+
+class BatchNormLIF2d(_BatchNormLIF, nn.BatchNorm2d):
+    """nn.BatchNorm2d over steps and samples, then LIF, in one operator: x_seq [T, B, C, H, W] -> spikes.
+
+    Arguments as for BatchNormLIF1d; state_dict is that of nn.BatchNorm2d. For several processes see
+    `convert_sync_batchnorm`, for inference `fuse_conv`.
+    """
+
+    dims = (5,)
+
+
+class SyncBatchNormLIF(nn.SyncBatchNorm):
+    """What `convert_sync_batchnorm` makes of a BatchNormLIF layer: nn.SyncBatchNorm, then LIF. Two operators, for the
+    statistics are exchanged between processes; state_dict is unchanged."""
+
+    def __init__(self, layer: _BatchNormLIF, process_group: Any = None) -> None:
+        options = (layer.eps, layer.momentum, layer.affine, layer.track_running_stats, process_group)
+        super().__init__(layer.num_features, *options)
+        self.load_state_dict(layer.state_dict())
+        self.neurons = layer.lif()
+        self.train(layer.training)
+
+    def forward(self, x_seq: Tensor) -> Any:
+        return self.neurons(super().forward(x_seq.flatten(0, 1)).view_as(x_seq))
+
+
+def convert_sync_batchnorm(model: nn.Module, process_group: Any = None) -> nn.Module:
+    """nn.SyncBatchNorm.convert_sync_batchnorm for a model that may hold BatchNormLIF layers.
+
+    torch's own function puts a SyncBatchNorm without neurons in their place: use this one instead.
+    """
+    if isinstance(model, _BatchNormLIF):
+        return SyncBatchNormLIF(model, process_group).to(next(iter(model.state_dict().values()), torch.empty(0)).device)
+    for name, child in model.named_children():
+        setattr(model, name, convert_sync_batchnorm(child, process_group))
+    if any(model.children()):
+        return model
+    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model, process_group)  # type: ignore[no-untyped-call]
+    return converted
+
+
+def fuse_conv(conv: nn.Conv1d | nn.Conv2d, layer: _BatchNormLIF) -> tuple[nn.Module, LIF]:
+    """For inference: (conv with the batch norm folded into weight and bias, the neurons), copies of both.
+
+    Raises:
+        ValueError: the layer is in training mode, or has no running statistics.
+    """
+    if layer.training or conv.training or layer.running_mean is None:
+        raise ValueError("fuse_conv: expected layers in eval mode, with running statistics; call model.eval() first")
+    return nn.utils.fuse_conv_bn_eval(conv, layer), layer.lif()
+
+
+def convert(model: nn.Module) -> tuple[nn.Module, list[str]]:
+    """Fuse each batch norm over a sequence with the LIF or IF layer right after it, in a copy of the model.
+
+    Found in nn.Sequential: a subclass of nn.BatchNorm1d or 2d that takes [T, B, C, ...], known by `step_mode == "m"` as
+    in SpikingJelly, followed by `LIF` or `IF` with float parameters. A pair with hooks is left alone, for they would
+    be lost. Parameters, buffers and training mode are kept; keys in state_dict too, but for the neuron's place
+    in the chain, which becomes nn.Identity.
+
+    Returns:
+        The copy, and a line for each pair that says what was done.
+    """
+    model = copy.deepcopy(model)
+    report = []
+    for path, chain in model.named_modules():
+        if not isinstance(chain, nn.Sequential):
+            continue
+        names = list(chain._modules)
+        for first, second in itertools.pairwise(names):
+            norm, neuron = chain._modules[first], chain._modules[second]
+            fused = BatchNormLIF2d if isinstance(norm, nn.BatchNorm2d) else BatchNormLIF1d
+            if not isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d)) or getattr(norm, "step_mode", None) != "m":
+                continue
+            if not isinstance(neuron, LIF) or neuron.tensors:
+                continue
+            where = " + ".join(f"{path}.{name}" if path else name for name in (first, second))
+            if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in (norm, neuron)):
+                report.append(f"{where}: left alone, it has hooks")
+                continue
+            options: dict[str, Any] = {
+                n: getattr(norm, n) for n in ("eps", "momentum", "affine", "track_running_stats")
+            }
+            options |= {n: getattr(neuron, n) for n in ("return_v", "stateful", "backend")}
+            layer = fused(norm.num_features, **neuron.keywords, **options)
+            layer.weight, layer.bias = norm.weight, norm.bias
+            for name, buffer in norm.named_buffers():
+                setattr(layer, name, buffer)
+            chain._modules[first], chain._modules[second] = layer.train(norm.training), nn.Identity()
+            report.append(f"{where}: fused into {fused.__name__}")
+    return model, report
+
+
+SPIKING_LAYERS = (MultiStepNeuron, _BatchNormLIF, SyncBatchNormLIF)
+"""Types of the layers here that give spikes."""
 
 
 class TimeStepMixup(nn.Module):

@@ -17,6 +17,9 @@ from .surrogate import Surrogate
 FLIP_BUDGET = 1e-6
 """Share of spikes that may differ from the reference on random inputs; on dyadic inputs it is 0."""
 
+BN_FLIP_BUDGET = 1e-6
+"""The same for bn_lif, whose statistics and normalisation round too. Measured by tests/kernels/test_bn_lif.py."""
+
 GRADIENT_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2, torch.float64: 1e-12}
 """Relative L2 error allowed against the float64 reference at equal spikes, by input dtype."""
 

@@ -27,13 +27,16 @@ struct Cpu {
     const bool planes = inner >= kShortestPlane;
     const int64_t cell = planes ? inner : args.T, cells = args.T * args.N / cell;
     const std::unique_ptr<float[]> moments(new float[2 * cells]);  // not zeroed
+    std::vector<float> pivots(channels);
+    TMKT_PICK_SIMD(channel_pivots)(args, channels, inner, pivots.data());
     if (planes) {
       torch::stable::parallel_for(0, cells, grain_size(cell), [&](int64_t begin, int64_t end) {
-        TMKT_PICK_SIMD(plane_moments)(args, inner, moments.get(), begin, end);
+        TMKT_PICK_SIMD(plane_moments)(args, channels, inner, pivots.data(), moments.get(), begin, end);
       });
     } else {
-      parallel_over_tiles(
-          args, [&](int64_t begin, int64_t end) { TMKT_PICK_SIMD(neuron_moments)(args, moments.get(), begin, end); });
+      parallel_over_tiles(args, [&](int64_t begin, int64_t end) {
+        TMKT_PICK_SIMD(neuron_moments)(args, channels, inner, pivots.data(), moments.get(), begin, end);
+      });
     }
     const int64_t run = planes ? 1 : inner;  // neighbouring cells of one channel
     const double of_channel = static_cast<double>(cells / channels), values = static_cast<double>(cell);
@@ -43,7 +46,7 @@ struct Cpu {
     const std::vector<double> between = sums(moments.get(), cells, channels, run, center, 2);
     const std::vector<double> within = sums(moments.get() + cells, cells, channels, run, zero, 1);
     for (int64_t c = 0; c < channels; ++c) {
-      mean[c] = static_cast<float>(center[c]);
+      mean[c] = static_cast<float>(pivots[c] + center[c]);
       var[c] = static_cast<float>((within[c] + values * between[c]) / (values * of_channel));
     }
   }

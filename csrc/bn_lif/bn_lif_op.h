@@ -15,7 +15,7 @@ inline void check_channels(const char* name, const OptionalTensor& tensor, int64
 }
 
 inline void check_bn(const Tensor& x, int64_t channels, int64_t inner) {
-  STD_TORCH_CHECK(channels >= 1 && inner >= 1 && (x.numel() / x.size(0)) % (channels * inner) == 0,
+  STD_TORCH_CHECK(x.numel() == 0 || (channels >= 1 && inner >= 1 && (x.numel() / x.size(0)) % (channels * inner) == 0),
                   "bn_lif: x: expected steps of a multiple of channels * inner = ", channels, " * ", inner, " values");
 }
 

@@ -58,18 +58,26 @@ TMKT_INLINE void with_rows(const BnArgs& bn, int64_t n, int64_t count, const flo
 
 }  // namespace
 
-void plane_moments(const LifArgs& args, int64_t inner, float* moments, int64_t begin, int64_t end) {
+void channel_pivots(const LifArgs& args, int64_t channels, int64_t inner, float* pivots) {
+  with_float(args.kind, [&](auto type) {
+    const auto* x = static_cast<const typename decltype(type)::type*>(args.x);
+    for (int64_t c = 0; c < channels; ++c) pivots[c] = PartOfVector{1}.load(x + c * inner)[0];
+  });
+}
+
+void plane_moments(const LifArgs& args, int64_t channels, int64_t inner, const float* pivots, float* moments,
+                   int64_t begin, int64_t end) {
   const int64_t cells = args.T * args.N / inner;
   with_float(args.kind, [&](auto type) {
     const auto* x = static_cast<const typename decltype(type)::type*>(args.x);
     for (int64_t cell = begin; cell < end; ++cell) {
       const auto* plane = x + cell * inner;
-      constexpr int kSums = 4;  // independent, so that one addition does not wait for the one before
       const auto sum = [&](Floats middle, bool squared) {
         const auto term = [=](auto access, int64_t at) __attribute__((always_inline)) {
           const Floats d = access.load(plane + at) - middle;
           return squared ? d * d : d;
         };
+        constexpr int kSums = 4;  // independent, so that one addition does not wait for the one before
         Floats sums[kSums] = {};
         int64_t i = 0;
         for (; i + kSums * kLanes <= inner; i += kSums * kLanes) {
@@ -85,35 +93,40 @@ void plane_moments(const LifArgs& args, int64_t inner, float* moments, int64_t b
         for (int j = 0; j < kLanes; ++j) rest += all[j];
         return rest;
       };
-      const Floats first = Floats{} + WholeVector{}.load(plane)[0];  // near the mean: sums stay small
-      const float mean = first[0] + sum(first, false) / static_cast<float>(inner);
-      moments[cell] = mean;
-      moments[cells + cell] = sum(Floats{} + mean, true);
+      const float pivot = pivots[cell % channels];
+      const float mean = sum(Floats{} + pivot, false) / static_cast<float>(inner);
+      const Floats middle = Floats{} + (pivot + mean);  // rounded: what that costs is put right below
+      const float off = sum(middle, false) / static_cast<float>(inner);
+      moments[cell] = (middle[0] - pivot) + off;
+      moments[cells + cell] = sum(middle, true) - off * off * static_cast<float>(inner);
     }
   });
 }
 
-void neuron_moments(const LifArgs& args, float* moments, int64_t begin, int64_t end) {
+void neuron_moments(const LifArgs& args, int64_t channels, int64_t inner, const float* pivots, float* moments,
+                    int64_t begin, int64_t end) {
   Ahead ahead(args.T, begin, kVectors * kLanes);
+  const BnArgs bn{channels, inner, pivots, nullptr, nullptr};
   const float each = 1.0f / static_cast<float>(args.T);
   with_float(args.kind, [&](auto type) {
     const auto* x = static_cast<const typename decltype(type)::type*>(args.x);
     for_each_tile<kVectors>(false, begin, end, [&](auto vectors, auto access, int64_t n) {
       constexpr int K = decltype(vectors)::value;
+      const SpreadRows<1, K> pivot(bn, n, (K - 1) * kLanes + access.width, {pivots});
       Floats mean[K], squares[K];
       for (int k = 0; k < K; ++k) mean[k] = squares[k] = Floats{};
       for (int64_t t = 0; t < args.T; ++t) {
         const auto* soon = x + ahead.row() * args.N + ahead.n();
         for (int k = 0; k < K; ++k) {
           prefetch(soon, k);
-          mean[k] += access.load(x + t * args.N + n + k * kLanes);
+          mean[k] += access.load(x + t * args.N + n + k * kLanes) - pivot.get(0, k);
         }
         ahead.next();
       }
       for (int k = 0; k < K; ++k) mean[k] *= each;
       for (int64_t t = 0; t < args.T; ++t) {  // the tile is in the cache now
         for (int k = 0; k < K; ++k) {
-          const Floats d = access.load(x + t * args.N + n + k * kLanes) - mean[k];
+          const Floats d = (access.load(x + t * args.N + n + k * kLanes) - pivot.get(0, k)) - mean[k];
           squares[k] += d * d;
         }
       }

@@ -6,10 +6,15 @@
 
 namespace tmkt {
 
-// x is read as cells of one channel, in memory order. Mean of a cell, and its squared deviations from it, to moments
-// [2, cells]: cells are planes of `inner` values, or, where these are short, neurons with their T values.
-TMKT_DECLARE_SIMD(void plane_moments(const LifArgs& args, int64_t inner, float* moments, int64_t begin, int64_t end))
-TMKT_DECLARE_SIMD(void neuron_moments(const LifArgs& args, float* moments, int64_t begin, int64_t end))
+// Some value of each channel, for the means below to be told from: far from zero, their differences need the digits.
+TMKT_DECLARE_SIMD(void channel_pivots(const LifArgs& args, int64_t channels, int64_t inner, float* pivots))
+// x is read as cells of one channel, in memory order. Mean of a cell minus the channel's pivot, and its squared
+// deviations from the mean, to moments [2, cells]: cells are planes of `inner` values, or, where these are short,
+// neurons with their T values.
+TMKT_DECLARE_SIMD(void plane_moments(const LifArgs& args, int64_t channels, int64_t inner, const float* pivots,
+                                     float* moments, int64_t begin, int64_t end))
+TMKT_DECLARE_SIMD(void neuron_moments(const LifArgs& args, int64_t channels, int64_t inner, const float* pivots,
+                                      float* moments, int64_t begin, int64_t end))
 // Sum over the neurons of a channel of (value - center)^power -> sums [channels]; power is 1 or 2.
 TMKT_DECLARE_SIMD(void channel_sums(const float* values, int64_t N, int64_t channels, int64_t inner,
                                     const double* center, int power, double* sums))

@@ -7,7 +7,7 @@ import torch
 
 from tmkt.errors import UserError
 from tmkt.models import create_model, model_names
-from tmkt_kernels.nn import LIF
+from tmkt_kernels.nn import BatchNormLIF2d
 
 NEURON = {"v_threshold": 0.5, "surrogate": "triangle"}
 # Untrained and with batch norm at its first statistics, currents are small: this threshold lets neurons fire.
@@ -41,7 +41,7 @@ def test_vgg_snn_has_the_published_layout():
 def test_features_are_the_membrane_potential_of_the_last_spiking_layer():
     model = create_model("small", num_classes=3, size=(16, 16), neuron=EXCITABLE).eval()
     kept = {}
-    last = [m for m in model.modules() if isinstance(m, LIF)][-1]
+    last = [m for m in model.modules() if isinstance(m, BatchNormLIF2d)][-1]
     last.register_forward_hook(lambda module, inputs, output: kept.update(spikes=output[0], v=output[1]))
     with torch.no_grad():
         features = model(torch.rand(4, 2, 2, 16, 16) * 5).features

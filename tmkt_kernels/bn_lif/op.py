@@ -1,7 +1,7 @@
 """Schema, fake and autograd of `tmkt::bn_lif_fwd` and `tmkt::bn_lif_bwd`, on contiguous x of shape [T, ...].
 
-Neuron n of a step belongs to channel n // inner % channels. `mean` and `var` are given, or both None: then they are those
-of the batch, which forward returns and backward differentiates through.
+Neuron n of a step belongs to channel n // inner % channels. `mean` and `var` are given, or both None: then they are
+those of the batch, which forward returns and backward differentiates through.
 """
 
 from typing import Any

@@ -31,9 +31,7 @@ def bn_lif_reference(
     planes = x.to(compute).reshape(x.shape[0], -1, channels, inner)
     batch_mean = batch_var = planes.new_empty((0,))
     if mean is None or var is None:
-        batch_var, batch_mean = (
-            s.to(compute) for s in torch.var_mean(planes.double(), dim=(0, 1, 3), correction=0)
-        )
+        batch_var, batch_mean = (s.to(compute) for s in torch.var_mean(planes.double(), dim=(0, 1, 3), correction=0))
         mean, var = batch_mean, batch_var
 
     def spread(values: Tensor) -> Tensor:

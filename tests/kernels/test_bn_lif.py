@@ -1,0 +1,330 @@
+"""tmkt_kernels.bn_lif and the layers on it: every backend against the reference, the reference against torch."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import tmkt_kernels as tk
+from tmkt_kernels import nn
+from tmkt_kernels.lif import lif_params
+from tmkt_kernels.testing import BN_FLIP_BUDGET, assert_gradient_close, assert_spikes_equal
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6:])
+NEURONS = {
+    "default": {},
+    "v-reset": {"tau": 1.7, "v_reset": 0.2, "decay_input": False},
+    "attached": {"v_reset": -0.1, "detach_reset": False},
+    "soft": {"v_reset": None, "tau": 2.5},
+    "soft-attached": {"v_reset": None, "detach_reset": False, "surrogate": "sigmoid", "alpha": 4.0},
+    "if": {"tau": float("inf"), "surrogate": "triangle", "alpha": 1.0},
+}
+SHAPES = {
+    "planes": (5, 3, 6, 9, 8),
+    "short-planes": (5, 3, 6, 3, 2),
+    "features": (5, 4, 37),
+    "sequence": (4, 3, 5, 33),
+    "one-step": (1, 6, 5, 4, 4),
+    "many-channels": (3, 2, 600),
+}
+
+
+def inputs_of(shape, dtype, device="cpu", seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda *size: torch.randn(size, generator=generator).to(device)  # noqa: E731
+    channels = shape[2]
+    return {
+        "x": (draw(*shape) * 1.7 + 0.4).to(dtype),
+        "weight": draw(channels) * 0.3 + 1,
+        "bias": draw(channels) * 0.3,
+        "v_init": draw(*shape[1:]),
+        "grads": (draw(*shape), draw(*shape[1:]), draw(*shape)),
+    }
+
+
+def run(inputs, neuron, backend, training=True, x=None):
+    """Outputs, and gradients of x, weight, bias and v_init."""
+    x = inputs["x"] if x is None else x
+    leaves = [t.detach().clone().requires_grad_() for t in (x, inputs["weight"], inputs["bias"], inputs["v_init"])]
+    ones = torch.ones_like(inputs["weight"])
+    given_statistics = {} if training else {"mean": 0.3 * ones, "var": 2 * ones}
+    outputs = tk.bn_lif(*leaves, **neuron, **given_statistics, return_v=True, backend=backend)
+    grads = [g.to(o.dtype) for g, o in zip(inputs["grads"], outputs[:3], strict=True)]
+    return tuple(o.detach() for o in outputs), torch.autograd.grad(outputs[:3], leaves, grads)
+
+
+def check(inputs, neuron, backend, training):
+    outputs, grads = run(inputs, neuron, backend, training)
+    expected, expected_grads = run(inputs, neuron, "reference", training)
+    dtype = inputs["x"].dtype
+    assert_spikes_equal(outputs[0], expected[0], BN_FLIP_BUDGET)
+    for a, e in zip(outputs, expected, strict=True):
+        assert a.dtype == e.dtype
+        assert a.shape == e.shape
+    torch.testing.assert_close(outputs[3], expected[3], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(outputs[4], expected[4], rtol=1e-5, atol=1e-6)
+    if torch.equal(outputs[0], expected[0]):  # a flip changes every gradient of its channel
+        for a, e in zip(grads, expected_grads, strict=True):
+            assert_gradient_close(a, e, dtype)
+    return torch.equal(outputs[0], expected[0])
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@dtypes
+def test_each_shape(shape, dtype, training, target):
+    backend, device = target
+    assert check(inputs_of(shape, dtype, device), {}, backend, training)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
+@pytest.mark.parametrize("neuron", NEURONS.values(), ids=NEURONS)
+def test_each_neuron(neuron, training, target):
+    backend, device = target
+    assert check(inputs_of((6, 3, 8, 9, 8), torch.float32, device), neuron, backend, training)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    T=st.integers(1, 12),
+    batch=st.integers(1, 4),
+    channels=st.integers(1, 40),
+    inner=st.integers(1, 90),
+    training=st.booleans(),
+    tau=st.floats(1, 9),
+)
+def test_any_size(T, batch, channels, inner, training, tau):
+    assume(not training or T * batch * inner >= 8)  # of few values the gradient is all cancellation
+    check(inputs_of((T, batch, channels, inner), torch.float32), {"tau": tau}, "native", training)
+
+
+def test_reference_is_batch_norm_then_lif():
+    inputs = inputs_of((6, 4, 5, 7, 7), torch.float64)
+    x = inputs["x"].requires_grad_()
+    norm = torch.nn.BatchNorm2d(5).double()
+    with torch.no_grad():
+        norm.weight.copy_(inputs["weight"])
+        norm.bias.copy_(inputs["bias"])
+    expected = tk.lif(norm(x.flatten(0, 1)).view_as(x), tau=1.7, backend="reference")[0]
+    weight, bias = inputs["weight"].double(), inputs["bias"].double()
+    spikes = tk.bn_lif(x, weight, bias, tau=1.7, backend="reference")[0]
+    assert_spikes_equal(spikes, expected)
+    grads = [torch.autograd.grad(s, x, inputs["grads"][0].double())[0] for s in (spikes, expected)]
+    torch.testing.assert_close(*grads)
+
+
+def test_flip_budget():
+    """2e7 spikes of random inputs: how many differ from those of exact arithmetic. Measured: see BN_FLIP_BUDGET."""
+    flips = total = 0
+    for seed in range(4):
+        x = inputs_of((10, 8, 64, 32, 32), torch.float32, seed=seed)["x"]
+        spikes = tk.bn_lif(x, backend="native")[0]
+        exact = tk.bn_lif(x.double(), backend="reference")[0]
+        flips, total = flips + int((spikes != exact).sum()), total + x.numel()
+    print(f"{flips} of {total} spikes flipped: {flips / total:.1e}")
+    assert flips / total < BN_FLIP_BUDGET
+
+
+@pytest.mark.parametrize("shape", [(8, 4, 6, 20, 20), (8, 16, 50)], ids=["planes", "neurons"])
+def test_statistics_far_from_zero(shape, target):
+    backend, device = target
+    x = torch.randn(shape, device=device) + 1e4
+    mean, var = tk.bn_lif(x, backend=backend)[2:]
+    dims = [d for d in range(len(shape)) if d != 2]
+    true_var, true_mean = torch.var_mean(x.double(), dim=dims, correction=0)
+    torch.testing.assert_close(mean.double(), true_mean, rtol=1e-6, atol=0)
+    torch.testing.assert_close(var.double(), true_var, rtol=1e-4, atol=0)
+
+
+def test_layouts_are_kept(target):
+    backend, device = target
+    inputs = inputs_of((4, 3, 16, 6, 5), torch.float32, device)
+    plain, grads = run(inputs, {}, backend)
+    last = inputs["x"].permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    outputs, other = run(inputs, {}, backend, x=last)
+    assert_spikes_equal(outputs[0], plain[0], BN_FLIP_BUDGET)
+    assert tk.bn_lif(last, backend=backend)[0].stride() == last.stride()
+    for a, e in zip(other, grads, strict=True):
+        assert_gradient_close(a, e, torch.float32)
+
+
+def test_backward_keeps_nothing_but_x_of_its_size():
+    kept = []
+    x = torch.randn(6, 4, 8, 10, 10, requires_grad=True)
+    layer = nn.BatchNormLIF2d(8)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        layer(x * 1.0)
+    assert sorted(t.numel() for t in kept) == [8, 8, 8, 8, x.numel()]  # mean, var, weight, bias, and x
+
+
+def test_same_bits_every_run_and_thread_count(target):
+    backend, device = target
+    inputs = inputs_of((6, 8, 32, 16, 16), torch.float32, device)
+    threads, results = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 2):
+            torch.set_num_threads(count)
+            outputs, grads = run(inputs, {}, backend)
+            results.append((*outputs, *grads))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
+def test_opcheck(training, target):
+    backend, device = target
+    suffix = "_triton" if backend == "triton" else ""
+    inputs = inputs_of((3, 2, 4, 5), torch.float32, device)
+    x, weight, bias, v_init = (inputs[n].requires_grad_() for n in ("x", "weight", "bias", "v_init"))
+    ones = torch.ones(4, device=device)
+    statistics = (None, None) if training else (ones * 0, ones)
+    sizes = (4, 5, 1e-5, *lif_params())
+    fwd, bwd = (getattr(torch.ops.tmkt, f"bn_lif_{direction}{suffix}") for direction in ("fwd", "bwd"))
+    torch.library.opcheck(fwd, (x, v_init, weight, bias, *statistics, *sizes, True))
+    plain = [t.detach() for t in (x, v_init, weight, bias)]
+    torch.library.opcheck(bwd, (*inputs["grads"], *plain, ones * 0, ones, training, *sizes))
+
+
+def test_compiles_into_one_graph(target):
+    backend, device = target
+    torch._dynamo.reset()
+    layer = nn.BatchNormLIF2d(4, backend=backend).to(device)
+    other = copy.deepcopy(layer)
+    compiled = torch.compile(other, fullgraph=True)
+    x = torch.randn(3, 2, 4, 5, 5, device=device)
+    for _ in range(2):
+        assert torch.equal(layer(x), compiled(x))
+    assert torch.equal(layer.running_var, other.running_var)
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.3, None])
+@pytest.mark.parametrize("shape", [(4, 3, 6, 5, 5), (4, 3, 6), (4, 3, 6, 7)], ids=["2d", "1d", "1d-length"])
+def test_layer_follows_torchs(shape, momentum):
+    ours = (nn.BatchNormLIF2d if len(shape) == 5 else nn.BatchNormLIF1d)(6, momentum=momentum)
+    theirs = (torch.nn.BatchNorm2d if len(shape) == 5 else torch.nn.BatchNorm1d)(6, momentum=momentum)
+    theirs.load_state_dict(ours.state_dict())
+    for seed in range(3):
+        x = inputs_of(shape, torch.float32, seed=seed)["x"]
+        expected = tk.lif(theirs(x.flatten(0, 1)).view_as(x))[0]
+        assert_spikes_equal(ours(x), expected, budget=1e-3)
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+    assert_spikes_equal(ours.eval()(x), tk.lif(theirs.eval()(x.flatten(0, 1)).view_as(x))[0], budget=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"affine": False}, {"track_running_stats": False}, {"return_v": True}])
+def test_layer_options(options):
+    layer = nn.BatchNormLIF2d(4, **options)
+    x = torch.randn(3, 2, 4, 5, 5)
+    outputs = layer(x)
+    assert torch.equal((outputs[0] if "return_v" in options else outputs), tk.bn_lif(x)[0])
+    assert isinstance(copy.deepcopy(layer), nn.BatchNormLIF2d)
+    assert pickle.loads(pickle.dumps(layer)).extra_repr() == layer.extra_repr()
+    assert "tau=2.0" in repr(layer)
+    if "track_running_stats" in options:
+        assert torch.equal(layer.eval()(x), outputs)  # statistics of the batch, in eval mode too
+
+
+def test_stateful_layer_carries_v():
+    layer = nn.BatchNormLIF2d(4, stateful=True).eval()
+    x = torch.randn(6, 2, 4, 5, 5)
+    whole = nn.BatchNormLIF2d(4).eval()(x)
+    assert torch.equal(torch.cat([layer(x[:2]), layer(x[2:])]), whole)
+    with pytest.raises(ValueError, match="holds v for a batch of shape"):
+        layer(torch.randn(2, 3, 4, 5, 5))
+    layer.reset()
+    assert torch.equal(layer(x), whole)
+    assert set(layer.state_dict()) == set(torch.nn.BatchNorm2d(4).state_dict())
+
+
+def test_sync_batch_norm_keeps_the_neurons():
+    model = torch.nn.Sequential(torch.nn.Identity(), nn.BatchNormLIF2d(4, tau=1.7))
+    x = torch.randn(3, 2, 4, 5, 5)
+    for _ in range(2):
+        model(x)
+    keys, expected = set(model.state_dict()), model.eval()(x)
+    converted = nn.convert_sync_batchnorm(model)
+    assert isinstance(converted[1], torch.nn.SyncBatchNorm)
+    assert set(converted.state_dict()) == keys
+    assert_spikes_equal(converted(x), expected, budget=1e-3)
+
+
+def test_folds_into_the_convolution_before():
+    conv, layer = torch.nn.Conv2d(3, 4, 3), nn.BatchNormLIF2d(4, tau=1.7)
+    x = torch.randn(5, 2, 3, 9, 9)
+    current = conv(x.flatten(0, 1)).unflatten(0, (5, 2))
+    layer(current)
+    with pytest.raises(ValueError, match="eval mode"):
+        nn.fuse_conv(conv, layer)
+    expected = layer.eval()(current)
+    folded, neurons = nn.fuse_conv(conv.eval(), layer)
+    assert_spikes_equal(neurons(folded(x.flatten(0, 1)).unflatten(0, (5, 2))), expected, budget=1e-3)
+
+
+class SequenceBatchNorm(torch.nn.BatchNorm2d):
+    """As SpikingJelly's layer.BatchNorm2d with step_mode "m"."""
+
+    step_mode = "m"
+
+    def forward(self, x_seq):
+        return super().forward(x_seq.flatten(0, 1)).view_as(x_seq)
+
+
+def test_convert_fuses_the_pairs_it_knows():
+    model = torch.nn.Sequential(
+        SequenceBatchNorm(4), nn.LIF(tau=1.7), torch.nn.Sequential(SequenceBatchNorm(4, momentum=0.2), nn.IF())
+    )
+    hooked = torch.nn.Sequential(SequenceBatchNorm(4), nn.LIF())
+    hooked[1].register_forward_hook(lambda *_: None)
+    model.append(hooked)
+    x = torch.randn(5, 3, 4, 6, 6)
+    model(x)
+    fused, report = nn.convert(model)
+    assert report == [
+        "0 + 1: fused into BatchNormLIF2d",
+        "2.0 + 2.1: fused into BatchNormLIF2d",
+        "3.0 + 3.1: left alone, it has hooks",
+    ]
+    assert isinstance(model[1], nn.LIF)  # the model itself is as it was
+    assert isinstance(fused[3][1], nn.LIF)
+    assert set(fused.state_dict()) == set(model.state_dict())
+    assert_spikes_equal(fused(x), model(x), budget=1e-3)
+    assert_spikes_equal(fused.eval()(x), model.eval()(x), budget=1e-3)
+
+
+X = torch.zeros(4, 2, 3, 5)
+ERRORS = {
+    "dims": (ValueError, r"expected \[T, B, C, ...\]", lambda: tk.bn_lif(torch.zeros(4, 2))),
+    "one statistic": (ValueError, "expected both", lambda: tk.bn_lif(X, mean=torch.zeros(3))),
+    "weight shape": (ValueError, r"weight: expected \[3\].*\(5,\)", lambda: tk.bn_lif(X, torch.zeros(5))),
+    "weight dtype": (TypeError, "weight: expected float32", lambda: tk.bn_lif(X, torch.zeros(3).half())),
+    "one value": (ValueError, "more than 1 value per channel", lambda: tk.bn_lif(torch.zeros(1, 1, 3))),
+    "tensor tau": (TypeError, "tau: expected a float", lambda: tk.bn_lif(X, tau=torch.ones(3))),
+    "layer dims": (ValueError, r"x_seq: expected \[T, B, 4, ...\] with 5", lambda: nn.BatchNormLIF2d(4)(X)),
+    "backend": (ValueError, "backend: expected 'auto'", lambda: tk.bn_lif(X, backend="cuda")),
+    "function": (RuntimeError, "surrogate is a function", lambda: tk.bn_lif(X, surrogate=lambda u, a: u)),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_bad_input_is_named(name):
+    error, message, call = ERRORS[name]
+    with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.parametrize("shape", [(3, 0, 4, 5), (3, 2, 4, 0)])
+def test_empty(shape):
+    x = torch.zeros(shape, requires_grad=True)
+    ones = torch.ones(4, requires_grad=True)
+    spikes = tk.bn_lif(x, ones, mean=torch.zeros(4), var=torch.ones(4))[0]
+    assert spikes.shape == shape
+    grads = torch.autograd.grad(spikes.sum(), (x, ones))
+    assert grads[0].shape == shape
+    assert not grads[1].any()
