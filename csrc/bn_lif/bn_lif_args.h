@@ -25,10 +25,9 @@ struct BnGradients {
   float g_mean, slope;
 };
 TMKT_INLINE BnGradients bn_gradients(double sum_g, double sum_gd, float var, float eps, int64_t count) {
-  const double invstd = 1.0 / sqrt(static_cast<double>(var) + eps);
-  const double share = 1.0 / static_cast<double>(count);
-  return {static_cast<float>(sum_gd * invstd), static_cast<float>(sum_g), static_cast<float>(sum_g * share),
-          static_cast<float>(sum_gd * invstd * invstd * share)};
+  const float invstd = bn_scale(var, 1.0f, eps), values = static_cast<float>(count);
+  const float weight = static_cast<float>(sum_gd) * invstd, bias = static_cast<float>(sum_g);
+  return {weight, bias, bias / values, weight * invstd / values};
 }
 
 struct BnLifForwardArgs : LifForwardArgs {

@@ -15,6 +15,11 @@ namespace tmkt {
 
 constexpr int kThreads = 128;  // small blocks: lif backward needs up to 180 registers a thread
 
+inline void check_launch() {
+  const cudaError_t error = cudaGetLastError();
+  STD_TORCH_CHECK(error == cudaSuccess, "CUDA kernel launch: ", cudaGetErrorString(error));
+}
+
 // Makes a tensor's device the current one and holds torch's stream there.
 class CudaLaunch {
  public:
@@ -32,8 +37,7 @@ class CudaLaunch {
     const int64_t blocks = (items + kThreads - 1) / kThreads;
     STD_TORCH_CHECK(blocks <= INT32_MAX, "a CUDA grid holds 2^31 - 1 blocks at most, this call needs ", blocks);
     kernel<<<static_cast<unsigned>(blocks), kThreads, 0, stream_>>>(args, more...);
-    const cudaError_t error = cudaGetLastError();
-    STD_TORCH_CHECK(error == cudaSuccess, "CUDA kernel launch: ", cudaGetErrorString(error));
+    check_launch();
   }
 
  private:

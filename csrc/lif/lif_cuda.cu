@@ -1,145 +1,32 @@
-// tmkt::lif_fwd and tmkt::lif_bwd on CUDA: a thread runs kWidth neighbouring neurons through all T steps.
-//
-//   x [T, N]   t = 0   | n n n n | n n n n | ...      one 16-byte access a thread and step, coalesced over a warp;
-//              t = 1   | n n n n | n n n n | ...      the T loads of a thread do not depend on one another,
-//              ...         ^ one thread               so many are in flight before the first is used.
-#include "common/cuda.h"
+// tmkt::lif_fwd and tmkt::lif_bwd on CUDA.
 #include "lif/lif_op.h"
+#include "lif/lif_tile.cuh"
 
 namespace tmkt {
 namespace {
-
-// Backward holds h of this many steps in shared memory, 32 KB a block at most: registers would have to be indexed at
-// compile time, and unrolling all of it compiles for minutes. Longer sequences go chunk by chunk.
-constexpr int kChunk = 16;
-
-// The parameters of a thread's neurons: shared by all (kOwn = 1), or each neuron's own.
-template <int kOwn>
-struct Params {
-  LifParams<float> params[kOwn];
-
-  __device__ __forceinline__ Params(const LifArgs& args, int64_t n) {
-    if constexpr (kOwn == 1) {
-      params[0] = args.params;
-    }
-    if (kOwn > 1 || args.coefficients) {
-#pragma unroll
-      for (int j = 0; j < kOwn; ++j) {
-        const float* p = args.coefficients + (n + j) / args.inner % args.channels;
-        params[j] = {p[0], p[args.channels], p[2 * args.channels], p[3 * args.channels], p[4 * args.channels]};
-      }
-    }
-  }
-  __device__ __forceinline__ const LifParams<float>& operator[](int j) const { return params[kOwn > 1 ? j : 0]; }
-};
-
-template <int kWidth, int kOwn>
-__device__ __forceinline__ void start(const LifArgs& args, const Params<kOwn>& params, int64_t n, float (&v)[kWidth]) {
-  if (args.v_init) {
-    load(args.v_init + n, v);
-  } else {
-#pragma unroll
-    for (int j = 0; j < kWidth; ++j) v[j] = params[j].v_reset;
-  }
-}
 
 template <typename T, int kWidth, int kOwn>
 __global__ void __launch_bounds__(kThreads) forward_kernel(const LifForwardArgs args) {
   const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
   if (n >= args.N) return;
-  const Params<kOwn> params(args, n);
-  float v[kWidth], h[kWidth], s[kWidth];
-  start(args, params, n, v);
-#pragma unroll 4
-  for (int64_t t = 0; t < args.T; ++t) {
-    const int64_t at = t * args.N + n;
-    load(static_cast<const T*>(args.x) + at, h);
-#pragma unroll
-    for (int j = 0; j < kWidth; ++j) {
-      h[j] = lif_charge(params[j], args.reset, v[j], h[j]);
-      s[j] = lif_fires(params[j], args.reset, h[j]) ? 1.0f : 0.0f;
-      v[j] = lif_reset(params[j], args.reset, h[j]);
-    }
-    store(s, static_cast<T*>(args.spikes) + at);
-    if (args.v_seq) store(h, static_cast<T*>(args.v_seq) + at);
-  }
-  store(v, args.v_last + n);
+  forward_tile<T, kWidth>(args, Params<kOwn>(args, n), PlainInput{}, n);
 }
 
-// Advances v through `steps` steps from row x on, keeping h of each in this thread's column of `h`, if given.
-template <typename T, int kWidth, int kOwn>
-__device__ __forceinline__ void charge(const Params<kOwn>& params, Reset reset, const T* x, int64_t N, int steps,
-                                       float (&v)[kWidth], Pack<float, kWidth>* h) {
-#pragma unroll 4
-  for (int k = 0; k < steps; ++k) {
-    float row[kWidth];
-    load(x + k * N, row);
-#pragma unroll
-    for (int j = 0; j < kWidth; ++j) {
-      row[j] = lif_charge(params[j], reset, v[j], row[j]);
-      v[j] = lif_reset(params[j], reset, row[j]);
-    }
-    if (h) store(row, h[k * kThreads].value);
-  }
-}
+template <typename T, int kWidth>
+struct StoreGradient {
+  T* grad_x;
+  __device__ __forceinline__ void operator()(int64_t at, const float (&g)[kWidth]) { store(g, grad_x + at); }
+};
 
-// x is read once for T <= kChunk. For longer T a first sweep writes v at the start of each chunk to `starts`
-// [chunks, N], and the chunks are then recomputed from the last to the first; each thread reads only what it wrote.
-// kSums: the gradients of the parameters are wanted.
 template <typename T, int kWidth, int kOwn, bool kSums>
 __global__ void __launch_bounds__(kThreads) backward_kernel(const LifBackwardArgs args, float* starts) {
   __shared__ Pack<float, kWidth> history[kChunk][kThreads];
   const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
   if (n >= args.N) return;
-  const Params<kOwn> params(args, n);
-  const T* x = static_cast<const T*>(args.x) + n;
-  Pack<float, kWidth>* const h_column = &history[0][threadIdx.x];
-  Pack<float, kWidth>* const nowhere = nullptr;
-  float v[kWidth], h[kWidth], before[kWidth], grad_v[kWidth] = {};
   LifParams<float> sums[kSums ? kWidth : 1] = {};
-  start(args, params, n, v);
-  const int64_t last = (args.T - 1) / kChunk;
-  for (int64_t chunk = 0; chunk < last; ++chunk) {
-    store(v, starts + chunk * args.N + n);
-    charge<T>(params, args.reset, x + chunk * kChunk * args.N, args.N, kChunk, v, nowhere);
-  }
-  if (args.grad_v_last) load(args.grad_v_last + n, grad_v);
-  for (int64_t chunk = last; chunk >= 0; --chunk) {
-    const int64_t begin = chunk * kChunk * args.N;
-    const int steps = chunk < last ? kChunk : static_cast<int>(args.T - last * kChunk);
-    if (chunk < last) load(starts + chunk * args.N + n, v);
-    float first[kWidth];
-#pragma unroll
-    for (int j = 0; j < kWidth; ++j) first[j] = v[j];
-    charge<T>(params, args.reset, x + begin, args.N, steps, v, h_column);
-    load(h_column[(steps - 1) * kThreads].value, h);
-#pragma unroll 2
-    for (int k = steps - 1; k >= 0; --k) {
-      const int64_t at = begin + k * args.N + n;
-      float grad_s[kWidth] = {}, grad_h[kWidth] = {}, grad_x[kWidth], x_again[kWidth];
-      if (args.grad_spikes) load(static_cast<const T*>(args.grad_spikes) + at, grad_s);
-      if (args.grad_v_seq) load(static_cast<const T*>(args.grad_v_seq) + at, grad_h);
-      if constexpr (kSums) load(x + begin + k * args.N, x_again);
-      if (k > 0) load(h_column[(k - 1) * kThreads].value, before);
-#pragma unroll
-      for (int j = 0; j < kWidth; ++j) {
-        const LifParams<float>& p = params[j];
-        const float v_before = k > 0 ? lif_reset(p, args.reset, before[j]) : first[j];
-        const float ds_dh = surrogate_derivative(args.surrogate.surrogate, h[j] - p.v_threshold, args.surrogate.alpha,
-                                                 args.surrogate.beta);
-        const float g = lif_adjoint(p, args.reset, args.detach_reset, h[j], ds_dh, grad_s[j], grad_v[j], grad_h[j]);
-        if constexpr (kSums) {
-          add(sums[j], lif_parameter_gradients(p, args.reset, args.detach_reset, v_before, x_again[j], h[j], ds_dh,
-                                               grad_s[j], grad_v[j], g));
-        }
-        grad_x[j] = p.b * g;
-        grad_v[j] = lif_charge_adjoint(p, args.reset, v_before, g);
-        h[j] = before[j];
-      }
-      store(grad_x, static_cast<T*>(args.grad_x) + at);
-    }
-  }
-  if (args.grad_v_init) store(grad_v, args.grad_v_init + n);
+  StoreGradient<T, kWidth> sink{static_cast<T*>(args.grad_x)};
+  backward_tile<T, kWidth, kSums>(args, Params<kOwn>(args, n), PlainInput{}, sink, starts, &history[0][threadIdx.x], n,
+                                  sums);
   if constexpr (kSums) {
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
@@ -152,11 +39,6 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(const LifBackwardArg
     }
   }
 }
-
-// Neurons a thread takes: 16 bytes of x; in backward no more than 4, for the registers that hold h.
-template <typename T>
-constexpr int kForwardWidth = 16 / sizeof(T);
-constexpr int kBackwardWidth = 4;
 
 // Parameters in memory are each neuron's own, but for the float that is all of them.
 bool own_params(const LifArgs& args) { return args.channels > 1; }

@@ -22,6 +22,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
+from tmkt_kernels.bn_lif import triton as bn_lif
 from tmkt_kernels.lif import lif_params
 from tmkt_kernels.lif import triton as lif
 from tmkt_kernels.lif.reference import Reset
@@ -111,6 +112,31 @@ def lif_cases() -> dict[str, Any]:
     return rows
 
 
+def bn_lif_cases() -> dict[str, Any]:
+    """Training and evaluation, each dtype, few and all flags, long and short T."""
+    rows = {}
+    hard, soft = lif_params(), lif_params(v_reset=None, surrogate="sigmoid", detach_reset=False)
+    mean = torch.empty(64)
+    for dtype, T, N in ((torch.float32, 4, 4096), (torch.float32, 40, 4096), (torch.bfloat16, 16, 4096)):
+        x, v = torch.empty(T, 1, N, dtype=dtype), torch.empty(1, N)
+        name = f"{str(dtype)[6:]}-T{T}-aligned"
+        sizes = (64, 64, 1e-5)
+        bn_lif.statistics(x, *sizes[:2])
+        rows[f"bn_moments-{name}"] = report(last)
+        bn_lif.bn_lif_fwd(x, None, mean, mean, mean, mean, *sizes, *hard, False)
+        rows[f"bn_lif_fwd-{name}-spikes"] = report(last)
+        bn_lif.bn_lif_fwd(x, v, mean, mean, mean, mean, *sizes, *soft, True)
+        rows[f"bn_lif_fwd-{name}-all"] = report(last)
+        given = (mean, mean, mean, mean, False, *sizes)
+        bn_lif.bn_lif_bwd(x, None, None, x, None, *given, *hard)
+        rows[f"bn_lif_bwd-{name}-spikes"] = report(last)
+        bn_lif.bn_lif_bwd(x, v, x, x, v, *given, *soft)
+        rows[f"bn_lif_bwd-{name}-all"] = report(last)
+        bn_lif.bn_lif_bwd(x, None, None, x, None, *given[:4], True, *sizes, *hard)
+        rows[f"bn_finish-{name}"] = report(last)
+    return rows
+
+
 def mixup_cases() -> dict[str, Any]:
     rows = {}
     switch_step = torch.zeros(2, dtype=torch.int64)
@@ -158,4 +184,8 @@ if __name__ == "__main__":
     assert os.environ.get("TRITON_INTERPRET", "0") != "1"
     driver.set_active(Driver())
     JITFunction.run = compile_only
-    print(json.dumps({"triton": triton.__version__, "rows": lif_cases() | mixup_cases(), "variants": variants()}))
+    print(
+        json.dumps(
+            {"triton": triton.__version__, "rows": lif_cases() | bn_lif_cases() | mixup_cases(), "variants": variants()}
+        )
+    )

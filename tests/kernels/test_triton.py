@@ -3,12 +3,13 @@
 import dataclasses
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tmkt_kernels import lif
+from tmkt_kernels import bn_lif, lif
 from tmkt_kernels import surrogate as sg
 from tmkt_kernels.lif import lif_params
 from tmkt_kernels.lif.reference import LIFParams, Reset, lif_reference
@@ -243,6 +244,42 @@ def test_lif_public_function_keeps_layout() -> None:
 def test_lif_opcheck() -> None:
     x, v_init = randn(3, NEURONS).requires_grad_(), randn(NEURONS).requires_grad_()
     torch.library.opcheck(torch.ops.tmkt.lif_fwd_triton, (x, v_init, None, 1, *lif_params(), True))
+
+
+# bn_lif
+
+BN_NEURONS = [{}, {"v_reset": None, "detach_reset": False}, {"tau": 1.7, "v_reset": 0.2}]
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
+@pytest.mark.parametrize("shape", [(5, 3, 6, 9, 8), (MAX_CHUNK + 1, 4, 37), (1, 6, 5, 4, 4)], ids=str)
+@pytest.mark.parametrize(
+    "neuron", [{}, {"v_reset": None, "detach_reset": False}, {"tau": 1.7, "v_reset": 0.2}], ids=str
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_bn_lif(dtype: torch.dtype, neuron: dict[str, Any], shape: tuple[int, ...], training: bool) -> None:
+    x, v_init = randn(*shape, dtype=dtype) * 1.7 + 0.4, randn(*shape[1:])
+    weight, bias = randn(shape[2]) * 0.3 + 1, randn(shape[2]) * 0.3
+    given = {} if training else {"mean": 0 * weight + 0.3, "var": 0 * weight + 2}
+    results = []
+    for backend in ("triton", "reference"):
+        leaves = [t.clone().requires_grad_() for t in (x, weight, bias, v_init)]
+        outputs = bn_lif(*leaves, **given, **neuron, return_v=True, backend=backend)
+        grads = [torch.sin(torch.arange(o.numel(), device=DEVICE)).view(o.shape).to(o.dtype) for o in outputs[:3]]
+        results.append((outputs, torch.autograd.grad(outputs[:3], leaves, grads)))
+    assert torch.equal(results[0][0][0], results[1][0][0])
+    for a, e in zip(results[0][0][1:], results[1][0][1:], strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-3 if dtype is torch.float16 else 1e-5, atol=1e-5)
+    for a, e in zip(results[0][1], results[1][1], strict=True):
+        assert_gradient_close(a, e, dtype)
+
+
+def test_bn_lif_statistics_far_from_zero() -> None:
+    x = randn(8, 4, 6, 20) + 1e4
+    mean, var = bn_lif(x, backend="triton")[2:]
+    true_var, true_mean = torch.var_mean(x.double(), dim=(0, 1, 3), correction=0)
+    torch.testing.assert_close(mean.double(), true_mean, rtol=1e-6, atol=0)
+    torch.testing.assert_close(var.double(), true_var, rtol=1e-4, atol=0)
 
 
 # mixup

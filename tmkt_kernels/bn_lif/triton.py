@@ -1,0 +1,393 @@
+"""bn_lif in Triton, on contiguous x of shape [T, ...]: the neuron's step and adjoint are those of lif/triton.py.
+
+Four kernels: moments of each neuron over T, normalise and fire, the adjoint with sums over T for each neuron, and the
+second pass over the gradient. What is [N] or [channels] is reduced by torch, in a fixed order.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ..lif.triton import (
+    GROUP,
+    LAUNCH_BWD,
+    LAUNCH_FWD,
+    block_sizes,
+    chunk_size,
+    fires,
+    lif_step,
+    lif_step_adjoint,
+    load_steps,
+    neurons,
+    rest,
+)
+
+
+@triton.jit
+def normalisation(mean_ptr, scale_ptr, bias_ptr, channels, inner, o_n, m_n):
+    """Mean, scale and bias of each neuron's channel."""
+    o_c = o_n // inner % channels
+    mean = tl.load(mean_ptr + o_c, mask=m_n, other=0)
+    scale = tl.load(scale_ptr + o_c, mask=m_n, other=0)
+    bias = tl.load(bias_ptr + o_c, mask=m_n, other=0)
+    return mean, scale, bias
+
+
+@triton.jit
+def normalise(x, mean, scale, bias):
+    return (x.to(tl.float32) - mean) * scale + bias
+
+
+@triton.jit(do_not_specialize=["T", "N", "channels", "inner"])
+def moments_kernel(
+    x_ptr, moments_ptr, T, N, channels, inner, CHUNK: tl.constexpr, BLOCK: tl.constexpr, VEC: tl.constexpr
+):
+    """Of each neuron its mean over t, minus the channel's first value, and the squared deviations from the mean."""
+    N, o_n, m_n = neurons(N, BLOCK, VEC)
+    first = tl.load(x_ptr + o_n, mask=m_n, other=0).to(tl.float32)
+    pivot = tl.load(x_ptr + o_n // inner % channels * inner, mask=m_n, other=0).to(tl.float32)
+    total = tl.zeros([BLOCK], tl.float32)
+    squares = tl.zeros([BLOCK], tl.float32)
+    for t0 in range(0, T, CHUNK):
+        b_x = load_steps(x_ptr, t0, T, N, o_n, m_n, CHUNK)
+        for k in tl.static_range(CHUNK):
+            d = tl.where(t0 + k < T, b_x[k].to(tl.float32) - first, 0.0)
+            total += d
+            squares += d * d
+    mean = total / T
+    tl.store(moments_ptr + o_n, (first - pivot) + mean, mask=m_n)
+    tl.store(moments_ptr + N + o_n, squares - total * mean, mask=m_n)
+
+
+@triton.jit(do_not_specialize=["T", "N", "channels", "inner"])
+def bn_lif_fwd_kernel(
+    x_ptr,
+    v_init_ptr,
+    mean_ptr,
+    scale_ptr,
+    bias_ptr,
+    spikes_ptr,
+    v_last_ptr,
+    v_seq_ptr,
+    T,
+    N,
+    channels,
+    inner,
+    a,
+    b,
+    c,
+    v_threshold,
+    v_reset,
+    RESET: tl.constexpr,
+    CHUNK: tl.constexpr,
+    BLOCK: tl.constexpr,
+    VEC: tl.constexpr,
+):
+    N, o_n, m_n = neurons(N, BLOCK, VEC)
+    mean, scale, bias = normalisation(mean_ptr, scale_ptr, bias_ptr, channels, inner, o_n, m_n)
+    v = rest(v_init_ptr, v_reset, o_n, m_n, BLOCK)
+    for t0 in range(0, T, CHUNK):
+        b_x = load_steps(x_ptr, t0, T, N, o_n, m_n, CHUNK)
+        o_t = t0 * N + o_n
+        for k in tl.static_range(CHUNK):
+            m_t = m_n & (o_t < T * N)
+            v_next, h = lif_step(v, normalise(b_x[k], mean, scale, bias), a, b, c, v_threshold, v_reset, RESET)
+            s = tl.where(fires(h, v_threshold, RESET), 1.0, 0.0)
+            v = tl.where(t0 + k < T, v_next, v)
+            tl.store(spikes_ptr + o_t, s.to(spikes_ptr.dtype.element_ty), mask=m_t)
+            if v_seq_ptr is not None:
+                tl.store(v_seq_ptr + o_t, h.to(v_seq_ptr.dtype.element_ty), mask=m_t)
+            o_t += N
+    tl.store(v_last_ptr + o_n, v, mask=m_n)
+
+
+@triton.jit(do_not_specialize=["T", "N", "channels", "inner"])
+def bn_lif_bwd_kernel(
+    grad_spikes_ptr,
+    grad_v_last_ptr,
+    grad_v_seq_ptr,
+    x_ptr,
+    v_init_ptr,
+    mean_ptr,
+    scale_ptr,
+    bias_ptr,
+    v_chunk_ptr,  # scratch [ceil(T / CHUNK) - 1, N], None where one chunk holds all of T
+    grad_x_ptr,
+    grad_v_init_ptr,
+    sums_ptr,  # [2, N]
+    T,
+    N,
+    channels,
+    inner,
+    a,
+    b,
+    c,
+    v_threshold,
+    v_reset,
+    alpha,
+    beta,
+    RESET: tl.constexpr,
+    SURROGATE: tl.constexpr,
+    DETACH_RESET: tl.constexpr,
+    BATCH_STATISTICS: tl.constexpr,
+    CHUNK: tl.constexpr,
+    BLOCK: tl.constexpr,
+    VEC: tl.constexpr,
+):
+    """The current's gradient, times scale where the statistics are given, and its sums over t."""
+    N, o_n, m_n = neurons(N, BLOCK, VEC)
+    mean, scale, bias = normalisation(mean_ptr, scale_ptr, bias_ptr, channels, inner, o_n, m_n)
+    v = rest(v_init_ptr, v_reset, o_n, m_n, BLOCK)
+    last = (T - 1) // CHUNK
+    if v_chunk_ptr is not None:
+        for i in range(last):
+            tl.store(v_chunk_ptr + i * N + o_n, v, mask=m_n)
+            b_x = load_steps(x_ptr, i * CHUNK, T, N, o_n, m_n, CHUNK)
+            for k in tl.static_range(CHUNK):
+                v, _ = lif_step(v, normalise(b_x[k], mean, scale, bias), a, b, c, v_threshold, v_reset, RESET)
+        tl.debug_barrier()  # below, another thread may read what this one stored
+
+    b_gv = tl.zeros([BLOCK], tl.float32)
+    if grad_v_last_ptr is not None:
+        b_gv = tl.load(grad_v_last_ptr + o_n, mask=m_n, other=0)
+    g_sum = tl.zeros([BLOCK], tl.float32)
+    gd_sum = tl.zeros([BLOCK], tl.float32)
+    for i in range(last, -1, -1):
+        t0 = i * CHUNK
+        if v_chunk_ptr is not None:
+            if i < last:  # the last chunk's v is at hand
+                v = tl.load(v_chunk_ptr + i * N + o_n, mask=m_n, other=0)
+        b_x = load_steps(x_ptr, t0, T, N, o_n, m_n, CHUNK)
+        b_h = ()
+        for k in tl.static_range(CHUNK):
+            v, h = lif_step(v, normalise(b_x[k], mean, scale, bias), a, b, c, v_threshold, v_reset, RESET)
+            b_h = b_h + (h,)
+        o_t = (t0 + CHUNK - 1) * N + o_n
+        for k0 in tl.static_range(CHUNK - GROUP, -1, -GROUP):
+            # x is read again: kept from above, it would take as many registers as h.
+            b_again = load_steps(x_ptr, t0 + k0, T, N, o_n, m_n, GROUP)
+            if grad_spikes_ptr is not None:
+                b_gs = load_steps(grad_spikes_ptr, t0 + k0, T, N, o_n, m_n, GROUP)
+            if grad_v_seq_ptr is not None:
+                b_gh = load_steps(grad_v_seq_ptr, t0 + k0, T, N, o_n, m_n, GROUP)
+            for k in tl.static_range(GROUP - 1, -1, -1):
+                m_t = m_n & (o_t < T * N)
+                gh, ds_dh = lif_step_adjoint(
+                    b_h[k0 + k], b_gv, v_threshold, v_reset, alpha, beta, SURROGATE, RESET, DETACH_RESET
+                )
+                if grad_spikes_ptr is not None:
+                    gh += b_gs[k].to(tl.float32) * ds_dh
+                if grad_v_seq_ptr is not None:
+                    gh += b_gh[k].to(tl.float32)
+                valid = t0 + k0 + k < T
+                g = tl.where(valid, b * gh, 0.0)
+                g_sum += g
+                gd_sum += g * (b_again[k].to(tl.float32) - mean)
+                if not BATCH_STATISTICS:
+                    g = g * scale
+                tl.store(grad_x_ptr + o_t, g.to(grad_x_ptr.dtype.element_ty), mask=m_t)
+                o_t -= N
+                b_gv = tl.where(valid, a * gh, b_gv)
+    if grad_v_init_ptr is not None:
+        tl.store(grad_v_init_ptr + o_n, b_gv, mask=m_n)
+    tl.store(sums_ptr + o_n, g_sum, mask=m_n)
+    tl.store(sums_ptr + N + o_n, gd_sum, mask=m_n)
+
+
+@triton.jit(do_not_specialize=["N", "channels", "inner"])
+def finish_kernel(
+    x_ptr,
+    grad_x_ptr,
+    mean_ptr,
+    scale_ptr,
+    g_mean_ptr,
+    slope_ptr,
+    N,  # values of x
+    channels,
+    inner,
+    BLOCK: tl.constexpr,
+    VEC: tl.constexpr,
+):
+    """grad_x = scale (g - g_mean - (x - mean) slope), of g in grad_x."""
+    N, o_n, m_n = neurons(N, BLOCK, VEC)
+    o_c = o_n // inner % channels
+    d = tl.load(x_ptr + o_n, mask=m_n, other=0).to(tl.float32) - tl.load(mean_ptr + o_c, mask=m_n, other=0)
+    g = tl.load(grad_x_ptr + o_n, mask=m_n, other=0).to(tl.float32) - tl.load(g_mean_ptr + o_c, mask=m_n, other=0)
+    g = tl.load(scale_ptr + o_c, mask=m_n, other=0) * (g - d * tl.load(slope_ptr + o_c, mask=m_n, other=0))
+    tl.store(grad_x_ptr + o_n, g.to(grad_x_ptr.dtype.element_ty), mask=m_n)
+
+
+def by_channel(values: Tensor, channels: int, inner: int) -> Tensor:
+    """[k, N] -> [k, samples, channels, inner] in float64."""
+    return values.double().view(values.shape[0], -1, channels, inner)
+
+
+def statistics(x: Tensor, channels: int, inner: int) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel of the batch."""
+    T, N = x.shape[0], x[0].numel()
+    moments = x.new_empty((2, N), dtype=torch.float32)
+    sizes = block_sizes(N, 16 // x.element_size())
+    with torch.cuda.device_of(x):
+        moments_kernel[(triton.cdiv(N, sizes["BLOCK"]),)](
+            x, moments, T, N, channels, inner, CHUNK=chunk_size(T), **sizes, **LAUNCH_FWD
+        )
+    means, squares = by_channel(moments, channels, inner)
+    between, center = torch.var_mean(means, dim=(0, 2), correction=0)
+    pivots = x.view(-1, inner)[:channels, 0].double()
+    return (pivots + center).float(), (squares.mean((0, 2)) / T + between).float()
+
+
+def scale_of(var: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    return (1.0 if weight is None else weight) / torch.sqrt(var + eps)
+
+
+def bn_lif_fwd(
+    x: Tensor,
+    v_init: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    channels: int,
+    inner: int,
+    eps: float,
+    a: float,
+    b: float,
+    c: float,
+    v_threshold: float,
+    v_reset: float,
+    reset: int,
+    surrogate: int,
+    alpha: float,
+    beta: float,
+    detach_reset: bool,
+    return_v: bool,
+) -> tuple[Tensor, ...]:
+    """x [T, ...] -> spikes [T, ...], v_last [...], v_seq [T, ...] or empty, and the batch's mean and variance."""
+    T, N = x.shape[0], x[0].numel()
+    spikes, v_last = torch.empty_like(x), x.new_empty(x.shape[1:], dtype=torch.float32)
+    v_seq = torch.empty_like(x) if return_v else x.new_empty((0,))
+    own = channels if mean is None else 0
+    batch = x.new_empty((own,), dtype=torch.float32), x.new_empty((own,), dtype=torch.float32)
+    if N == 0:
+        return spikes, v_last, v_seq, *batch
+    if mean is None or var is None:
+        mean, var = batch = statistics(x, channels, inner)
+    sizes = block_sizes(N, 16 // x.element_size())
+    with torch.cuda.device_of(x):
+        bn_lif_fwd_kernel[(triton.cdiv(N, sizes["BLOCK"]),)](
+            x,
+            v_init,
+            mean,
+            scale_of(var, weight, eps),
+            torch.zeros_like(mean) if bias is None else bias,
+            spikes,
+            v_last,
+            v_seq if return_v else None,
+            T,
+            N,
+            channels,
+            inner,
+            a,
+            b,
+            c,
+            v_threshold,
+            v_reset,
+            RESET=reset,
+            CHUNK=chunk_size(T),
+            **sizes,
+            **LAUNCH_FWD,
+        )
+    return spikes, v_last, v_seq, *batch
+
+
+def bn_lif_bwd(
+    grad_spikes: Tensor | None,
+    grad_v_last: Tensor | None,
+    grad_v_seq: Tensor | None,
+    x: Tensor,
+    v_init: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    batch_statistics: bool,
+    channels: int,
+    inner: int,
+    eps: float,
+    a: float,
+    b: float,
+    c: float,
+    v_threshold: float,
+    v_reset: float,
+    reset: int,
+    surrogate: int,
+    alpha: float,
+    beta: float,
+    detach_reset: bool,
+) -> tuple[Tensor, ...]:
+    """Gradients of x [T, ...], of v_init [...] or empty, of weight and of bias [channels]."""
+    T, N = x.shape[0], x[0].numel()
+    grad_x = torch.empty_like(x)
+    grad_v_init = x.new_empty((0,), dtype=torch.float32) if v_init is None else torch.empty_like(v_init)
+    if N == 0:
+        return grad_x, grad_v_init, torch.zeros_like(mean), torch.zeros_like(mean)
+    scale = scale_of(var, weight, eps)
+    sums = x.new_empty((2, N), dtype=torch.float32)
+    sizes, chunk = block_sizes(N, 4), chunk_size(T)
+    kept = (T - 1) // chunk
+    v_chunk = x.new_empty((kept, N), dtype=torch.float32) if kept else None
+    with torch.cuda.device_of(x):
+        bn_lif_bwd_kernel[(triton.cdiv(N, sizes["BLOCK"]),)](
+            grad_spikes,
+            grad_v_last,
+            grad_v_seq,
+            x,
+            v_init,
+            mean,
+            scale,
+            torch.zeros_like(mean) if bias is None else bias,
+            v_chunk,
+            grad_x,
+            None if v_init is None else grad_v_init,
+            sums,
+            T,
+            N,
+            channels,
+            inner,
+            a,
+            b,
+            c,
+            v_threshold,
+            v_reset,
+            alpha,
+            beta,
+            RESET=reset,
+            SURROGATE=surrogate,
+            DETACH_RESET=detach_reset,
+            BATCH_STATISTICS=batch_statistics,
+            CHUNK=chunk,
+            **sizes,
+            **LAUNCH_BWD,
+        )
+        invstd = scale_of(var, None, eps)
+        grad_bias, grad_weight = by_channel(sums, channels, inner).sum((1, 3)).float()
+        grad_weight = grad_weight * invstd
+        if batch_statistics:
+            count = x.numel() // channels
+            sizes = block_sizes(x.numel(), 16 // x.element_size())
+            finish_kernel[(triton.cdiv(x.numel(), sizes["BLOCK"]),)](
+                x,
+                grad_x,
+                mean,
+                scale,
+                grad_bias / count,
+                grad_weight * invstd / count,
+                x.numel(),
+                channels,
+                inner,
+                **sizes,
+                **LAUNCH_FWD,
+            )
+    return grad_x, grad_v_init, grad_weight, grad_bias

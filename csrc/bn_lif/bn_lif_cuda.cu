@@ -1,0 +1,271 @@
+// tmkt::bn_lif_fwd and tmkt::bn_lif_bwd on CUDA. Sums over neurons have a fixed order: no atomics.
+#include "bn_lif/bn_lif_op.h"
+#include "lif/lif_tile.cuh"
+
+namespace tmkt {
+namespace {
+
+__device__ __forceinline__ int64_t channel_of(const BnArgs& bn, int64_t n) { return n / bn.inner % bn.channels; }
+
+template <int kWidth>
+struct NormalisedInput {
+  float mean[kWidth], scale[kWidth], bias[kWidth];
+
+  __device__ __forceinline__ NormalisedInput(const BnArgs& bn, int64_t n) {
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) {
+      const int64_t channel = channel_of(bn, n + j);
+      mean[j] = bn.mean[channel];
+      scale[j] = bn.scale[channel];
+      bias[j] = bn.bias[channel];
+    }
+  }
+  __device__ __forceinline__ float operator()(int j, float x) const { return (x - mean[j]) * scale[j] + bias[j]; }
+};
+
+// Of each neuron its mean over t, minus the channel's first value, and the squared deviations from the mean, as sums of
+// differences from the neuron's own first value: moments [2, N].
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kThreads)
+    moments_kernel(const LifArgs args, int64_t channels, int64_t inner, float* moments) {
+  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
+  if (n >= args.N) return;
+  const T* x = static_cast<const T*>(args.x);
+  const float steps = static_cast<float>(args.T);
+  float first[kWidth], row[kWidth], sum[kWidth] = {}, squares[kWidth] = {};
+  load(x + n, first);
+#pragma unroll 4
+  for (int64_t t = 1; t < args.T; ++t) {
+    load(x + t * args.N + n, row);
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) {
+      const float d = row[j] - first[j];
+      sum[j] += d;
+      squares[j] += d * d;
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < kWidth; ++j) {
+    const float mean = sum[j] / steps;
+    const float pivot = to_float(x[(n + j) / inner % channels * inner]);
+    squares[j] -= sum[j] * mean;
+    sum[j] = (first[j] - pivot) + mean;
+  }
+  store(sum, moments + n);
+  store(squares, moments + args.N + n);
+}
+
+constexpr int kReduceThreads = 256;
+
+// Sum over the block, in the order of a tree; all threads get it.
+__device__ __forceinline__ double block_sum(double value) {
+  __shared__ double sums[kReduceThreads];
+  __syncthreads();
+  sums[threadIdx.x] = value;
+  for (int width = kReduceThreads / 2; width > 0; width /= 2) {
+    __syncthreads();
+    if (threadIdx.x < width) sums[threadIdx.x] += sums[threadIdx.x + width];
+  }
+  __syncthreads();
+  return sums[0];
+}
+
+// Sum over the neurons of channel blockIdx.x of f(n).
+template <typename F>
+__device__ __forceinline__ double channel_sum(int64_t N, int64_t channels, int64_t inner, F f) {
+  double sum = 0.0;
+  for (int64_t i = threadIdx.x; i < N / channels; i += kReduceThreads) {
+    sum += f((i / inner * channels + blockIdx.x) * inner + i % inner);
+  }
+  return block_sum(sum);
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kReduceThreads) statistics_kernel(const LifArgs args, int64_t channels, int64_t inner,
+                                                                    const float* moments, float* mean, float* var) {
+  const double neurons = static_cast<double>(args.N / channels);
+  const auto sum = [&](auto f) { return channel_sum(args.N, channels, inner, f); };
+  const double center = sum([&](int64_t n) { return static_cast<double>(moments[n]); }) / neurons;
+  const double between = sum([&](int64_t n) { return (moments[n] - center) * (moments[n] - center); });
+  const double within = sum([&](int64_t n) { return static_cast<double>(moments[args.N + n]); });
+  if (threadIdx.x > 0) return;
+  const double pivot = to_float(static_cast<const T*>(args.x)[blockIdx.x * inner]);
+  mean[blockIdx.x] = static_cast<float>(pivot + center);
+  var[blockIdx.x] = static_cast<float>((within / static_cast<double>(args.T) + between) / neurons);
+}
+
+__global__ void __launch_bounds__(kThreads)
+    scale_kernel(int64_t channels, const float* var, const float* weight, float eps, float* scale, float* no_bias) {
+  const int64_t c = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (c >= channels) return;
+  scale[c] = bn_scale(var[c], weight ? weight[c] : 1.0f, eps);
+  if (no_bias) no_bias[c] = 0.0f;
+}
+
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kThreads) forward_kernel(const BnLifForwardArgs args) {
+  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
+  if (n >= args.N) return;
+  forward_tile<T, kWidth>(args, Params<1>(args, n), NormalisedInput<kWidth>(args.bn, n), n);
+}
+
+// Stores the current's gradient g, times scale where the statistics are given, and adds up g and g (x - mean).
+template <typename T, int kWidth>
+struct SumGradient {
+  const NormalisedInput<kWidth>& input;
+  const T* x;
+  T* grad_x;
+  bool scaled;
+  float g_sum[kWidth], gd_sum[kWidth];
+
+  __device__ __forceinline__ void operator()(int64_t at, const float (&g)[kWidth]) {
+    float row[kWidth];
+    load(x + at, row);
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) {
+      g_sum[j] += g[j];
+      gd_sum[j] += g[j] * (row[j] - input.mean[j]);
+      row[j] = scaled ? g[j] * input.scale[j] : g[j];
+    }
+    store(row, grad_x + at);
+  }
+};
+
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kThreads) backward_kernel(const BnLifBackwardArgs args, float* starts) {
+  __shared__ Pack<float, kWidth> history[kChunk][kThreads];
+  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
+  if (n >= args.N) return;
+  const NormalisedInput<kWidth> input(args.bn, n);
+  LifParams<float> none[1];
+  SumGradient<T, kWidth> sink{
+      input, static_cast<const T*>(args.x), static_cast<T*>(args.grad_x), !args.batch_statistics, {}, {}};
+  backward_tile<T, kWidth, false>(args, Params<1>(args, n), input, sink, starts, &history[0][threadIdx.x], n, none);
+  store(sink.g_sum, args.sums + n);
+  store(sink.gd_sum, args.sums + args.N + n);
+}
+
+__global__ void __launch_bounds__(kReduceThreads)
+    gradients_kernel(const float* sums, int64_t N, int64_t channels, int64_t inner, int64_t count, const float* var,
+                     float eps, float* grad_weight, float* grad_bias, float* g_mean, float* slope) {
+  const double g = channel_sum(N, channels, inner, [=](int64_t n) { return static_cast<double>(sums[n]); });
+  const double gd = channel_sum(N, channels, inner, [=](int64_t n) { return static_cast<double>(sums[N + n]); });
+  if (threadIdx.x > 0) return;
+  const int64_t c = blockIdx.x;
+  const BnGradients grad = bn_gradients(g, gd, var[c], eps, count);
+  grad_weight[c] = grad.weight;
+  grad_bias[c] = grad.bias;
+  g_mean[c] = grad.g_mean;
+  slope[c] = grad.slope;
+}
+
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kThreads) finish_kernel(const BnLifBackwardArgs args) {
+  const int64_t at = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
+  if (at >= args.T * args.N) return;
+  T* grad_x = static_cast<T*>(args.grad_x) + at;
+  float x[kWidth], g[kWidth];
+  load(static_cast<const T*>(args.x) + at, x);
+  load(grad_x, g);
+#pragma unroll
+  for (int j = 0; j < kWidth; ++j) {
+    const int64_t c = channel_of(args.bn, at + j);  // a step is a whole number of turns through the channels
+    g[j] = args.bn.scale[c] * (g[j] - args.g_mean[c] - (x[j] - args.bn.mean[c]) * args.slope[c]);
+  }
+  store(g, grad_x);
+}
+
+class Cuda {
+ public:
+  explicit Cuda(const Tensor& x) : launch_(x), x_(x) {}
+
+  void statistics(const LifArgs& args, int64_t channels, int64_t inner, float* mean, float* var) const {
+    Tensor moments = new_empty(x_, {2, args.N}, ScalarType::Float);
+    float* values = data<float>(moments);
+    with_float(args.kind, [&](auto type) {
+      using T = typename decltype(type)::type;
+      constexpr int kWidth = kForwardWidth<T>;
+      if (args.N % kWidth == 0 && aligned({args.x, values}, 16)) {
+        launch_(moments_kernel<T, kWidth>, args.N / kWidth, args, channels, inner, values);
+      } else {
+        launch_(moments_kernel<T, 1>, args.N, args, channels, inner, values);
+      }
+      statistics_kernel<T>
+          <<<blocks(channels), kReduceThreads, 0, launch_.stream()>>>(args, channels, inner, values, mean, var);
+      check_launch();
+    });
+  }
+
+  void scale(int64_t channels, const float* var, const float* weight, float eps, float* scale, float* no_bias) const {
+    launch_(scale_kernel, channels, channels, var, weight, eps, scale, no_bias);
+  }
+
+  void forward(const BnLifForwardArgs& args) const {
+    with_float(args.kind, [&](auto type) {
+      using T = typename decltype(type)::type;
+      constexpr int kWidth = kForwardWidth<T>;
+      if (args.N % kWidth == 0 && aligned({args.x, args.v_init, args.spikes, args.v_last, args.v_seq}, 16)) {
+        launch_(forward_kernel<T, kWidth>, args.N / kWidth, args);
+      } else {
+        launch_(forward_kernel<T, 1>, args.N, args);
+      }
+    });
+  }
+
+  void backward(const BnLifBackwardArgs& args) const {
+    const int64_t chunks = (args.T - 1) / kChunk;
+    Tensor starts = new_empty(x_, {chunks, args.N}, ScalarType::Float);
+    float* start = data<float>(starts);
+    with_float(args.kind, [&](auto type) {
+      using T = typename decltype(type)::type;
+      constexpr int kWidth = kBackwardWidth;
+      if (args.N % kWidth == 0 && aligned({args.x, args.v_init, args.grad_spikes, args.grad_v_last, args.grad_v_seq,
+                                           args.grad_x, args.grad_v_init, args.sums, start},
+                                          16)) {
+        launch_(backward_kernel<T, kWidth>, args.N / kWidth, args, start);
+      } else {
+        launch_(backward_kernel<T, 1>, args.N, args, start);
+      }
+    });
+  }
+
+  void gradients(const BnLifBackwardArgs& args, const float* var, float eps, float* grad_weight, float* grad_bias,
+                 float* g_mean, float* slope) const {
+    const int64_t channels = args.bn.channels;
+    gradients_kernel<<<blocks(channels), kReduceThreads, 0, launch_.stream()>>>(
+        args.sums, args.N, channels, args.bn.inner, args.T * args.N / channels, var, eps, grad_weight, grad_bias,
+        g_mean, slope);
+    check_launch();
+  }
+
+  void finish(const BnLifBackwardArgs& args) const {
+    with_float(args.kind, [&](auto type) {
+      using T = typename decltype(type)::type;
+      constexpr int kWidth = kForwardWidth<T>;
+      const int64_t values = args.T * args.N;
+      if (values % kWidth == 0 && aligned({args.x, args.grad_x}, 16)) {
+        launch_(finish_kernel<T, kWidth>, values / kWidth, args);
+      } else {
+        launch_(finish_kernel<T, 1>, values, args);
+      }
+    });
+  }
+
+ private:
+  static unsigned blocks(int64_t channels) {
+    STD_TORCH_CHECK(channels <= INT32_MAX, "bn_lif: at most 2^31 - 1 channels, got ", channels);
+    return static_cast<unsigned>(channels);
+  }
+
+  CudaLaunch launch_;
+  const Tensor& x_;
+};
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(tmkt, CUDA, m) {
+  m.impl("bn_lif_fwd", TORCH_BOX(&bn_lif_fwd<Cuda>));
+  m.impl("bn_lif_bwd", TORCH_BOX(&bn_lif_bwd<Cuda>));
+}
+
+}  // namespace tmkt
