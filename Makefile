@@ -23,6 +23,7 @@ check: $(VENV)/.installed
 	$(RUN)clang-format --dry-run --Werror $$(find csrc -type f)
 
 bench: $(VENV)/.installed
+	$(RUN)pip install --quiet -c constraints.txt --no-build-isolation -e ".[rivals]"
 	$(RUN)python -m benchmarks.run
 
 # The wheel, installed into a second environment with another torch, passes the operator tests from outside the tree.

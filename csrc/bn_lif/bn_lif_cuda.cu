@@ -74,8 +74,12 @@ __device__ __forceinline__ double block_sum(double value) {
 template <typename F>
 __device__ __forceinline__ double channel_sum(int64_t N, int64_t channels, int64_t inner, F f) {
   double sum = 0.0;
-  for (int64_t i = threadIdx.x; i < N / channels; i += kReduceThreads) {
-    sum += f((i / inner * channels + blockIdx.x) * inner + i % inner);
+  // Short planes a thread each, long ones by all threads together: without a division for each value.
+  const int64_t plane = channels * inner, first = blockIdx.x * inner;
+  const bool together = inner >= 32;
+  const int64_t planes_step = together ? 1 : kReduceThreads, values_step = together ? kReduceThreads : 1;
+  for (int64_t p = (together ? 0 : threadIdx.x) * plane; p < N; p += planes_step * plane) {
+    for (int64_t i = together ? threadIdx.x : 0; i < inner; i += values_step) sum += f(p + first + i);
   }
   return block_sum(sum);
 }

@@ -37,7 +37,12 @@ def report(request: pytest.FixtureRequest, reports: dict[int, dict[str, Any]]) -
 
 
 def kernels(report: dict[str, Any], *parts: str) -> dict[str, Any]:
-    found = {name: row for name, row in report["rows"].items() if all(part in name for part in parts)}
+    rows = report["rows"].items()
+    found = {
+        name: row
+        for name, row in rows
+        if name.startswith(parts[0] if parts else "") and all(part in name for part in parts)
+    }
     assert found, parts
     return found
 
@@ -70,6 +75,14 @@ def test_lif_moves_vectors_of_half_values(report: dict[str, Any]) -> None:
 def test_lif_forward_rounds_after_each_operation(report: dict[str, Any]) -> None:
     """No FMA in PTX or SASS: the order of rounding decides spikes."""
     assert not {name: row["fma"] for name, row in kernels(report, "lif_fwd").items() if row["fma"]}
+
+
+def test_bn_lif_moves_vectors(report: dict[str, Any]) -> None:
+    """16 bytes, 8 where backward goes through several chunks; less are those of a channel's values."""
+    for name, row in kernels(report, "bn_", "aligned").items():
+        wide = {"ld8", "st8"} if "bwd-float32-T40" in name else {"ld8", "st8", "ld16", "st16"}
+        assert wide & set(row["widths"]), name
+        assert not {"ld1", "st1", "st2", "st4"} & set(row["widths"]), name
 
 
 def test_mixup_stores_16_bytes_a_thread(report: dict[str, Any]) -> None:

@@ -335,8 +335,9 @@ def bn_lif_bwd(
         return grad_x, grad_v_init, torch.zeros_like(mean), torch.zeros_like(mean)
     scale = scale_of(var, weight, eps)
     sums = x.new_empty((2, N), dtype=torch.float32)
-    sizes, chunk = block_sizes(N, 4), chunk_size(T)
+    chunk = chunk_size(T)
     kept = (T - 1) // chunk
+    sizes = block_sizes(N, 2 if kept else 4)  # the way through several chunks takes registers too
     v_chunk = x.new_empty((kept, N), dtype=torch.float32) if kept else None
     with torch.cuda.device_of(x):
         bn_lif_bwd_kernel[(triton.cdiv(N, sizes["BLOCK"]),)](
