@@ -39,13 +39,49 @@ TMKT_INLINE void write(V vector, T* target) {
   memcpy(target, &vector, sizeof(V));
 }
 
-TMKT_INLINE Floats load(const float* source) { return read<Floats>(source); }
-TMKT_INLINE Floats load(const int32_t* source) { return __builtin_convertvector(read<Ints>(source), Floats); }
-TMKT_INLINE Floats load(const uint8_t* source) { return __builtin_convertvector(read<Bytes>(source), Floats); }
-TMKT_INLINE Floats load(const int16_t* source) { return __builtin_convertvector(read<Shorts>(source), Floats); }
-TMKT_INLINE Floats load(const BFloat16* source) {
-  return (Floats)(__builtin_convertvector(read<Halves>(source), Words) << 16);
+// Small integers as 32-bit ones, and back. GCC 12 widens half a vector at a time, and bytes one by one.
+TMKT_INLINE Ints widen(Bytes x) {
+#if defined(__AVX512F__)
+  return (Ints)_mm512_cvtepu8_epi32((__m128i)x);
+#elif defined(__AVX2__)
+  return (Ints)_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bit_cast<int64_t>(x)));
+#else
+  return __builtin_convertvector(x, Ints);
+#endif
 }
+TMKT_INLINE Ints widen(Shorts x) {
+#if defined(__AVX512F__)
+  return (Ints)_mm512_cvtepi16_epi32((__m256i)x);
+#elif defined(__AVX2__)
+  return (Ints)_mm256_cvtepi16_epi32((__m128i)x);
+#else
+  return __builtin_convertvector(x, Ints);
+#endif
+}
+TMKT_INLINE Words widen(Halves x) {
+#if defined(__AVX512F__)
+  return (Words)_mm512_cvtepu16_epi32((__m256i)x);
+#elif defined(__AVX2__)
+  return (Words)_mm256_cvtepu16_epi32((__m128i)x);
+#else
+  return __builtin_convertvector(x, Words);
+#endif
+}
+TMKT_INLINE Halves narrow(Words x) {
+#if defined(__AVX512F__)
+  return (Halves)_mm512_cvtepi32_epi16((__m512i)x);
+#elif defined(__AVX2__)  // values below 2^16: nothing saturates
+  const __m256i packed = _mm256_packus_epi32((__m256i)x, (__m256i)x);
+  return (Halves)_mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08));
+#else
+  return __builtin_convertvector(x, Halves);
+#endif
+}
+
+TMKT_INLINE Floats load(const float* source) { return read<Floats>(source); }
+TMKT_INLINE Floats load(const uint8_t* source) { return __builtin_convertvector(widen(read<Bytes>(source)), Floats); }
+TMKT_INLINE Floats load(const int16_t* source) { return __builtin_convertvector(widen(read<Shorts>(source)), Floats); }
+TMKT_INLINE Floats load(const BFloat16* source) { return (Floats)(widen(read<Halves>(source)) << 16); }
 TMKT_INLINE Floats load(const Float16* source) {
 #if defined(__AVX512F__)
   return (Floats)_mm512_cvtph_ps(read<__m256i>(source));
@@ -53,7 +89,7 @@ TMKT_INLINE Floats load(const Float16* source) {
   return (Floats)_mm256_cvtph_ps(read<__m128i>(source));
 #else
   // Shift exponent and mantissa into place, then rescale: exact for subnormals too. Infinity and NaN are put back.
-  const Words bits = __builtin_convertvector(read<Halves>(source), Words);
+  const Words bits = widen(read<Halves>(source));
   const Words magnitude = (bits & 0x7fff) << 13;
   const Words finite = (Words)((Floats)magnitude * bit_cast<float>(0x77800000u));  // 2^112
   return (Floats)((magnitude >= 0x0f800000u ? magnitude | 0x7f800000u : finite) | (bits & 0x8000) << 16);
@@ -68,7 +104,7 @@ TMKT_INLINE auto to_bits(Floats x) {
     return bits;
   } else if constexpr (std::is_same_v<T, BFloat16>) {
     const Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    return __builtin_convertvector(x != x ? Words{} + 0x7fc0u : rounded, Halves);
+    return narrow(x != x ? Words{} + 0x7fc0u : rounded);
   } else {
 #if defined(__AVX512F__)
     return (Halves)_mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT);
@@ -81,7 +117,7 @@ TMKT_INLINE auto to_bits(Floats x) {
     Words half = magnitude < 0x38800000u ? subnormal : normal;
     half = magnitude >= 0x477ff000u ? Words{} + 0x7c00u : half;  // 65520 and above round to infinity
     half = magnitude > 0x7f800000u ? Words{} + 0x7e00u : half;
-    return __builtin_convertvector(half | (bits >> 16 & 0x8000u), Halves);
+    return narrow(half | (bits >> 16 & 0x8000u));
 #endif
   }
 }
@@ -92,7 +128,7 @@ TMKT_INLINE auto spike_bits(Ints fired) {
   if constexpr (std::is_same_v<T, float>) {
     return (Words)fired & 0x3f800000u;
   } else {
-    return __builtin_convertvector((Words)fired & (std::is_same_v<T, BFloat16> ? 0x3f80u : 0x3c00u), Halves);
+    return narrow((Words)fired & (std::is_same_v<T, BFloat16> ? 0x3f80u : 0x3c00u));
   }
 }
 
