@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py
 
-.PHONY: demo test check bench wheel gpu clean
+.PHONY: demo test check bench wheel sanitize gpu clean
 
 demo: $(VENV)/.installed
 	$(RUN)tmkt demo
@@ -31,6 +31,10 @@ wheel: $(VENV)/.installed
 	rm -rf dist
 	$(RUN)python -m build --wheel --no-isolation
 	tests/wheel.sh $(PYTHON) dist/*.whl
+
+# The CPU loops under AddressSanitizer and UndefinedBehaviorSanitizer; needs a C++ compiler alone, and ten minutes.
+sanitize:
+	tests/sanitize.sh
 
 # On a machine with a GPU: builds in place for the python3 at hand (ours, if `make test` made one), runs the GPU tests
 # and all benchmarks. Needs no network, and no environment of ours.

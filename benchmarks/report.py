@@ -47,8 +47,8 @@ def table(machine: tuple[str, ...], runs: list[Run]) -> str:
     device, threads, torch, simd, date, commit = machine
     lines = [
         f"{device}, {threads} thread(s), torch {torch}, {simd}, {date}, commit {commit}; medians of {len(runs)} runs. "
-        "The yardstick is `copy_` of the same bytes (and `add`, where there is a backward; for bn_lif what reads and writes "
-        "its 36 bytes a value).",
+        "The yardstick is `copy_` of the same bytes (and `add`, where there is a backward; for bn_lif, what reads and "
+        "writes its 9 values for each one).",
         "",
         "| " + " | ".join(HEADINGS) + " |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
