@@ -22,7 +22,7 @@ def expected_event_steps(T: int, p: float) -> float:
     return math.fsum(-math.expm1(j * log_stay) for j in range(1, T + 1))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096, typed=True)  # 2.0 == 2 must not find the entry of 2: it is a TypeError
 def replacement_probability(T: int, ratio: float) -> float:
     """Probability p per step for which event steps make up the share `ratio` on average: E[n] = ratio T.
 

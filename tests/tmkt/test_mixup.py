@@ -99,7 +99,10 @@ def test_a_ratio_outside_0_to_1_is_an_error(ratio):
 def test_bad_counts_are_errors():
     with pytest.raises(ValueError, match="at least 1 time step, got 0"):
         replacement_probability(0, 0.5)
+    replacement_probability(2, 0.5)  # whose cached answer must not serve 2.0
     with pytest.raises(TypeError, match="expected an integer number of time steps, got float"):
         replacement_probability(2.0, 0.5)
+    with pytest.raises(TypeError, match="expected an integer number of time steps, got bool"):
+        replacement_probability(True, 0.5)
     with pytest.raises(ValueError, match="batch: expected a number of samples >= 0, got -1"):
         sample_switch_steps(-1, 10, 0.5)
