@@ -12,12 +12,14 @@ examples:
   tmkt train configs/nmnist.yaml                     # MNIST images to N-MNIST recordings
   tmkt train configs/nmnist.yaml transfer.method=events_only out=runs/events_only seed=1024
   tmkt eval runs/nmnist --events /data/N-MNIST/Test  # a trained run on other recordings
+  tmkt compare configs/nmnist.yaml --methods tmkt sliding events_only --seeds 1 2 3 --per-class 5,20 --jobs 2
   tensorboard --logdir runs                          # curves while it trains
 
 files of a run (out=...):
   config.yaml         every setting, as the run used it
   split.json          which recordings trained, validated and tested, and which images were paired with them
   metrics.jsonl       one JSON record a log point: kind is environment, train, validation or test
+  predictions.jsonl   name, label and predicted class of every test recording
   tensorboard/        the same, for TensorBoard
   checkpoints/        step-<n>/, written whole or not at all; the same command goes on from the last one
   model.safetensors   the trained weights, there when the run is finished
@@ -36,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=raw,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{demo,train,eval}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="compare three methods on a few simulated recordings, with figures")
     demo.add_argument("--out", default="runs/demo", help="folder for runs, figures and the table (default: runs/demo)")
@@ -61,12 +63,51 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--events", metavar="DIR", help="folder of <class>/<id>.bin; default: the run's own test recordings"
     )
+
+    compare = commands.add_parser(
+        "compare",
+        help="train a grid of methods, seeds and numbers of recordings, and report with intervals and significance",
+        description="Train every method at every number of recordings with every seed, each run by `tmkt train` in a "
+        "process of its own. The same command goes on where it was stopped and leaves finished runs alone. Writes "
+        "report.html, report.md and results.json.",
+        epilog="example: tmkt compare configs/nmnist.yaml train.steps=200 --methods tmkt no_mag:transfer.mag_weight=0 "
+        "sliding --seeds 42 1024 90210 --per-class 5,20,80 --jobs 2 --out runs/compare",
+    )
+    compare.add_argument("config", metavar="CONFIG.yaml")
+    compare.add_argument("override", nargs="*", metavar="key=value", help="settings of all runs, e.g. train.steps=200")
+    compare.add_argument(
+        "--methods",
+        nargs="+",
+        required=True,
+        metavar="METHOD",
+        help="methods to compare; NAME:key=value[:key=value] is CONFIG with these settings, e.g. an ablation",
+    )
+    compare.add_argument("--seeds", nargs="+", type=int, required=True, metavar="SEED")
+    compare.add_argument(
+        "--per-class",
+        type=_integers,
+        default=[],
+        metavar="N,N",
+        help="recordings a class to train on (default: CONFIG's)",
+    )
+    compare.add_argument("--jobs", type=int, default=1, help="runs at a time; the cores are shared out (default: 1)")
+    compare.add_argument("--out", default="runs/compare", help="folder of runs and report (default: runs/compare)")
     return parser
+
+
+def _integers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, or 2 for a mistake of the user's, after one line that says which."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    # argparse wants all positional arguments in one place; key=value may follow the options too.
+    if rest and not ("override" in arguments and all("=" in item and item[0] != "-" for item in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.override += rest
     try:
         return _COMMANDS[arguments.command](arguments)
     except (UserError, OSError) as error:  # OSError: a file or folder that cannot be read or written
@@ -106,4 +147,23 @@ def _eval(arguments: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"demo": _demo, "train": _train, "eval": _eval}
+def _compare(arguments: argparse.Namespace) -> int:
+    """Exit code 1 where a run failed."""
+    from rich.console import Console
+
+    from .experiments.compare import compare, results_table
+
+    results = compare(
+        arguments.config,
+        arguments.override,
+        methods=arguments.methods,
+        seeds=arguments.seeds,
+        per_class=arguments.per_class,
+        out=arguments.out,
+        jobs=arguments.jobs,
+    )
+    Console().print(results_table(results))
+    return int(any("error" in run for run in results["runs"]))
+
+
+_COMMANDS = {"demo": _demo, "train": _train, "eval": _eval, "compare": _compare}

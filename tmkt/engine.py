@@ -25,7 +25,7 @@ from . import checkpoint as ckpt
 from .config import Config
 from .data import EventFrames, RunData, prepare, sample_pairs
 from .errors import UserError
-from .evaluation import Score, build_model, evaluate
+from .evaluation import Score, build_model, evaluate, predictions
 from .progress import bar, console
 from .transfer import TransferTask, build_streams, phases
 
@@ -99,6 +99,7 @@ class Trainer:
                     self._save()
                 progress.update(task_id, completed=self.step)
         score = self._log_score(writer, "test", self.data.test)
+        ckpt.write_text(self.out / "predictions.jsonl", predictions(self.data.test, score))
         writer.close()
         ckpt.save_weights(self.out / "model.safetensors", self.model.state_dict())
         return score
@@ -163,7 +164,7 @@ class Trainer:
         if config_file.exists():
             if self.config.resume == "never":
                 raise UserError(f"out: {self.out} holds a run already; choose another out=, or resume=auto to go on")
-            _check_same_run(config_file.read_text(encoding="utf-8"), self.config.dump(), self.out)
+            check_same_run(config_file.read_text(encoding="utf-8"), self.config.dump(), self.out)
             if split_file.exists() and split_file.read_text(encoding="utf-8") != record:
                 raise UserError(f"out: the data has changed since {split_file} was written; choose another out=")
         self.out.mkdir(parents=True, exist_ok=True)
@@ -202,7 +203,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _check_same_run(old: str, new: str, out: Path) -> None:
+def check_same_run(old: str, new: str, out: Path) -> None:
     """A run goes on under the settings that it began with; `resume` itself may differ."""
     changed = [
         (before, after)

@@ -21,11 +21,13 @@ EVAL_BATCH = 100
 
 @dataclass(frozen=True)
 class Score:
-    """Of an evaluation: how many of how many recordings were classified right, and the mean cross-entropy."""
+    """Of an evaluation: how many of how many recordings were classified right, the mean cross-entropy, and the class
+    that was predicted for each recording, in their order."""
 
     correct: int
     total: int
     loss: float
+    predicted: tuple[int, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -61,15 +63,24 @@ def evaluate(model: SpikingClassifier, events: EventFrames, event_scale: float, 
     """Classify recordings by the time-mean logits of the event head, batch norms in evaluation mode."""
     training = model.training
     model.eval()
-    correct, loss = 0, 0.0
+    correct, loss, predicted = 0, 0.0, list[int]()
     for start in range(0, len(events), EVAL_BATCH):
         x_seq = events.frames[:, start : start + EVAL_BATCH].to(device).float() * event_scale
         label = events.labels[start : start + EVAL_BATCH].to(device)
         logits = model(x_seq).logits.float().mean(0)
-        correct += int((logits.argmax(1) == label).sum())
+        answer = logits.argmax(1)
+        predicted += answer.tolist()
+        correct += int((answer == label).sum())
         loss += float(torch.nn.functional.cross_entropy(logits, label, reduction="sum"))
     model.train(training)
-    return Score(correct, len(events), loss / max(1, len(events)))
+    return Score(correct, len(events), loss / max(1, len(events)), tuple(predicted))
+
+
+def predictions(events: EventFrames, score: Score) -> str:
+    """What predictions.jsonl holds: name, label and predicted class of each recording, one JSON record a line."""
+    rows = zip(events.names, events.labels.tolist(), score.predicted, strict=True)
+    keys = ("name", "label", "predicted")
+    return "".join(json.dumps(dict(zip(keys, row, strict=True))) + "\n" for row in rows)
 
 
 def load_run(run_dir: str | Path) -> tuple[Config, SpikingClassifier, tuple[str, ...]]:
