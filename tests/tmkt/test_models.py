@@ -1,7 +1,8 @@
-"""Backbones: shapes, the feature tap, heads, parameter counts, learning, errors; more in test_models_spikingjelly.py."""
+"""Backbones: shapes, feature tap, heads, parameter counts, learning, errors; more in test_models_spikingjelly.py."""
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from tmkt.errors import UserError
 from tmkt.models import create_model, model_names
 from tmkt.models.resnet import PreactBlock
-from tmkt_kernels.nn import LIF, SPIKING_LAYERS
+from tmkt_kernels.nn import LIF, SPIKING_LAYERS, convert_sync_batchnorm
 
 NEURON = {"v_threshold": 0.5, "surrogate": "triangle"}
 # Untrained and with batch norm at its first statistics, currents are small: this threshold lets neurons fire.
@@ -56,8 +57,11 @@ def frames(model_size, T=3, B=2, scale=1.0):
     return torch.rand(T, B, 2, model_size[1], model_size[0]) * scale
 
 
-def test_every_model_is_tested():
+def test_every_model_is_tested_and_documented():
     assert set(SMALL) == set(model_names())
+    page = (Path(__file__).parents[2] / "docs/models.md").read_text(encoding="utf-8")
+    for name in SMALL:
+        assert f"| `{name}` |" in page
 
 
 @pytest.mark.parametrize(("name", "options", "size"), CASES)
@@ -215,6 +219,26 @@ def test_learns_eight_recordings_by_heart(name):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_compiles_whole(name):
+    """torch.compile traces the network without a break; the backend is eager, so that nothing is compiled here."""
+    torch._dynamo.reset()
+    model, x_seq = build(name).eval(), frames((2 * SMALL[name][1],) * 2)
+    with torch.no_grad():
+        logits = torch.compile(model, backend="eager", fullgraph=True)(x_seq).logits
+        assert torch.equal(logits, model(x_seq).logits)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_batch_norms_can_be_synchronised(name):
+    model, x_seq = awake(build(name)).eval(), frames((2 * SMALL[name][1],) * 2, scale=3)
+    with torch.no_grad():
+        logits = model(x_seq).logits
+        synchronised = convert_sync_batchnorm(model)
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in synchronised.modules())
+        torch.testing.assert_close(synchronised(x_seq).logits, logits)
 
 
 def test_bfloat16_autocast_trains():

@@ -84,7 +84,7 @@ class ConvLIF(nn.Module):
 
 
 def firing_current(neuron: Neuron) -> float:
-    """The current that takes a neuron from 0 to its threshold in one step: v_threshold, tau times it if input decays."""
+    """The current that takes a neuron from 0 to its threshold in one step: v_threshold, times tau if input decays."""
     defaults = {"v_threshold": 1.0, "tau": 2.0, "decay_input": True}  # of tmkt_kernels.nn.LIF
     threshold, tau, decay_input = (neuron.get(name, default) for name, default in defaults.items())
     return float(threshold * tau if decay_input else threshold)
