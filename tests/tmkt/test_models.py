@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import pickle
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from tmkt.errors import UserError
-from tmkt.models import create_model, model_names
+from tmkt.models import create_model, model_names, register_model, registry
 from tmkt.models.resnet import PreactBlock
 from tmkt_kernels.nn import LIF, SPIKING_LAYERS, convert_sync_batchnorm
 
@@ -283,6 +284,29 @@ def test_errors(name, options, message):
 
 def test_an_integer_serves_for_a_float():
     assert build("spikformer", scale=1).backbone.last.attention.scale == 1.0
+
+
+def test_a_backbone_of_ones_own(monkeypatch):
+    monkeypatch.setattr(registry, "_BACKBONES", {})
+
+    @register_model
+    def flat(in_channels, size, neuron, fast: bool = True, gain: float = 1.0):
+        backbone = nn.Identity()
+        backbone.spike_features = backbone.membrane_features = in_channels
+        backbone.got = (fast, gain)
+        return backbone
+
+    model = create_model("flat", num_classes=2, in_channels=7, size=(1, 1), fast=False, gain=2)
+    assert model.backbone.got == (False, 2.0)
+    assert model.feature_dim == 7
+    with pytest.raises(UserError, match=r"model\.options\.fast: expected true or false, such as True, got 1"):
+        create_model("flat", num_classes=2, size=(1, 1), fast=1)
+
+
+def test_models_can_be_pickled():
+    model = build("sew_resnet18", connect="iand").eval()
+    x_seq = frames((16, 16))
+    assert torch.equal(pickle.loads(pickle.dumps(model))(x_seq).logits, model(x_seq).logits)
 
 
 def test_number_of_heads():

@@ -68,7 +68,7 @@ class ConvLIF(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        neuron: dict[str, Any],
+        neuron: Neuron,
         kernel: int = 3,
         stride: int = 1,
         bias: bool = False,

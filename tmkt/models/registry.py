@@ -18,7 +18,7 @@ def register_model(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module
     """Decorator: builder(in_channels, size, neuron, **options) -> backbone, known by the function's name.
 
     `size` is (width, height) of the frames, `neuron` the keywords of `tmkt_kernels.nn.LIF`. Every option has a default,
-    and is of its type.
+    and is of its type: int, float, bool, str, or a tuple of one of these.
 
     A backbone maps x_seq [T, B, C, H, W] to (spikes [T, B, S], v_seq [T, B, D]): what the heads read, and the
     membrane potential before reset of the last spiking layer. It says S and D as `spike_features` and
@@ -103,7 +103,10 @@ def _option(key: str, value: Any, default: Any) -> Any:
         return tuple(_option(key, item, default[0]) for item in value)
     if isinstance(default, float) and type(value) is int:
         value = float(value)
-    if type(value) is not type(default) or (not isinstance(value, str) and not 0 < value < float("inf")):
-        kind = {int: "an integer above 0", float: "a number above 0", str: "a text"}[type(default)]
-        raise UserError(f"{key}: expected {kind} such as {default!r}, got {value!r}")
+    fits = type(value) is type(default)
+    if fits and type(value) in (int, float):
+        fits = 0 < value < float("inf")
+    if not fits:
+        kinds = {int: "an integer above 0", float: "a number above 0", str: "a text", bool: "true or false,"}
+        raise UserError(f"{key}: expected {kinds[type(default)]} such as {default!r}, got {value!r}")
     return value

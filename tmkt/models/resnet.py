@@ -33,11 +33,13 @@ from .registry import register_model
 
 Connect = Callable[[Tensor, Tensor], Tensor]
 
-CONNECT: dict[str, Connect] = {
-    "add": operator.add,
-    "and": operator.mul,
-    "iand": lambda residual, shortcut: (1 - residual) * shortcut,
-}
+
+def iand(residual: Tensor, shortcut: Tensor) -> Tensor:
+    """The shortcut's spikes where the residual is silent."""
+    return (1 - residual) * shortcut
+
+
+CONNECT: dict[str, Connect] = {"add": operator.add, "and": operator.mul, "iand": iand}
 
 
 class Stem(NamedTuple):

@@ -23,6 +23,7 @@ class SpikeDrivenBlock(nn.Module):
         self.lif1 = LIF(**neuron)
         self.qkv = ConvLIF(dim, 3 * dim, neuron, 1)
         self.lif_kv = LIF(**{**neuron, "v_threshold": attention_threshold})
+        # The published biases, here and below, though batch norm subtracts them.
         self.project = conv_norm(dim, dim, 1, bias=True)
         self.lif2 = LIF(**neuron)
         self.expand = ConvLIF(dim, hidden, neuron, 1, bias=True)

@@ -42,6 +42,7 @@ class SpikformerBlock(nn.Module):
     def __init__(self, attention: nn.Module, dim: int, hidden: int, neuron: Neuron, return_v: bool = False) -> None:
         super().__init__()
         self.attention = attention
+        # The published biases, here and in `project`, though batch norm subtracts them.
         self.expand = ConvLIF(dim, hidden, neuron, 1, bias=True)
         self.contract = ConvLIF(hidden, dim, neuron, 1, bias=True, return_v=return_v)
         self.return_v = return_v
