@@ -39,7 +39,7 @@ def test_the_same_seed_trains_the_same_teacher(ckd):
 
 
 def test_the_teacher_learns_its_images(ckd, tmp_path):
-    config = ckd.replace(transfer__teacher__steps=25, transfer__teacher__batch=30)
+    config = ckd.replace(transfer__teacher__steps=40, transfer__teacher__batch=30)
     data = prepare(config).train
     labels = torch.empty(len(data.images), dtype=torch.uint8)
     labels[data.static_by_class.order] = torch.repeat_interleave(torch.arange(3).byte(), data.static_by_class.size)
