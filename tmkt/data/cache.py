@@ -1,6 +1,6 @@
 """Frames kept on the disk: one memory-mapped .npy file for each part of a data set.
 
-A file's name holds two hashes: of what was asked for (settings and the names of the recordings), and of the
+A file's name holds two hashes: of what was asked for (settings, and which recordings), and of the
 state of the sources (size and time of every file, or the image simulated from). So a change of either never meets
 the old file. Files appear whole or not at all: several processes may prepare the same part, and one may be killed.
 """
@@ -21,7 +21,7 @@ FORMAT = 1  # raise it when the layout of the files changes
 
 
 class Entry(NamedTuple):
-    """A recording: its name, and what tells whether its source has changed."""
+    """A recording: which it is (name), and what tells whether its source has changed (identity)."""
 
     name: str
     identity: str

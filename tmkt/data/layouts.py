@@ -31,6 +31,7 @@ class Problem(NamedTuple):
 
     path: Path
     what: str
+    folder: str = ""  # its class in the set's own words, where it lies in one
 
     def __str__(self) -> str:
         return f"{self.path} {self.what}"
@@ -55,11 +56,12 @@ def list_folders(root: str | Path, suffixes: Collection[str], what: str) -> List
                 f"{what}: {top} holds no class folders; expected <class>/<id> with one of {_join(suffixes)}"
             )
         for folder in folders:
+            name = folder.relative_to(top).as_posix()
             entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
             if not entries:
-                listing.problems.append(Problem(folder, "is empty: a class folder holds files <id>.<ext>"))
+                listing.problems.append(Problem(folder, "is empty: a class folder holds files <id>.<ext>", name))
             for path in entries:
-                _add_file(listing, path, folder.relative_to(top).as_posix(), suffixes, what)
+                _add_file(listing, path, name, suffixes, what)
     return listing
 
 
@@ -74,20 +76,20 @@ def list_n_omniglot(root: str | Path, suffixes: Collection[str], what: str) -> L
         if not folders:
             raise UserError(f"{what}: {top} holds no <alphabet>/<character>/ folders of N-Omniglot")
         for folder in folders:
+            name = folder.relative_to(top).as_posix()
             tables, recordings = sorted(folder.glob("*.csv")), sorted(folder.glob("*.aedat4"))
             if len(tables) != 1 or len(recordings) != 1:
                 found = f"{len(recordings)} .aedat4 and {len(tables)} .csv"
-                listing.problems.append(Problem(folder, f"holds {found} files; expected one of each"))
+                listing.problems.append(Problem(folder, f"holds {found} files; expected one of each", name))
                 continue
             try:
                 with tables[0].open(newline="", encoding="utf-8") as file:
                     spans = [(int(row[1]), int(row[2])) for row in list(csv.reader(file))[1:]]
             except (ValueError, IndexError) as error:
-                listing.problems.append(Problem(tables[0], f"is no table of index, start, end ({error})"))
+                listing.problems.append(Problem(tables[0], f"is no table of index, start, end ({error})", name))
                 continue
             if not spans:
-                listing.problems.append(Problem(tables[0], "names no drawer; expected a line for each"))
-            name = folder.relative_to(top).as_posix()
+                listing.problems.append(Problem(tables[0], "names no drawer; expected a line for each", name))
             for k, span in enumerate(spans, 1):
                 listing.items.append(Item(name, f"{tables[0].stem}_{k:02d}", recordings[0], span))
     return listing
@@ -126,10 +128,10 @@ def _add_file(listing: Listing, path: Path, folder: str, suffixes: Collection[st
     if path.is_dir():
         return
     if not path.is_file():
-        listing.problems.append(Problem(path, "is missing: a link that leads nowhere"))
+        listing.problems.append(Problem(path, "is missing: a link that leads nowhere", folder))
     elif path.suffix.lower() not in suffixes:
         listing.problems.append(
-            Problem(path, f"is not a {' / '.join(suffixes)} file; a class folder holds {what} only")
+            Problem(path, f"is not a {' / '.join(suffixes)} file; a class folder holds {what} only", folder)
         )
     else:
         listing.items.append(Item(folder, path.stem, path))

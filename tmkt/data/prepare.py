@@ -30,9 +30,7 @@ class RunData:
 def prepare(config: Config) -> RunData:
     """Open, split and load the data of `config`. Raises UserError, naming what is wrong with which file."""
     data = config.data
-    source = open_static(data.static)
-    classes = load_class_map(data.classes) if data.classes else ClassMap.same(source.classes)
-    source = source.mapped(classes)
+    source, classes = open_pair(config)
     split = _split(config, source, classes)
     static_index, twins = _choose_images(config, source, split)
     frames = {part: _load(config, source, getattr(split, part), part) for part in Split._fields}
@@ -46,6 +44,23 @@ def prepare(config: Config) -> RunData:
     image_labels = torch.from_numpy(source.labels[static_index])
     train = PairedData(images, image_labels, frames["train"], len(source.classes), twins)
     return RunData(source.classes, train, frames["validation"], frames["test"], record)
+
+
+def fill_cache(config: Config) -> str:
+    """Prepare the data of `config` into `data.cache`; returns a line that says what is there."""
+    if config.data.cache is None:
+        raise UserError("data.cache: null was given; name the folder that shall hold the frames, data.cache=DIR")
+    data = prepare(config)
+    counts = f"{len(data.train.events)} train, {len(data.validation)} validation, {len(data.test)} test recordings"
+    megabytes = sum(path.stat().st_size for path in Path(config.data.cache).glob("*.npy")) / 1e6
+    return f"{counts}; {config.data.cache} holds {megabytes:.1f} MB"
+
+
+def open_pair(config: Config) -> tuple[StaticSource, ClassMap]:
+    """The static set under the classes of the pair, and what the recordings' folders mean."""
+    source = open_static(config.data.static)
+    classes = load_class_map(config.data.classes) if config.data.classes else ClassMap.same(source.classes)
+    return source.mapped(classes), classes
 
 
 def load_folder(config: Config, classes: tuple[str, ...], root: str | Path) -> EventFrames:

@@ -57,8 +57,7 @@ def survey(
     listing = LAYOUTS[layout](root, READERS, "recordings")
     problems, labels = list(listing.problems), {name: i for i, name in enumerate(classes.names)}
     # A class whose every file is a problem is there all the same.
-    seen = {classes.events.get(problem.path.parent.name) for problem in problems}
-    seen |= {classes.events.get(problem.path.name) for problem in problems}
+    seen = {classes.events.get(problem.folder) for problem in problems}
     recordings: list[Recording] = []
     strange: dict[str, Path] = {}
     for item in listing.items:
@@ -100,7 +99,7 @@ def load_recordings(recordings: Sequence[Recording], config: DataConfig, what: s
         for recording in track(recordings, what):
             yield _read_frames(recording, config)
 
-    entries = [Entry(r.name, _identity(r)) for r in recordings] if config.cache else []
+    entries = [_entry(r) for r in recordings] if config.cache else []
     return _stack(read(), entries, {"reader": READER_VERSION, "window": config.events.window}, config, what)
 
 
@@ -123,7 +122,9 @@ def simulate_recordings(
         return f"{crc32(source.read(int(recording.id)).numpy().tobytes()):08x}"
 
     entries = [Entry(r.name, identity(r)) for r in recordings] if config.cache else []
+    static = config.static
     settings = {"simulator": config.events.simulator, "version": ev.SIMULATOR_VERSION, "seed": seed}
+    settings |= {"source": static.source, "root": static.root, "kwargs": static.kwargs}
     return _stack(make(), entries, settings, config, what)
 
 
@@ -184,10 +185,10 @@ def _read_frames(recording: Recording, config: DataConfig) -> np.ndarray:
         raise UserError(f"recording {reason}") from error
 
 
-def _identity(recording: Recording) -> str:
+def _entry(recording: Recording) -> Entry:
     assert recording.path is not None
     state = recording.path.stat()
-    return f"{state.st_size}:{state.st_mtime_ns}:{recording.span}"
+    return Entry(f"{recording.path.resolve()} {recording.span}", f"{state.st_size} {state.st_mtime_ns}")
 
 
 def _stack(

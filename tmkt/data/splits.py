@@ -75,6 +75,9 @@ def _by_protocol(
     train = round(protocol.train * len(ordered))
     whole = protocol.train + protocol.test > 1 - 1e-9
     test = len(ordered) - train if whole else round(protocol.test * len(ordered))
+    if test == 0:
+        name = ours[0].name.rpartition("/")[0] if ours else "a class"
+        raise UserError(f"data.events.split: {name} has {len(ours)} recordings, too few for one to test")
     return ordered[:train], ordered[len(ordered) - test :]
 
 
