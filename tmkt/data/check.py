@@ -99,9 +99,13 @@ def _wrong_classes(recordings: list[Recording], source: StaticSource, kind: str)
         return []
     problems = []
     for recording, twin in zip(recordings, twin_indices(recordings, source, kind), strict=True):
-        label = source.labels[twin] if 0 <= twin < len(source.labels) else recording.label
-        if label != recording.label and recording.path:
-            shown = source.classes[label] if label >= 0 else "a class that is left out"
+        assert recording.path is not None
+        if twin < 0:
+            problems.append(
+                Problem(recording.path, "is of the wrong class, or the image of its class and name is missing")
+            )
+        elif twin < len(source.labels) and source.labels[twin] != recording.label:
+            shown = source.classes[source.labels[twin]]
             problems.append(Problem(recording.path, f"is of the wrong class: the image that it shows is of {shown}"))
     return problems
 
