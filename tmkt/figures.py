@@ -50,7 +50,7 @@ def mixed_batch(mixed: Tensor, switch_step: Tensor, titles: Sequence[str]) -> Fi
             )
     for b, title in enumerate(titles):
         axes[b, 0].set_ylabel(title, fontsize=8, rotation=0, ha="right", va="center")
-    title = "time-step mixup: image steps (orange frames), then event steps (blue frames); the bar marks the switch"
+    title = "mixed stream: image steps (orange frames), then event steps (blue frames); the bar marks the switch"
     figure.suptitle(title, fontsize=9, y=0.97)
     return figure
 

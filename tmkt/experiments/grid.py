@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -33,6 +34,10 @@ class Cell:
     @property
     def folder(self) -> Path:
         return Path(self.config.out)
+
+    @property
+    def command(self) -> str:
+        return shlex.join(["tmkt", "train", *self.arguments])
 
     @property
     def title(self) -> str:

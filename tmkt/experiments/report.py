@@ -45,7 +45,7 @@ def write_report(out: Path, cells: Sequence[Cell], results: dict[str, Any]) -> P
     )
     text = templates.get_template("report.md").render(
         config=cells[0].config,
-        methods={cell.method: cell for cell in cells},
+        methods={cell.method: cell for cell in reversed(cells)},
         seeds=list(dict.fromkeys(cell.seed for cell in cells)),
         counts=sorted({cell.per_class for cell in cells}),
         environment=read_metrics(finished[0].folder)[0] if finished else None,
