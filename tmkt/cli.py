@@ -15,6 +15,8 @@ examples:
   tmkt data check /data/N-MNIST/Train --sensor 34 34 # names each damaged or misplaced recording
   tmkt eval runs/nmnist --events /data/N-MNIST/Test  # a trained run on other recordings
   tmkt compare configs/nmnist.yaml --methods tmkt sliding events_only --seeds 1 2 3 --per-class 5,20 --jobs 2
+  tmkt diagnose runs/nmnist                          # gradient variance, CKA, t-SNE, MAG and MRP accuracy
+  tmkt profile runs/nmnist                           # synaptic operations, energy, latency, memory
   tensorboard --logdir runs                          # curves while it trains
 
 files of a run (out=...):
@@ -67,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_data(commands)
     _add_compare(commands)
+    _add_examine(commands)
     return parser
 
 
@@ -123,6 +126,36 @@ def _add_compare(commands: Any) -> None:
     )
     compare.add_argument("--jobs", type=int, default=1, help="runs at a time; the cores are shared out (default: 1)")
     compare.add_argument("--out", default="runs/compare", help="folder of runs and report (default: runs/compare)")
+
+
+def _add_examine(commands: Any) -> None:
+    diagnose = commands.add_parser(
+        "diagnose",
+        help="gradient variance, alignment of the domains, MAG and MRP accuracy of a finished run",
+        description="Measure at a finished run's weights: gradient variance of time-step mixup against "
+        "whole-sample replacement, CKA of static and event features over layers and steps, accuracy of the MAG and MRP "
+        "heads, t-SNE. Writes diagnose.json and pictures to RUN_DIR/diagnose/.",
+        epilog="example: tmkt diagnose runs/nmnist --draws 32",
+    )
+    diagnose.add_argument("run", metavar="RUN_DIR")
+    diagnose.add_argument("--draws", type=int, default=16, help="pairs of gradients for each setting (default: 16)")
+    diagnose.add_argument("--samples", type=int, default=200, help="test recordings, at most (default: 200)")
+
+    profile = commands.add_parser(
+        "profile",
+        help="synaptic operations, firing rates, energy, latency and memory of a run or a backbone",
+        description="Profile a finished run on its test recordings, written to RUN_DIR/profile/; or a backbone with "
+        "untrained weights on random frames: its dense operations, latency and memory then mean something, its firing "
+        "rates do not.",
+        epilog="examples: tmkt profile runs/nmnist | tmkt profile --model vgg_snn --size 48 48 -T 10 --out profiles/vgg",
+    )
+    profile.add_argument("run", metavar="RUN_DIR", nargs="?")
+    profile.add_argument("--model", metavar="NAME", help="a backbone, e.g. vgg_snn, in place of a run")
+    profile.add_argument("--size", nargs=2, type=int, metavar=("W", "H"), default=[48, 48], help="default: 48 48")
+    profile.add_argument("-T", "--time-steps", type=int, default=10, help="default: 10")
+    profile.add_argument("--classes", type=int, default=10, help="default: 10")
+    profile.add_argument("--batch", type=int, default=16, help="samples of the training step (default: 16)")
+    profile.add_argument("--out", metavar="DIR", help="folder for profile.json and profile.png")
 
 
 def _integers(text: str) -> list[int]:
@@ -215,4 +248,38 @@ def _compare(arguments: argparse.Namespace) -> int:
     return int(any("error" in run for run in results["runs"]))
 
 
-_COMMANDS = {"demo": _demo, "train": _train, "eval": _eval, "data": _data, "compare": _compare}
+def _diagnose(arguments: argparse.Namespace) -> int:
+    from .experiments.diagnose import diagnose, summary
+
+    result = diagnose(arguments.run, draws=arguments.draws, samples=arguments.samples)
+    print("\n".join(summary(result)))
+    return 0
+
+
+def _profile(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .experiments.profile import profile_lines, profile_model, profile_run, profile_table
+
+    if (arguments.run is None) == (arguments.model is None):
+        raise UserError("profile: expected either RUN_DIR or --model NAME")
+    if arguments.run is not None:
+        result = profile_run(arguments.run, arguments.batch, arguments.out)
+    else:
+        size = (arguments.size[0], arguments.size[1])
+        place = {"size": size, "time_steps": arguments.time_steps, "num_classes": arguments.classes}
+        result = profile_model(arguments.model, **place, train_batch=arguments.batch, out=arguments.out)
+    Console().print(profile_table(result))
+    print("\n".join(profile_lines(result)))
+    return 0
+
+
+_COMMANDS = {
+    "demo": _demo,
+    "train": _train,
+    "eval": _eval,
+    "data": _data,
+    "compare": _compare,
+    "diagnose": _diagnose,
+    "profile": _profile,
+}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .checkpoint import save_weights
 from .config import Config
 from .data import PairedData
-from .data.pairs import random_crop
+from .data.augment import random_crop
 from .progress import console, track
 
 PREDICT_BATCH = 256

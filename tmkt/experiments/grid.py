@@ -73,7 +73,11 @@ def make_grid(
         UserError: a bad setting of any cell, a name given twice, or a folder that holds another run.
     """
     variants = dict(parse_method(text) for text in methods)
-    per_class = per_class or [load_config(config, overrides).data.events.train_per_class]
+    if not per_class:
+        configured = load_config(config, overrides).data.events.train_per_class
+        if configured is None:
+            raise UserError("--per-class: the configuration's data.events.train_per_class is null; give numbers")
+        per_class = [configured]
     for option, given in {"methods": methods, "seeds": seeds, "per-class": per_class}.items():
         distinct = variants if option == "methods" else set(given)
         if len(distinct) != len(given) or not given:
