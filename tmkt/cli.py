@@ -147,7 +147,7 @@ def _add_examine(commands: Any) -> None:
         description="Profile a finished run on its test recordings, written to RUN_DIR/profile/; or a backbone with "
         "untrained weights on random frames: its dense operations, latency and memory then mean something, its firing "
         "rates do not.",
-        epilog="examples: tmkt profile runs/nmnist | tmkt profile --model vgg_snn --size 48 48 -T 10 --out profiles/vgg",
+        epilog="examples: tmkt profile runs/nmnist; tmkt profile --model vgg_snn --size 48 48 -T 10 --out profiles/vgg",
     )
     profile.add_argument("run", metavar="RUN_DIR", nargs="?")
     profile.add_argument("--model", metavar="NAME", help="a backbone, e.g. vgg_snn, in place of a run")
@@ -159,7 +159,10 @@ def _add_examine(commands: Any) -> None:
 
 
 def _integers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers such as 5,20,80, got {text!r}") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

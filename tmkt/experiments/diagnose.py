@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import write_text
+from ..errors import UserError
 from ..figures import save
 from ..progress import console
 from .features import domain_cka, draw_cka, draw_embedding, embed, guidance, layer_features
@@ -25,6 +26,9 @@ def diagnose(run_dir: str | Path, *, draws: int = 16, samples: int = 200) -> dic
         gradient_variance: records, see `gradients.gradient_variance`; cka: layer -> {cka, chance}, lists over steps;
         embedding: silhouettes; guidance: see `features.guidance`; samples: how many test recordings were used.
     """
+    for what, number, least in (("--draws", draws, 2), ("--samples", samples, 4)):
+        if number < least:
+            raise UserError(f"{what}: expected at least {least}, got {number}")
     folder = Path(run_dir) / FOLDER
     run = open_run(run_dir)
     folder.mkdir(exist_ok=True)

@@ -156,7 +156,7 @@ def profile_model(
     train_batch: int,
     out: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Profile a backbone with untrained weights and the default neuron; one event in every tenth pixel of its frames."""
+    """Profile a backbone, untrained, with the default neuron; every tenth pixel of its frames holds an event."""
     settings = {"time_steps": time_steps, "size": list(size)}
     config = from_mapping({"data": settings, "model": {"name": name, "heads": 1}})
     for what, number in {"--classes": num_classes, "--batch": train_batch}.items():
@@ -165,7 +165,7 @@ def profile_model(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(config, num_classes).to(device)
     frames = torch.rand(time_steps, 4, 2, size[1], size[0], generator=torch.Generator().manual_seed(0)) < 0.1
-    result = profile(model, frames.float().to(device), train_batch=train_batch)
+    result = {**profile(model, frames.float().to(device), train_batch=train_batch), "untrained": True}
     return result if out is None else _written(result, Path(out))
 
 
@@ -261,6 +261,10 @@ def profile_lines(result: dict[str, Any]) -> list[str]:
         f"{result['parameters']:,} parameters, {result['parameter_bytes'] / MiB:.2f} MiB; kept for backward "
         f"{result['kept_bytes'] / MiB:.1f} MiB for {result['train_batch']} samples",
     ]
+    if result.get("untrained"):
+        lines.append(
+            "untrained weights, random frames: firing rates, operations and energy are not a trained network's"
+        )
     if "peak_bytes" in result:
         lines.append(f"peak memory on the GPU {result['peak_bytes'] / MiB:.1f} MiB")
     return lines

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
@@ -99,6 +100,7 @@ def _examples(finished: Sequence[Cell], count: int) -> Iterator[tuple[str, Figur
     """Mixed batches, rasters and firing rates of one seed's runs at `count` recordings a class."""
     seed = next(cell.seed for cell in finished if cell.per_class == count)
     shown = [cell for cell in finished if (cell.per_class, cell.seed) == (count, seed)]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data, of = prepare(shown[0].config), f"{count} recordings a class, seed {seed}"
     heading, rates = "Mixed batches", {}
     rasters: list[tuple[str, Figure, str, str]] = []
@@ -111,7 +113,8 @@ def _examples(finished: Sequence[Cell], count: int) -> Iterator[tuple[str, Figur
             yield f"mixed_batch_{cell.method}", figures.mixed_batch(*mixed), heading, caption
             heading = ""
         _, model, classes = load_run(cell.folder)
-        x_seq = data.test.frames[:, :RATE_SAMPLES].float() * cell.config.data.events.scale
+        x_seq = data.test.frames[:, :RATE_SAMPLES].to(device).float() * cell.config.data.events.scale
+        model.to(device)
         raster = figures.spike_raster(model, x_seq[:, :1], classes[int(data.test.labels[0])])
         rasters.append((f"spike_raster_{cell.method}", raster, "" if rasters else "Spikes", f"{cell.method}, {of}."))
         rates[cell.method] = firing_rates(model, x_seq)
