@@ -349,7 +349,7 @@ class BatchNormLIF2d(_BatchNormLIF, nn.BatchNorm2d):
 
 
 class SyncBatchNorm(nn.SyncBatchNorm):
-    """nn.SyncBatchNorm that serves CPU tensors too; `convert_sync_batchnorm` puts it for batch norms without neurons."""
+    """nn.SyncBatchNorm that serves CPU tensors too: `convert_sync_batchnorm` puts it where there are no neurons."""
 
     def forward(self, input: Tensor) -> Tensor:
         if input.device.type != "cpu" or not self.training or processes(self.process_group) == 1:
