@@ -27,6 +27,7 @@ from .data import EventFrames, RunData, prepare, sample_pairs
 from .errors import UserError
 from .evaluation import Score, build_model, evaluate
 from .progress import bar, console
+from .teacher import Targets, teacher_targets
 from .transfer import TransferTask, build_streams, phases
 
 
@@ -62,18 +63,22 @@ class Trainer:
             raise UserError(f"train.precision: {config.train.precision} cannot be used here ({error})") from error
         self.device = self.accelerator.device
         self.model = build_model(config, len(data.classes))
-        task = TransferTask(self.model, config.transfer, theta=config.model.neuron.v_threshold)
+        theta, time_steps = config.model.neuron.v_threshold, config.data.time_steps
+        task = TransferTask(self.model, config.transfer, theta, time_steps)
         optimizer = torch.optim.AdamW(task.parameters(), lr=config.train.lr, weight_decay=config.train.weight_decay)
         self.task, self.optimizer = self.accelerator.prepare(task, optimizer)
         data.train.to(self.device)
         self.phases = phases(config.transfer, config.train.steps)
         padding = config.data.crop_padding
         self.padding = config.data.size[0] // 12 if padding is None else padding
+        self.targets: Targets | None = None
         self.step, self.seconds = 0, 0.0
 
     def run(self) -> Score:
         """Train from the last checkpoint (or the start) to the end, then evaluate on the test recordings."""
         self._open_folder()
+        if self.config.transfer.method == "ckd":
+            self.targets = teacher_targets(self.config, self.data.train, self.padding)
         writer = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.step + 1)
         began = time.monotonic() - self.seconds
         train = self.config.train
@@ -116,6 +121,7 @@ class Trainer:
             event_scale=config.data.events.scale,
             crop_padding=self.padding,
             generator=generator,
+            targets=self.targets,
         )
         lr = learning_rate(self.step, config.train.lr, config.train.warmup, self.phases)
         for group in self.optimizer.param_groups:
