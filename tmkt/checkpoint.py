@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors.torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -83,8 +84,11 @@ def load_checkpoint(folder: Path, step: int) -> Checkpoint:
     for name, data in files.items():
         if not isinstance(manifest, dict) or manifest.get(name) != hashlib.sha256(data).hexdigest():
             raise DamagedError(f"{name} ({len(data)} bytes) has not the checksum that {MANIFEST} gives")
-    weights, optimizer = (safetensors.torch.load(files[name]) for name in (TASK, OPTIMIZER))
-    return Checkpoint(weights, optimizer, json.loads(files[STATE]))
+    try:
+        weights, optimizer = (safetensors.torch.load(files[name]) for name in (TASK, OPTIMIZER))
+        return Checkpoint(weights, optimizer, json.loads(files[STATE]))
+    except (SafetensorError, ValueError) as error:  # whole, but not written by us
+        raise DamagedError(f"not a safetensors file, or not JSON: {error}") from error
 
 
 def load_newest(folder: Path) -> Checkpoint | None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-import torch.distributed.nn.functional as collectives
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from torch import Tensor, distributed
@@ -16,21 +15,25 @@ from .errors import UserError
 Result = TypeVar("Result")
 
 
-def make_accelerator(config: TrainConfig) -> Accelerator:
+def make_accelerator(config: TrainConfig, unused_parameters: bool) -> Accelerator:
     """Devices, precision and processes for a run, as torchrun or `accelerate launch` started it.
 
+    Args:
+        unused_parameters: some have no part in the loss, which processes that average gradients must know.
+
     Raises:
-        UserError: the precision is not to be had here, or other processes were started than can work together.
+        UserError: the precision is not to be had here, or more processes were started than can work together.
     """
     # Accelerate lets processes work together on the CPU only where it is told to use the CPU.
     cpu = config.device == "cpu" or not torch.accelerator.is_available()
+    if cpu and config.precision == "fp16":  # Accelerate would take fp32 without a word
+        raise UserError("train.precision: fp16 needs a GPU, and this run is on the CPU; use bf16 or fp32")
     try:
         accelerator = Accelerator(
             cpu=cpu,
             mixed_precision={"fp32": "no"}.get(config.precision, config.precision),
             gradient_accumulation_steps=config.accumulate,
-            # A method may leave a head unused, e.g. events_only the mixed one.
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused_parameters)],
         )
     except ValueError as error:
         raise UserError(f"train.precision: {config.precision} cannot be used here ({error})") from error
@@ -63,13 +66,27 @@ def on_first(work: Callable[[], Result]) -> Result:
 
 
 def gather_batch(x_seq: Tensor) -> Tensor:
-    """The [T, B, ...] of all processes joined along B, in their order; gradients flow back to each one's part.
+    """The [T, B, ...] of all processes joined along B, in their order; B must be equal. Gradients flow back.
 
     Each process then has a loss of the whole batch: the mean gradient over processes is that of the loss.
     """
-    if not _together():
-        return x_seq
-    return torch.cat(collectives.all_gather(x_seq), dim=1)  # type: ignore[no-untyped-call]
+    return _GatherBatch.apply(x_seq) if _together() else x_seq
+
+
+class _GatherBatch(torch.autograd.Function):
+    """torch.distributed's own differentiable gathers are private, or deprecated."""
+
+    @staticmethod
+    def forward(ctx: Any, x_seq: Tensor) -> Tensor:
+        parts = [torch.empty_like(x_seq) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, x_seq.contiguous())
+        return torch.cat(parts, dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.contiguous()
+        distributed.all_reduce(grad)
+        return grad.chunk(distributed.get_world_size(), dim=1)[distributed.get_rank()]
 
 
 def _together() -> bool:

@@ -33,7 +33,7 @@ from .errors import UserError
 from .evaluation import Score, build_model, evaluate
 from .progress import bar, console
 from .teacher import Targets, teacher_targets
-from .transfer import TransferTask, build_streams, phases
+from .transfer import TWO_STREAMS, TransferTask, build_streams, phases
 
 
 def step_seed(seed: int, step: int, share: int = 0) -> int:
@@ -74,7 +74,8 @@ class Trainer:
         self.config, self.data = config, data
         self.out = Path(config.out)
         self.checkpoints = self.out / "checkpoints"
-        self.accelerator = make_accelerator(config.train)
+        idle_head = config.model.heads == 2 and config.transfer.method not in TWO_STREAMS
+        self.accelerator = make_accelerator(config.train, unused_parameters=idle_head)
         self.device, self.processes = self.accelerator.device, self.accelerator.num_processes
         self.batch = config.train.batch * config.train.accumulate * self.processes
         self.model = build_model(config, len(data.classes))

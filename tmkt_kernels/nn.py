@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._batch_statistics import processes, synchronise, track
+from ._batch_norm import NORM_OPTIONS, adopt, options_of, processes, synchronise, track
 from .bn_lif import run as run_bn_lif
 from .lif import Neuron, Parameter, lif_neuron, lif_params, run
 from .lif.leaky import leaky_neuron
@@ -348,32 +348,36 @@ class BatchNormLIF2d(_BatchNormLIF, nn.BatchNorm2d):
     dims = (5,)
 
 
-class SyncBatchNorm(nn.SyncBatchNorm):
-    """nn.SyncBatchNorm that serves CPU tensors too: `convert_sync_batchnorm` puts it where there are no neurons."""
+class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """What `convert_sync_batchnorm` makes of a batch norm without neurons: as nn.SyncBatchNorm, and on the CPU too."""
+
+    def __init__(self, norm: nn.modules.batchnorm._BatchNorm, process_group: Any = None) -> None:
+        super().__init__(norm.num_features, **options_of(norm, *NORM_OPTIONS))
+        self.process_group = process_group
+        adopt(self, norm)
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.device.type != "cpu" or not self.training or processes(self.process_group) == 1:
+        if not self.training or processes(self.process_group) == 1:
             return super().forward(input)
+        self._check_input_dim(input)
         both = synchronise(input, self.weight, self.bias, eps=self.eps, dim=1, group=self.process_group)
         track(self, both.mean, both.var, both.size)
         return nn.functional.batch_norm(both.x, both.mean, both.var, both.weight, both.bias, eps=self.eps)
 
+    def _check_input_dim(self, input: Tensor) -> None:  # torch's batch norms each have their own
+        if input.dim() < 2:
+            raise ValueError(f"input: expected [N, C, ...], got shape {tuple(input.shape)}")
 
-class SyncBatchNormLIF(_BatchNormLIF, nn.SyncBatchNorm):
+
+class SyncBatchNormLIF(_BatchNormLIF):
     """What `convert_sync_batchnorm` makes of a BatchNormLIF layer: the same operator, in training with the statistics
-    of the batches of all processes, on the CPU too. state_dict is unchanged."""
+    of the batches of all processes. state_dict is unchanged."""
 
     def __init__(self, layer: _BatchNormLIF, process_group: Any = None) -> None:
-        options: dict[str, Any] = {
-            name: getattr(layer, name)
-            for name in ("eps", "momentum", "affine", "track_running_stats", "return_v", "stateful", "backend")
-        }
+        options = options_of(layer, *NORM_OPTIONS, "return_v", "stateful", "backend")
         super().__init__(layer.num_features, **layer.keywords, **options)
         self.dims, self.process_group = layer.dims, process_group
-        self.weight, self.bias = layer.weight, layer.bias
-        for name, buffer in layer.named_buffers():
-            setattr(self, name, buffer)
-        self.train(layer.training)
+        adopt(self, layer)
 
     def _fire(self, x_seq: Tensor) -> tuple[Tensor, ...]:
         if not self.training or processes(self.process_group) == 1:
@@ -385,20 +389,18 @@ class SyncBatchNormLIF(_BatchNormLIF, nn.SyncBatchNorm):
 
 
 def convert_sync_batchnorm(model: nn.Module, process_group: Any = None) -> nn.Module:
-    """Every batch norm of the model, BatchNormLIF layers too, synchronised over the processes of the group.
+    """Let the batch norms of a model, BatchNormLIF layers too, take their statistics over all processes of the group.
 
-    nn.SyncBatchNorm.convert_sync_batchnorm puts a batch norm without neurons in the place of BatchNormLIF layers: use
-    this one instead. Parameters, buffers and state_dict are kept; changes the model, and returns it.
+    nn.SyncBatchNorm.convert_sync_batchnorm puts a batch norm without neurons in the place of BatchNormLIF layers, and
+    serves no CPU: use this one. Parameters, buffers and state_dict are kept; changes the model, and returns it.
     """
     if isinstance(model, _BatchNormLIF):
         return SyncBatchNormLIF(model, process_group)
+    if isinstance(model, nn.modules.batchnorm._BatchNorm):
+        return SyncBatchNorm(model, process_group)
     for name, child in model.named_children():
         setattr(model, name, convert_sync_batchnorm(child, process_group))
-    converted: nn.Module = model
-    if isinstance(model, nn.modules.batchnorm._BatchNorm):
-        converted = nn.SyncBatchNorm.convert_sync_batchnorm(model, process_group)  # type: ignore[no-untyped-call]
-        converted.__class__ = SyncBatchNorm
-    return converted
+    return model
 
 
 def fuse_conv(conv: nn.Conv1d | nn.Conv2d, layer: _BatchNormLIF) -> tuple[nn.Module, LIF]:
@@ -440,15 +442,9 @@ def convert(model: nn.Module) -> tuple[nn.Module, list[str]]:
             if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in (norm, neuron)):
                 report.append(f"{where}: left alone, it has hooks")
                 continue
-            options: dict[str, Any] = {
-                n: getattr(norm, n) for n in ("eps", "momentum", "affine", "track_running_stats")
-            }
-            options |= {n: getattr(neuron, n) for n in ("return_v", "stateful", "backend")}
-            layer = fused(norm.num_features, **neuron.keywords, **options)
-            layer.weight, layer.bias = norm.weight, norm.bias
-            for name, buffer in norm.named_buffers():
-                setattr(layer, name, buffer)
-            chain._modules[first], chain._modules[second] = layer.train(norm.training), nn.Identity()
+            options = options_of(norm, *NORM_OPTIONS) | options_of(neuron, "return_v", "stateful", "backend")
+            layer = adopt(fused(norm.num_features, **neuron.keywords, **options), norm)
+            chain._modules[first], chain._modules[second] = layer, nn.Identity()
             report.append(f"{where}: fused into {fused.__name__}")
     return model, report
 

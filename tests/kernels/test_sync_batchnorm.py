@@ -1,7 +1,5 @@
 """Synchronised batch norms: two processes see the statistics, and give the gradients, of their batches together."""
 
-import multiprocessing
-
 import pytest
 import torch
 import torch.distributed as dist
@@ -48,10 +46,9 @@ def process(rank, folder):
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory):
+def two_processes(processes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    context = multiprocessing.get_context("forkserver")  # the tests' process has threads: it must not be forked itself
-    workers = [context.Process(target=process, args=(rank, folder)) for rank in range(2)]
+    workers = [processes.Process(target=process, args=(rank, folder)) for rank in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -1,4 +1,4 @@
-"""Statistics of a batch norm's batches: their running averages, and what several processes share.
+"""What the batch norm layers of nn.py have in common, and how several processes share statistics.
 
 An operator that takes mean and variance as given knows nothing of the statistics' own gradient; `synchronise` adds it
 in front. So fused operators serve several processes, on every device that torch.distributed serves.
@@ -9,6 +9,21 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+NORM_OPTIONS = ("eps", "momentum", "affine", "track_running_stats")
+
+
+def options_of(layer: nn.Module, *names: str) -> dict[str, Any]:
+    """The attributes `names` of a layer, as keywords for another."""
+    return {name: getattr(layer, name) for name in names}
+
+
+def adopt(layer: nn.modules.batchnorm._BatchNorm, norm: nn.modules.batchnorm._BatchNorm) -> nn.Module:
+    """Give `layer` the very parameters and buffers of `norm`, and its mode."""
+    layer.weight, layer.bias = norm.weight, norm.bias
+    for name, buffer in norm.named_buffers():
+        setattr(layer, name, buffer)
+    return layer.train(norm.training)
 
 
 @torch.no_grad()
