@@ -186,14 +186,18 @@ class TransferConfig(Section):
 class TrainConfig(Section):
     section: ClassVar[str] = "train"
     steps: int = ranged(400, 1)  # optimiser steps
-    batch: int = ranged(32, 2)  # pairs a step
+    batch: int = ranged(32, 2)  # pairs a forward pass of one process
+    accumulate: int = ranged(1, 1)  # passes a step; a step has batch * accumulate * processes pairs
     lr: float = ranged(2e-3, 0.0)
     weight_decay: float = ranged(0.01, 0.0)
     warmup: int = ranged(20, 0)  # optimiser steps of linear warm-up, then cosine to zero
     log_every: int = ranged(10, 1)
     eval_every: int = ranged(100, 1)
     checkpoint_every: int = ranged(100, 1)
-    keep_checkpoints: int = ranged(2, 1)
+    keep_checkpoints: int = ranged(2, 1)  # the newest; the best by validation accuracy is kept besides
+    patience: int | None = ranged(None, 1)  # stop after so many validations without a better one; null: never
+    select: Literal["last", "best"] = "last"  # the weights that are tested and exported
+    compile: bool = False  # torch.compile of the backbone
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: Literal["auto", "cpu"] = "auto"
 

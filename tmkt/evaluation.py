@@ -1,11 +1,14 @@
 """Building a run's network, and scoring it on recordings."""
 
+import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -32,6 +35,15 @@ class Score:
     @property
     def accuracy(self) -> float:
         return self.correct / self.total
+
+    @staticmethod
+    def join(scores: "Sequence[Score]") -> "Score":
+        """The score of all recordings from those of shares; share i of n has every n-th recording from i on."""
+        total = sum(score.total for score in scores)
+        loss = sum(score.loss * score.total for score in scores) / max(1, total)
+        rounds = itertools.zip_longest(*(score.predicted for score in scores))
+        predicted = tuple(answer for answers in rounds for answer in answers if answer is not None)
+        return Score(sum(score.correct for score in scores), total, loss, predicted)
 
 
 def build_model(config: Config, num_classes: int) -> SpikingClassifier:
@@ -92,7 +104,10 @@ def load_run(run_dir: str | Path) -> tuple[Config, SpikingClassifier, tuple[str,
     config = load_config(run / "config.yaml")
     classes = tuple(json.loads((run / "split.json").read_text(encoding="utf-8"))["classes"])
     model = build_model(config, len(classes))
-    weights: dict[str, Tensor] = load_file(str(run / "model.safetensors"))
+    try:
+        weights: dict[str, Tensor] = load_file(str(run / "model.safetensors"))
+    except SafetensorError as error:
+        raise UserError(f"run {run}: model.safetensors is damaged ({error}); `tmkt train` makes it again") from error
     model.load_state_dict(weights)
     return config, model, classes
 

@@ -32,6 +32,9 @@ class Targets(NamedTuple):
         """Those of images `index` int64 [B]."""
         return Targets(self.logits[index], self.features[index])
 
+    def to(self, device: torch.device | str) -> "Targets":
+        return Targets(self.logits.to(device), self.features.to(device))
+
 
 def teacher_targets(config: Config, data: PairedData, crop_padding: int) -> Targets:
     """Targets of every static image of `data`, read from <config.out>/teacher.safetensors, or made and written there.
