@@ -90,7 +90,7 @@ def _differences(correct: dict[tuple[str, int], dict[int, dict[str, float]]]) ->
 def results_table(results: dict[str, Any]) -> Table:
     """Mean accuracy of each method at each number of recordings with its interval, for the terminal."""
     counts = sorted({record["per_class"] for record in results["means"]})
-    table = Table(title="test accuracy, mean over seeds (95 % interval over seeds and recordings)")
+    table = Table(title="test accuracy, mean over seeds")
     table.add_column("method")
     for count in counts:
         table.add_column(f"{count} a class", justify="right")

@@ -36,11 +36,10 @@ def write_report(out: Path, cells: Sequence[Cell], results: dict[str, Any]) -> P
     finished = [cell for cell in cells if is_finished(cell.folder)]
     (out / "figures").mkdir(parents=True, exist_ok=True)
     pictures = []
-    with console.status("drawing the report's figures"):
-        for name, figure, heading, caption in _figures(finished, results["means"]):
-            pictures.append(
-                Picture(f"figures/{figures.save(figure, out / 'figures' / f'{name}.png').name}", heading, caption)
-            )
+    console.print("drawing the figures of the report")
+    for name, figure, heading, caption in _figures(finished, results["means"]):
+        file = figures.save(figure, out / "figures" / f"{name}.png").relative_to(out)
+        pictures.append(Picture(file.as_posix(), heading, caption))
     templates = Environment(
         loader=PackageLoader("tmkt.experiments"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
