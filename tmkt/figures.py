@@ -152,6 +152,7 @@ def accuracy_by_recordings(means: Sequence[Mapping[str, Any]]) -> Figure:
     axis.set_xscale("log")
     axis.set_xticks(counts, [str(count) for count in counts])
     axis.minorticks_off()
+    axis.set_xlim(counts[0] / 1.5, counts[-1] * 1.5)
     axis.set(xlabel="recordings a class to train on", ylabel="accuracy on test recordings")
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, fontsize=8)

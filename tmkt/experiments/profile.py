@@ -156,7 +156,10 @@ def profile_model(
     train_batch: int,
     out: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Profile a backbone, untrained, with the default neuron; every tenth pixel of its frames holds an event."""
+    """Profile a backbone, untrained, with the default neuron; every tenth pixel of its frames holds an event.
+
+    Batch norms have the statistics of these frames: with those that they start with, hardly a neuron would fire.
+    """
     settings = {"time_steps": time_steps, "size": list(size)}
     config = from_mapping({"data": settings, "model": {"name": name, "heads": 1}})
     for what, number in {"--classes": num_classes, "--batch": train_batch}.items():
@@ -165,8 +168,22 @@ def profile_model(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(config, num_classes).to(device)
     frames = torch.rand(time_steps, 4, 2, size[1], size[0], generator=torch.Generator().manual_seed(0)) < 0.1
-    result = {**profile(model, frames.float().to(device), train_batch=train_batch), "untrained": True}
+    x_seq = frames.float().to(device)
+    _fit_batch_norms(model, x_seq)
+    result = {**profile(model, x_seq, train_batch=train_batch), "untrained": True}
     return result if out is None else _written(result, Path(out))
+
+
+def _fit_batch_norms(model: nn.Module, x_seq: Tensor) -> None:
+    """Make the running statistics of all batch norms those of one pass of x_seq."""
+    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 1.0
+    with torch.no_grad():
+        model.train()(x_seq)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
 
 
 def _written(result: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -244,7 +261,7 @@ def profile_table(result: dict[str, Any]) -> Table:
         table.add_column(column, justify="left" if column in ("layer", "inputs") else "right")
     for layer in result["layers"]:
         rate, macs, sops = f"{layer['rate']:.1%}", f"{layer['macs'] / 1e6:.3f}", f"{layer['sops'] / 1e6:.3f}"
-        table.add_row(layer["name"], layer["inputs"], rate, macs, sops, f"{layer['picojoules'] / 1e3:.1f}")
+        table.add_row(layer["name"], layer["inputs"], rate, macs, sops, f"{layer['picojoules'] / 1e3:,.1f}")
     return table
 
 
@@ -252,10 +269,10 @@ def profile_lines(result: dict[str, Any]) -> list[str]:
     """Totals, speed and memory."""
     totals, MiB = result["totals"], 2**20
     lines = [
-        f"energy {totals['energy_nj']:.1f} nJ: first layer's MACs at {MAC_PICOJOULES} pJ, {totals['sops'] / 1e6:.3f} M "
+        f"energy {totals['energy_nj']:,.1f} nJ: first layer's MACs at {MAC_PICOJOULES} pJ, {totals['sops'] / 1e6:.3f} M "
         f"synaptic operations at {AC_PICOJOULES} pJ (Horowitz, ISSCC 2014, 45 nm)",
-        f"energy {totals['energy_strict_nj']:.1f} nJ where graded inputs and products of activations cost MACs; "
-        f"{totals['energy_dense_one_step_nj']:.1f} nJ for the same layers without spikes, one dense pass",
+        f"energy {totals['energy_strict_nj']:,.1f} nJ where graded inputs and products of activations cost MACs; "
+        f"{totals['energy_dense_one_step_nj']:,.1f} nJ for the same layers without spikes, one dense pass",
         f"inference {result['inference_seconds'] * 1e3:.2f} ms for one sample; training step "
         f"{result['training_seconds'] * 1e3:.1f} ms for {result['train_batch']}",
         f"{result['parameters']:,} parameters, {result['parameter_bytes'] / MiB:.2f} MiB; kept for backward "

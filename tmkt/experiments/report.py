@@ -40,12 +40,15 @@ def write_report(out: Path, cells: Sequence[Cell], results: dict[str, Any]) -> P
     for name, figure, heading, caption in _figures(finished, results["means"]):
         file = figures.save(figure, out / "figures" / f"{name}.png").relative_to(out)
         pictures.append(Picture(file.as_posix(), heading, caption))
+    methods: dict[str, Cell] = {}
+    for cell in cells:
+        methods.setdefault(cell.method, cell)
     templates = Environment(
         loader=PackageLoader("tmkt.experiments"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     text = templates.get_template("report.md").render(
         config=cells[0].config,
-        methods={cell.method: cell for cell in reversed(cells)},
+        methods=methods,
         seeds=list(dict.fromkeys(cell.seed for cell in cells)),
         counts=sorted({cell.per_class for cell in cells}),
         environment=read_metrics(finished[0].folder)[0] if finished else None,
