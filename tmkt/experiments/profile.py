@@ -269,8 +269,8 @@ def profile_lines(result: dict[str, Any]) -> list[str]:
     """Totals, speed and memory."""
     totals, MiB = result["totals"], 2**20
     lines = [
-        f"energy {totals['energy_nj']:,.1f} nJ: first layer's MACs at {MAC_PICOJOULES} pJ, {totals['sops'] / 1e6:.3f} M "
-        f"synaptic operations at {AC_PICOJOULES} pJ (Horowitz, ISSCC 2014, 45 nm)",
+        f"energy {totals['energy_nj']:,.1f} nJ: first layer's MACs at {MAC_PICOJOULES} pJ, {totals['sops'] / 1e6:.3f} "
+        f"M synaptic operations at {AC_PICOJOULES} pJ (Horowitz, ISSCC 2014, 45 nm)",
         f"energy {totals['energy_strict_nj']:,.1f} nJ where graded inputs and products of activations cost MACs; "
         f"{totals['energy_dense_one_step_nj']:,.1f} nJ for the same layers without spikes, one dense pass",
         f"inference {result['inference_seconds'] * 1e3:.2f} ms for one sample; training step "
