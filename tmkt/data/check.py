@@ -13,7 +13,7 @@ from ..progress import track
 from .layouts import LAYOUTS, Problem
 from .prepare import open_pair
 from .readers import READERS
-from .recordings import Recording, read_events, survey
+from .recordings import Recording, read_events, suffixes, survey
 from .shipped import ClassMap
 from .splits import twin_indices
 from .static import StaticSource
@@ -57,7 +57,7 @@ def check_folder(
     """
     events = config.data.events if config else EventsConfig(sensor_size=None)
     source, classes = open_pair(config) if config else (None, _classes_found(root))
-    recordings, problems = survey(root, classes, layout=events.layout)
+    recordings, problems = survey(root, classes, layout=events.layout, suffixes=suffixes(events))
     stated = sensor_size or (events.sensor_size if config else None)
     first: dict[bytes, Recording] = {}
     for recording in track(recordings, "checking"):

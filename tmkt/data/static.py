@@ -48,6 +48,8 @@ def open_static(config: StaticConfig) -> StaticSource:
     """Open the set that `config.source` names. Raises UserError if it is unknown or not on the disk."""
     if config.source in _SHIPPED:
         return _SHIPPED[config.source]()
+    if config.source == "npz":
+        return _open_npz(config)
     if config.source in _LAYOUTS:
         return _open_folder(config)
     return _open_torchvision(config)
@@ -110,7 +112,7 @@ def _open_torchvision(config: StaticConfig) -> StaticSource:
     if not (inspect.isclass(kind) and issubclass(kind, torchvision.datasets.VisionDataset)):
         raise UserError(
             f"data.static.source: {config.source!r} is neither a class of torchvision.datasets (MNIST, CIFAR10, "
-            f"ImageFolder, ...) nor one of {', '.join([*_SHIPPED, *_LAYOUTS])}"
+            f"ImageFolder, ...) nor one of {', '.join([*_SHIPPED, *_LAYOUTS, 'npz'])}"
         )
     kwargs = dict(config.kwargs)
     if "root" in inspect.signature(kind).parameters:
@@ -132,6 +134,24 @@ def _open_torchvision(config: StaticConfig) -> StaticSource:
     # torchvision's MNIST calls its classes "0 - zero": the part before the dash is the name.
     classes = tuple(str(name).split(" - ")[0] for name in names)
     return StaticSource(labels, classes, lambda i: value_channel(dataset[i][0]))
+
+
+def _open_npz(config: StaticConfig) -> StaticSource:
+    """Images uint8 [N, H, W] or [N, H, W, 3], labels and class names, by the names in `kwargs`."""
+    names = config.kwargs
+    try:
+        with np.load(config.root) as file:
+            images, labels = file[names["images"]], file[names["labels"]].astype(np.int64)
+            classes = tuple(str(name) for name in file[names["classes"]])
+    except (KeyError, OSError, ValueError) as error:
+        raise UserError(
+            f"data.static: {config.root!r}: source npz needs a file with the arrays that kwargs names, as in "
+            f"{{images: x, labels: y, classes: names}}; got {names} ({error})"
+        ) from error
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels):
+        raise UserError(f"data.static: {config.root}: expected uint8 images [N, H, W] or [N, H, W, 3], one a label")
+    values = images if images.ndim == 3 else images.max(-1)
+    return StaticSource(labels, classes, lambda i: torch.from_numpy(values[i])[None])
 
 
 def _arrays(images: np.ndarray, labels: np.ndarray) -> StaticSource:
