@@ -380,9 +380,14 @@ def test_simulation_of_other_sizes(shape, sensor):
 
 def test_drift_goes_around_the_loop():
     """Each of the loop's four legs shows the same edges again, with the polarities of the leg opposite swapped."""
-    events = ev.simulate_drift(bar(), sensor_size=(34, 34), amplitude=1, loops=2, seed=0, noise_rate=0)
+    events = ev.simulate_drift(
+        bar(), sensor_size=(34, 34), amplitude=1, loops=2, sensor=ev.SensorModel(noise_rate=0), seed=0
+    )
     assert np.array_equal(
-        events, ev.simulate_drift(bar(), sensor_size=(34, 34), amplitude=1, loops=2, seed=0, noise_rate=0)
+        events,
+        ev.simulate_drift(
+            bar(), sensor_size=(34, 34), amplitude=1, loops=2, sensor=ev.SensorModel(noise_rate=0), seed=0
+        ),
     )
     assert (np.diff(events["t"]) >= 0).all()
     assert events["t"][-1] < 400_000
@@ -400,8 +405,8 @@ def test_video_fires_by_the_log_contrast_of_its_frames():
     frames = np.zeros((3, 2, 3))
     frames[1:, 0, 1] = 1
     frames[2, 1, 2] = 0.2
-    quiet = {"mismatch": 0, "latency_us": 0, "refractory_us": 0, "noise_rate": 0, "dark": 0.1, "threshold": 0.3}
-    events = ev.simulate_video(frames, [1000, 2000, 5000], seed=0, **quiet)
+    quiet = ev.SensorModel(dark=0.1, threshold=0.3, mismatch=0, latency_us=0, refractory_us=0, noise_rate=0)
+    events = ev.simulate_video(frames, [1000, 2000, 5000], sensor=quiet, seed=0)
     first, second = events[events["y"] == 0], events[events["y"] == 1]
     assert len(first) == int(np.log(1.1 / 0.1) / 0.3)
     assert (first["x"] == 1).all()
@@ -409,12 +414,14 @@ def test_video_fires_by_the_log_contrast_of_its_frames():
     assert len(second) == int(np.log(0.3 / 0.1) / 0.3)
     assert ((second["t"] > 2000) & (second["t"] < 5000)).all()
     assert events["p"].all()
-    darker = ev.simulate_video(frames[::-1].copy(), [0, 1000, 2000], seed=0, **quiet)
+    darker = ev.simulate_video(frames[::-1].copy(), [0, 1000, 2000], sensor=quiet, seed=0)
     assert not darker["p"].any()
 
 
 def test_video_noise_fills_its_time():
-    events = ev.simulate_video(np.full((2, 20, 30), 99, np.uint8), [5_000, 1_005_000], noise_rate=2.0, seed=0)
+    events = ev.simulate_video(
+        np.full((2, 20, 30), 99, np.uint8), [5_000, 1_005_000], sensor=ev.SensorModel(noise_rate=2.0), seed=0
+    )
     assert abs(len(events) - 1200) < 5 * 1200**0.5
     assert events["t"].min() >= 5_000
     assert events["t"].max() < 1_005_000
@@ -476,7 +483,7 @@ def test_bad_drift_arguments_are_named(kwargs, message):
         ({"times_us": [0, 1, 1]}, "times_us: expected 3 growing times"),
         ({"frames": np.zeros((4, 4))}, r"frames: expected shape \[N, H, W\]"),
         ({"frames": np.full((3, 4, 4), 7.0)}, "frames: expected uint8, or floats"),
-        ({"threshold": -1}, "threshold: expected"),
+        ({"seed": 2**64}, "seed: expected"),
     ],
 )
 def test_bad_video_arguments_are_named(kwargs, message):

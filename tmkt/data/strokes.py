@@ -16,7 +16,9 @@ from ..errors import UserError
 
 STROKES = (".txt",)
 _PAPER = 105  # Omniglot's drawings are 105 x 105, y pointing up from -105 to 0
-_NOISE_RATE = 0.1  # per pixel and second; at N-MNIST's 0.35 most events would be noise, so little ink moves at a time
+_SENSOR = ev.SensorModel(
+    noise_rate=0.1
+)  # per pixel and second; at N-MNIST's 0.35 most events would be noise, so little ink moves at a time
 _FINE = 4  # pictures are drawn so many times finer, then averaged
 
 
@@ -78,4 +80,4 @@ def simulate_strokes(
     Returns events as `tmkt_kernels.events.simulate_video`, whose sensor it uses.
     """
     video = render_strokes(read_strokes(path), sensor_size)
-    return ev.simulate_video(video, np.linspace(0, duration_us, len(video)), noise_rate=_NOISE_RATE, seed=seed)
+    return ev.simulate_video(video, np.linspace(0, duration_us, len(video)), sensor=_SENSOR, seed=seed)
