@@ -16,9 +16,8 @@ from ..errors import UserError
 
 STROKES = (".txt",)
 _PAPER = 105  # Omniglot's drawings are 105 x 105, y pointing up from -105 to 0
-_SENSOR = ev.SensorModel(
-    noise_rate=0.1
-)  # per pixel and second; at N-MNIST's 0.35 most events would be noise, so little ink moves at a time
+# At the 0.35 background events of N-MNIST most events would be noise: little ink moves at a time.
+_SENSOR = ev.SensorModel(noise_rate=0.1)
 _FINE = 4  # pictures are drawn so many times finer, then averaged
 
 
