@@ -34,7 +34,7 @@ def prepare(config: Config) -> RunData:
     split = _split(config, source, classes)
     static_index, twins = _choose_images(config, source, split)
     frames = {part: _load(config, source, getattr(split, part), part) for part in Split._fields}
-    images = load_images(source, static_index, data.size, data.static.fit, "static images")
+    images = load_images(source, static_index, data.size, data.static.fit, "static images", data.cache)
     record = {
         "seed": config.seed,
         "classes": list(source.classes),

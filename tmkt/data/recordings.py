@@ -111,7 +111,7 @@ def load_recordings(recordings: Sequence[Recording], config: DataConfig, what: s
         for recording in track(recordings, what):
             yield _read_frames(recording, config)
 
-    entries = [_entry(r) for r in recordings] if config.cache else []
+    entries = [Entry.of(r.path, r.span) for r in recordings if r.path] if config.cache else []
     settings = {"versions": [READER_VERSION, ev.SIMULATOR_VERSION], "window": config.events.window}
     return _stack(read(), entries, settings, config, what)
 
@@ -220,12 +220,6 @@ def _read_frames(recording: Recording, config: DataConfig) -> np.ndarray:
     except (ValueError, OSError) as error:
         reason = str(error) if str(recording.path) in str(error) else f"{recording.path}: {error}"
         raise UserError(f"recording {reason}") from error
-
-
-def _entry(recording: Recording) -> Entry:
-    assert recording.path is not None
-    state = recording.path.stat()
-    return Entry(f"{recording.path.resolve()} {recording.span}", f"{state.st_size} {state.st_mtime_ns}")
 
 
 def _stack(

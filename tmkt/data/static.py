@@ -1,7 +1,7 @@
 """Static image sets: any torchvision set by name, any folder, and two small ones that Python packages ship."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,11 @@ from torchvision.transforms.v2 import functional as F
 from ..config import StaticConfig
 from ..errors import UserError
 from ..progress import track
+from .cache import Entry, FrameCache
 from .layouts import IMAGES, LAYOUTS
 from .shipped import ClassMap
+
+IMAGE_VERSION = 1  # part of every cache key: raise it where an image is read or fitted otherwise
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,13 @@ class StaticSource:
     """An image set before anything is loaded: label of every image, and a way to read one.
 
     labels int64 [N], -1 for an image that the pair leaves out; classes: the names, by label; read(i) -> uint8
-    [1, H, W], the V channel (HSV) of image i; names: of the files, without extension, where there are files.
+    [1, H, W], the V channel (HSV) of image i; files: where each lies, if each is a file of its own.
     """
 
     labels: np.ndarray
     classes: tuple[str, ...]
     read: Callable[[int], Tensor]
-    names: Sequence[str] | None = None
+    files: Sequence[Path] | None = None
 
     def mapped(self, classes: ClassMap) -> "StaticSource":
         """The same images under the classes of a pair. Raises UserError for a class that the map does not know."""
@@ -56,12 +59,31 @@ def open_static(config: StaticConfig) -> StaticSource:
 
 
 def load_images(
-    source: StaticSource, indices: Sequence[int] | np.ndarray, size: tuple[int, int], fit: str, what: str
+    source: StaticSource,
+    indices: Sequence[int] | np.ndarray,
+    size: tuple[int, int],
+    fit: str,
+    what: str,
+    cache: str | None = None,
 ) -> Tensor:
-    """Images `indices` of the set as uint8 [N, 1, H, W] of `size` (width, height); `what` labels the progress bar."""
+    """Images `indices` of the set as uint8 [N, 1, H, W] of `size` (width, height); `what` labels the progress bar.
+
+    With a `cache` (a folder), images that are files of their own are decoded once; the other sets load at once.
+    """
+
+    def read() -> Iterator[np.ndarray]:
+        for index in track(indices, what):
+            yield fit_image(source.read(int(index)), size, fit).numpy()
+
+    if cache and source.files:
+        entries = [Entry.of(source.files[int(index)]) for index in indices]
+        settings = {"images": IMAGE_VERSION, "size": size, "fit": fit}
+        # The cache stacks along axis 1, which is time for recordings.
+        frames = FrameCache(cache).frames(what, settings, entries, (image[None] for image in read()))
+        return torch.from_numpy(frames[0])
     images = torch.empty(len(indices), 1, size[1], size[0], dtype=torch.uint8)
-    for row, index in enumerate(track(indices, what)):
-        images[row] = fit_image(source.read(int(index)), size, fit)
+    for row, image in enumerate(read()):
+        images[row] = torch.from_numpy(image)
     return images
 
 
@@ -102,7 +124,7 @@ def _open_folder(config: StaticConfig) -> StaticSource:
         except OSError as error:
             raise UserError(f"image {paths[i]}: is cut off or no image ({error}); fetch it again") from error
 
-    return StaticSource(labels, classes, read, [item.id for item in listing.items])
+    return StaticSource(labels, classes, read, paths)
 
 
 def _open_torchvision(config: StaticConfig) -> StaticSource:
