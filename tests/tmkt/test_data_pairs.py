@@ -201,6 +201,12 @@ def test_twins_need_to_be_known(tiny):
         prepare(tiny.replace(data__pairing="twin"))
 
 
+def test_twins_leave_no_choice_of_images(tiny):
+    tiny = tiny.replace(data__pairing="twin", data__static__exclude_twins="name", data__static__per_class=3)
+    with pytest.raises(UserError, match=r"data.static.per_class: with data.pairing: twin"):
+        prepare(tiny)
+
+
 def test_class_maps_hold_the_published_counts():
     counts = {name: len(load_class_map(name).names) for name in ("ncaltech101", "cifar10", "cep")}
     assert counts == {"ncaltech101": 100, "cifar10": 10, "cep": 20}

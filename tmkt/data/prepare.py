@@ -116,6 +116,8 @@ def _choose_images(config: Config, source: StaticSource, split: Split) -> tuple[
     if pairing == "twin":
         if kind == "none":
             raise UserError("data.pairing: twin needs data.static.exclude_twins, which says what recordings show")
+        if static.per_class is not None:
+            raise UserError("data.static.per_class: with data.pairing: twin the recordings say which images; give null")
         rows, order = np.unique(_known_twins(source, split.train, kind), return_inverse=True)
         return rows, torch.from_numpy(order)
     # A test recording of a folder of its own has a twin of its own: in N-MNIST, among the test images.

@@ -29,12 +29,13 @@ def read_recording(path: str | Path) -> RecordedEvents:
             message names the file.
     """
     path = Path(path)
-    if path.suffix not in READERS:
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
         raise DamagedRecordingError(f"{path}: is no recording; expected one of {', '.join(READERS)}")
     if path.stat().st_size == 0:
         raise DamagedRecordingError(f"{path}: has 0 bytes; fetch it again")
     try:
-        recorded = READERS[path.suffix](path)
+        recorded = READERS[suffix](path)
     except DamagedRecordingError as error:
         raise error if str(path) in str(error) else DamagedRecordingError(f"{path}: {error}") from error
     if len(recorded.events) == 0:
