@@ -106,7 +106,8 @@ def _read_mat(path: Path) -> RecordedEvents:
     import scipy.io
 
     try:
-        loaded = scipy.io.loadmat(path)
+        # Those of CEP-DVS do not end as the format asks; loaders of the set all read them without that check.
+        loaded = scipy.io.loadmat(path, verify_compressed_data_integrity=False)
     except Exception as error:  # loadmat answers a damaged file with whatever its parser stumbles over
         raise DamagedRecordingError(f"is cut off or no MATLAB file ({error}); fetch it again") from error
     return RecordedEvents(_from_columns({name: np.ravel(loaded[name]) for name in loaded if name[0] != "_"}))
