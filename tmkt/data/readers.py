@@ -36,8 +36,9 @@ def read_recording(path: str | Path) -> RecordedEvents:
         raise DamagedRecordingError(f"{path}: has 0 bytes; fetch it again")
     try:
         recorded = READERS[suffix](path)
-    except DamagedRecordingError as error:
-        raise error if str(path) in str(error) else DamagedRecordingError(f"{path}: {error}") from error
+    except ValueError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise DamagedRecordingError(f"{path}: {reason}") from error
     if len(recorded.events) == 0:
         raise DamagedRecordingError(f"{path}: holds no events; fetch it again")
     return recorded
@@ -173,10 +174,7 @@ def _from_columns(columns: Mapping[str, Any]) -> np.ndarray:
     table = np.empty(lengths.pop(), [(name, values.dtype) for name, values in fields.items()])
     for name, values in fields.items():
         table[name] = values
-    try:
-        return ev.as_events(table)
-    except ValueError as error:
-        raise DamagedRecordingError(str(error)) from error
+    return ev.as_events(table)
 
 
 def _whole(name: str, values: np.ndarray) -> np.ndarray:
