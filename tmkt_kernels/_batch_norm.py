@@ -117,3 +117,24 @@ class _ThroughStatistics(torch.autograd.Function):
         )
         through = torch.addcmul(offset, x.to(offset.dtype) - mean, slope)
         return (grad_x - through).to(x.dtype), grad_weight, grad_bias, *[None] * 6
+
+
+class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """What `convert_sync_batchnorm` makes of a batch norm without neurons: as nn.SyncBatchNorm, and on the CPU too."""
+
+    def __init__(self, norm: nn.modules.batchnorm._BatchNorm, process_group: Any = None) -> None:
+        super().__init__(norm.num_features, **options_of(norm, *NORM_OPTIONS))
+        self.process_group = process_group
+        adopt(self, norm)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or processes(self.process_group) == 1:
+            return super().forward(input)
+        self._check_input_dim(input)
+        both = synchronise(input, self.weight, self.bias, eps=self.eps, dim=1, group=self.process_group)
+        track(self, both.mean, both.var, both.size)
+        return nn.functional.batch_norm(both.x, both.mean, both.var, both.weight, both.bias, eps=self.eps)
+
+    def _check_input_dim(self, input: Tensor) -> None:  # torch's batch norms each have their own
+        if input.dim() < 2:
+            raise ValueError(f"input: expected [N, C, ...], got shape {tuple(input.shape)}")

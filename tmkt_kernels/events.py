@@ -10,6 +10,7 @@ import importlib
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = [
     "N_MNIST_PATH",
     "SIMULATOR_VERSION",
     "DamagedRecordingError",
+    "SensorModel",
     "as_events",
     "read_bin",
     "simulate_drift",
@@ -158,6 +160,46 @@ def to_frames(
     return frames
 
 
+def _check_numbers(positive: dict[str, float], never_negative: dict[str, float]) -> None:
+    for name, value in (positive | never_negative).items():
+        if not (math.isfinite(value) and (value > 0 or (value == 0 and name in never_negative))):
+            kind = "positive" if name in positive else "zero or positive"
+            raise ValueError(f"{name}: expected a finite number, {kind}; got {value!r}")
+
+
+@dataclass(frozen=True)
+class SensorModel:
+    """The pixels of a simulated event camera; the defaults are fitted to N-MNIST (docs/simulator.md).
+
+    dark: light from a black pixel, relative to the range between black and white.
+    threshold: contrast threshold in natural log units, for on and off.
+    mismatch: relative standard deviation of the thresholds, drawn for each pixel.
+    latency_us: time constant of the photoreceptor's low-pass.
+    refractory_us: dead time of a pixel after an event, at whose end it takes its reference anew.
+    noise_rate: background events per pixel and second, a Poisson process; 98 % are on events.
+
+    Raises ValueError for a value out of range; the message names it.
+    """
+
+    dark: float = 0.14
+    threshold: float = 0.24
+    mismatch: float = 0.1
+    latency_us: float = 6_200
+    refractory_us: float = 950
+    noise_rate: float = 0.35
+
+    def __post_init__(self) -> None:
+        values = asdict(self)
+        positive = {name: values.pop(name) for name in ("dark", "threshold")}
+        _check_numbers(positive, values)
+
+    def compiled(self, seed: int) -> Any:
+        """What the compiled module takes, with the seed of thresholds and noise."""
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed: expected an integer from 0 to 2^64 - 1, got {seed!r}")
+        return compiled().SensorParams(**asdict(self), seed=seed)
+
+
 def simulate_saccades(
     image: np.ndarray,
     *,
@@ -166,12 +208,12 @@ def simulate_saccades(
     saccade_us: float = 81_000,
     fixation_us: float = 24_000,
     scale: float | None = None,
-    dark: float = 0.14,
-    threshold: float = 0.24,
-    mismatch: float = 0.1,
-    latency_us: float = 6_200,
-    refractory_us: float = 950,
-    noise_rate: float = 0.35,
+    dark: float = SensorModel.dark,
+    threshold: float = SensorModel.threshold,
+    mismatch: float = SensorModel.mismatch,
+    latency_us: float = SensorModel.latency_us,
+    refractory_us: float = SensorModel.refractory_us,
+    noise_rate: float = SensorModel.noise_rate,
     seed: int,
 ) -> np.ndarray:
     """Simulate what an event camera records of an image that moves before it along saccades.
@@ -194,12 +236,7 @@ def simulate_saccades(
         fixation_us: rest after each.
         scale: sensor pixels per image pixel; None shows the image at 28/34 of the sensor's side, as
             N-MNIST. Below 1 the image is averaged over areas first.
-        dark: light from a black pixel, relative to the range between black and white.
-        threshold: contrast threshold in natural log units, for on and off.
-        mismatch: relative standard deviation of the thresholds, drawn for each pixel.
-        latency_us: time constant of the photoreceptor's low-pass.
-        refractory_us: dead time of a pixel after an event, at whose end it takes its reference anew.
-        noise_rate: background events per pixel and second, a Poisson process; 98 % are on events.
+        dark, threshold, mismatch, latency_us, refractory_us, noise_rate: the sensor, see `SensorModel`.
         seed: 0 to 2^64 - 1; equal seeds give equal bits, by arithmetic that IEEE 754 fixes.
 
     Returns:
@@ -208,7 +245,8 @@ def simulate_saccades(
     Raises:
         ValueError: an argument is out of range; the message names it.
     """
-    params = _sensor_params(dark, threshold, mismatch, latency_us, refractory_us, noise_rate, seed)
+    sensor = SensorModel(dark, threshold, mismatch, latency_us, refractory_us, noise_rate)
+    params = sensor.compiled(seed)
     motion = {"path": path, "leg_us": saccade_us, "rest_us": fixation_us, "scale": scale, "smooth": True}
     return _move(image, sensor_size, params, _N_MNIST_FILL, motion)
 
@@ -221,19 +259,14 @@ def simulate_drift(
     loops: int = 6,
     loop_us: float = 200_000,
     scale: float | None = None,
-    dark: float = 0.14,
-    threshold: float = 0.24,
-    mismatch: float = 0.1,
-    latency_us: float = 6_200,
-    refractory_us: float = 950,
-    noise_rate: float = 0.35,
+    sensor: SensorModel = SensorModel(),
     seed: int,
 ) -> np.ndarray:
     """Simulate an image that drifts before the camera, around and around a square that stands on its corner.
 
     In the manner of CIFAR10-DVS (Li et al. 2017), whose images moved in a repeated closed loop of straight
-    paths at one speed. The camera is that of `simulate_saccades`, with its values: amplitude, loops and
-    duration are chosen, not fitted, since no recording of CIFAR10-DVS was at hand.
+    paths at one speed. Amplitude, loops and duration are chosen, not fitted, and the sensor is that of N-MNIST,
+    since no recording of CIFAR10-DVS was at hand.
 
     Args:
         image: [H, W] intensities, uint8 or float from 0 to 1.
@@ -242,13 +275,14 @@ def simulate_drift(
         loops: how often it goes around.
         loop_us: duration of one loop.
         scale: sensor pixels per image pixel; None fills the sensor's shorter side.
+        sensor: the camera's pixels.
 
-    The others, what is returned and what is raised: see `simulate_saccades`.
+    The seed, what is returned and what is raised: see `simulate_saccades`.
     """
     if not (isinstance(loops, int | np.integer) and loops >= 1):
         raise ValueError(f"loops: expected a whole number from 1 on, got {loops!r}")
     _check_numbers({"amplitude": amplitude, "loop_us": loop_us}, {})
-    params = _sensor_params(dark, threshold, mismatch, latency_us, refractory_us, noise_rate, seed)
+    params = sensor.compiled(seed)
     corners = [(0.0, -amplitude), (amplitude, 0.0), (0.0, amplitude), (-amplitude, 0.0)]
     path = [*corners * int(loops), corners[0]]
     motion = {"path": path, "leg_us": loop_us / 4, "rest_us": 0.0, "scale": scale, "smooth": False}
@@ -259,12 +293,7 @@ def simulate_video(
     frames: np.ndarray,
     times_us: Sequence[float] | np.ndarray,
     *,
-    dark: float = 0.14,
-    threshold: float = 0.24,
-    mismatch: float = 0.1,
-    latency_us: float = 6_200,
-    refractory_us: float = 950,
-    noise_rate: float = 0.35,
+    sensor: SensorModel = SensorModel(),
     seed: int,
 ) -> np.ndarray:
     """Simulate what an event camera records of a video; its pixels are the sensor's.
@@ -273,44 +302,16 @@ def simulate_video(
         frames: [N, H, W] intensities, uint8 or float from 0 to 1, N of 2 or more. Between two frames a pixel's
             light goes from one to the other along a straight line in its logarithm, as in ESIM and v2e.
         times_us: [N] times of the frames, growing.
+        sensor: the camera's pixels.
 
-    The others, what is returned and what is raised: see `simulate_saccades`. Events begin at times_us[0].
+    The seed, what is returned and what is raised: see `simulate_saccades`. Events begin at times_us[0].
     """
-    params = _sensor_params(dark, threshold, mismatch, latency_us, refractory_us, noise_rate, seed)
+    params = sensor.compiled(seed)
     frames = _intensities(frames, "frames: expected shape [N, H, W]", 3)
     times = np.asarray(times_us, np.float64)
     if times.shape != frames.shape[:1] or len(times) < 2 or not (np.diff(times) > 0).all() or not times[0] >= 0:
         raise ValueError(f"times_us: expected {len(frames)} growing times from 0 on, two or more; got {times_us!r}")
     return compiled().simulate_video(frames, times.tolist(), params).view(EVENT_DTYPE)
-
-
-def _sensor_params(
-    dark: float,
-    threshold: float,
-    mismatch: float,
-    latency_us: float,
-    refractory_us: float,
-    noise_rate: float,
-    seed: int,
-) -> Any:
-    positive = {"dark": dark, "threshold": threshold}
-    never_negative = {
-        "mismatch": mismatch,
-        "latency_us": latency_us,
-        "refractory_us": refractory_us,
-        "noise_rate": noise_rate,
-    }
-    _check_numbers(positive, never_negative)
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed: expected an integer from 0 to 2^64 - 1, got {seed!r}")
-    return compiled().SensorParams(**positive, **never_negative, seed=seed)
-
-
-def _check_numbers(positive: dict[str, float], never_negative: dict[str, float]) -> None:
-    for name, value in (positive | never_negative).items():
-        if not (math.isfinite(value) and (value > 0 or (value == 0 and name in never_negative))):
-            kind = "positive" if name in positive else "zero or positive"
-            raise ValueError(f"{name}: expected a finite number, {kind}; got {value!r}")
 
 
 def _move(

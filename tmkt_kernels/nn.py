@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._batch_norm import NORM_OPTIONS, adopt, options_of, processes, synchronise, track
+from ._batch_norm import NORM_OPTIONS, SyncBatchNorm, adopt, options_of, processes, synchronise, track
+from .bn_lif import average_pool
 from .bn_lif import run as run_bn_lif
 from .lif import Neuron, Parameter, lif_neuron, lif_params, run
 from .lif.leaky import leaky_neuron
@@ -136,6 +137,17 @@ class LIF(MultiStepNeuron):
         return lif_neuron(**self.keywords, **tensors)
 
 
+class PooledLIF(LIF):
+    """LIF over space, then the average of the spikes over 2x2 pixels: a `BatchNormLIF2d` with pool=2 without its batch
+    norm."""
+
+    def forward(self, x_seq: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        outputs = super().forward(x_seq)
+        if isinstance(outputs, tuple):
+            return average_pool(outputs[0]), outputs[1]
+        return average_pool(outputs)
+
+
 class IF(LIF):
     """Integrate-and-fire layer, h = v + x: LIF with an infinite time constant. Keywords as for LIF, without tau."""
 
@@ -250,6 +262,7 @@ class _BatchNormLIF(nn.modules.batchnorm._BatchNorm):
 
     v: Tensor | None
     dims: tuple[int, ...]  # that x_seq may have
+    pools: tuple[int, ...] = (1,)
 
     def __init__(
         self,
@@ -266,11 +279,14 @@ class _BatchNormLIF(nn.modules.batchnorm._BatchNorm):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        pool: int = 1,
         return_v: bool = False,
         stateful: bool = False,
         backend: str = "auto",
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats)
+        if pool not in self.pools:
+            raise ValueError(f"pool: expected {' or '.join(map(str, self.pools))}, got {pool}")
         self.keywords: dict[str, Any] = {
             "tau": tau,
             "decay_input": decay_input,
@@ -281,7 +297,7 @@ class _BatchNormLIF(nn.modules.batchnorm._BatchNorm):
             "alpha": alpha,
         }
         self.params = lif_params(**self.keywords)
-        self.return_v, self.stateful, self.backend = return_v, stateful, backend
+        self.return_v, self.stateful, self.backend, self.pool = return_v, stateful, backend, pool
         self.v = None
 
     def reset(self) -> None:
@@ -311,16 +327,16 @@ class _BatchNormLIF(nn.modules.batchnorm._BatchNorm):
     def _run(
         self, x_seq: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var: Tensor | None
     ) -> tuple[Tensor, ...]:
-        options = (self.eps, self.params, self.return_v, self.backend)
+        options = (self.eps, self.params, self.return_v, self.backend, self.pool)
         return run_bn_lif(x_seq, weight, bias, self.v, mean, var, *options)
 
     def lif(self) -> LIF:
-        """The neurons alone, as a layer."""
+        """The neurons alone, and their pooling, as a layer."""
         options: dict[str, Any] = {"return_v": self.return_v, "stateful": self.stateful, "backend": self.backend}
-        return LIF(**self.keywords, **options)
+        return (LIF if self.pool == 1 else PooledLIF)(**self.keywords, **options)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, {self.lif().extra_repr()}"  # type: ignore[no-untyped-call]
+        return f"{super().extra_repr()}, pool={self.pool}, {self.lif().extra_repr()}"  # type: ignore[no-untyped-call]
 
 
 class BatchNormLIF1d(_BatchNormLIF, nn.BatchNorm1d):
@@ -341,40 +357,23 @@ class BatchNormLIF1d(_BatchNormLIF, nn.BatchNorm1d):
 class BatchNormLIF2d(_BatchNormLIF, nn.BatchNorm2d):
     """nn.BatchNorm2d over steps and samples, then LIF, in one operator: x_seq [T, B, C, H, W] -> spikes.
 
-    Arguments as for BatchNormLIF1d; state_dict is that of nn.BatchNorm2d. For several processes see
-    `convert_sync_batchnorm`, for inference `fuse_conv`.
+    Arguments as for BatchNormLIF1d; `pool=2` averages the spikes over 2x2 pixels, [T, B, C, H // 2, W // 2], in the
+    same operator. state_dict is that of nn.BatchNorm2d. For several processes see `convert_sync_batchnorm`, for
+    inference `fuse_conv`.
     """
 
     dims = (5,)
-
-
-class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """What `convert_sync_batchnorm` makes of a batch norm without neurons: as nn.SyncBatchNorm, and on the CPU too."""
-
-    def __init__(self, norm: nn.modules.batchnorm._BatchNorm, process_group: Any = None) -> None:
-        super().__init__(norm.num_features, **options_of(norm, *NORM_OPTIONS))
-        self.process_group = process_group
-        adopt(self, norm)
-
-    def forward(self, input: Tensor) -> Tensor:
-        if not self.training or processes(self.process_group) == 1:
-            return super().forward(input)
-        self._check_input_dim(input)
-        both = synchronise(input, self.weight, self.bias, eps=self.eps, dim=1, group=self.process_group)
-        track(self, both.mean, both.var, both.size)
-        return nn.functional.batch_norm(both.x, both.mean, both.var, both.weight, both.bias, eps=self.eps)
-
-    def _check_input_dim(self, input: Tensor) -> None:  # torch's batch norms each have their own
-        if input.dim() < 2:
-            raise ValueError(f"input: expected [N, C, ...], got shape {tuple(input.shape)}")
+    pools = (1, 2)
 
 
 class SyncBatchNormLIF(_BatchNormLIF):
     """What `convert_sync_batchnorm` makes of a BatchNormLIF layer: the same operator, in training with the statistics
     of the batches of all processes. state_dict is unchanged."""
 
+    pools = (1, 2)
+
     def __init__(self, layer: _BatchNormLIF, process_group: Any = None) -> None:
-        options = options_of(layer, *NORM_OPTIONS, "return_v", "stateful", "backend")
+        options = options_of(layer, *NORM_OPTIONS, "pool", "return_v", "stateful", "backend")
         super().__init__(layer.num_features, **layer.keywords, **options)
         self.dims, self.process_group = layer.dims, process_group
         adopt(self, layer)

@@ -9,6 +9,7 @@ from tmkt_kernels.testing import assert_spikes_equal
 
 LAYERS = {
     "BatchNormLIF2d": (lambda: nn.BatchNormLIF2d(4, tau=1.7, v_threshold=0.5), (3, 4, 4, 5, 5), 1),
+    "BatchNormLIF2d, pooled": (lambda: nn.BatchNormLIF2d(4, v_threshold=0.5, pool=2), (3, 4, 4, 6, 6), 1),
     "BatchNormLIF1d, no affine": (lambda: nn.BatchNormLIF1d(4, v_threshold=0.5, affine=False), (3, 4, 4), 1),
     "BatchNorm2d": (lambda: torch.nn.BatchNorm2d(4), (4, 4, 5, 5), 0),
 }
@@ -22,7 +23,8 @@ def build(name):
         layer.weight.data = torch.rand(4, generator=generator) + 1
         layer.bias.data = torch.rand(4, generator=generator)
     x = 100 + torch.randn(shape, generator=generator)
-    return layer, x, torch.randn(shape, generator=generator), batch_dim
+    y_shape = [size // getattr(layer, "pool", 1) if d > 2 else size for d, size in enumerate(shape)]
+    return layer, x, torch.randn(y_shape, generator=generator), batch_dim
 
 
 def step(layer, x, upstream):

@@ -115,6 +115,7 @@ def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(tmp_path):
     process.join()
     assert not list(tmp_path.glob("*.npy"))
     fill(tmp_path, 100, 0)
+    assert not list(tmp_path.glob("*.partial"))
     (done,) = tmp_path.glob("*.npy")
     assert (np.load(done)[0, :, 0, 0, 0] == np.arange(100)).all()
 

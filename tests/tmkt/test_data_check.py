@@ -51,6 +51,7 @@ def other_format(path):
 
 DAMAGE = {  # what is done to a recording, and what is said; it returns the path that is named, if another
     "cut off": (lambda p: p.write_bytes(p.read_bytes()[:-3]) and None, "no multiple of 5"),
+    "cut off between events": (lambda p: p.write_bytes(p.read_bytes()[:1200]) and None, "the others 29"),
     "0 bytes": (lambda p: p.write_bytes(b"") and None, "0 bytes"),
     "wrong extension": (renamed, "is not a .bin"),
     "wrong format": (other_format, "no AEDAT 4.0 file"),
@@ -158,6 +159,26 @@ def test_parts_of_a_file_are_checked_each(tmp_path):
     )
     problems = check.check_folder(tmp_path / "dvs_*", config=config).problems
     assert [problem.what.split()[0] for problem in problems] == [f"(Alphabet/character01/0001_0{k})" for k in (1, 2)]
+
+
+def test_recordings_that_differ_in_length_are_no_problem(recordings):
+    for k, path in enumerate(sorted(recordings.rglob("*.bin"))):
+        path.write_bytes(path.read_bytes()[: 5 * (100 + 10 * k)])
+    assert not check.check_folder(recordings).problems
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_real_recordings_cut_off_between_events_are_named(tmp_path, shared_data, share):
+    paths = sorted((shared_data / "N-MNIST-small/Train").rglob("*.bin"))[::20]
+    for path in paths:
+        target = tmp_path / path.parent.name / path.name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(path, target)
+    cut = sorted(tmp_path.rglob("*.bin"))[7]
+    cut.chmod(0o600)
+    cut.write_bytes(cut.read_bytes()[: 5 * int(cut.stat().st_size / 5 * share)])
+    (problem,) = check.check_folder(tmp_path, sensor_size=(34, 34)).problems
+    assert problem.path == cut
 
 
 def test_real_recordings_are_whole(shared_data):

@@ -147,7 +147,9 @@ def test_training_starts_on_the_published_layout(pair, tmp_path, request):
     score = train(pair, data)
     assert score.total == len(data.test)
     assert np.isfinite(score.loss)
-    assert len(list((tmp_path / "cache").glob("*.npy"))) == sum(len(part) > 0 for part in parts)
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == sum(len(part) > 0 for part in parts) + (
+        pair.data.static.source in ("folder", "cep_dvs")  # images are cached where each is a file
+    )
 
 
 @pytest.mark.parametrize("pair", ["ncaltech101"], indirect=True)
@@ -168,12 +170,41 @@ def test_exact_twins(pair):
     for static, event, label in zip(pairs.static_index, pairs.event_index, pairs.label, strict=True):
         image, name = images[static], data.train.events.names[event].rpartition("/")[2]
         assert source.labels[image] == label
-        assert (source.names[image] if source.names else f"{image + 1:05d}") == name
+        assert (source.files[image].stem if source.files else f"{image + 1:05d}") == name
+
+
+@pytest.mark.parametrize("pair", ["cepdvs"], indirect=True)
+def test_a_damaged_image_is_named(pair, tmp_path):
+    path = sorted((tmp_path / "data/CEP-DVS/data/img").iterdir())[0]
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=rf"image .*{path.name}: is cut off or no image"):
+        prepare(pair)
+
+
+@pytest.mark.parametrize("pair", ["cepdvs"], indirect=True)
+def test_a_changed_image_is_read_anew(pair, tmp_path):
+    first = prepare(pair)
+    path = tmp_path / f"data/CEP-DVS/data/img/{first.record['static_images'][0]:05d}.jpg"
+    Image.new("RGB", (20, 20), (7, 7, 7)).save(path)
+    assert set(prepare(pair).train.images[0].flatten().tolist()) == {7}
+
+
+@pytest.mark.parametrize("pair", ["ncaltech101"], indirect=True)
+def test_a_class_that_the_map_lacks_is_named(pair, tmp_path):
+    write_image(tmp_path / "data/caltech101/101_ObjectCategories/new_class/image_0001.jpg")
+    with pytest.raises(UserError, match=r"the static set has the class\(es\) new_class, which the map lacks"):
+        prepare(pair)
 
 
 def test_twins_need_to_be_known(tiny):
     with pytest.raises(UserError, match=r"data.pairing: twin needs data.static.exclude_twins"):
         prepare(tiny.replace(data__pairing="twin"))
+
+
+def test_twins_leave_no_choice_of_images(tiny):
+    tiny = tiny.replace(data__pairing="twin", data__static__exclude_twins="name", data__static__per_class=3)
+    with pytest.raises(UserError, match=r"data.static.per_class: with data.pairing: twin"):
+        prepare(tiny)
 
 
 def test_class_maps_hold_the_published_counts():

@@ -109,6 +109,24 @@ def test_cut_off_files_are_named(tmp_path, events, suffix, left):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["sample_ncars.dat", "sample_nmnist.bin", "evt2_sample.raw", "evt3_sample.raw"])
+def test_random_damage_is_read_or_named(tmp_path, shared_data, name):
+    """No reader answers bytes that it does not understand with another error, or a crash."""
+    rng, whole = np.random.default_rng(0), (shared_data / "formats" / name).read_bytes()[:20_000]
+    path, said = tmp_path / name, []
+    for _ in range(40):
+        data = bytearray(whole)
+        for place in rng.integers(0, len(data), 20):
+            data[place] = rng.integers(256)
+        path.write_bytes(data[rng.integers(100) * rng.integers(2) :])
+        try:
+            read_recording(path)
+        except ev.DamagedRecordingError as error:
+            said.append(str(error))
+    assert said
+    assert all(message.startswith(f"{path}: ") for message in said)
+
+
 @pytest.mark.parametrize("left", [0, 100, 900_001])
 def test_cut_off_aedat4_is_named(tmp_path, shared_data, left):
     path = tmp_path / "a.aedat4"

@@ -62,14 +62,19 @@ def steps_done(run):
         return 0
 
 
+def train_on_one_thread(config):
+    torch.set_num_threads(1)
+    train(config)
+
+
 def test_a_process_killed_at_random_moments_ends_in_the_same_weights(tiny, processes):
-    steps, draw = 40, random.Random()
+    steps, draw = 24, random.Random()
     config = tiny.replace(train__steps=steps, train__log_every=1, train__eval_every=7, train__checkpoint_every=3)
     whole = config.replace(out=tiny.out + "-whole")
-    undisturbed = processes.Process(target=train, args=(whole,))
+    undisturbed = processes.Process(target=train_on_one_thread, args=(whole,))
     undisturbed.start()
     for moment in sorted(draw.sample(range(1, 3 * steps // 4), 3)):
-        process = processes.Process(target=train, args=(config,))
+        process = processes.Process(target=train_on_one_thread, args=(config,))
         process.start()
         while steps_done(config.out) < moment and process.is_alive():
             time.sleep(0.001)
@@ -78,7 +83,7 @@ def test_a_process_killed_at_random_moments_ends_in_the_same_weights(tiny, proce
         process.join()
         assert process.exitcode == -signal.SIGKILL
         assert not (Path(config.out) / "model.safetensors").exists()
-    last = processes.Process(target=train, args=(config,))
+    last = processes.Process(target=train_on_one_thread, args=(config,))
     last.start()
     for process in (last, undisturbed):
         process.join()

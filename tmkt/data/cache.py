@@ -8,6 +8,7 @@ the old file. Files appear whole or not at all: several processes may prepare th
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,10 +22,16 @@ FORMAT = 1  # raise it when the layout of the files changes
 
 
 class Entry(NamedTuple):
-    """A recording: which it is (name), and what tells whether its source has changed (identity)."""
+    """A recording or an image: which it is (name), and what tells whether its source has changed (identity)."""
 
     name: str
     identity: str
+
+    @staticmethod
+    def of(path: Path, part: Any = None) -> "Entry":
+        """A file, or a part of one; its size and time tell whether it has changed."""
+        state = path.stat()
+        return Entry(f"{path.resolve()} {part}", f"{state.st_size} {state.st_mtime_ns}")
 
 
 class FrameCache:
@@ -73,7 +80,8 @@ class FrameCache:
 
     def _write(self, path: Path, count: int, make: Iterator[np.ndarray], what: str) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
+        self._sweep()
+        partial = path.with_suffix(f".{platform.node()}.{os.getpid()}.partial")
         written: np.memmap | None = None
         done = 0
         try:
@@ -92,6 +100,17 @@ class FrameCache:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove what processes of this machine that were killed have left."""
+        for partial in self.root.glob(f"*.{platform.node()}.*.partial"):
+            process = int(partial.name.split(".")[-2])
+            try:
+                os.kill(process, 0)  # sends nothing; tells whether it lives
+            except ProcessLookupError:
+                partial.unlink(missing_ok=True)
+            except PermissionError:
+                pass  # it lives, and is another user's
 
 
 def _note(path: Path) -> Path:

@@ -5,6 +5,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from tmkt_kernels import events as ev
 
 from ..config import Config, EventsConfig
@@ -13,7 +15,7 @@ from ..progress import track
 from .layouts import LAYOUTS, Problem
 from .prepare import open_pair
 from .readers import READERS
-from .recordings import Recording, read_events, survey
+from .recordings import Recording, read_events, suffixes, survey
 from .shipped import ClassMap
 from .splits import twin_indices
 from .static import StaticSource
@@ -43,8 +45,9 @@ def check_folder(
     """Check the recordings under `root`.
 
     Named are: files of 0 bytes, cut off, undecodable or of another extension; links that lead nowhere; events
-    beyond the sensor; time that runs backwards; empty class folders; and recordings that are there twice. Only
-    what is known can be missed: without a sensor size, stated or in the header, no coordinate is too large.
+    beyond the sensor; time that runs backwards; empty class folders; recordings that are there twice, and, where
+    most last equally long, those that are shorter. Without a sensor size, stated or in the header,
+    no coordinate is too large.
 
     Args:
         config: adds what it states: the layout, the sensor, the classes (unknown and missing ones are named), and
@@ -57,13 +60,14 @@ def check_folder(
     """
     events = config.data.events if config else EventsConfig(sensor_size=None)
     source, classes = open_pair(config) if config else (None, _classes_found(root))
-    recordings, problems = survey(root, classes, layout=events.layout)
+    recordings, problems = survey(root, classes, layout=events.layout, suffixes=suffixes(events))
     stated = sensor_size or (events.sensor_size if config else None)
     first: dict[bytes, Recording] = {}
+    durations: dict[Recording, int] = {}
     for recording in track(recordings, "checking"):
         assert recording.path is not None
         try:
-            seen = _check_recording(recording, events, stated)
+            seen, durations[recording] = _check_recording(recording, events, stated)
         except (ValueError, OSError) as error:
             what = str(error).removeprefix(f"{recording.path}: ")
             problems.append(Problem(recording.path, f"({recording.name}) {what}" if recording.span else what))
@@ -71,6 +75,7 @@ def check_folder(
         other = first.setdefault(seen, recording)
         if other is not recording:
             problems.append(Problem(recording.path, f"holds the same events as {other.path}; remove one of them"))
+    problems += _too_short(durations)
     if config and source:
         problems += _wrong_classes(recordings, source, config.data.static.exclude_twins)
     if run:
@@ -78,15 +83,31 @@ def check_folder(
     return Report(len(recordings), len({r.label for r in recordings}), sorted(problems))
 
 
-def _check_recording(recording: Recording, events: EventsConfig, stated: tuple[int, int] | None) -> bytes:
-    """A digest of the recording's events. Raises ValueError for whatever is wrong with it."""
+def _check_recording(recording: Recording, events: EventsConfig, stated: tuple[int, int] | None) -> tuple[bytes, int]:
+    """A digest of the recording's events, and how long it lasts in us. Raises ValueError for whatever is wrong."""
     array, size = read_events(recording, events)
     if stated and events.window is None:
         size = stated
     if size is None:
         size = (int(array["x"].max()) + 1, int(array["y"].max()) + 1)
     ev.to_frames(array, 1, size, (1, 1))  # looks at every event: within the sensor, in order of time
-    return sha256(array.tobytes()).digest()
+    return sha256(array.tobytes()).digest(), int(array["t"][-1] - array["t"][0])
+
+
+def _too_short(durations: dict[Recording, int]) -> list[Problem]:
+    """A file cut off between two records is whole by its format; where all last equally long, it stands out."""
+    if len(durations) < 20:
+        return []
+    low, usual, high = np.quantile(list(durations.values()), [0.2, 0.5, 0.9])
+    if high - low > 0.05 * usual:  # recordings of this set differ in length
+        return []
+    return [
+        Problem(
+            recording.path, f"lasts {us / 1e3:.0f} ms, the others {usual / 1e3:.0f} ms: it is cut off; fetch it again"
+        )
+        for recording, us in durations.items()
+        if recording.path and us < 0.9 * usual
+    ]
 
 
 def _classes_found(root: str | Path) -> ClassMap:

@@ -10,7 +10,7 @@ import torch
 from ..config import Config
 from ..errors import UserError
 from .pairs import EventFrames, PairedData
-from .recordings import Recording, find_recordings, load_recordings, simulate_recordings
+from .recordings import Recording, find_recordings, load_recordings, simulate_recordings, suffixes
 from .shipped import ClassMap, load_class_map
 from .splits import Split, split_recordings, twin_indices
 from .static import StaticSource, load_images, open_static
@@ -34,7 +34,7 @@ def prepare(config: Config) -> RunData:
     split = _split(config, source, classes)
     static_index, twins = _choose_images(config, source, split)
     frames = {part: _load(config, source, getattr(split, part), part) for part in Split._fields}
-    images = load_images(source, static_index, data.size, data.static.fit, "static images")
+    images = load_images(source, static_index, data.size, data.static.fit, "static images", data.cache)
     record = {
         "seed": config.seed,
         "classes": list(source.classes),
@@ -79,7 +79,10 @@ def _split(config: Config, source: StaticSource, classes: ClassMap) -> Split:
         candidates = [Recording(int(y), f"{source.classes[y]}/{i}") for i, y in enumerate(source.labels) if y >= 0]
         return split_recordings(candidates, source.classes, events, config.seed)
     split = split_recordings(
-        find_recordings(events.root, classes, layout=events.layout), source.classes, events, config.seed
+        find_recordings(events.root, classes, layout=events.layout, suffixes=suffixes(events)),
+        source.classes,
+        events,
+        config.seed,
     )
     if events.test_root:
         return split._replace(test=_test_recordings(config, classes))
@@ -91,7 +94,7 @@ def _test_recordings(config: Config, classes: ClassMap) -> list[Recording]:
     events = config.data.events
     if events.split:
         raise UserError("data.events: split and test_root both say what tests; give one")
-    found = find_recordings(events.test_root, classes, layout=events.layout)
+    found = find_recordings(events.test_root, classes, layout=events.layout, suffixes=suffixes(events))
     chosen = []
     for label in range(len(classes.names)):
         ours = [replace(r, name=f"test:{r.name}") for r in found if r.label == label]
@@ -113,6 +116,8 @@ def _choose_images(config: Config, source: StaticSource, split: Split) -> tuple[
     if pairing == "twin":
         if kind == "none":
             raise UserError("data.pairing: twin needs data.static.exclude_twins, which says what recordings show")
+        if static.per_class is not None:
+            raise UserError("data.static.per_class: with data.pairing: twin the recordings say which images; give null")
         rows, order = np.unique(_known_twins(source, split.train, kind), return_inverse=True)
         return rows, torch.from_numpy(order)
     # A test recording of a folder of its own has a twin of its own: in N-MNIST, among the test images.
@@ -151,7 +156,7 @@ def _load(config: Config, source: StaticSource, recordings: list[Recording], par
     if not recordings:
         width, height = config.data.size
         return EventFrames(torch.empty(config.data.time_steps, 0, 2, height, width), torch.empty(0).long(), ())
-    if config.data.events.source == "folder":
+    if config.data.events.source != "simulated":
         frames = load_recordings(recordings, config.data, f"{part} recordings")
     else:
         frames = simulate_recordings(source, recordings, config.data, config.seed, f"simulating to {part}")

@@ -18,9 +18,10 @@ from ..errors import UserError
 from ..progress import track
 from .cache import Entry, FrameCache
 from .layouts import LAYOUTS, Problem
-from .readers import READER_VERSION, READERS, read_recording
+from .readers import READER_VERSION, READERS, RecordedEvents, read_recording
 from .shipped import ClassMap
 from .static import StaticSource
+from .strokes import STROKES, simulate_strokes
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,12 @@ class Recording:
 
 
 def survey(
-    root: str | Path, classes: ClassMap | Sequence[str], *, layout: str = "folders", every_class: bool = True
+    root: str | Path,
+    classes: ClassMap | Sequence[str],
+    *,
+    layout: str = "folders",
+    every_class: bool = True,
+    suffixes: Collection[str] = READERS,
 ) -> tuple[list[Recording], list[Problem]]:
     """The recordings under `root`, sorted, with their labels, and everything that is out of place or missing.
 
@@ -49,12 +55,13 @@ def survey(
         classes: the names of the folders in the order of the labels, or a map.
         layout: one of `LAYOUTS`.
         every_class: every class must be there (for training); evaluation may see only some.
+        suffixes: what the files end with.
 
     Raises:
         UserError: root is no folder, or holds nothing of the layout.
     """
     classes = classes if isinstance(classes, ClassMap) else ClassMap.same(classes)
-    listing = LAYOUTS[layout](root, READERS, "recordings")
+    listing = LAYOUTS[layout](root, suffixes, "recordings")
     problems, labels = list(listing.problems), {name: i for i, name in enumerate(classes.names)}
     # A class whose every file is a problem is there all the same.
     seen = {classes.events.get(problem.folder) for problem in problems}
@@ -74,14 +81,19 @@ def survey(
 
 
 def find_recordings(
-    root: str | Path, classes: ClassMap | Sequence[str], *, layout: str = "folders", every_class: bool = True
+    root: str | Path,
+    classes: ClassMap | Sequence[str],
+    *,
+    layout: str = "folders",
+    every_class: bool = True,
+    suffixes: Collection[str] = READERS,
 ) -> list[Recording]:
     """The recordings under `root`, as `survey`, where nothing is out of place.
 
     Raises:
         UserError: root is no folder, a folder is no known class, is empty or missing, or holds another file.
     """
-    recordings, problems = survey(root, classes, layout=layout, every_class=every_class)
+    recordings, problems = survey(root, classes, layout=layout, every_class=every_class, suffixes=suffixes)
     if problems:
         more = f" (and {len(problems) - 1} more; `tmkt data check` lists them)" if len(problems) > 1 else ""
         raise UserError(f"recordings: {problems[0]}{more}")
@@ -99,8 +111,9 @@ def load_recordings(recordings: Sequence[Recording], config: DataConfig, what: s
         for recording in track(recordings, what):
             yield _read_frames(recording, config)
 
-    entries = [_entry(r) for r in recordings] if config.cache else []
-    return _stack(read(), entries, {"reader": READER_VERSION, "window": config.events.window}, config, what)
+    entries = [Entry.of(r.path, r.span) for r in recordings if r.path] if config.cache else []
+    settings = {"versions": [READER_VERSION, ev.SIMULATOR_VERSION], "window": config.events.window}
+    return _stack(read(), entries, settings, config, what)
 
 
 def simulate_recordings(
@@ -116,6 +129,7 @@ def simulate_recordings(
         for recording in track(recordings, what):
             noise_seed = int(np.random.SeedSequence([seed, int(recording.id)]).generate_state(1)[0])
             image = source.read(int(recording.id))[0].numpy()
+            image = 255 - image if config.events.invert else image
             yield to_frames(simulate(image, sensor_size=sensor_size, seed=noise_seed), sensor_size, config)
 
     def identity(recording: Recording) -> str:
@@ -123,9 +137,16 @@ def simulate_recordings(
 
     entries = [Entry(r.name, identity(r)) for r in recordings] if config.cache else []
     static = config.static
-    settings = {"simulator": config.events.simulator, "version": ev.SIMULATOR_VERSION, "seed": seed}
-    settings |= {"source": static.source, "root": static.root, "kwargs": static.kwargs}
+    settings = {
+        "simulator": [config.events.simulator, config.events.invert, ev.SIMULATOR_VERSION, seed],
+        "images": [static.source, static.root, static.kwargs],
+    }
     return _stack(make(), entries, settings, config, what)
+
+
+def suffixes(config: EventsConfig) -> Collection[str]:
+    """What the files of a configuration's recordings end with."""
+    return STROKES if config.source == "strokes" else tuple(READERS)
 
 
 SIMULATORS: dict[str, Callable[..., np.ndarray]] = {"saccades": ev.simulate_saccades, "drift": ev.simulate_drift}
@@ -146,7 +167,11 @@ def read_events(recording: Recording, config: EventsConfig) -> tuple[np.ndarray,
     Raises:
         ValueError: the file is damaged, contradicts the stated sensor, or nothing is left of it.
     """
-    events, size = _read_file(recording.path, config.layout == "n_omniglot")
+    assert recording.path is not None
+    if recording.path.suffix in STROKES:
+        events, size = _write_strokes(recording, config), config.sensor_size
+    else:
+        events, size = _read(recording)
     if size and config.sensor_size and size != config.sensor_size:
         raise ValueError(
             f"its header says {size[0]}x{size[1]}, data.events.sensor_size {config.sensor_size[0]}x"
@@ -168,13 +193,25 @@ def read_events(recording: Recording, config: EventsConfig) -> tuple[np.ndarray,
     return events, size
 
 
-def _read_file(path: Path | None, several: bool) -> tuple[np.ndarray, tuple[int, int] | None]:
-    assert path is not None
-    return _read_again(path) if several else read_recording(path)
+def _write_strokes(recording: Recording, config: EventsConfig) -> np.ndarray:
+    """The same noise each time, whatever the run's seed: a drawing has one recording."""
+    assert recording.path is not None
+    if config.sensor_size is None:
+        raise ValueError("data.events.sensor_size: simulated recordings need a width and a height, null was given")
+    return simulate_strokes(recording.path, sensor_size=config.sensor_size, seed=crc32(recording.name.encode()))
 
 
-# A file of several recordings is read once for all of them, which stand next to each other.
-_read_again = lru_cache(maxsize=1)(read_recording)
+def _read(recording: Recording) -> RecordedEvents:
+    """A file of several recordings is read once for all of them, which stand next to each other."""
+    assert recording.path is not None
+    if recording.span is None:
+        return read_recording(recording.path)
+    return _read_shared(recording.path, recording.path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _read_shared(path: Path, modified: int) -> RecordedEvents:
+    return read_recording(path)
 
 
 def _read_frames(recording: Recording, config: DataConfig) -> np.ndarray:
@@ -183,12 +220,6 @@ def _read_frames(recording: Recording, config: DataConfig) -> np.ndarray:
     except (ValueError, OSError) as error:
         reason = str(error) if str(recording.path) in str(error) else f"{recording.path}: {error}"
         raise UserError(f"recording {reason}") from error
-
-
-def _entry(recording: Recording) -> Entry:
-    assert recording.path is not None
-    state = recording.path.stat()
-    return Entry(f"{recording.path.resolve()} {recording.span}", f"{state.st_size} {state.st_mtime_ns}")
 
 
 def _stack(

@@ -57,9 +57,9 @@ def twin_indices(recordings: Sequence[Recording], source: StaticSource, kind: st
     if kind == "simulated":
         return [int(r.id) for r in recordings]
     if kind == "name":
-        if source.names is None:
+        if source.files is None:
             raise UserError("data.static.exclude_twins: name needs images with file names, source: folder or cep_dvs")
-        index = {(label, name): i for i, (label, name) in enumerate(zip(source.labels, source.names, strict=True))}
+        index = {(label, path.stem): i for i, (label, path) in enumerate(zip(source.labels, source.files, strict=True))}
         return [index.get((r.label, r.id), -1) for r in recordings]
     for recording in recordings:
         if not recording.id.isdecimal() or int(recording.id) < 1:
