@@ -236,10 +236,14 @@ def _data(arguments: argparse.Namespace) -> int:
 
 def _compare(arguments: argparse.Namespace) -> int:
     """Exit code 1 where a run failed."""
+    import signal
+
     from rich.console import Console
 
     from .experiments.compare import compare, results_table
 
+    for ends in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: no run is left without the command that watches it
+        signal.signal(ends, signal.default_int_handler)
     results = compare(
         arguments.config,
         arguments.override,
