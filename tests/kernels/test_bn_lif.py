@@ -317,7 +317,7 @@ def test_sync_batch_norm_keeps_the_neurons():
         model(x)
     keys, expected = set(model.state_dict()), model.eval()(x)
     converted = nn.convert_sync_batchnorm(model)
-    assert isinstance(converted[1], torch.nn.SyncBatchNorm)
+    assert isinstance(converted[1], nn.SyncBatchNormLIF)
     assert set(converted.state_dict()) == keys
     assert_spikes_equal(converted(x), expected, budget=1e-3)
 
