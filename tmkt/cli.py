@@ -21,7 +21,7 @@ files of a run (out=...):
   split.json          which recordings trained, validated and tested, and which images were paired with them
   metrics.jsonl       one JSON record a log point: kind is environment, train, validation or test
   tensorboard/        the same, for TensorBoard
-  checkpoints/        step-<n>/, written whole or not at all; the same command goes on from the last one
+  checkpoints/        step-<n>/ with checksums; the same command goes on from the last one (docs/training.md)
   model.safetensors   the trained weights, there when the run is finished
 
 recordings lie in <class>/<id>.bin (N-MNIST / N-Caltech101 format), .aedat4, .dat, .raw (EVT2, EVT3), .npy or
