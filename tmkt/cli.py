@@ -25,7 +25,7 @@ files of a run (out=...):
   metrics.jsonl       one JSON record a log point: kind is environment, train, validation or test
   predictions.jsonl   name, label and predicted class of every test recording
   tensorboard/        the same, for TensorBoard
-  checkpoints/        step-<n>/, written whole or not at all; the same command goes on from the last one
+  checkpoints/        step-<n>/ with checksums; the same command goes on from the last one (docs/training.md)
   model.safetensors   the trained weights, there when the run is finished
 
 recordings lie in <class>/<id>.bin (N-MNIST / N-Caltech101 format), .aedat4, .dat, .raw (EVT2, EVT3), .npy or
