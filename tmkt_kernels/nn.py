@@ -242,6 +242,18 @@ class Leaky(MultiStepNeuron):
         return leaky_neuron(**self.keywords, **tensors)
 
 
+@torch.no_grad()
+def track_running_statistics(norm: Any, mean: Tensor, var: Tensor, count: int) -> None:
+    """torch's running averages, in a batch norm that keeps them: of the mean, and of the unbiased variance.
+
+    `mean` and biased `var` [C] are those of a batch with `count` values a channel.
+    """
+    norm.num_batches_tracked.add_(1)
+    momentum = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
+    norm.running_var.lerp_((var * (count / (count - 1))).to(norm.running_var.dtype), momentum)
+
+
 class _BatchNormLIF(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation over T, B and space, and `LIF`, as one operator; parameters and buffers are torch's, so that
     checkpoints of the torch layer load as they are."""
@@ -298,21 +310,10 @@ class _BatchNormLIF(nn.modules.batchnorm._BatchNorm):
             x_seq, self.weight, self.bias, self.v, mean, var, self.eps, self.params, self.return_v, self.backend
         )
         if self.training and self.track_running_stats:
-            self._track(batch_mean, batch_var, x_seq.numel() // self.num_features)
+            track_running_statistics(self, batch_mean, batch_var, x_seq.numel() // self.num_features)
         if self.stateful:
             self.v = v_last.detach()
         return (spikes, v_seq[0]) if self.return_v else spikes
-
-    @torch.no_grad()
-    def _track(self, mean: Tensor, var: Tensor, count: int) -> None:
-        """torch's running averages: of the mean, and of the unbiased variance."""
-        assert self.num_batches_tracked is not None
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        self.num_batches_tracked.add_(1)
-        momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
-        self.running_var.lerp_((var * (count / (count - 1))).to(self.running_var.dtype), momentum)
 
     def lif(self) -> LIF:
         """The neurons alone, as a layer."""

@@ -1,0 +1,124 @@
+"""What an accelerated module is: the user's own object, whose class has become a subclass that calls our operators.
+
+So parameters, buffers, hooks, state, attributes, keys in state_dict and every reference to the module stay what they
+are, methods we do not override are the library's own, and giving the class back undoes it.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .. import lif as _lif  # noqa: F401 (registers the operator)
+from ..bn_lif import run as run_bn_lif
+from ..lif import Neuron, run
+from ..nn import track_running_statistics
+
+
+class Accelerated:
+    """Mixin of the classes that stand in for a library's; `replaces` is the class that `restore` gives back."""
+
+    replaces: ClassVar[type[nn.Module]]
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether somebody looks at what goes through this module."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+class AcceleratedNeuron(Accelerated):
+    """A neuron on `lif`, or on `bn_lif` where a batch norm before it has been proved to feed it alone.
+
+    A subclass says what it can serve in `problem`, and gives its parameters in `neuron`. Both are asked at every call,
+    for attributes may be set at any time: what can no longer be served exactly goes through the library's own code.
+    """
+
+    norm: "AcceleratedNorm | None" = None
+    raw: Tensor | None = None  # the batch norm's input on its way here
+
+    @classmethod
+    def problem(cls, module: Any) -> str | None:
+        """Why this module, of ours or of the class it replaces, cannot be served exactly; None if it can."""
+        raise NotImplementedError
+
+    def neuron(self) -> Neuron:
+        """The parameters of the recurrence as they are now."""
+        raise NotImplementedError
+
+    def serves(self, x: Tensor) -> bool:
+        """The rivals compute half types in half and doubles in double, we do not: those inputs stay theirs."""
+        return x.dtype == torch.float32 and x.numel() > 0 and x.layout == torch.strided and self.problem(self) is None
+
+    def run(self, x_seq: Tensor, v_init: Tensor | None, return_v: bool = False) -> tuple[Tensor, ...]:
+        """x_seq [T, B, ...] -> spikes, v_last and, with `return_v`, h; through the batch norm if that left it to us."""
+        norm, raw, self.raw = self.norm, self.raw, None
+        neuron = self.neuron()
+        if norm is None or raw is None:
+            return run(x_seq, v_init, neuron, return_v, "auto")
+        if not torch.compiler.is_compiling() and x_seq.data_ptr() != raw.data_ptr():
+            raise RuntimeError(
+                "accelerate: this neuron was fused with the batch norm before it, but the batch norm's output did not "
+                "reach it unchanged in this call; accelerate the model with fuse_batch_norm=False"
+            )
+        if norm.channel_dim(raw) != 2 and (x_seq.shape[0] * x_seq.shape[1], *x_seq.shape[2:]) != raw.shape:
+            return run(norm.normalise(raw).reshape(x_seq.shape), v_init, neuron, return_v, "auto")
+        return norm.run(x_seq, v_init, neuron, return_v)
+
+
+class AcceleratedNorm(Accelerated):
+    """A batch norm that leaves its work to the neuron it feeds: it returns its input, and tells the neuron so."""
+
+    target: AcceleratedNeuron
+
+    weight: Tensor | None
+    bias: Tensor | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    training: bool
+    eps: float
+    track_running_stats: bool
+    num_features: int
+
+    def forward(self, x: Tensor) -> Any:
+        self.target.raw = None
+        seen = has_hooks(self) or has_hooks(self.target)  # type: ignore[arg-type]
+        if seen or x.dim() < 2 or not self.serves(x) or not self.target.serves(x):
+            return self.normalise(x)
+        self.target.raw = x
+        return x
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """The library's own forward."""
+        return super().forward(x)  # type: ignore[misc]
+
+    def serves(self, x: Tensor) -> bool:
+        """An x that torch would refuse is left to torch, with its message."""
+        kept = [t for t in (self.weight, self.bias, self.running_mean, self.running_var) if t is not None]
+        dim = self.channel_dim(x)
+        fits = x.dim() > dim and x.shape[dim] == self.num_features and x.numel() > self.num_features
+        return fits and all(t.dtype == torch.float32 and t.device == x.device for t in kept)
+
+    def channel_dim(self, x: Tensor) -> int:
+        """2 where this module itself takes [T, B, C, ...], else 1."""
+        return 2 if getattr(self, "step_mode", "s") == "m" else 1
+
+    def run(self, x_seq: Tensor, v_init: Tensor | None, neuron: Neuron, return_v: bool) -> tuple[Tensor, ...]:
+        """Batch norm and neuron as one operator, and torch's running statistics."""
+        batch = self.training or self.running_mean is None
+        mean, var = (None, None) if batch else (self.running_mean, self.running_var)
+        *outputs, batch_mean, batch_var = run_bn_lif(
+            x_seq, self.weight, self.bias, v_init, mean, var, self.eps, neuron[0], return_v, "auto"
+        )
+        if self.training and self.track_running_stats:
+            track_running_statistics(self, batch_mean, batch_var, x_seq.numel() // self.num_features)
+        return tuple(outputs)
+
+
+class AcceleratedBatchNorm1d(AcceleratedNorm, nn.BatchNorm1d):
+    replaces = nn.BatchNorm1d
+
+
+class AcceleratedBatchNorm2d(AcceleratedNorm, nn.BatchNorm2d):
+    replaces = nn.BatchNorm2d
