@@ -47,8 +47,14 @@ class AcceleratedNeuron(Accelerated):
         """The parameters of the recurrence as they are now."""
         raise NotImplementedError
 
+    def fusion_problem(self) -> str | None:
+        """Why this neuron cannot do the work of a batch norm before it; None if it can."""
+        return None
+
     def serves(self, x: Tensor) -> bool:
         """The rivals compute half types in half and doubles in double, we do not: those inputs stay theirs."""
+        if self.raw is not None:  # decided, when the batch norm left its work to us
+            return True
         return x.dtype == torch.float32 and x.numel() > 0 and x.layout == torch.strided and self.problem(self) is None
 
     def run(self, x_seq: Tensor, v_init: Tensor | None, return_v: bool = False) -> tuple[Tensor, ...]:
@@ -59,10 +65,10 @@ class AcceleratedNeuron(Accelerated):
             return run(x_seq, v_init, neuron, return_v, "auto")
         if not torch.compiler.is_compiling() and x_seq.data_ptr() != raw.data_ptr():
             raise RuntimeError(
-                "accelerate: this neuron was fused with the batch norm before it, but the batch norm's output did not "
-                "reach it unchanged in this call; accelerate the model with fuse_batch_norm=False"
+                "accelerate: this neuron does the work of the batch norm before it, but something else than the batch "
+                "norm's output reached it: one of them was called alone; accelerate with fuse_batch_norm=False"
             )
-        if norm.channel_dim(raw) != 2 and (x_seq.shape[0] * x_seq.shape[1], *x_seq.shape[2:]) != raw.shape:
+        if norm.channel_dim() != 2 and (x_seq.shape[0] * x_seq.shape[1], *x_seq.shape[2:]) != raw.shape:
             return run(norm.normalise(raw).reshape(x_seq.shape), v_init, neuron, return_v, "auto")
         return norm.run(x_seq, v_init, neuron, return_v)
 
@@ -71,6 +77,8 @@ class AcceleratedNorm(Accelerated):
     """A batch norm that leaves its work to the neuron it feeds: it returns its input, and tells the neuron so."""
 
     target: AcceleratedNeuron
+    dims: ClassVar[tuple[int, ...]]
+    """The dimensions that torch's layer takes."""
 
     weight: Tensor | None
     bias: Tensor | None
@@ -84,7 +92,7 @@ class AcceleratedNorm(Accelerated):
     def forward(self, x: Tensor) -> Any:
         self.target.raw = None
         seen = has_hooks(self) or has_hooks(self.target)  # type: ignore[arg-type]
-        if seen or x.dim() < 2 or not self.serves(x) or not self.target.serves(x):
+        if seen or not self.serves(x) or not self.target.serves(x):
             return self.normalise(x)
         self.target.raw = x
         return x
@@ -96,11 +104,11 @@ class AcceleratedNorm(Accelerated):
     def serves(self, x: Tensor) -> bool:
         """An x that torch would refuse is left to torch, with its message."""
         kept = [t for t in (self.weight, self.bias, self.running_mean, self.running_var) if t is not None]
-        dim = self.channel_dim(x)
-        fits = x.dim() > dim and x.shape[dim] == self.num_features and x.numel() > self.num_features
+        dim = self.channel_dim()
+        fits = x.dim() - (dim - 1) in self.dims and x.shape[dim] == self.num_features and x.numel() > self.num_features
         return fits and all(t.dtype == torch.float32 and t.device == x.device for t in kept)
 
-    def channel_dim(self, x: Tensor) -> int:
+    def channel_dim(self) -> int:
         """2 where this module itself takes [T, B, C, ...], else 1."""
         return 2 if getattr(self, "step_mode", "s") == "m" else 1
 
@@ -117,8 +125,8 @@ class AcceleratedNorm(Accelerated):
 
 
 class AcceleratedBatchNorm1d(AcceleratedNorm, nn.BatchNorm1d):
-    replaces = nn.BatchNorm1d
+    replaces, dims = nn.BatchNorm1d, (2, 3)
 
 
 class AcceleratedBatchNorm2d(AcceleratedNorm, nn.BatchNorm2d):
-    replaces = nn.BatchNorm2d
+    replaces, dims = nn.BatchNorm2d, (4,)

@@ -78,14 +78,12 @@ def accelerate(model: nn.Module, *, inplace: bool = True, fuse_batch_norm: bool 
         for library in libraries:
             name = type(module).__name__
             stand_in = library.STAND_INS.get(type(module))
-            if stand_in is None:
-                if isinstance(module, library.NEURONS) and not isinstance(module, Accelerated):
-                    report.left[path] = f"{name} has no equal here, or is a subclass that may differ"
-            elif (why := stand_in.problem(module)) is not None:
-                report.left[path] = why
-            else:
+            why = stand_in.problem(module) if stand_in else f"{name} has no equal here, or is a subclass that may differ"
+            if stand_in and why is None:
                 module.__class__ = stand_in
                 report.replaced[path] = name
+            elif isinstance(module, library.NEURONS) and not isinstance(module, Accelerated):
+                report.left[path] = why
     if fuse_batch_norm:
         _fuse(model, report, libraries)
     return report
@@ -103,8 +101,9 @@ def _fuse(model: nn.Module, report: Report, libraries: list[ModuleType]) -> None
     norms = {module for module in modules.values() if type(module) in stand_ins}
     neurons = {m for m in modules.values() if isinstance(m, AcceleratedNeuron) and m.norm is None}
     pairs: Any = proved_pairs(model, norms, neurons)
-    for norm, neuron in pairs.items():
-        if (why := neuron.fusion_problem(norm)) is not None:
+    for norm in [module for module in modules.values() if module in pairs]:
+        neuron = pairs[norm]
+        if (why := neuron.fusion_problem()) is not None:
             report.left[names[norm]] = why
             continue
         norm.__class__ = stand_ins[type(norm)]
@@ -112,7 +111,7 @@ def _fuse(model: nn.Module, report: Report, libraries: list[ModuleType]) -> None
         norm.__dict__["target"], neuron.__dict__["norm"] = neuron, norm
         report.fused[names[norm]] = names[neuron]
     if neurons:
-        for norm in norms - pairs.keys():
+        for norm in [module for module in modules.values() if module in norms - pairs.keys()]:
             report.left[names[norm]] = "batch norm: not proved that it feeds one neuron, and nothing else"
 
 
@@ -120,7 +119,7 @@ def restore(model: nn.Module) -> nn.Module:
     """Give every module that `accelerate` changed its own class back, in place, and return the model."""
     for module in model.modules():
         if isinstance(module, Accelerated):
-            for link in ("target", "norm", "raw"):
-                module.__dict__.pop(link, None)
+            for ours in ("target", "norm", "raw", "scalars_of_p"):
+                module.__dict__.pop(ours, None)
             module.__class__ = module.replaces  # type: ignore[assignment]
     return model

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from spikingjelly.activation_based import layer, neuron, surrogate
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..lif import Neuron, lif_neuron
 from ._replacement import AcceleratedNeuron, AcceleratedNorm
@@ -59,9 +59,6 @@ class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
             "alpha": shape(self.surrogate_function),
         }
 
-    def fusion_problem(self, norm: nn.Module) -> str | None:
-        return None
-
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
         if args or kwargs or x_seq.dim() < 2 or not self.serves(x_seq):
             return super().multi_step_forward(x_seq, *args, **kwargs)
@@ -80,7 +77,7 @@ class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
 
     def _state(self, x: Tensor, step_mode: str) -> Tensor | None:
         """v before the first step; None where the neurons are at rest."""
-        if self.v == (self.v_reset or 0.0) if isinstance(self.v, float) else False:
+        if isinstance(self.v, float) and self.v == (self.v_reset or 0.0):
             return None
         return self.materialize_states((x,), (self.v,), step_mode)[0]
 
@@ -110,16 +107,16 @@ class AcceleratedParametricLIFNode(AcceleratedNode, neuron.ParametricLIFNode):
     def neuron(self) -> Neuron:
         return lif_neuron(rate=self.w.sigmoid(), decay_input=self.decay_input, **self.keywords())
 
-    def fusion_problem(self, norm: nn.Module) -> str | None:
+    def fusion_problem(self) -> str | None:
         return "batch norm before a ParametricLIFNode: bn_lif takes no learned tau"
 
 
 class AcceleratedBatchNorm1d(AcceleratedNorm, layer.BatchNorm1d):
-    replaces = layer.BatchNorm1d
+    replaces, dims = layer.BatchNorm1d, (2, 3)
 
 
 class AcceleratedBatchNorm2d(AcceleratedNorm, layer.BatchNorm2d):
-    replaces = layer.BatchNorm2d
+    replaces, dims = layer.BatchNorm2d, (4,)
 
 
 STAND_INS = {c.replaces: c for c in (AcceleratedIFNode, AcceleratedLIFNode, AcceleratedParametricLIFNode)}
