@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import tmkt_kernels as tk
+from tmkt_kernels.testing import assert_spikes_equal, relative_error
 
 
 @pytest.fixture
@@ -66,10 +67,10 @@ def same_spikes():
             results.append((spikes.detach(), torch.autograd.grad(spikes, wanted, grad)))
         (expected, expected_grads), (spikes, grads) = results
         assert 0.01 < expected.mean() < 0.95
-        tk.testing.assert_spikes_equal(spikes, expected, budget)
+        assert_spikes_equal(spikes, expected, budget)
         if torch.equal(spikes, expected):
             for a, b in zip(grads, expected_grads, strict=True):
-                assert tk.testing.relative_error(a, b) < 1e-5
+                assert relative_error(a, b) < 1e-5
         return ours
 
     return same
