@@ -35,7 +35,7 @@ def dense(*neurons):
 MODELS = {
     "lif": dense(nn.LIF(tau=1.7, v_reset=0.1, surrogate="sigmoid", alpha=4.0), nn.LIF(3.0, False, 0.5, None)),
     "if": dense(nn.IF(), nn.IF(v_reset=None, detach_reset=False)),
-    "tau of each channel": dense(nn.LIF(tau=torch.linspace(1.5, 4, 20)), nn.ParametricLIF(init_tau=1.5)),
+    "tau of each channel": dense(nn.LIF(tau=torch.linspace(1.5, 4, 20), v_threshold=0.3), nn.ParametricLIF(init_tau=1.5, v_threshold=0.3)),
     "leaky": dense(nn.Leaky(0.9), nn.Leaky(0.7, 0.8, "zero", surrogate="s2nn", alpha=(4.0, 1.0))),
     "leaky that does not leak": dense(nn.Leaky(1.0), nn.Leaky(0.5, reset_mechanism="none")),
     "cuba": dense(CubaLIF(0.6, nn.Leaky(0.8)), CubaLIF(0.5, nn.LIF(4.0, False, v_reset=None))),
@@ -182,7 +182,7 @@ class TestOthersExports:
 
         def cell(size):
             zeros = torch.zeros(size)
-            p = norse.LIFBoxParameters(tau_mem_inv=zeros + 300, v_th=zeros + 0.7, v_leak=zeros, v_reset=zeros)
+            p = norse.LIFBoxParameters(tau_mem_inv=zeros + 400, v_th=zeros + 0.3, v_leak=zeros, v_reset=zeros)
             return norse.LIFBoxCell(p)
 
         net = norse.SequentialState(torch_nn.Linear(6, 20), cell(20), torch_nn.Linear(20, 5), cell(5))
