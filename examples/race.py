@@ -24,7 +24,9 @@ def parse(description: str, **defaults: int) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     for name, default in ({"steps": 30, "batch": 32, "T": 4, "seed": 0} | defaults).items():
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--data", type=Path, help="folder of FashionMNIST as torchvision keeps it; default: real MNIST digits")
+    parser.add_argument(
+        "--data", type=Path, help="folder of FashionMNIST as torchvision keeps it; default: real MNIST digits"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args()
 
@@ -51,7 +53,7 @@ def batches(images: Tensor, labels: Tensor, args: argparse.Namespace) -> list[tu
 
 
 class PeakMemory:
-    """Peak of the memory held since `start`, above what was held then, in bytes: torch's on a GPU, the process's else."""
+    """Peak of the memory held since `start`, above what was held then; bytes: torch's on a GPU, or the process's."""
 
     def __init__(self, device: str) -> None:
         self.cuda = torch.device(device).type == "cuda"
@@ -141,5 +143,7 @@ def race(
         "memory": rows[1][1] / max(rows[0][1], 1),
         "difference": max(abs(a - b) for a, b in zip(before.losses, after.losses, strict=True)),
     }
-    print("{speedup:.2f} times faster, {memory:.2f} times the memory; losses differ by {difference:.1e}".format(**ratios))
+    print(
+        "{speedup:.2f} times faster, {memory:.2f} times the memory; losses differ by {difference:.1e}".format(**ratios)
+    )
     return ratios

@@ -1,4 +1,4 @@
-"""The convolutional network of snnTorch's tutorials, before and after: `accelerate`, and the loop over steps in one call.
+"""The convolutional network of snnTorch's tutorials, before and after `accelerate`, and with the loop in one call.
 
 python examples/snntorch_tutorial.py [--T 25] [--data FOLDER]
 """

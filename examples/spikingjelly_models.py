@@ -1,10 +1,13 @@
 """SpikingJelly's spiking VGG-11 with batch norm and SEW-ResNet18 on 32x32 images, before and after `accelerate`.
 
-python examples/spikingjelly_models.py [--batch 16] [--steps 7]
+python examples/spikingjelly_models.py [--batch 32] [--steps 7]
 
 The images are random: what is measured is the training step. VGG-11's classifier has 120 million weights, which are
 there in both; its gradients and its optimiser's state too, and none of them is counted in the peak.
 """
+
+import argparse
+from collections.abc import Callable
 
 import torch
 from race import parse, race
@@ -26,14 +29,11 @@ def sew() -> nn.Module:
     return sew_resnet18(num_classes=10, cnf="ADD", spiking_neuron=neuron.IFNode, **options)
 
 
-def multi_step(make) -> nn.Module:
-    net: nn.Module = make()
-    functional.set_step_mode(net, "m")
-    return net
-
-
-def main() -> dict[str, dict[str, float]]:
-    args = parse(__doc__ or "", steps=7, batch=16)
+def compare(make: Callable[[], nn.Module], args: argparse.Namespace) -> dict[str, float]:
+    def multi_step() -> nn.Module:
+        net = make()
+        functional.set_step_mode(net, "m")
+        return net
 
     def logits(net: nn.Module, images: Tensor) -> Tensor:
         functional.reset_net(net)
@@ -43,13 +43,13 @@ def main() -> dict[str, dict[str, float]]:
     generator = torch.Generator().manual_seed(args.seed)
     images = torch.rand(args.batch, 3, 32, 32, generator=generator).to(args.device)
     data = [(images, torch.arange(args.batch).to(args.device) % 10)] * args.steps
-    results = {}
-    for make in (vgg11, sew):
-        print(f"\n{make.__name__}, T = {args.T}, batch {args.batch}, {torch.get_num_threads()} thread(s)")
-        results[make.__name__] = race(
-            lambda make=make: multi_step(make), tmkt_kernels.accelerate, logits, data, args
-        )
-    return results
+    print(f"\n{make.__name__}, T = {args.T}, batch {args.batch}, {torch.get_num_threads()} thread(s)")
+    return race(multi_step, tmkt_kernels.accelerate, logits, data, args)
+
+
+def main() -> list[dict[str, float]]:
+    args = parse(__doc__ or "", steps=7, batch=32)
+    return [compare(make, args) for make in (vgg11, sew)]
 
 
 if __name__ == "__main__":

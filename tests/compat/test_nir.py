@@ -24,6 +24,8 @@ def lively(net):
     for module in net.modules():
         if isinstance(module, (torch_nn.Linear, torch_nn.Conv2d)):
             torch_nn.init.uniform_(module.weight, -0.4, 0.5, generator)
+            if module.bias is not None:
+                torch_nn.init.zeros_(module.bias)
     return net
 
 
@@ -35,7 +37,9 @@ def dense(*neurons):
 MODELS = {
     "lif": dense(nn.LIF(tau=1.7, v_reset=0.1, surrogate="sigmoid", alpha=4.0), nn.LIF(3.0, False, 0.5, None)),
     "if": dense(nn.IF(), nn.IF(v_reset=None, detach_reset=False)),
-    "tau of each channel": dense(nn.LIF(tau=torch.linspace(1.5, 4, 20), v_threshold=0.3), nn.ParametricLIF(init_tau=1.5, v_threshold=0.3)),
+    "tau of each channel": dense(
+        nn.LIF(tau=torch.linspace(1.5, 4, 20), v_threshold=0.3), nn.ParametricLIF(init_tau=1.5, v_threshold=0.3)
+    ),
     "leaky": dense(nn.Leaky(0.9), nn.Leaky(0.7, 0.8, "zero", surrogate="s2nn", alpha=(4.0, 1.0))),
     "leaky that does not leak": dense(nn.Leaky(1.0), nn.Leaky(0.5, reset_mechanism="none")),
     "cuba": dense(CubaLIF(0.6, nn.Leaky(0.8)), CubaLIF(0.5, nn.LIF(4.0, False, v_reset=None))),

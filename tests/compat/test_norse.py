@@ -72,7 +72,11 @@ class Net(nn.Module):
         super().__init__()
         p = norse.LIFBoxParameters(tau_mem_inv=torch.tensor(400.0), v_th=torch.tensor(0.3))
         self.conv, self.pool = norse.Lift(nn.Conv2d(1, 6, 5, padding=2)), norse.Lift(nn.MaxPool2d(2))
-        self.lif1, self.fc, self.lif2 = norse.Lift(norse.LIFBoxCell(p)), nn.Linear(6 * 36, 10), norse.Lift(norse.LIFBoxCell(p))
+        self.lif1, self.fc, self.lif2 = (
+            norse.Lift(norse.LIFBoxCell(p)),
+            nn.Linear(6 * 36, 10),
+            norse.Lift(norse.LIFBoxCell(p)),
+        )
 
     def forward(self, x):
         spikes, _ = self.lif1(self.pool(self.conv(x)))

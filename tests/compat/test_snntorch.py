@@ -35,7 +35,13 @@ def test_leaky(same_spikes, beta, learn, mechanism):
 
 @pytest.mark.parametrize(
     "spike_grad",
-    [surrogate.sigmoid(5), surrogate.fast_sigmoid(25), surrogate.triangular(), surrogate.heaviside(), surrogate.SFS(25, 0)],
+    [
+        surrogate.sigmoid(5),
+        surrogate.fast_sigmoid(25),
+        surrogate.triangular(),
+        surrogate.heaviside(),
+        surrogate.SFS(25, 0),
+    ],
 )
 def test_surrogates(same_spikes, spike_grad):
     cell = snn.Leaky(0.8, spike_grad=spike_grad)

@@ -1,4 +1,4 @@
-"""accelerate on SpikingJelly 2.0.0: equal spikes, training and checkpoints, and everything around a node goes on working."""
+"""accelerate on SpikingJelly 2.0.0: equal spikes, training and checkpoints; all around a node goes on working."""
 
 import copy
 import pickle
@@ -11,7 +11,7 @@ import tmkt_kernels as tk
 from tmkt_kernels.testing import assert_spikes_equal
 
 pytest.importorskip("spikingjelly.activation_based.neuron", reason="spikingjelly is not installed")
-from spikingjelly.activation_based import functional, layer, monitor, neuron, surrogate
+from spikingjelly.activation_based import base, functional, layer, monitor, neuron, surrogate
 from spikingjelly.activation_based.model import sew_resnet, spikformer, spiking_vgg
 
 NODES = {
@@ -257,7 +257,7 @@ def test_running_statistics_and_momentum(compare_training):
 def test_batch_norm_refuses_as_before():
     net = nn.Sequential(layer.BatchNorm2d(3, step_mode="m"), neuron.IFNode(step_mode="m"))
     tk.accelerate(net)
-    with pytest.raises((RuntimeError, ValueError), match="running_mean|channels|shape"):
+    with pytest.raises((RuntimeError, ValueError), match=r"running_mean|channels|shape"):
         net(torch.rand(2, 2, 4, 5, 5))
     with pytest.raises(ValueError, match="expected x with shape"):
         net(torch.rand(2, 2, 3))
@@ -269,6 +269,45 @@ def test_batch_norm_called_alone_is_noticed():
     net[:2](IMAGES)
     with pytest.raises(RuntimeError, match="fuse_batch_norm=False"):
         net[2](torch.rand(4, 8, 8, 12, 12))
+
+
+def test_explicit_states():
+    """to_functional_forward calls a node by another door than forward: the batch norm before it is still applied."""
+    net = csnn().eval()
+    states = (0.0,) * 4
+    expected, _ = base.to_functional_forward(net)((IMAGES,), states)
+    tk.accelerate(net)
+    actual, updated = base.to_functional_forward(net)((IMAGES,), states)
+    assert torch.equal(actual[0], expected[0])
+    assert len(updated) == 4
+
+
+@pytest.mark.parametrize(
+    ("norm", "step_mode", "shape"),
+    [(nn.BatchNorm1d(5), "m", (6, 5, 7)), (layer.BatchNorm2d(5, step_mode="m"), "s", (3, 4, 5, 6, 6))],
+)
+def test_channels_in_another_place_are_normalised_where_they_are(norm, step_mode, shape):
+    net = nn.Sequential(norm, neuron.IFNode(step_mode=step_mode))
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 2 + 1
+    expected = sequence(net, x)
+    assert len(tk.accelerate(net).fused) == 1
+    net[0].reset_running_stats()
+    assert torch.equal(sequence(net, x), expected)
+
+
+def test_other_batch_norms_put_in_later():
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), neuron.IFNode()).eval()
+    expected = sequence(net, IMAGES[0])
+    tk.accelerate(net)
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    assert torch.equal(sequence(converted, IMAGES[0]), expected)
+
+
+def test_data_parallel_is_refused():
+    net = csnn()
+    tk.accelerate(net)
+    with pytest.raises(RuntimeError, match="DistributedDataParallel"):
+        net[1]._replicate_for_data_parallel()
 
 
 def test_compiles():

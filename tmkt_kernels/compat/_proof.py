@@ -1,6 +1,6 @@
 """Which batch norm feeds which neuron, and nothing else: proved from the model's own forward with torch.fx.
 
-The forward is traced symbolically along every path: a condition on a tensor may be true or false, and both are followed.
+The forward is traced symbolically along every path: a condition on a tensor may be true or false, both are followed.
 A path that ends in a `raise` of the model's own is no path. Modules that hold no batch norm and no neuron are
 not looked into. Where a model cannot be traced, its children are, each as a whole.
 """
@@ -131,7 +131,9 @@ def proved_pairs(root: nn.Module, norms: set[nn.Module], neurons: set[nn.Module]
     if any(g is None for g in graphs):
         pairs: dict[nn.Module, nn.Module] = {}
         owners = Counter(module for child in root.children() for module in child.modules())
-        own = {module for module in known if owners[module] == 1}  # what two children share is called from elsewhere too
+        own = {
+            module for module in known if owners[module] == 1
+        }  # what two children share is called from elsewhere too
         for child in root.children():
             pairs |= proved_pairs(child, norms & own, neurons & own)
         return pairs

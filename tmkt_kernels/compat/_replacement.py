@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .. import lif as _lif  # noqa: F401 (registers the operator)
 from ..bn_lif import run as run_bn_lif
 from ..lif import Neuron, run
 from ..nn import track_running_statistics
@@ -68,26 +67,23 @@ class AcceleratedNeuron(Accelerated):
                 "accelerate: this neuron does the work of the batch norm before it, but something else than the batch "
                 "norm's output reached it: one of them was called alone; accelerate with fuse_batch_norm=False"
             )
-        if norm.channel_dim() != 2 and (x_seq.shape[0] * x_seq.shape[1], *x_seq.shape[2:]) != raw.shape:
+        folded = (x_seq.shape[0] * x_seq.shape[1], *x_seq.shape[2:])
+        if raw.shape != (x_seq.shape if norm.channel_dim() == 2 else folded):  # its channels are not our dimension 2
             return run(norm.normalise(raw).reshape(x_seq.shape), v_init, neuron, return_v, "auto")
         return norm.run(x_seq, v_init, neuron, return_v)
 
+    def normalised(self, x: Tensor) -> Tensor:
+        """x for the library's own code: what the batch norm left to us is done here."""
+        norm, raw, self.raw = self.norm, self.raw, None
+        return x if norm is None or raw is None else norm.normalise(raw).reshape(x.shape)
 
-class AcceleratedNorm(Accelerated):
+
+class AcceleratedNorm(Accelerated, nn.modules.batchnorm._BatchNorm):
     """A batch norm that leaves its work to the neuron it feeds: it returns its input, and tells the neuron so."""
 
     target: AcceleratedNeuron
     dims: ClassVar[tuple[int, ...]]
     """The dimensions that torch's layer takes."""
-
-    weight: Tensor | None
-    bias: Tensor | None
-    running_mean: Tensor | None
-    running_var: Tensor | None
-    training: bool
-    eps: float
-    track_running_stats: bool
-    num_features: int
 
     def forward(self, x: Tensor) -> Any:
         self.target.raw = None
@@ -99,7 +95,7 @@ class AcceleratedNorm(Accelerated):
 
     def normalise(self, x: Tensor) -> Tensor:
         """The library's own forward."""
-        return super().forward(x)  # type: ignore[misc]
+        return super().forward(x)
 
     def serves(self, x: Tensor) -> bool:
         """An x that torch would refuse is left to torch, with its message."""
@@ -111,6 +107,12 @@ class AcceleratedNorm(Accelerated):
     def channel_dim(self) -> int:
         """2 where this module itself takes [T, B, C, ...], else 1."""
         return 2 if getattr(self, "step_mode", "s") == "m" else 1
+
+    def _replicate_for_data_parallel(self) -> Any:
+        raise RuntimeError(
+            "accelerate: nn.DataParallel would part a batch norm from the neuron that does its work; "
+            "use DistributedDataParallel, or accelerate with fuse_batch_norm=False"
+        )
 
     def run(self, x_seq: Tensor, v_init: Tensor | None, neuron: Neuron, return_v: bool) -> tuple[Tensor, ...]:
         """Batch norm and neuron as one operator, and torch's running statistics."""

@@ -78,7 +78,9 @@ def accelerate(model: nn.Module, *, inplace: bool = True, fuse_batch_norm: bool 
         for library in libraries:
             name = type(module).__name__
             stand_in = library.STAND_INS.get(type(module))
-            why = stand_in.problem(module) if stand_in else f"{name} has no equal here, or is a subclass that may differ"
+            why = (
+                stand_in.problem(module) if stand_in else f"{name} has no equal here, or is a subclass that may differ"
+            )
             if stand_in and why is None:
                 module.__class__ = stand_in
                 report.replaced[path] = name
@@ -99,7 +101,7 @@ def _fuse(model: nn.Module, report: Report, libraries: list[ModuleType]) -> None
     modules: Any = dict(model.named_modules())
     names = {module: path for path, module in modules.items()}
     norms = {module for module in modules.values() if type(module) in stand_ins}
-    neurons = {m for m in modules.values() if isinstance(m, AcceleratedNeuron) and m.norm is None}
+    neurons: set[Any] = {m for m in modules.values() if isinstance(m, AcceleratedNeuron) and m.norm is None}
     pairs: Any = proved_pairs(model, norms, neurons)
     for norm in [module for module in modules.values() if module in pairs]:
         neuron = pairs[norm]

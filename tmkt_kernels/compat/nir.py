@@ -22,7 +22,7 @@ from ..nn import IF, LIF, Leaky, MultiStepNeuron, ParametricLIF
 DT = 1e-4
 """Step length that snnTorch and SpikingJelly use; sinabs counts in steps (dt=1), norse in 1e-3."""
 
-NEURONS_OF = {
+NEURONS_OF: dict[str, dict[str, Any]] = {
     "spikingjelly": {"reset": "hard"},
     "snntorch": {"reset": "subtract"},
     "norse": {"reset": "hard", "strict": True},
@@ -128,7 +128,9 @@ def _export_layer(m: Any, shape: tuple[int, ...]) -> nir.NIRNode:
         return _export_flatten(m, shape, 1)
     if isinstance(m, nn.Linear):
         return _export_linear(m)
-    raise ValueError(f"PerStep({m}): NIR has no node for it; batch norm is folded into the convolution first (fuse_conv)")
+    raise ValueError(
+        f"PerStep({m}): NIR has no node for it; batch norm is folded into the convolution first (fuse_conv)"
+    )
 
 
 def _filled(value: Any, shape: tuple[int, ...]) -> Any:
@@ -160,9 +162,7 @@ def _export_neuron(m: Any, shape: tuple[int, ...], dt: float) -> nir.NIRNode:
         if bool((beta >= 1).any()):
             raise ValueError("beta: NIR has no node for neurons of which only some leak")
         steps = 1 / (1 - beta)
-        return nir.LIF(
-            tau=steps * dt, r=steps, v_leak=zero, v_threshold=threshold, v_reset=zero, metadata=meta
-        )
+        return nir.LIF(tau=steps * dt, r=steps, v_leak=zero, v_threshold=threshold, v_reset=zero, metadata=meta)
     soft = value("v_reset") is None
     meta = _metadata("soft" if soft else "hard", m.keywords)
     threshold, v_reset = _filled(value("v_threshold"), shape), _filled(0.0 if soft else value("v_reset"), shape)
@@ -239,12 +239,12 @@ def _import(node: nir.NIRNode, dt: float, default: dict[str, Any]) -> nn.Module:
         kind = nn.Conv1d if isinstance(node, nir.Conv1d) else nn.Conv2d
         values = {k: _plain(getattr(node, k)) for k in ("stride", "padding", "dilation")}
         groups = int(node.groups)
-        layer = kind(shape[1] * groups, shape[0], tuple(shape[2:]), groups=groups, **values)  # type: ignore[arg-type]
+        layer = kind(shape[1] * groups, shape[0], tuple(shape[2:]), groups=groups, **values)
         return PerStep(_import_weights(layer, node))
     if isinstance(node, (nir.AvgPool2d, nir.SumPool2d)):
         total = 1 if isinstance(node, nir.SumPool2d) else None
-        sizes = [_plain(v) for v in (node.kernel_size, node.stride, node.padding)]
-        return PerStep(nn.AvgPool2d(*sizes, divisor_override=total))
+        kernel, stride, padding = (_plain(v) for v in (node.kernel_size, node.stride, node.padding))
+        return PerStep(nn.AvgPool2d(kernel, stride, padding, divisor_override=total))
     if isinstance(node, nir.Flatten):
         start, end = (int(d) + 1 if d >= 0 else int(d) for d in (node.start_dim, node.end_dim))
         return PerStep(nn.Flatten(start, end))

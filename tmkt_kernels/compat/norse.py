@@ -54,7 +54,7 @@ class AcceleratedCell(AcceleratedNeuron, SNNCell):
         p, dt, found = module.__dict__.get("scalars_of_p", (None, None, None))
         if p is not module.p or dt != module.dt:
             found = cls.read(module)
-            if isinstance(module, Accelerated):
+            if issubclass(type(module), Accelerated):
                 module.__dict__["scalars_of_p"] = module.p, module.dt, found
         return found
 
@@ -69,7 +69,9 @@ class AcceleratedCell(AcceleratedNeuron, SNNCell):
     def read(cls, module: Any) -> tuple[LIFParams, float] | None:
         p, v_reset = module.p, module.p.v_reset
         if isinstance(module, IAFCell) and not isinstance(v_reset, nn.Parameter):
-            v_reset = torch.as_tensor(v_reset).detach()  # norse marks the potential it starts from, which is this tensor
+            v_reset = torch.as_tensor(
+                v_reset
+            ).detach()  # norse marks the potential it starts from, which is this tensor
         subtract = getattr(p, "reset_method", reset_value) is reset_subtract
         values = [_float(v) for v in (getattr(p, "tau_mem_inv", 0.0), getattr(p, "v_leak", v_reset))]
         values += [_float(p.v_th), _float(v_reset), _float(p.alpha)]
@@ -129,7 +131,7 @@ class AcceleratedLift(Accelerated, Lift):
     def forward(self, x: Tensor | tuple[Tensor, Any]) -> Any:
         cell: Any = self.lifted_module
         x_seq, state = x if isinstance(x, tuple) else (x, None)
-        whole = isinstance(cell, AcceleratedCell) and not has_hooks(cell) and x_seq.dim() >= 2  # type: ignore[arg-type]
+        whole = isinstance(cell, AcceleratedCell) and not has_hooks(cell) and x_seq.dim() >= 2
         if whole and cell.serves(x_seq):
             return cell.steps(x_seq, state)
         return super().forward(x)

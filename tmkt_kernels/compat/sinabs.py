@@ -30,6 +30,8 @@ def _reset(function: Any, threshold: float) -> Reset | None:
 class AcceleratedLayer(AcceleratedNeuron, LIF):
     """sinabs's state handling around our recurrence; x is [B, T, ...], for which one transposed copy is made."""
 
+    v_mem: Tensor
+
     @classmethod
     def problem(cls, module: Any) -> str | None:
         if module.spike_fn is not SingleSpike:

@@ -1,5 +1,6 @@
 """snnTorch 1.0.0: Leaky, step by step in the user's own loop, or the whole sequence at once with `over_time`."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,7 @@ SURROGATES: dict[str, tuple[str, Callable[[dict[str, Any]], Shape]]] = {
 """Our name for each of snnTorch's surrogates, and our alpha from what its closure holds; see docs/surrogates.md."""
 
 
+@functools.lru_cache(maxsize=256)  # asked at every step
 def _surrogate(function: Any) -> tuple[str, Shape] | None:
     """(name, alpha) of one of snnTorch's closures; None for anything else."""
     maker = getattr(function, "__qualname__", "").split(".")[0]
@@ -40,6 +42,7 @@ class AcceleratedLeaky(AcceleratedNeuron, Leaky):
     """snnTorch's `.reset`, a scratch value of its step, is not written."""
 
     replaces = Leaky
+    mem: Tensor
 
     @classmethod
     def problem(cls, module: Any) -> str | None:
@@ -81,29 +84,28 @@ class AcceleratedLeaky(AcceleratedNeuron, Leaky):
         spikes, _ = self._steps(input_[None], mem)
         return spikes[0] if self.init_hidden and not self.output else (spikes[0], self.mem)
 
-    def over_time(self, x_seq: Tensor, mem: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """All steps at once: x_seq [T, B, ...] -> spikes and mem of every step, both [T, B, ...].
+    def over_time(self, x_seq: Tensor, mem: Tensor | None = None, *, every_mem: bool = True) -> tuple[Tensor, Tensor]:
+        """All steps at once: x_seq [T, B, ...] -> spikes [T, B, ...], and mem [T, B, ...] or, of the last, [B, ...].
 
         Equals a loop over `forward`, which it is where this layer cannot be served; `mem` is kept as there.
         """
         if self.serves(x_seq[0]):
-            spikes, mem_seq = self._steps(x_seq, mem, return_mem=True)
-            return spikes, mem_seq
-        spikes_of, mem_of = [], []
+            return self._steps(x_seq, mem, every_mem)
+        spikes: list[Tensor] = []
+        mem_seq: list[Tensor] = []
         for x in x_seq:
-            output = super().forward(x, None if spikes_of or self.init_hidden else mem)
-            spikes_of.append(output[0] if isinstance(output, tuple) else output)
-            mem_of.append(self.mem)
-        return torch.stack(spikes_of), torch.stack(mem_of)
+            output = super().forward(x, None if spikes or self.init_hidden else mem)
+            spikes.append(output[0] if isinstance(output, tuple) else output)
+            mem_seq.append(self.mem)
+        return torch.stack(spikes), torch.stack(mem_seq) if every_mem else mem_seq[-1]
 
-    def _steps(self, x_seq: Tensor, mem: Tensor | None, return_mem: bool = False) -> tuple[Tensor, Tensor]:
+    def _steps(self, x_seq: Tensor, mem: Tensor | None, every_mem: bool = False) -> tuple[Tensor, Tensor]:
         """snnTorch's state: `mem` of the call before, zeros where the shape is another; and our recurrence."""
         before = self.mem if mem is None else mem
         if before.shape != x_seq.shape[1:]:
             before = torch.zeros_like(x_seq[0])
-        spikes, mem_last, *mem_seq = self.run(x_seq, before, return_mem)
-        self.mem = mem_seq[0][-1] if return_mem else mem_last
-        return spikes, mem_seq[0] if return_mem else mem_last
+        spikes, self.mem, *mem_seq = self.run(x_seq, before, every_mem)
+        return spikes, mem_seq[0] if every_mem else self.mem
 
 
 def _parameter(tensor: Tensor, clamp: bool = False) -> Parameter:
@@ -152,12 +154,12 @@ def over_time(net: nn.Sequential, x_seq: Tensor) -> tuple[Tensor, Tensor]:
     mem_seq = x_seq
     for name, layer in net.named_children():
         if isinstance(layer, AcceleratedLeaky) and layer.init_hidden and not has_hooks(layer):
-            x_seq, mem_seq = layer.over_time(x_seq)
+            x_seq, mem_seq = layer.over_time(x_seq, every_mem=layer is net[-1])
             continue
         if any(isinstance(m, SpikingNeuron) for m in layer.modules()):
             raise TypeError(
-                f"net.{name}: expected a layer without state, or an accelerated Leaky with init_hidden=True and no hooks; "
-                f"got {type(layer).__name__}"
+                f"net.{name}: expected a layer without state, or an accelerated Leaky with init_hidden=True "
+                f"and no hooks; got {type(layer).__name__}"
             )
         if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.training and layer.p > 0:
             raise ValueError(f"net.{name}: dropout draws in the order of the steps; call net.eval(), or keep the loop")
@@ -165,7 +167,9 @@ def over_time(net: nn.Sequential, x_seq: Tensor) -> tuple[Tensor, Tensor]:
         if flatten or type(layer) in SAMPLE_WISE:
             x_seq = layer(x_seq.flatten(0, 1)).unflatten(0, x_seq.shape[:2])
         else:
-            one_step = layer.normalise if isinstance(layer, AcceleratedNorm) else layer  # statistics are those of a step
+            one_step = (
+                layer.normalise if isinstance(layer, AcceleratedNorm) else layer
+            )  # statistics are those of a step
             x_seq = torch.stack([one_step(x) for x in x_seq])
     return x_seq, mem_seq
 

@@ -75,6 +75,10 @@ class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
             self._append_v_seq(self.v)
         return spikes[0]
 
+    def functional_forward(self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], **kwargs: Any) -> Any:
+        """SpikingJelly's interface with explicit states stays its own."""
+        return super().functional_forward((self.normalised(inputs[0]), *inputs[1:]), states, **kwargs)
+
     def _state(self, x: Tensor, step_mode: str) -> Tensor | None:
         """v before the first step; None where the neurons are at rest."""
         if isinstance(self.v, float) and self.v == (self.v_reset or 0.0):
