@@ -131,9 +131,7 @@ def proved_pairs(root: nn.Module, norms: set[nn.Module], neurons: set[nn.Module]
     if any(g is None for g in graphs):
         pairs: dict[nn.Module, nn.Module] = {}
         owners = Counter(module for child in root.children() for module in child.modules())
-        own = {
-            module for module in known if owners[module] == 1
-        }  # what two children share is called from elsewhere too
+        own = {module for module in known if owners[module] == 1}  # what two children share has two callers
         for child in root.children():
             pairs |= proved_pairs(child, norms & own, neurons & own)
         return pairs

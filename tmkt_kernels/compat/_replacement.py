@@ -27,6 +27,17 @@ def has_hooks(module: nn.Module) -> bool:
     )
 
 
+def number(module: nn.Module, name: str) -> float:
+    """The value of a tensor with one element; on a GPU it is read again, which waits for the GPU, only if it changed."""
+    tensor: Tensor = getattr(module, name)
+    if tensor.device.type == "cpu" or not isinstance(module, Accelerated):
+        return float(tensor)
+    numbers: dict[str, tuple[Tensor, int, float]] = module.__dict__.setdefault("numbers", {})
+    if name not in numbers or numbers[name][0] is not tensor or numbers[name][1] != tensor._version:
+        numbers[name] = tensor, tensor._version, float(tensor)
+    return numbers[name][2]
+
+
 class AcceleratedNeuron(Accelerated):
     """A neuron on `lif`, or on `bn_lif` where a batch norm before it has been proved to feed it alone.
 

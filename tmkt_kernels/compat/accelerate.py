@@ -1,7 +1,7 @@
 """`accelerate`: another library's model on our operators, and `restore`, which undoes it."""
 
 import copy
-import importlib
+import importlib.metadata
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,12 +15,13 @@ from ._proof import proved_pairs
 from ._replacement import Accelerated, AcceleratedNeuron
 
 LIBRARIES = {
-    "spikingjelly.activation_based.neuron": "spikingjelly",
-    "snntorch": "snntorch",
-    "norse.torch": "norse",
-    "sinabs.layers": "sinabs",
+    "spikingjelly.activation_based.neuron": ("spikingjelly", ("2.0.",)),
+    "snntorch": ("snntorch", ("1.0.",)),
+    "norse.torch": ("norse", ("1.1.",)),
+    "sinabs.layers": ("sinabs", ("2.0.", "3.1.")),
 }
-"""The file here that knows a library, by the module of the library that must be loaded for a model to be of it."""
+"""The module that is loaded where a model is of a library: the library, which names our file on it too, and the
+versions that this file was written after. Another version may mean something else by the same names."""
 
 
 @dataclass
@@ -32,24 +33,39 @@ class Report:
         replaced: what runs on our operators now, with its class.
         fused: batch norm -> the neuron that does its work too.
         left: neurons, and batch norms before neurons, that stay what they were, with the reason.
+        unknown: loaded libraries whose version we do not know, so that nothing of theirs was replaced.
     """
 
     model: nn.Module
     replaced: dict[str, str] = field(default_factory=dict)
     fused: dict[str, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         counts = Counter(self.replaced.values())
         lines = [f"replaced: {number} x {name}" for name, number in counts.items()]
         lines += [f"fused: {norm} + {neuron}" for norm, neuron in self.fused.items()]
         lines += [f"left alone: {path or 'the model'}: {why}" for path, why in self.left.items()]
+        lines += [
+            f"left alone: all of {library} {version}: not a version we know"
+            for library, version in self.unknown.items()
+        ]
         return "\n".join(lines or ["nothing to replace: no neuron of a library that is loaded and known"])
 
 
-def loaded_libraries() -> list[ModuleType]:
-    """Our files for the libraries that this process has imported."""
-    return [importlib.import_module(f"{__package__}.{file}") for name, file in LIBRARIES.items() if name in sys.modules]
+def loaded_libraries(report: Report) -> list[ModuleType]:
+    """Our files on the libraries that this process has imported."""
+    files = []
+    for module, (library, versions) in LIBRARIES.items():
+        if module not in sys.modules:
+            continue
+        version = importlib.metadata.version(library)
+        if version.startswith(versions):
+            files.append(importlib.import_module(f"{__package__}.{library}"))
+        else:
+            report.unknown[library] = version
+    return files
 
 
 def accelerate(model: nn.Module, *, inplace: bool = True, fuse_batch_norm: bool = True) -> Report:
@@ -73,7 +89,7 @@ def accelerate(model: nn.Module, *, inplace: bool = True, fuse_batch_norm: bool 
     """
     model = model if inplace else copy.deepcopy(model)
     report = Report(model)
-    libraries = loaded_libraries()
+    libraries = loaded_libraries(report)
     for path, module in model.named_modules():
         for library in libraries:
             name = type(module).__name__
@@ -121,7 +137,7 @@ def restore(model: nn.Module) -> nn.Module:
     """Give every module that `accelerate` changed its own class back, in place, and return the model."""
     for module in model.modules():
         if isinstance(module, Accelerated):
-            for ours in ("target", "norm", "raw", "scalars_of_p"):
+            for ours in ("target", "norm", "raw", "numbers", "scalars_of_p"):
                 module.__dict__.pop(ours, None)
             module.__class__ = module.replaces  # type: ignore[assignment]
     return model

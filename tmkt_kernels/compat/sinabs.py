@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..lif import Neuron, Parameter, stack_coefficients, surrogate_fields
 from ..lif.reference import LIFParams, Reset
-from ._replacement import AcceleratedNeuron
+from ._replacement import AcceleratedNeuron, number
 
 
 def _surrogate(function: Any, threshold: float) -> tuple[str, float] | None:
@@ -46,14 +46,15 @@ class AcceleratedLayer(AcceleratedNeuron, LIF):
             return "a threshold that is learned, or differs from neuron to neuron"
         if module.alpha_mem_calculated.numel() > 1:
             return "a time constant for each neuron"
-        if _reset(module.reset_fn, float(threshold)) is None:
+        value = number(module, "spike_threshold")
+        if _reset(module.reset_fn, value) is None:
             return f"reset {module.reset_fn} has no equal here"
-        if _surrogate(module.surrogate_grad_fn, float(threshold)) is None:
+        if _surrogate(module.surrogate_grad_fn, value) is None:
             return f"surrogate {module.surrogate_grad_fn} has no equal here"
         return None
 
     def neuron(self) -> Neuron:
-        threshold = float(self.spike_threshold)
+        threshold = number(self, "spike_threshold")
         reset, surrogate = _reset(self.reset_fn, threshold), _surrogate(self.surrogate_grad_fn, threshold)
         assert reset is not None
         assert surrogate is not None

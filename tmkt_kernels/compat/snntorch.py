@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..lif import Neuron, Parameter
 from ..lif.leaky import leaky_neuron
-from ._replacement import AcceleratedNeuron, AcceleratedNorm, has_hooks
+from ._replacement import AcceleratedNeuron, AcceleratedNorm, has_hooks, number
 
 Shape = float | tuple[float, float]
 SURROGATES: dict[str, tuple[str, Callable[[dict[str, Any]], Shape]]] = {
@@ -52,7 +52,7 @@ class AcceleratedLeaky(AcceleratedNeuron, Leaky):
             if getattr(module, option) != plain:
                 return f"{option}={getattr(module, option)}"
         factor = module.graded_spikes_factor
-        if factor.requires_grad or factor.numel() > 1 or float(factor) != 1:
+        if factor.requires_grad or factor.numel() > 1 or number(module, "graded_spikes_factor") != 1:
             return "graded spikes: the output is not 0 or 1"
         if max(module.beta.dim(), module.threshold.dim()) > 1:
             return "beta or threshold has more than one dimension"
