@@ -28,7 +28,7 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 def number(module: nn.Module, name: str) -> float:
-    """The value of a tensor with one element; on a GPU it is read again, which waits for the GPU, only if it changed."""
+    """The value of a tensor with one element. On a GPU it is read, which waits for the GPU, only where it changed."""
     tensor: Tensor = getattr(module, name)
     if tensor.device.type == "cpu" or not isinstance(module, Accelerated):
         return float(tensor)
