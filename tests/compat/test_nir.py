@@ -10,8 +10,9 @@ from torch import nn as torch_nn
 from tmkt_kernels import nn
 from tmkt_kernels.testing import assert_spikes_equal
 
-nir = pytest.importorskip("nir", reason="nir is not installed")
-pytest.importorskip("nirtorch", reason="nirtorch is not installed")
+pytest.importorskip("tmkt_kernels.compat.nir", reason="no nir >= 1.0.7 with nirtorch", exc_type=ImportError)
+import nir
+
 from tmkt_kernels.compat.nir import CubaLIF, PerStep, from_nir, to_nir
 
 X = torch.rand(8, 4, 6, generator=torch.Generator().manual_seed(0)) * 3

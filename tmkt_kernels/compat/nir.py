@@ -19,6 +19,9 @@ from torch import Tensor, fx, nn
 
 from ..nn import IF, LIF, Leaky, MultiStepNeuron, ParametricLIF
 
+if "v_reset" not in nir.LIF.__dataclass_fields__ or not hasattr(nirtorch, "torch_to_nir"):
+    raise ImportError("expected nir >= 1.0.7 and nirtorch >= 2.6, found older ones; `pip install 'tmkt[nir]'`")
+
 DT = 1e-4
 """Step length that snnTorch and SpikingJelly use; sinabs counts in steps (dt=1), norse in 1e-3."""
 
