@@ -21,7 +21,6 @@ check: $(VENV)/.installed
 	$(RUN)mypy
 	$(RUN)python -m benchmarks.report --check
 	$(RUN)clang-format --dry-run --Werror $$(find csrc -type f)
-	$(RUN)mkdocs build --strict --quiet
 
 # The documentation, as build/site/index.html; a warning is an error.
 docs: $(VENV)/.installed
