@@ -22,10 +22,6 @@ check: $(VENV)/.installed
 	$(RUN)python -m benchmarks.report --check
 	$(RUN)clang-format --dry-run --Werror $$(find csrc -type f)
 
-# The documentation, as build/site/index.html; a warning is an error.
-docs: $(VENV)/.installed
-	$(RUN)mkdocs build --strict
-
 bench: $(VENV)/.installed
 	$(RUN)pip install --quiet -c constraints.txt --no-build-isolation -e ".[rivals]"
 	$(RUN)python -m benchmarks.run
@@ -38,6 +34,10 @@ wheel: $(VENV)/.installed
 	.ci/repair_wheel.sh build/wheel/*.whl dist
 	mv build/wheel/*.tar.gz dist
 	tests/wheel.sh $(PYTHON) dist/*.whl
+
+# The documentation, as build/site/index.html; a warning is an error.
+docs: $(VENV)/.installed
+	$(RUN)mkdocs build --strict
 
 # The CPU loops under AddressSanitizer and UndefinedBehaviorSanitizer; needs a C++ compiler alone, and ten minutes.
 sanitize:
@@ -58,7 +58,7 @@ $(VENV)/.packages: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.packages $(SOURCES)
-	$(RUN)pip install --quiet -c constraints.txt --no-build-isolation -e ".[train,test,dev,docs]"
+	$(RUN)pip install --quiet -c constraints.txt --no-build-isolation -e ".[train,test,dev,docs,wheel]"
 	$(RUN)python -m tmkt_kernels
 	touch $@
 

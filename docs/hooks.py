@@ -1,10 +1,12 @@
-"""Hook of mkdocs: what the navigation names is shown once it is there, and no page is left out of it."""
+"""Hooks of mkdocs: the navigation, and links to files of the repository that are no pages."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
-LOG = logging.getLogger("mkdocs.hooks.nav")
+ROOT = Path(__file__).parents[1]
+LOG = logging.getLogger("mkdocs.hooks")
 
 
 def on_config(config: Any) -> Any:
@@ -31,3 +33,14 @@ def on_config(config: Any) -> Any:
     if others:
         config.nav.append({"More": others})
     return config
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """A link to a file outside docs/, which serves who reads the repository, becomes its text here."""
+
+    def text(match: re.Match[str]) -> str:
+        target = (Path(page.file.abs_src_path).parent / match["target"].partition("#")[0]).resolve()
+        outside = target.is_relative_to(ROOT) and not target.is_relative_to(ROOT / "docs")
+        return match["text"] if outside and target.exists() else match[0]
+
+    return re.sub(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<target>\.\.[^)]*)\)", text, markdown)
