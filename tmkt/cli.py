@@ -179,6 +179,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, OSError) as error:  # OSError: a file or folder that cannot be read or written
         print(f"tmkt: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("tmkt"):
+            raise
+        print(f"tmkt: the package {error.name!r} is not installed; run `pip install 'tmkt[train]'`", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("tmkt: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130

@@ -45,7 +45,7 @@ def bn_lif(
         neuron: keywords of `lif`, floats only.
 
     Returns:
-        (spikes, v_last, batch_mean, batch_var), or with v_seq after v_last: shapes and dtypes as those of `lif`;
+        (spikes, v_last, batch_mean, batch_var), or with v_seq after v_last; shapes and dtypes as those of `lif`;
         batch_mean and batch_var (biased) [C] in float32, empty if mean and var are given. Differentiable with respect
         to x_seq, weight, bias and v_init. Backward keeps x_seq alone, and recomputes the current and h.
 
