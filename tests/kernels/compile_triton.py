@@ -136,9 +136,9 @@ def bn_lif_cases() -> dict[str, Any]:
         rows[f"bn_finish-{name}"] = report(last)
         image, grad, pool = x.view(T, 1, 64, 8, 8), torch.empty(T, 1, 64, 4, 4, dtype=dtype), (64, 64, 8, 1e-5)
         bn_lif.bn_lif_fwd(image, None, mean, mean, mean, mean, *pool, *hard, False)
-        rows[f"bn_lif_fwd-{name}-pooled"] = report(last)
+        rows[f"bn_lif_fwd-{str(dtype)[6:]}-T{T}-pooled"] = report(last)
         bn_lif.bn_lif_bwd(grad, None, None, image, None, *given[:4], False, *pool, *hard)
-        rows[f"bn_lif_bwd-{name}-pooled"] = report(last)
+        rows[f"bn_lif_bwd-{str(dtype)[6:]}-T{T}-pooled"] = report(last)
     return rows
 
 

@@ -124,7 +124,7 @@ def bn_lif_fwd_kernel(
         b_x = load_steps(x_ptr, t0, T, N, o_n, m_n, CHUNK)
         o_t = t0 * N + o_n
         for k in tl.static_range(CHUNK):
-            m_t = m_n & (t0 + k < T)
+            m_t = m_n & (o_t < T * N)  # t < T, see lif/triton.py
             v_next, h = lif_step(v, normalise(b_x[k], mean, scale, bias), a, b, c, v_threshold, v_reset, RESET)
             s = tl.where(fires(h, v_threshold, RESET), 1.0, 0.0)
             v = tl.where(t0 + k < T, v_next, v)
@@ -132,7 +132,7 @@ def bn_lif_fwd_kernel(
                 pooled = tl.sum(tl.reshape(s, [BLOCK // 4, 4]), axis=1) * 0.25
                 pooled = tl.reshape(tl.broadcast_to(pooled[:, None], [BLOCK // 4, 4]), [BLOCK])
                 p_cell = spikes_ptr + (t0 + k) * pooled_size(N, inner, WIDTH) + o_cell
-                tl.store(p_cell, pooled.to(spikes_ptr.dtype.element_ty), mask=m_cell & (t0 + k < T))
+                tl.store(p_cell, pooled.to(spikes_ptr.dtype.element_ty), mask=m_cell & m_t)
             else:
                 tl.store(spikes_ptr + o_t, s.to(spikes_ptr.dtype.element_ty), mask=m_t)
             if v_seq_ptr is not None:
@@ -216,7 +216,7 @@ def bn_lif_bwd_kernel(
             if grad_v_seq_ptr is not None:
                 b_gh = load_steps(grad_v_seq_ptr, t0 + k0, T, N, o_n, m_n, GROUP)
             for k in tl.static_range(GROUP - 1, -1, -1):
-                m_t = m_n & (t0 + k0 + k < T)
+                m_t = m_n & (o_t < T * N)
                 gh, ds_dh = lif_step_adjoint(
                     b_h[k0 + k], b_gv, v_threshold, v_reset, alpha, beta, SURROGATE, RESET, DETACH_RESET
                 )

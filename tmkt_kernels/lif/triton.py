@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .._triton import where_also
 from ..surrogate_triton import surrogate_derivative
 from .reference import Reset
 
@@ -109,7 +110,7 @@ def load_steps(ptr, t0, T, N, o_n, m_n, STEPS: tl.constexpr):
     p_t = ptr + t0 * N + o_n
     steps = ()
     for k in tl.static_range(STEPS):
-        steps = steps + (tl.load(p_t, mask=m_n & (t0 + k < T), other=0),)
+        steps = steps + (tl.load(p_t, mask=where_also(m_n, t0 + k < T), other=0),)
         p_t += N  # one address moved along, where an address a step would cost two registers each
     return steps
 

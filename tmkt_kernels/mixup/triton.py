@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .._triton import where_also
+
 NUM_WARPS = 4
 # debug keeps device_assert, so that a wrong index stops the program; it would check every sum of int32 too.
 # 64 registers let 1,024 threads share an SM; left to itself, ptxas would spill to fit twice as many.
@@ -70,10 +72,10 @@ def mixup_fwd_kernel(
     switch, i_s, i_e, valid = load_sample(b, switch_step_ptr, static_index_ptr, event_index_ptr, T, Bs, Be)
     if t >= switch:
         o_x = ((t * Be + i_e) * C + c) * P + o_p
-        b_m = tl.load(events_ptr + o_x, mask=m_p & valid, other=0).to(tl.float32) * event_scale
+        b_m = tl.load(events_ptr + o_x, mask=where_also(m_p, valid), other=0).to(tl.float32) * event_scale
     else:
         o_x = i_s * P + o_p
-        b_m = tl.load(static_ptr + o_x, mask=m_p & valid, other=0).to(tl.float32) * static_scale
+        b_m = tl.load(static_ptr + o_x, mask=where_also(m_p, valid), other=0).to(tl.float32) * static_scale
     tl.store(mixed_ptr + plane * P + o_p, b_m.to(mixed_ptr.dtype.element_ty), mask=m_p)
 
 
@@ -135,7 +137,7 @@ def mixup_bwd_events_kernel(
     for b in range(e if PAIRED else 0, e + 1 if PAIRED else B):
         switch, _, i_e, valid = load_sample(b, switch_step_ptr, static_index_ptr, event_index_ptr, T, Bs, Be)
         used = valid & (i_e == e) & (t >= switch)
-        b_g += tl.load(grad_ptr + ((t * B + b) * C + c) * P + o_p, mask=m_p & used, other=0).to(tl.float32)
+        b_g += tl.load(grad_ptr + ((t * B + b) * C + c) * P + o_p, mask=where_also(m_p, used), other=0).to(tl.float32)
     b_g *= event_scale
     tl.store(grad_events_ptr + plane * P + o_p, b_g.to(grad_events_ptr.dtype.element_ty), mask=m_p)
 
