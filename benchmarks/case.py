@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tmkt_kernels import testing
+from tmkt_kernels import _dispatch, testing
 
 Shape = tuple[int, ...]
 Inputs = SimpleNamespace
@@ -89,8 +89,8 @@ class Case:
     """`contestants(device, dtype, shape)` by name, "copy_" among them: the yardstick of bandwidth.
 
     `expected(inputs)` is the reference's result, that checks compare with; `traffic(inputs)` counts. `yardstick` names
-    the contestant that ratios refer to. A case with a `sweep` ("T", "N", "layout") is a point of a scaling plot, and
-    `only` then names the contestants to take.
+    the contestant that ratios refer to: a copy where bandwidth is the limit. A case with a `sweep` ("T", "N", "layout")
+    is a point of a scaling plot, and `only` then names the contestants to take.
     """
 
     op: str
@@ -139,8 +139,8 @@ class Expected(dict[bool, Any]):
 
 
 def our_backends(device: str) -> dict[str, str]:
-    """Names in the table -> backends to time on this device. Triton's interpreter is no contestant."""
-    return {"tmkt native": "native"} | ({"tmkt triton": "triton"} if device == "cuda" else {})
+    """Names in the table -> backends that run on this device. Triton on the CPU is its interpreter, for dry runs."""
+    return {f"tmkt {b}": b for b in ("native", "triton") if _dispatch.problem(b, device, torch.float32) is None}
 
 
 def copy(inputs: Inputs) -> Tensor:

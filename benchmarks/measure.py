@@ -200,7 +200,9 @@ def rows(
     ours = min((medians[name] for name, entry in entries.items() if entry.contestant.ours), default=None)
     result = []
     for name, entry in entries.items():
-        low, median, high = statistics.quantiles(times[name], n=4) if len(times[name]) > 1 else times[name] * 3
+        low, median, high = statistics.quantiles(
+            times[name] * (1 if len(times[name]) > 1 else 2), n=4, method="inclusive"
+        )
         median = medians[name]
         row = {
             "op": case.op,
@@ -226,7 +228,7 @@ def rows(
                 "operations": traffic.operations,
                 "gb_per_s": round(traffic.bytes / median / 1e6, 2),
                 "gop_per_s": round(traffic.operations / median / 1e6, 2),
-                "share_of_copy": round(medians["floor"] / median, 3),
+                "share_of_copy": round(medians["floor"] / median, 3) if "copy_" in case.yardstick else None,
             }
         else:
             row["gb_per_s"] = round(copied / median / 1e6, 2) if name == "copy_" else None

@@ -131,6 +131,7 @@ def case(name: str, contestants: Callable[..., dict[str, Contestant]], count: Ca
         contestants,
         expected,
         count,
+        yardstick="tmkt native",
         devices=("cpu",),
         targets=lambda device, dtype: (Target("tonic", 1 / 12),),
         small=(4, 30_000),

@@ -186,6 +186,7 @@ CASES = [
         contestants(step),
         expected(step),
         traffic(step is training_step),
+        yardstick="tmkt native",
         cuda_shape=(10, 120, 2, 48, 48),
         cuda_dtypes=(torch.float32, torch.bfloat16),
         targets=targets if step is training_step else lambda device, dtype: (),
