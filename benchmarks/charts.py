@@ -23,6 +23,7 @@ COLOURS = {
     "norse": "#e7298a",
     "sinabs": "#a6761d",
     "plain loop": "#999999",
+    "torch.where": "#999999",
     "tonic": "#e6ab02",
     "numpy bincount": "#cccccc",
     "copy_": "#000000",
@@ -84,7 +85,7 @@ def speed(machine: Machine) -> Figure:
             ratio = median(measured, name, "times_ours")
             axis.barh(place + i, ratio, left=0, height=0.85, color=COLOURS[name])
             milliseconds = median(measured, name, "median_ms")
-            axis.text(ratio * 1.04, place + i, f"{name}  {milliseconds:.3g} ms", va="center", fontsize=7)
+            axis.text(ratio * 1.04, place + i, f"{name}  {shown(milliseconds)} ms", va="center", fontsize=7)
         ticks.append((place + (length - 2) / 2, f"{key.title}\n[{', '.join(map(str, key.shape))}]"))
         place += length
     axis.set_xscale("log")
@@ -98,12 +99,17 @@ def speed(machine: Machine) -> Figure:
     return figure
 
 
+def shown(milliseconds: float) -> str:
+    return f"{milliseconds:.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
+
+
 def ceilings(machine: Machine) -> dict[str, tuple[float, float]]:
-    """dtype -> (GB/s of copy_, best over all cases without a sweep; Gop/s of the matrix product)."""
+    """dtype -> (GB/s of copy_, the best of cases that it is the yardstick of; Gop/s of the matrix product)."""
     found: dict[str, tuple[float, float]] = {}
     copies: dict[str, float] = {}
     for key, measured in machine.cases().items():
-        copies[key.dtype] = max(copies.get(key.dtype, 0), median(measured, "copy_", "gb_per_s") or 0)
+        if measured.ours and "copy_" in measured.yardstick:
+            copies[key.dtype] = max(copies.get(key.dtype, 0), median(measured, "copy_", "gb_per_s") or 0)
     for key, measured in machine.cases().items():
         product = median(measured, "matrix product", "gop_per_s")
         if product:
@@ -127,7 +133,7 @@ def roofline(machine: Machine) -> Figure:
                 points.append((done / moved, rate, key, name))
     low, high = min(p[0] for p in points) / 2, max(max(p[0] for p in points), peak / bandwidth) * 4
     axis.plot([low, peak / bandwidth, high], [low * bandwidth, peak, peak], color="black", lw=1.2)
-    axis.text(low * 1.1, low * bandwidth * 1.5, f"copy_: {bandwidth:.0f} GB/s", rotation=30, fontsize=8)
+    axis.text(low * 1.1, low * bandwidth * 2.2, f"copy_: {bandwidth:.0f} GB/s", rotation=30, fontsize=8)
     axis.text(high, peak * 1.1, f"matrix product: {peak:.0f} Gop/s", ha="right", fontsize=8)
     operators = list(dict.fromkeys(key.title for _, _, key, _ in points))
     colours = matplotlib.colormaps["tab10"]
@@ -153,10 +159,10 @@ def scaling(machine: Machine) -> Figure:
         for line, title in enumerate(titles[:2]):
             curves(axes[line, column], {key: m for key, m in cases.items() if key.title == title}, sweep)
             axes[line, column].set(xscale="log", yscale="log", xlabel=label, ylabel="ns per value", title=title)
-    axes[0, 0].legend(fontsize=7)
-    axes[0, 1].legend(fontsize=7)
     figure.suptitle(f"{machine.name}: a flat line is a linear cost", fontsize=10)
     figure.tight_layout()
+    handles, labels = axes[0, 1].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, 0))
     return figure
 
 

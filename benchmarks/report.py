@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import charts
-from benchmarks.rows import Key, Machine, Measured, machines, span
+from benchmarks.rows import Key, Machine, Measured, machines, read, span
 
 ROOT = Path(__file__).parents[1]
 README, DOCS, IMAGES = Path("README.md"), Path("docs/benchmarks.md"), Path("docs/images")
@@ -32,7 +32,7 @@ def short_table(machine: Machine) -> str:
         rest = {
             name: measured.values(name, "times_ours")
             for name in measured.contestants
-            if name not in NAMED and not name.startswith("tmkt") and "copy_" not in name
+            if name not in NAMED and "tmkt" not in name and "copy_" not in name
         }
         best = min(rest, key=lambda name: rest[name], default=None)
         lines.append(row([*case_cells(key), *our_cells(measured), *others, rest_cell(best, rest), targets(measured)]))
@@ -69,12 +69,11 @@ def full_table(key: Key, measured: Measured) -> str:
     """All contestants of one case."""
     title = f"**{key.title}** {list(key.shape)} {key.dtype}"
     verdict = targets(measured)
-    yardstick = next(iter(next(iter(measured.by_run.values())).values()))["yardstick"]
     lines = [
         title + (f"; target {verdict}" if verdict else ""),
         "",
-        f"| contestant | median, ms | quartiles, ms | x {yardstick} | x ours | GB/s | of copy | peak, MB | kept, MB "
-        "| first call, ms |",
+        f"| contestant | median, ms | quartiles, ms | x {measured.yardstick} | x ours | GB/s | of copy | peak, MB "
+        "| kept, MB | first call, ms |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name in measured.contestants:
@@ -140,7 +139,12 @@ def replaced(path: Path, part: str) -> str:
 def main(root: Path = ROOT) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail if a table or chart is stale")
-    check = parser.parse_args().check
+    parser.add_argument("--print", type=Path, metavar="ROWS", help="print the short table of these rows, write nothing")
+    arguments = parser.parse_args()
+    if arguments.print:
+        shown = read(arguments.print)
+        print(f"{shown.heading}\n\n{short_table(shown)}")
+        return
     found = machines(root / "benchmarks" / "results")
     fresh = {path: replaced(root / path, part(found)) for path, part in ((README, readme_part), (DOCS, docs_part))}
     drawn = [
@@ -149,7 +153,7 @@ def main(root: Path = ROOT) -> None:
         for chart in charts.CHARTS
         if chart.has_rows(machine)
     ]
-    if check:
+    if arguments.check:
         stale = [str(path) for path, text in fresh.items() if (root / path).read_text() != text]
         stale += [path.name for _, machine, path in drawn if charts.digest_of(path) != machine.digest]
         kept = {path for _, _, path in drawn}

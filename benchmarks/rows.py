@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 from benchmarks.case import Target, Verdict, judge
 
-RESULTS = Path(__file__).parent / "results"
-
 Row = dict[str, Any]
 
 
@@ -83,6 +81,10 @@ class Measured:
         return list(dict.fromkeys(name for rows in self.by_run.values() for name in rows))
 
     @property
+    def yardstick(self) -> str:
+        return next(iter(next(iter(self.by_run.values())).values()))["yardstick"]
+
+    @property
     def ours(self) -> list[str]:
         return [name for name in self.contestants if name.startswith("tmkt")]
 
@@ -105,13 +107,13 @@ def thread_count(threads: int) -> str:
     return f"{threads} thread{'s' if threads > 1 else ''}"
 
 
-def machines(folder: Path = RESULTS) -> list[Machine]:
-    """All results files, GPUs first."""
-    found = [
-        Machine(path, [json.loads(line) for line in path.read_text().splitlines()])
-        for path in sorted(folder.glob("*.jsonl"))
-    ]
-    return sorted(found, key=lambda machine: not machine.on_gpu)
+def read(path: Path) -> Machine:
+    return Machine(path, [json.loads(line) for line in path.read_text().splitlines()])
+
+
+def machines(folder: Path) -> list[Machine]:
+    """All results files in a folder, GPUs first."""
+    return sorted(map(read, sorted(folder.glob("*.jsonl"))), key=lambda machine: not machine.on_gpu)
 
 
 def span(values: Iterable[float], digits: int) -> str:

@@ -53,11 +53,13 @@ def check(tolerance: float) -> Callable[[Tensor, Tensor], None]:
 def contestants(device: str, dtype: torch.dtype, shape: Shape) -> dict[str, Contestant]:
     found = {"copy_": Contestant(copy)}
     for name, backend in our_backends(device).items():
-        found[name] = Contestant(lambda inputs, backend=backend: mix(inputs, backend), check(0), ours=True)
+        cut_off = (backend, device, dtype) == ("triton", "cpu", torch.bfloat16)  # by Triton's interpreter, not rounded
+        exact = check(torch.finfo(dtype).eps if cut_off else 0)
+        found[name] = Contestant(lambda inputs, backend=backend: mix(inputs, backend), exact, ours=True)
     # Scaled in the dtype of the output, not in fp32 and then rounded: the last bit may differ.
     rounding = check(torch.finfo(dtype).eps * 2)
     found["torch.compile"] = Contestant(torch.compile(plain, dynamic=False), rounding)
-    found["plain loop"] = Contestant(plain, rounding)
+    found["torch.where"] = Contestant(plain, rounding)
     return found
 
 
