@@ -25,13 +25,14 @@ if [ "$gpu" = 1 ]; then
   : "${TMKT_CUDA_ARCHS:=$("$python" -c 'import torch; print("%d%d" % torch.cuda.get_device_capability())')}"
   export TMKT_CUDA_ARCHS
 fi
-part build 150 "$python" setup.py build_ext --inplace || exit 1
+part build $([ "$gpu" = 1 ] && echo 150 || echo 1800) "$python" setup.py build_ext --inplace || exit 1
 "$python" -m tmkt_kernels | tee "$out/report.txt"
 missing=$("$python" -c 'import importlib.util as u; print(*(p for p in ("pytest", "pytest_timeout", "hypothesis", "rich") if not u.find_spec(p)))')
 [ -z "$missing" ] || echo "not installed here: $missing"
 
 if [ "$gpu" = 1 ]; then
-  TMKT_REQUIRE_CUDA=1 part tests 120 "$python" -m pytest tests/kernels -q -m cuda
+  workers=$("$python" -c 'import xdist' 2>/dev/null && echo "-n 8")
+  TMKT_REQUIRE_CUDA=1 part tests 120 "$python" -m pytest tests/kernels -q -m cuda $workers
   if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
       part "$tool" 60 compute-sanitizer --tool $tool --error-exitcode 1 "$python" -m benchmarks.smoke --device cuda
@@ -39,14 +40,14 @@ if [ "$gpu" = 1 ]; then
   else
     echo "== compute-sanitizer: not installed here, left out"
   fi
-  part bench 290 "$python" -m benchmarks.run --device cuda --limit 210 --out "$out/rows.jsonl"
+  part bench 260 "$python" -m benchmarks.run --device cuda --limit 200 --out "$out/rows.jsonl"
 else
   echo "== dry run: no GPU here; the CPU takes its part, with small shapes and Triton's interpreter"
   export TRITON_INTERPRET=1
-  part tests 900 "$python" -m pytest tests/kernels -q -k "triton or cuda"
+  part tests 1800 "$python" -m pytest tests/kernels/test_triton.py tests/kernels/test_cuda.py -q
   echo "== compute-sanitizer: needs a GPU; the program it would run:"
-  part smoke 300 "$python" -m benchmarks.smoke
-  part bench 600 "$python" -m benchmarks.run --small --without torch.compile --out "$out/rows.jsonl"
+  part smoke 900 "$python" -m benchmarks.smoke
+  part bench 1800 "$python" -m benchmarks.run --small --without torch.compile --out "$out/rows.jsonl"
 fi
 [ -s "$out/rows.jsonl" ] && "$python" -m benchmarks.report --print "$out/rows.jsonl"
 exit $status

@@ -22,7 +22,7 @@ from benchmarks.case import Case, Contestant, Inputs, Shape
 
 CALLS = 3  # timed calls a turn on the CPU
 CUDA_CALLS = 10  # on a GPU, between two events: the launch queue stays full
-SECONDS = 0.6  # that a contestant should take in all, at least MIN_TURNS turns
+SECONDS = 0.5  # that a contestant should take in all, at least MIN_TURNS turns
 MIN_TURNS = 3
 
 

@@ -116,9 +116,9 @@ def on_gpu(shape: Shape) -> Shape:
     return (shape[0], 16 * shape[1], *shape[2:])
 
 
-# T = 32 takes torch.compile half a minute for each dtype, and T = 4 in half precision says nothing new.
+# Each dtype is two compilations more, half a minute at T = 32: where it says nothing new it is left out.
 CASES = [
-    make(shape, dtypes=dtypes, cuda_shape=on_gpu(shape), cuda_dtypes=HALVES[:2])
+    make(shape, dtypes=dtypes, cuda_shape=on_gpu(shape), cuda_dtypes=HALVES[: 2 if shape is SHAPES[0] else 1])
     for shape, dtypes in zip(SHAPES, (HALVES, HALVES[:2], HALVES[:1]), strict=True)
     for make in (forward, training)
 ]
