@@ -41,15 +41,17 @@ def measure(
     dtype: torch.dtype,
     shape: Shape,
     rounds: int,
-    without: tuple[str, ...] = (),
-    note: Callable[[str], None] = print,
+    without: tuple[str, ...],
+    note: Callable[[str, bool], None],
 ) -> list[dict[str, Any]]:
-    """A row for each contestant but those `without`. `note` is told which rival could not run, and why.
+    """A row for each contestant but those `without`. `note(why, ours)` is told which could not run.
 
     Raises:
         AssertionError: a result is wrong: nothing is timed.
     """
     torch._dynamo.reset()
+    if device == "cuda":
+        torch.cuda.empty_cache()
     sets = input_sets(case, device, dtype, shape)
     contestants = {
         name: contestant
@@ -64,9 +66,8 @@ def measure(
         except AssertionError as error:
             raise AssertionError(f"{case.op} {case.name}, {dtype}, {list(shape)}: {name}: {error}") from error
         except Exception as error:
-            if contestant.ours:
-                raise
-            note(f"{name} cannot run here: {type(error).__name__}: {str(error).strip().splitlines()[0][:160]}")
+            why = (str(error).strip().splitlines() or [""])[0][:160]
+            note(f"{name} cannot run here: {type(error).__name__}: {why}", contestant.ours)
     del expected
     gc.collect()
     times = take_turns({name: entry.contestant.run for name, entry in entries.items()}, sets, device, rounds)
@@ -214,7 +215,7 @@ def rows(
             "quartiles_ms": [round(low, 5), round(high, 5)],
             "samples": len(times[name]),
             "yardstick": case.yardstick,
-            "ratio": round(median / medians[case.yardstick], 3),
+            "ratio": round(median / medians[case.yardstick], 3) if case.yardstick in medians else None,
             "times_ours": round(median / ours, 3) if ours else None,
             "first_call_ms": round(entry.first_call_ms, 2),
             "peak_mb": round(entry.peak_mb, 3),

@@ -7,8 +7,10 @@ rivals start from an empty cache, so that first calls are first calls.
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,31 +62,40 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     for name in rivals.absent():
         console.print(f"{name}: not installed, left out")
     out = arguments.out or RESULTS / file_name(environment, arguments.device)
-    rows: list[dict[str, Any]] = []
-    left_out = []
-    todo = points(arguments)
-    for i, (case, dtype, shape) in enumerate(todo, 1):
-        spent = time.perf_counter() - begin
-        title = f"{case.op} {case.name} [{', '.join(map(str, shape))}] {str(dtype)[6:]}"
-        if arguments.limit and spent > arguments.limit:
-            left_out.append(title)
-            continue
-        console.print(f"[{i}/{len(todo)}, {spent:.0f} s] {title}", highlight=False, markup=False)
-        torch.manual_seed(0)
-        measured = measure(
-            case, arguments.device, dtype, shape, arguments.rounds, tuple(arguments.without), console.print
-        )
-        targets = [list(target) for target in case.targets(arguments.device, dtype)]
-        rows += [row | {"targets": targets} | environment for row in measured]
-        console.print(table(case, measured, arguments.device, dtype))
-    for title in left_out:
-        console.print(
-            f"left out, the limit of {arguments.limit:.0f} s was reached: {title}", highlight=False, markup=False
-        )
-    text = "".join(json.dumps(row) + "\n" for row in rows)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text((out.read_text() if arguments.append and out.exists() else "") + text)
-    console.print(f"{len(rows)} rows in {out}, {time.perf_counter() - begin:.0f} s")
+    failures: list[str] = []
+
+    def note(why: str, is_failure: bool) -> None:
+        console.print(why, highlight=False, markup=False)
+        if is_failure:
+            failures.append(why)
+
+    todo, left_out, written = points(arguments), [], 0
+    with out.open("a" if arguments.append else "w") as file:
+        for i, (case, dtype, shape) in enumerate(todo, 1):
+            spent = time.perf_counter() - begin
+            title = f"{case.op} {case.name} [{', '.join(map(str, shape))}] {str(dtype)[6:]}"
+            if arguments.limit and spent > arguments.limit:
+                left_out.append(title)
+                continue
+            note(f"[{i}/{len(todo)}, {spent:.0f} s] {title}", False)
+            torch.manual_seed(0)
+            without = tuple(arguments.without)
+            try:
+                rows = measure(case, arguments.device, dtype, shape, arguments.rounds, without, note)
+            except Exception as error:  # the rows of the other cases are worth having; the exit code tells
+                note(f"FAILED: {title}: {type(error).__name__}: {error}", True)
+                continue
+            targets = [] if arguments.small else case.targets(arguments.device, dtype)
+            for row in rows:
+                file.write(json.dumps(row | {"targets": [list(target) for target in targets]} | environment) + "\n")
+            written += len(rows)
+            file.flush()
+            console.print(table(case, rows, targets))
+    for title in left_out:
+        note(f"left out, the limit of {arguments.limit:.0f} s was reached: {title}", False)
+    console.print(f"{written} rows in {out}, {time.perf_counter() - begin:.0f} s, {len(failures)} failures")
+    sys.exit(1 if failures else 0)
 
 
 def points(arguments: argparse.Namespace) -> list[tuple[Any, torch.dtype, tuple[int, ...]]]:
@@ -103,10 +114,10 @@ def points(arguments: argparse.Namespace) -> list[tuple[Any, torch.dtype, tuple[
     return list(chosen.values())
 
 
-def table(case: Any, rows: list[dict[str, Any]], device: str, dtype: torch.dtype) -> Table:
+def table(case: Any, rows: list[dict[str, Any]], targets: Sequence[Any]) -> Table:
     from benchmarks.case import judge
 
-    verdicts = [str(verdict) for verdict in judge(case.targets(device, dtype), rows)]
+    verdicts = [str(verdict) for verdict in judge(targets, rows)]
     result = Table(caption="; ".join(verdicts) or None, caption_justify="left")
     headings = (
         "contestant",
@@ -127,7 +138,7 @@ def table(case: Any, rows: list[dict[str, Any]], device: str, dtype: torch.dtype
             row["contestant"],
             f"{row['median_ms']:.3f}",
             f"{low:.3f} - {high:.3f}",
-            f"{row['ratio']:.2f}",
+            "" if row["ratio"] is None else f"{row['ratio']:.2f}",
             "" if share is None else f"{share:.0%}",
             f"{row['peak_mb']:.1f}",
             f"{row['saved_mb']:.1f}",
