@@ -107,7 +107,8 @@ class Trainer:
         config, seed = self.config, step_seed(self.config.seed, self.step)
         torch.manual_seed(seed)  # for layers that draw from the default generator
         generator = torch.Generator().manual_seed(seed)
-        pairs = sample_pairs(self.data.train, config.train.batch, self.padding, generator)
+        flip, rotation = config.data.flip, config.data.rotation
+        pairs = sample_pairs(self.data.train, config.train.batch, self.padding, generator, flip=flip, rotation=rotation)
         streams = build_streams(
             config.transfer,
             self.data.train,

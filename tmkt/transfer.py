@@ -10,7 +10,8 @@ from tmkt_kernels import time_step_mixup
 
 from . import losses
 from .config import TransferConfig
-from .data.pairs import PairBatch, PairedData, random_crop
+from .data.augment import augment
+from .data.pairs import PairBatch, PairedData
 from .mixup import event_step_mask, sample_switch_steps
 from .models import SpikingClassifier
 
@@ -83,7 +84,7 @@ def build_streams(
             scale=(1 / 255, event_scale),
             dtype=torch.float32,
         )
-        return random_crop(x_seq, pairs.offset, crop_padding)
+        return augment(x_seq, pairs, crop_padding)
 
     label = pairs.label.to(device)
     static_phase = config.method == "finetune" and progress < 0.5

@@ -1,6 +1,7 @@
 """Which backbones there are, and the classifier that is put on each of them."""
 
 import difflib
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,11 +15,14 @@ _BACKBONES: dict[str, Callable[..., nn.Module]] = {}
 
 
 def register_model(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """Decorator: builder(in_channels=, size=, neuron=, **options) -> backbone, known by the function's name.
+    """Decorator: builder(in_channels, size, neuron, **options) -> backbone, known by the function's name.
 
-    A backbone maps x_seq [T, B, C, H, W] to (spikes [T, B, S], v_seq [T, B, D]): what the heads read,
-    and the membrane potential before reset of the last spiking layer. It says S and D as
-    `spike_features` and `membrane_features`.
+    `size` is (width, height) of the frames, `neuron` the keywords of `tmkt_kernels.nn.LIF`. Every option has a default,
+    and is of its type: int, float, bool, str, or a tuple of one of these.
+
+    A backbone maps x_seq [T, B, C, H, W] to (spikes [T, B, S], v_seq [T, B, D]): what the heads read, and the
+    membrane potential before reset of the last spiking layer. It says S and D as `spike_features` and
+    `membrane_features`.
     """
     _BACKBONES[builder.__name__] = builder
     return builder
@@ -73,15 +77,36 @@ def create_model(
         options: the backbone's own keywords.
 
     Raises:
-        UserError: an unknown name or option, or a size too small for the backbone.
+        UserError: an unknown name or option, an option of a wrong type, or a size too small for the backbone.
     """
     if name not in _BACKBONES:
         nearest = difflib.get_close_matches(name, _BACKBONES, n=1, cutoff=0.0)[0]
         raise UserError(f"model.name: no model is called {name!r}, the nearest is {nearest!r}; known: {model_names()}")
-    try:
-        backbone = _BACKBONES[name](in_channels=in_channels, size=size, neuron=neuron or {}, **options)
-    except TypeError as error:
-        if "unexpected keyword" not in str(error):
-            raise
-        raise UserError(f"model.options: {name} does not take one of {sorted(options)} ({error})") from error
+    defaults = {
+        option: parameter.default
+        for option, parameter in inspect.signature(_BACKBONES[name]).parameters.items()
+        if parameter.default is not parameter.empty
+    }
+    for option, value in options.items():
+        if option not in defaults:
+            raise UserError(f"model.options: {name} does not take {option!r}; it takes {sorted(defaults) or 'none'}")
+        options[option] = _option(f"model.options.{option}", value, defaults[option])
+    backbone = _BACKBONES[name](in_channels=in_channels, size=size, neuron=neuron or {}, **options)
     return SpikingClassifier(backbone, num_classes, heads)
+
+
+def _option(key: str, value: Any, default: Any) -> Any:
+    """An option of the type of its default, numbers above zero; a list serves for a tuple, an integer for a float."""
+    if isinstance(default, tuple):
+        if not isinstance(value, (list, tuple)) or not value:
+            raise UserError(f"{key}: expected a list such as {list(default)}, got {value!r}")
+        return tuple(_option(key, item, default[0]) for item in value)
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    fits = type(value) is type(default)
+    if fits and type(value) in (int, float):
+        fits = 0 < value < float("inf")
+    if not fits:
+        kinds = {int: "an integer above 0", float: "a number above 0", str: "a text", bool: "true or false,"}
+        raise UserError(f"{key}: expected {kinds[type(default)]} such as {default!r}, got {value!r}")
+    return value

@@ -1,16 +1,15 @@
 """A small convolutional backbone: trains in minutes on two CPU cores."""
 
-from typing import Any
-
 from torch import nn
 
+from .blocks import POOL, Neuron
 from .registry import register_model
-from .vgg import POOL, ConvBackbone
+from .vgg import ConvBackbone
 
 
 @register_model
 def small(
-    in_channels: int, size: tuple[int, int], neuron: dict[str, Any], channels: tuple[int, ...] = (16, 32, 64)
+    in_channels: int, size: tuple[int, int], neuron: Neuron, channels: tuple[int, ...] = (16, 32, 64)
 ) -> nn.Module:
     """One conv-BN-LIF and one 2x2 pooling for each entry of `channels`."""
     layout = [layer for width in channels for layer in (width, POOL)]
