@@ -1,6 +1,5 @@
 """`bn_lif`: batch norm over steps and samples and the neurons, forward + backward, with and without 2x2 pooling."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -25,8 +24,7 @@ from benchmarks.case import (
 )
 from benchmarks.cases.lif import BACKWARD_OPERATIONS, FORWARD_OPERATIONS, SHAPES, forward_backward, on_gpu, sequence
 from benchmarks.rivals import plain_loop, rivals
-
-HAS_POOL = "pool" in inspect.signature(tk.bn_lif).parameters
+from tmkt_kernels.bn_lif import average_pool
 
 NORM_OPERATIONS = 16
 """Per value: statistics 4, normalising 2, again in backward 2, the two sums 4, the gradient of x 4."""
@@ -42,16 +40,12 @@ def copies(count: int) -> Callable[[Inputs], None]:
     return run
 
 
-def average(spikes: Tensor) -> Tensor:
-    return nn.functional.avg_pool2d(spikes.flatten(0, 1), 2).unflatten(0, spikes.shape[:2])
-
-
 def chain(norm: nn.Module, neuron: Callable[[Tensor], Tensor], pooled: bool) -> Callable[[Tensor], Tensor]:
     """Batch norm, neuron and pooling one after another, as all rivals have them."""
 
     def run(x_seq: Tensor) -> Tensor:
         spikes = neuron(norm(x_seq.flatten(0, 1)).view_as(x_seq))
-        return average(spikes) if pooled else spikes
+        return average_pool(spikes) if pooled else spikes
 
     return run
 
@@ -60,7 +54,7 @@ def inputs(pooled: bool) -> Callable[..., Inputs]:
     def build(device: str, dtype: torch.dtype, shape: Shape) -> Inputs:
         made = sequence(device, dtype, shape)
         if pooled:
-            made.grad = average(made.grad)
+            made.grad = average_pool(made.grad)
         return made
 
     return build
@@ -82,7 +76,7 @@ def contestants(pooled: bool) -> Callable[..., dict[str, Contestant]]:
     def build(device: str, dtype: torch.dtype, shape: Shape) -> dict[str, Contestant]:
         norm = nn.BatchNorm2d(shape[2], device=device)
         leaves = tuple(norm.parameters())
-        pool = {"pool": 2} if pooled else {}
+        pool = 2 if pooled else 1
         count = 3 if pooled else 4
         found = {"copy_": Contestant(copy), f"{count} x copy_": Contestant(copies(count))}
 
@@ -92,7 +86,7 @@ def contestants(pooled: bool) -> Callable[..., dict[str, Contestant]]:
 
         exact = check_neuron(dtype, 1e-4)
         for name, backend in our_backends(device).items():
-            fused = lambda x, b=backend: tk.bn_lif(x, *leaves, **pool, backend=b)[0]  # noqa: E731
+            fused = lambda x, b=backend: tk.bn_lif(x, *leaves, pool=pool, backend=b)[0]  # noqa: E731
             add(name, fused, exact, ours=True)
             neuron = lambda x, b=backend: tk.lif(x, backend=b)[0]  # noqa: E731
             add(f"BatchNorm2d, {name}", chain(norm, neuron, pooled), check_neuron(dtype, FLIPS[dtype]), ours=True)
@@ -114,8 +108,8 @@ def expected(pooled: bool) -> Callable[[Inputs], Expected]:
         leaves = [torch.full((channels,), value, device=device, requires_grad=True) for value in (1.0, 0.0)]
 
         def layer(x: Tensor) -> Tensor:
-            spikes = tk.bn_lif(x, *leaves, decay_input=decay_input, backend="reference")[0]
-            return average(spikes) if pooled else spikes
+            pool = 2 if pooled else 1
+            return tk.bn_lif(x, *leaves, pool=pool, decay_input=decay_input, backend="reference")[0]
 
         return forward_backward(layer, inputs, leaves)
 
@@ -150,7 +144,4 @@ def training(shape: Shape, pooled: bool = False, **options: Any) -> Case:
     )
 
 
-CASES = [
-    training(SHAPES[0], pooled, dtypes=HALVES[:2], cuda_shape=on_gpu(SHAPES[0]))
-    for pooled in ((False, True) if HAS_POOL else (False,))
-]
+CASES = [training(SHAPES[0], pooled, dtypes=HALVES[:2], cuda_shape=on_gpu(SHAPES[0])) for pooled in (False, True)]

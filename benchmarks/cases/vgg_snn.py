@@ -5,7 +5,6 @@ All contestants are one chain of modules with the same weights; only what stands
 
 import contextlib
 import copy as copying
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.case import Case, Contestant, Inputs, Shape, Target, Traffic, copy, our_backends
-from benchmarks.cases.bn_lif import average, chain
+from benchmarks.cases.bn_lif import chain
 from benchmarks.rivals import plain_loop, rivals
 from tmkt_kernels.nn import BatchNormLIF2d
 
@@ -22,7 +21,6 @@ LAYOUT = (64, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL)
 SMALL_LAYOUT = (4, POOL, 8, POOL)
 V_THRESHOLD = 0.5
 CLASSES = 101
-HAS_POOL = "pool" in inspect.signature(BatchNormLIF2d).parameters
 
 Step = Callable[[nn.Module, Inputs], Any]
 
@@ -49,15 +47,8 @@ class BatchNormThen(nn.BatchNorm2d):
         return self.run(x_seq)
 
 
-class Ours(BatchNormLIF2d):
-    def __init__(self, channels: int, pooled: bool, backend: str) -> None:
-        pool: dict[str, Any] = {"pool": 2} if pooled and HAS_POOL else {}
-        super().__init__(channels, v_threshold=V_THRESHOLD, backend=backend, **pool)
-        self.average = pooled and not HAS_POOL
-
-    def forward(self, x_seq: Tensor) -> Any:
-        spikes = super().forward(x_seq)
-        return average(spikes) if self.average else spikes
+def ours(channels: int, pooled: bool, backend: str) -> nn.Module:
+    return BatchNormLIF2d(channels, v_threshold=V_THRESHOLD, pool=2 if pooled else 1, backend=backend)
 
 
 class VGG(nn.Module):
@@ -130,7 +121,7 @@ def contestants(step: Step) -> Callable[..., dict[str, Contestant]]:
 
         found = {"copy_": Contestant(copy)}
         for name, backend in our_backends(device).items():
-            found[name] = contestant(lambda c, pooled, b=backend: Ours(c, pooled, b), ours=True)
+            found[name] = contestant(lambda c, pooled, b=backend: ours(c, pooled, b), ours=True)
         for name, rival in rivals(device, dtype).items():
             if name == "torch.compile":
                 layer = lambda c, pooled: BatchNormThen(c, pooled, plain_loop(V_THRESHOLD), True)  # noqa: E731
@@ -146,7 +137,7 @@ def contestants(step: Step) -> Callable[..., dict[str, Contestant]]:
 
 def expected(step: Step) -> Callable[[Inputs], Tensor]:
     def run(inputs: Inputs) -> Tensor:
-        model = build(lambda c, pooled: Ours(c, pooled, "reference"), inputs.x.device.type, tuple(inputs.x.shape))
+        model = build(lambda c, pooled: ours(c, pooled, "reference"), inputs.x.device.type, tuple(inputs.x.shape))
         return copying.copy(step(model.train(step is training_step), inputs))
 
     return run
