@@ -58,7 +58,8 @@ def bn_lif(
 
 def average_pool(spikes: Tensor) -> Tensor:
     """2x2 averages over space: [T, B, C, H, W] -> [T, B, C, H // 2, W // 2]."""
-    return torch.nn.functional.avg_pool2d(spikes.flatten(0, 1), 2).unflatten(0, spikes.shape[:2])
+    pooled = torch.nn.functional.avg_pool2d(spikes.flatten(0, 1), 2)
+    return pooled.view(*spikes.shape[:2], *pooled.shape[1:])
 
 
 def run(
