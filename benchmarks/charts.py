@@ -28,6 +28,7 @@ COLOURS = {
     "numpy bincount": "#cccccc",
     "copy_": "#000000",
 }
+LABELS = {"T": "time steps T", "N": "neurons N"}
 MARKERS = {"float32": "o", "bfloat16": "s", "float16": "^"}
 
 
@@ -151,18 +152,28 @@ def roofline(machine: Machine) -> Figure:
 
 def scaling(machine: Machine) -> Figure:
     """Nanoseconds per value against T at a fixed number of values, and against the number of neurons."""
-    figure = Figure(figsize=(11, 7.5))
-    axes: Any = figure.subplots(2, 2)
-    for column, (sweep, label) in enumerate((("T", "time steps T"), ("N", "neurons N"))):
-        cases = machine.cases(sweep)
-        titles = [title for title in dict.fromkeys(key.title for key in cases) if title.startswith("lif")]
-        for line, title in enumerate(titles[:2]):
-            curves(axes[line, column], {key: m for key, m in cases.items() if key.title == title}, sweep)
-            axes[line, column].set(xscale="log", yscale="log", xlabel=label, ylabel="ns per value", title=title)
+    columns = [(sweep, machine.cases(sweep)) for sweep in LABELS]
+    titles = {sweep: list(dict.fromkeys(key.title for key in cases)) for sweep, cases in columns}
+    counts = [len(found) for found in titles.values()]
+    height = max(counts) + (len(set(counts)) == 1)  # with a place for the legend
+    figure = Figure(figsize=(11, 3.3 * height))
+    axes: Any = figure.subplots(height, 2, squeeze=False)
+    entries: dict[str, Any] = {}
+    for column, (sweep, cases) in enumerate(columns):
+        for line in range(height):
+            axis = axes[line, column]
+            if line >= len(titles[sweep]):
+                axis.axis("off")
+                continue
+            title = titles[sweep][line]
+            curves(axis, {key: measured for key, measured in cases.items() if key.title == title}, sweep)
+            axis.set(xscale="log", yscale="log", xlabel=LABELS[sweep], ylabel="ns per value", title=title)
+            handles, labels = axis.get_legend_handles_labels()
+            entries |= dict(zip(labels, handles, strict=True))
     figure.suptitle(f"{machine.name}: a flat line is a linear cost", fontsize=10)
+    free = axes[-1, counts.index(min(counts))]
+    free.legend(entries.values(), entries.keys(), fontsize=8, ncols=2, loc="center")
     figure.tight_layout()
-    handles, labels = axes[0, 1].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, 0))
     return figure
 
 

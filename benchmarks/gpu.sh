@@ -49,5 +49,5 @@ else
   part smoke 900 "$python" -m benchmarks.smoke
   part bench 1800 "$python" -m benchmarks.run --small --without torch.compile --out "$out/rows.jsonl"
 fi
-[ -s "$out/rows.jsonl" ] && "$python" -m benchmarks.report --print "$out/rows.jsonl"
+[ -s "$out/rows.jsonl" ] && "$python" -m benchmarks.tables "$out/rows.jsonl"
 exit $status

@@ -26,7 +26,7 @@ def bn_lif(x, backend):
 
 def mixup(x, backend):
     switch_step = torch.arange(x.shape[1], device=x.device) % (x.shape[0] + 1)
-    return tk.time_step_mixup(x[0], x, switch_step, backend=backend)
+    return tk.time_step_mixup(x[0].detach(), x, switch_step, backend=backend)
 
 
 OPERATORS = (lif, bn_lif, mixup)
