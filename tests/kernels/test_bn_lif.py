@@ -256,6 +256,20 @@ def test_compiles_into_one_graph(target):
     assert torch.equal(layer.running_var, other.running_var)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+def test_autocast(dtype, target):
+    """Half input from the convolution; statistics, parameters and their gradients stay in float32."""
+    backend, device = target
+    conv, layer = torch.nn.Conv2d(3, 4, 3).to(device), nn.BatchNormLIF2d(4, backend=backend).to(device)
+    x = torch.randn(6, 3, 7, 7, device=device)
+    with torch.autocast(device, dtype):
+        spikes = layer(conv(x).unflatten(0, (3, 2)))
+        spikes.sum().backward()
+    assert spikes.dtype == dtype
+    assert {t.dtype for t in (layer.running_mean, layer.weight.grad, layer.bias.grad)} == {torch.float32}
+    assert conv.weight.grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize("momentum", [0.1, 0.3, None])
 @pytest.mark.parametrize("shape", [(4, 3, 6, 5, 5), (4, 3, 6), (4, 3, 6, 7)], ids=["2d", "1d", "1d-length"])
 def test_layer_follows_torchs(shape, momentum):
