@@ -47,7 +47,7 @@ else
   part tests 1800 "$python" -m pytest tests/kernels/test_triton.py tests/kernels/test_cuda.py -q
   echo "== compute-sanitizer: needs a GPU; the program it would run:"
   part smoke 900 "$python" -m benchmarks.smoke
-  part bench 1800 "$python" -m benchmarks.run --small --without torch.compile --out "$out/rows.jsonl"
+  part bench 1800 "$python" -m benchmarks.run --small --rounds 2 --without torch.compile --out "$out/rows.jsonl"
 fi
 [ -s "$out/rows.jsonl" ] && "$python" -m benchmarks.tables "$out/rows.jsonl"
 exit $status
