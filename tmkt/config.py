@@ -10,7 +10,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -121,38 +121,85 @@ class ModelConfig(Section):
 
 
 @dataclass(frozen=True)
+class TeacherConfig(Section):
+    """The image network that `ckd` distils from, trained from scratch on the run's static images (torchvision)."""
+
+    section: ClassVar[str] = "transfer.teacher"
+    name: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
+    steps: int = ranged(200, 1)  # optimiser steps, cosine to zero
+    batch: int = ranged(64, 2)
+    lr: float = ranged(1e-3, 0.0)
+    temperature: float = ranged(4.0, 1.0)
+    weight: float = ranged(1.0, 0.0)  # of the logits' divergence
+    feature_weight: float = ranged(0.0, 0.0)  # of 1 - CKA with the teacher's pooled features
+
+
+@dataclass(frozen=True)
 class TransferConfig(Section):
-    """The method and its losses (arXiv 2511.12150)."""
+    """The method and its losses (arXiv 2511.12150). Ablations: mixing=sample (no TSM), or a loss's weight 0.
+
+    A key that the chosen method does not read is allowed, so that one file serves to compare methods.
+    """
 
     section: ClassVar[str] = "transfer"
-    method: Literal["tmkt", "sliding", "finetune", "events_only"] = "tmkt"
-    ratio: float = ranged(0.5, 0.0, 1.0)  # mean share of event steps in the mixed stream (tmkt)
-    ratio_end: float | None = ranged(None, 0.0, 1.0)  # null: ratio stays; else it goes there linearly
-    power: float = ranged(3.0, 0.0)  # sliding: a sample is replaced with probability progress ** power
+    method: Literal["tmkt", "sliding", "joint", "ckd", "finetune", "static_only", "events_only"] = "tmkt"
+    mixing: Literal["time_step", "sample"] = "time_step"  # tmkt: TSM, or whole samples at the same mean share
+    ratio: float = ranged(0.5, 0.0, 1.0)  # r, mean share of event steps in the mixed stream (tmkt)
+    # How r goes from `ratio` to `ratio_end` over the training; random: each sample's own r, uniform between them.
+    schedule: Literal["constant", "linear", "cosine", "power", "random"] = "constant"
+    ratio_end: float | None = ranged(None, 0.0, 1.0)  # null: for schedule constant only
+    power: float = ranged(3.0, 0.0)  # of progress: schedule power, and the replacement of sliding and ckd
     classification: Literal["tet", "ce"] = "tet"
     tet_weight: float = ranged(1e-3, 0.0, 1.0)
+    features: Literal["membrane", "spikes"] = "membrane"  # of the last spiking layer: what DA, MAG and MRP read
     da_weight: float = ranged(0.5, 0.0)
+    da_learnable: bool = False  # each step's DA weighted by a learnt sigmoid, its event TET by the complement
     mag_weight: float = ranged(0.1, 0.0)
+    mag_on_events: bool = False  # the modality head sees the event stream too
     mrp_weight: float = ranged(0.1, 0.0)
     mrp_loss: Literal["mse", "bce"] = "mse"
-    mag_on_events: bool = False  # the modality head sees the event stream too
     # joint: one pass over both streams, shared batch statistics. separate: one pass each, and the running
     # statistics that evaluation uses come from the event stream alone.
     streams: Literal["joint", "separate"] = "separate"
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key, problem in self._contradictions():
+            raise UserError(f"transfer.{key}: {problem}")
+
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        """(key, what is wrong and what to do) for settings that exclude each other."""
+        if self.schedule == "constant" and self.ratio_end is not None:
+            yield "ratio_end", "schedule constant has none; set schedule to linear, cosine, power or random"
+        if self.schedule != "constant" and self.ratio_end is None:
+            yield "ratio_end", f"schedule {self.schedule} goes from ratio to ratio_end, which is null; give it a share"
+        if self.da_learnable and self.da_weight == 0:
+            yield "da_learnable", "da_weight is 0, so there is no DA to weight; raise it or leave da_learnable false"
+        if self.da_learnable and self.classification != "tet":
+            yield "da_learnable", "the complement weights TET's steps; set classification to tet"
+        if self.mag_on_events and self.mag_weight == 0:
+            yield "mag_on_events", "mag_weight is 0, so there is no modality head; raise it or leave this false"
+        if self.method == "ckd" and self.teacher.weight == self.teacher.feature_weight == 0:
+            yield "teacher.weight", "ckd distils nothing when weight and feature_weight are 0; use method sliding"
 
 
 @dataclass(frozen=True)
 class TrainConfig(Section):
     section: ClassVar[str] = "train"
     steps: int = ranged(400, 1)  # optimiser steps
-    batch: int = ranged(32, 2)  # pairs a step
+    batch: int = ranged(32, 2)  # pairs a forward pass of one process
+    accumulate: int = ranged(1, 1)  # passes a step; a step has batch * accumulate * processes pairs
     lr: float = ranged(2e-3, 0.0)
     weight_decay: float = ranged(0.01, 0.0)
     warmup: int = ranged(20, 0)  # optimiser steps of linear warm-up, then cosine to zero
     log_every: int = ranged(10, 1)
     eval_every: int = ranged(100, 1)
     checkpoint_every: int = ranged(100, 1)
-    keep_checkpoints: int = ranged(2, 1)
+    keep_checkpoints: int = ranged(2, 1)  # the newest; the best by validation accuracy is kept besides
+    patience: int | None = ranged(None, 1)  # stop after so many validations without a better one; null: never
+    select: Literal["last", "best"] = "last"  # the weights that are tested and exported
+    compile: bool = False  # torch.compile of the backbone
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: Literal["auto", "cpu"] = "auto"
 

@@ -1,4 +1,4 @@
-"""The losses of TMKT (arXiv 2511.12150), as pure functions on per-step tensors. All return float32."""
+"""The losses of TMKT (arXiv 2511.12150) and its rivals, as pure functions on per-step tensors. All return float32."""
 
 import torch
 import torch.nn.functional as F
@@ -10,15 +10,19 @@ def mean_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     return F.cross_entropy(logits.float().mean(0), label)
 
 
-def tet(logits: Tensor, label: Tensor, *, theta: float, weight: float = 1e-3) -> Tensor:
+def tet(
+    logits: Tensor, label: Tensor, *, theta: float, weight: float = 1e-3, step_weight: Tensor | None = None
+) -> Tensor:
     """Temporal efficient training (Deng et al., ICLR 2022, arXiv 2202.11946).
 
-    (1 - weight) mean_t CE(z[t], y) + weight mean_t MSE(z[t], theta); theta is the firing threshold.
-    logits [T, B, K], label int64 [B] -> scalar.
+    mean_t w[t] ((1 - weight) CE(z[t], y) + weight MSE(z[t], theta)); theta is the firing threshold.
+    logits [T, B, K], label int64 [B], step_weight w [T] (None: ones) -> scalar.
     """
     logits = logits.float()
-    cross_entropy = F.cross_entropy(logits.flatten(0, 1), label.repeat(logits.shape[0]))
-    return (1 - weight) * cross_entropy + weight * (logits - theta).square().mean()
+    T, batch = logits.shape[:2]
+    cross_entropy = F.cross_entropy(logits.flatten(0, 1), label.repeat(T), reduction="none").view(T, batch).mean(1)
+    per_step = (1 - weight) * cross_entropy + weight * (logits - theta).square().mean((1, 2))
+    return _mean_over_steps(per_step, step_weight)
 
 
 def linear_cka(x: Tensor, y: Tensor) -> Tensor:
@@ -60,9 +64,13 @@ def _centre(x: Tensor) -> Tensor:
     return x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp_min(1e-12)
 
 
-def domain_alignment(mixed: Tensor, event: Tensor) -> Tensor:
-    """DA: mean_t (1 - |CKA(f_m[t], f_e[t])|), features [T, B, D] of both streams -> scalar in [0, 1]."""
-    return (1 - linear_cka(mixed, event).abs()).mean()
+def domain_alignment(mixed: Tensor, event: Tensor, step_weight: Tensor | None = None) -> Tensor:
+    """DA: mean_t w[t] (1 - |CKA(f_m[t], f_e[t])|), features [T, B, D], w [T] (None: ones) -> scalar in [0, 1]."""
+    return _mean_over_steps(1 - linear_cka(mixed, event).abs(), step_weight)
+
+
+def _mean_over_steps(per_step: Tensor, step_weight: Tensor | None) -> Tensor:
+    return (per_step if step_weight is None else step_weight * per_step).mean()
 
 
 def modality_guidance(logits: Tensor, is_event: Tensor) -> Tensor:
@@ -83,3 +91,14 @@ def ratio_perception(logits: Tensor, ratio: Tensor, kind: str = "mse") -> Tensor
     if kind == "bce":
         return F.binary_cross_entropy_with_logits(logits.float(), ratio.float())
     raise ValueError(f"kind: expected 'mse' or 'bce', got {kind!r}")
+
+
+def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Knowledge distillation (Hinton et al., arXiv 1503.02531) of the time-mean logits.
+
+    temperature^2 KL(softmax(teacher / temperature) | softmax(student / temperature)), mean over samples; the square
+    keeps the gradient's size whatever the temperature. logits [T, B, K], teacher [B, K] -> scalar.
+    """
+    student = F.log_softmax(logits.float().mean(0) / temperature, dim=1)
+    target = F.log_softmax(teacher.float() / temperature, dim=1)
+    return temperature**2 * F.kl_div(student, target, reduction="batchmean", log_target=True)

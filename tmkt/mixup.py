@@ -5,6 +5,7 @@ is none. Steps before it show the static image, steps from it on the event frame
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -52,13 +53,15 @@ def replacement_probability(T: int, ratio: float) -> float:
     return high
 
 
-def sample_switch_steps(batch: int, T: int, ratio: float, generator: torch.Generator | None = None) -> Tensor:
+def sample_switch_steps(
+    batch: int, T: int, ratio: float | Sequence[float], generator: torch.Generator | None = None
+) -> Tensor:
     """Draw the first event step of each sample.
 
     Args:
         batch: number of samples.
         T: time steps.
-        ratio: mean share of event steps, in [0, 1].
+        ratio: mean share of event steps, in [0, 1]; one number for all samples or one for each.
         generator: CPU generator; None uses torch's default one.
 
     Returns:
@@ -66,11 +69,14 @@ def sample_switch_steps(batch: int, T: int, ratio: float, generator: torch.Gener
         This is t* - 1 of the paper, which counts steps from 1.
 
     Raises:
-        TypeError, ValueError: as `replacement_probability`, and for a negative batch.
+        TypeError, ValueError: as `replacement_probability`, and for a negative batch or another count of ratios.
     """
     if batch < 0:
         raise ValueError(f"batch: expected a number of samples >= 0, got {batch}")
-    p = replacement_probability(T, float(ratio))
+    ratios = [float(r) for r in ratio] if isinstance(ratio, Sequence) else [float(ratio)]
+    if isinstance(ratio, Sequence) and len(ratios) != batch:
+        raise ValueError(f"ratio: expected one share for each of {batch} samples, got {len(ratios)}")
+    p = torch.tensor([replacement_probability(T, r) for r in ratios], dtype=torch.float64)[:, None]
     hit = torch.rand(batch, T, dtype=torch.float64, generator=generator) < p
     # A column that always hits stands for "none in 0..T-1": argmax then gives T.
     hit = torch.cat([hit, hit.new_ones(batch, 1)], dim=1)

@@ -29,7 +29,15 @@ def test_help_names_commands_and_files(capsys):
         main(["--help"])
     assert left.value.code == 0
     text = capsys.readouterr().out
-    for word in ("tmkt demo", "tmkt train configs/nmnist.yaml", "tmkt eval", "metrics.jsonl", "<class>/<id>.bin"):
+    examples = (
+        "tmkt demo",
+        "tmkt train configs/nmnist.yaml",
+        "tmkt eval",
+        "tmkt compare",
+        "tmkt diagnose",
+        "tmkt profile",
+    )
+    for word in (*examples, "predictions.jsonl", "metrics.jsonl", "<class>/<id>.bin"):
         assert word in text
 
 

@@ -8,7 +8,7 @@ from tmkt.errors import UserError
 
 
 def test_defaults_and_every_dump_read_back_equal():
-    config = load_config(None, ["data.size=[28, 20]", "transfer.ratio_end=0.9", "model.options={channels: [4, 8]}"])
+    config = load_config(None, ["data.size=[28, 20]", "transfer.mag_weight=0.3", "model.options={channels: [4, 8]}"])
     assert config.data.size == (28, 20)
     assert from_mapping(yaml.safe_load(config.dump())) == config
 

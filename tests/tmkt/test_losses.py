@@ -104,3 +104,20 @@ def test_ratio_perception_against_the_formulas():
     torch.testing.assert_close(losses.ratio_perception(logits, ratio, "bce"), soft)
     with pytest.raises(ValueError, match="expected 'mse' or 'bce', got 'l1'"):
         losses.ratio_perception(logits, ratio, "l1")
+
+
+def test_distillation_is_the_divergence_from_the_teacher():
+    student, teacher = torch.randn(4, 5, 3), torch.randn(5, 3)
+    p, q = (teacher / 2).softmax(1), (student.mean(0) / 2).softmax(1)
+    expected = 4 * (p * (p / q).log()).sum(1).mean()
+    torch.testing.assert_close(losses.distillation(student, teacher, 2.0), expected)
+    assert losses.distillation(teacher.expand(4, -1, -1), teacher, 2.0).abs() < 1e-6
+
+
+def test_step_weights_of_tet_and_alignment():
+    logits, label = torch.randn(4, 5, 3), torch.arange(5) % 3
+    x, y, w = torch.randn(4, 5, 7), torch.randn(4, 5, 7), torch.rand(4)
+    steps = torch.stack([losses.tet(logits[t : t + 1], label, theta=0.5) for t in range(4)])
+    torch.testing.assert_close(losses.tet(logits, label, theta=0.5, step_weight=w), (w * steps).mean())
+    steps = torch.stack([losses.domain_alignment(x[t : t + 1], y[t : t + 1]) for t in range(4)])
+    torch.testing.assert_close(losses.domain_alignment(x, y, w), (w * steps).mean())

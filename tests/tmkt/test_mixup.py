@@ -106,3 +106,12 @@ def test_bad_counts_are_errors():
         replacement_probability(True, 0.5)
     with pytest.raises(ValueError, match="batch: expected a number of samples >= 0, got -1"):
         sample_switch_steps(-1, 10, 0.5)
+
+
+def test_each_sample_may_have_its_own_ratio():
+    ratios = [0.0, 0.25, 1.0] * 10_000
+    drawn = sample_switch_steps(len(ratios), 8, ratios, torch.Generator().manual_seed(0)).view(-1, 3)
+    share = 1 - drawn.double().mean(0) / 8
+    torch.testing.assert_close(share, torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64), atol=0.01, rtol=0)
+    with pytest.raises(ValueError, match="one share for each of 3 samples, got 2"):
+        sample_switch_steps(3, 8, [0.1, 0.2])

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from tmkt.config import TransferConfig
+from tmkt.config import TeacherConfig, TransferConfig
 from tmkt.data import prepare, sample_pairs
+from tmkt.errors import UserError
 from tmkt.models import create_model
+from tmkt.teacher import Targets
 from tmkt.transfer import TransferTask, build_streams, draw_switch_steps, frozen_running_statistics, mixup_ratio, phases
 
 T = 4
@@ -26,7 +28,7 @@ def streams(data, config, progress=0.5, batch=12, seed=0):
 def task_for(config):
     torch.manual_seed(0)
     model = create_model("small", num_classes=3, size=(16, 16), neuron={"v_threshold": 0.5}, channels=(4, 8))
-    return TransferTask(model, config, theta=0.5)
+    return TransferTask(model, config, theta=0.5, time_steps=T)
 
 
 def test_mixed_sequence_is_a_static_prefix_and_an_event_suffix(data):
@@ -69,7 +71,37 @@ def test_phases_share_the_steps():
 
 def test_ratio_schedule():
     assert mixup_ratio(TransferConfig(ratio=0.4), 0.7) == 0.4
-    assert mixup_ratio(TransferConfig(ratio=0.2, ratio_end=0.8), 0.5) == pytest.approx(0.5)
+    for schedule, after_a_third in {"linear": 0.4, "cosine": 0.35, "power": 0.2 + 0.6 / 9, "random": 0.5}.items():
+        config = TransferConfig(ratio=0.2, ratio_end=0.8, schedule=schedule, power=2.0)
+        assert mixup_ratio(config, 1 / 3) == pytest.approx(after_a_third)
+
+
+def switches(settings, progress=0.5, batch=20_000):
+    return draw_switch_steps(TransferConfig(**settings), batch, T, progress, torch.Generator().manual_seed(0))
+
+
+def test_random_ratio_has_the_mean_of_its_bounds_and_a_wider_spread():
+    fixed = T - switches({"ratio": 0.5})
+    spread = T - switches({"ratio": 0.0, "ratio_end": 1.0, "schedule": "random"})
+    for drawn in (fixed, spread):
+        assert (drawn.double().mean() / T).item() == pytest.approx(0.5, abs=0.01)
+    assert spread.double().std() > 1.05 * fixed.double().std()
+
+
+def test_without_tsm_whole_samples_are_mixed_at_the_same_share():
+    drawn = switches({"mixing": "sample", "ratio": 0.3})
+    assert set(drawn.tolist()) == {0, T}
+    assert (drawn == 0).double().mean().item() == pytest.approx(0.3, abs=0.015)
+
+
+def test_joint_and_static_only_see_images_alone_beside_the_events(data):
+    joint, pairs = streams(data, TransferConfig(method="joint"))
+    still = (data.images[pairs.static_index].float() / 255).expand(T, -1, 2, -1, -1)
+    torch.testing.assert_close(joint.mixed, still)
+    assert torch.equal(joint.main, data.events.frames[:, pairs.event_index].float() * 2)
+    alone, pairs = streams(data, TransferConfig(method="static_only"), progress=0.9)
+    assert alone.mixed is None
+    torch.testing.assert_close(alone.main, (data.images[pairs.static_index].float() / 255).expand(T, -1, 2, -1, -1))
 
 
 def test_total_is_the_weighted_sum_of_the_parts(data):
@@ -86,6 +118,9 @@ def test_total_is_the_weighted_sum_of_the_parts(data):
     ("settings", "parts"),
     [
         ({"method": "sliding"}, {"ce_event", "ce_mixed", "da"}),
+        ({"method": "joint"}, {"ce_event", "ce_mixed", "da"}),
+        ({"method": "static_only"}, {"ce_event"}),
+        ({"mixing": "sample"}, {"ce_event", "ce_mixed", "da", "mag", "mrp"}),
         ({"method": "events_only"}, {"ce_event"}),
         ({"method": "finetune"}, {"ce_event"}),
         ({"da_weight": 0.0}, {"ce_event", "ce_mixed", "mag", "mrp"}),
@@ -97,9 +132,15 @@ def test_parts_of_each_method_and_ablation(data, settings, parts):
     assert set(task_for(config)(*streams(data, config)[0])["parts"]) == parts
 
 
-@pytest.mark.parametrize("kind", ["joint", "separate"])
-def test_every_parameter_learns(data, kind):
-    config = TransferConfig(streams=kind, mag_on_events=True, mrp_loss="bce", classification="ce")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"streams": "joint", "mag_on_events": True, "mrp_loss": "bce", "classification": "ce"},
+        {"streams": "separate", "features": "spikes", "da_learnable": True},
+    ],
+)
+def test_every_parameter_learns(data, settings):
+    config = TransferConfig(**settings)
     task = task_for(config)
     task(*streams(data, config)[0])["loss"].backward()
     missing = [name for name, p in task.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
@@ -138,3 +179,47 @@ def test_frozen_statistics_give_momentum_back_after_an_error():
         norm(torch.rand(4, 2))
     assert norm.momentum == 0.1
     assert torch.equal(norm.running_mean, torch.zeros(2))
+
+
+def test_learnable_coefficients_share_each_step_between_alignment_and_the_event_loss(data):
+    """At sigmoid(0) both weights are a half; the smaller of the two losses then gains weight by the gradient."""
+    plain, learnable = TransferConfig(), TransferConfig(da_learnable=True)
+    built, _ = streams(data, plain)
+    task = task_for(learnable)
+    parts, halved = task_for(plain)(*built)["parts"], task(*built)
+    for name, share in {"da": 0.5, "ce_event": 0.5, "ce_mixed": 1.0}.items():
+        torch.testing.assert_close(halved["parts"][name], share * parts[name])
+    halved["loss"].backward()
+    # d loss / d c[t] = sigmoid'(0) / T (da_weight DA[t] - TET[t])
+    expected = 0.25 * (0.5 * parts["da"] - parts["ce_event"])
+    torch.testing.assert_close(task.da_coefficients.grad.sum(), expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"ratio_end": 0.8}, "ratio_end"),
+        ({"schedule": "cosine"}, "ratio_end"),
+        ({"da_learnable": True, "da_weight": 0.0}, "da_learnable"),
+        ({"da_learnable": True, "classification": "ce"}, "da_learnable"),
+        ({"mag_on_events": True, "mag_weight": 0.0}, "mag_on_events"),
+        ({"method": "ckd", "teacher": TeacherConfig(weight=0.0)}, r"teacher\.weight"),
+    ],
+)
+def test_contradictory_settings_are_one_clear_error(settings, key):
+    with pytest.raises(UserError, match=rf"^transfer\.{key}: "):
+        TransferConfig(**settings)
+
+
+def test_ckd_adds_the_teachers_logits_and_features_to_the_mixed_stream(data):
+    config = TransferConfig(method="ckd", teacher=TeacherConfig(weight=0.5, feature_weight=2.0, temperature=2.0))
+    built, pairs = streams(data, config)
+    n = len(data.images)
+    targets = Targets(torch.randn(n, 3), torch.randn(n, 5)).at(pairs.static_index)
+    task = task_for(config)
+    parts = task(*built._replace(targets=targets))["parts"]
+    sliding = task_for(TransferConfig(method="sliding"))(*built)["parts"]
+    assert set(parts) - set(sliding) == {"kd", "kd_features"}
+    assert parts["kd"] > 0
+    with pytest.raises(ValueError, match="teacher_targets"):
+        task(*built)

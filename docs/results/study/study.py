@@ -1,0 +1,255 @@
+"""The study of docs/study.md: every run of it, resumable. `python docs/results/study/study.py STAGE` appends one JSON
+line a run to <STAGE>.jsonl beside this file and skips the runs that are there.
+
+    tune    7 settings for each method, 5 recordings a class, 2 seeds, scored on validation recordings only
+    grid    each method at its best setting, 5, 20 and 40 recordings a class, 6 seeds, scored on the test recordings
+    ablate  tmkt (and its rivals) with one thing changed, 5 recordings a class
+    cifar   CIFAR-10 images to events simulated from other CIFAR-10 images, in place of MNIST to N-MNIST
+
+Needs TMKT_DATA, the folder of MNIST, N-MNIST-small and cifar10_small.npz.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tmkt.config import Config, load_config
+from tmkt.data import EventFrames, PairedData, RunData, prepare
+from tmkt.engine import Trainer
+
+HERE = Path(__file__).parent
+ROOT = os.environ.get("TMKT_DATA", "../shared/data")
+SPLIT_SEED, SEEDS, TUNING_SEEDS = 0, (1, 2, 3, 4, 5, 6), (101, 102)
+COUNTS = (5, 20, 40)  # training recordings a class
+SETTINGS = (
+    "data.time_steps=6",
+    "data.crop_padding=2",
+    "data.static.per_class=100",
+    "model.options={channels: [8, 16, 32]}",
+    "model.heads=1",
+    "transfer.ratio=0.3",
+    "transfer.teacher={steps: 100, batch: 32}",
+    "train={steps: 150, batch: 20, log_every: 1000000, eval_every: 1000000, checkpoint_every: 1000000, device: cpu}",
+)
+NMNIST = (
+    "data.static.source=MNIST",
+    f"data.static.root={ROOT}",
+    "data.static.fit=pad",
+    "data.static.exclude_twins=nmnist",
+    f"data.events.root={ROOT}/N-MNIST-small/Train",
+    "data.events.train_per_class=40",
+    "data.events.validation_per_class=12",  # the test recordings are the 280 that are left
+)
+CIFAR = (
+    "data.size=[32, 32]",
+    "data.static.source=ImageFolder",
+    f"data.static.root={tempfile.gettempdir()}/study-cifar10",
+    "data.static.per_class=250",
+    "data.events.source=simulated",
+    "data.events.sensor_size=[32, 32]",
+    "data.events.train_per_class=40",
+    "data.events.validation_per_class=12",
+    "data.events.test_per_class=60",
+)
+METHODS = ("events_only", "static_only", "finetune", "joint", "sliding", "ckd", "tmkt")
+RATES = tuple({"train.lr": lr} for lr in (2e-3, 5e-3, 1e-2, 2e-2))
+ONE_STREAM = ({"train.weight_decay": 0.0}, {"train.weight_decay": 0.1}, {"transfer.classification": "ce"})
+ALTERNATIVES = {
+    **dict.fromkeys(("events_only", "static_only", "finetune"), ONE_STREAM),
+    "joint": ({"model.heads": 2}, {"transfer.da_weight": 0.0}, {"transfer.classification": "ce"}),
+    "sliding": ({"model.heads": 2}, {"transfer.da_weight": 0.0}, {"transfer.power": 1.0}),
+    "ckd": ({"model.heads": 2}, {"transfer.teacher.weight": 0.3}, {"transfer.power": 1.0}),
+    "tmkt": (
+        {"model.heads": 2},
+        {"transfer.ratio": 0.5},
+        {"transfer.ratio": 0.0, "transfer.ratio_end": 1.0, "transfer.schedule": "linear"},
+    ),
+}
+
+TO_ALL = {"transfer.ratio": 0.0, "transfer.ratio_end": 1.0}
+FIXED = {"transfer.ratio_end": None, "transfer.schedule": "constant"}
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "as tuned": {},
+    "no TSM": {"transfer.mixing": "sample"},
+    "no MAG": {"transfer.mag_weight": 0.0},
+    "no MRP": {"transfer.mrp_weight": 0.0},
+    "no DA": {"transfer.da_weight": 0.0},
+    "no MAG, MRP, DA": {"transfer.mag_weight": 0.0, "transfer.mrp_weight": 0.0, "transfer.da_weight": 0.0},
+    "one head": {"model.heads": 1},
+    "two heads": {"model.heads": 2},
+    "spike features": {"transfer.features": "spikes"},
+    "CE, not TET": {"transfer.classification": "ce"},
+    "joint streams": {"transfer.streams": "joint"},
+    "learnable DA": {"transfer.da_learnable": True},
+    "MAG on events": {"transfer.mag_on_events": True},
+    **{f"r {r}": {"transfer.ratio": r, **FIXED} for r in (0.1, 0.3, 0.5, 0.7, 0.9)},
+    **{f"r {kind} 0 to 1": {**TO_ALL, "transfer.schedule": kind} for kind in ("linear", "cosine", "power", "random")},
+}
+
+
+class Cell(NamedTuple):
+    """One run: `name` says in which row of the report it belongs."""
+
+    name: str
+    method: str
+    count: int
+    seed: int
+    changes: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        return json.dumps([self.name, self.method, self.count, self.seed, self.changes])
+
+
+def main(stage: str) -> None:
+    path = HERE / f"{stage}.jsonl"
+    done = {record["key"] for record in read(stage)}
+    cells = list(STAGES[stage]())
+    if stage == "cifar":
+        unpack_cifar(Path(tempfile.gettempdir()) / "study-cifar10")
+    base = load_config(None, [*SETTINGS, *(CIFAR if stage == "cifar" else NMNIST), f"seed={SPLIT_SEED}"])
+    data = None
+    for number, cell in enumerate(cells, 1):
+        if cell.key not in done:
+            data = data or prepare(base)
+            record = run(base, data, cell, stage)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            print(
+                f"{stage} {number}/{len(cells)} {cell.name} {cell.count} {cell.seed}: {record['validation']:.3f}",
+                flush=True,
+            )
+
+
+def unpack_cifar(root: Path) -> None:
+    """cifar10_small.npz as the folders that torchvision's ImageFolder reads."""
+    if root.exists():
+        return
+    arrays = np.load(f"{ROOT}/cifar10_small.npz")
+    for number, (image, label) in enumerate(zip(arrays["train_images"], arrays["train_labels"], strict=True)):
+        folder = root.with_suffix(".part") / str(arrays["class_names"][label])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number:05d}.png")
+    root.with_suffix(".part").rename(root)
+
+
+def run(base: Config, data: RunData, cell: Cell, stage: str) -> dict[str, Any]:
+    """Train one cell in a folder of its own, which is removed; the seed also draws its training recordings."""
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        config = base.replace(seed=cell.seed, out=folder, transfer__method=cell.method, **dotted(cell.changes))
+        ours = subset(data, cell.count, cell.seed)
+        tuning = stage == "tune"  # the test recordings are not looked at
+        trainer = Trainer(config, replace(ours, test=ours.validation if tuning else ours.test))
+        teacher = Path(tempfile.gettempdir()) / f"study-teacher-{stage == 'cifar'}-{cell.seed}.safetensors"
+        if cell.method == "ckd" and teacher.exists():  # it depends on the seed and the images alone
+            shutil.copy(teacher, Path(folder) / "teacher.safetensors")
+        trainer.run()
+        if cell.method == "ckd":
+            shutil.copy(Path(folder) / "teacher.safetensors", teacher)
+    record = {"key": cell.key, **cell._asdict(), "validation": float(np.mean(right(trainer, ours.validation, config)))}
+    if not tuning:
+        record["test_right"] = "".join(str(int(r)) for r in right(trainer, ours.test, config))
+    return {**record, "cpu_seconds": round(time.process_time() - began, 1)}
+
+
+def subset(data: RunData, count: int, seed: int) -> RunData:
+    """The same validation and test recordings, `count` training recordings a class drawn with the seed."""
+    events, rng = data.train.events, np.random.default_rng([seed, 77])
+    labels = events.labels.numpy()
+    chosen = [rng.permutation(np.flatnonzero(labels == k))[:count] for k in range(len(data.classes))]
+    rows = torch.from_numpy(np.sort(np.concatenate(chosen)))
+    few = EventFrames(events.frames[:, rows], events.labels[rows], tuple(events.names[i] for i in rows))
+    by_class = data.train.static_by_class
+    image_labels = torch.empty_like(by_class.order)
+    image_labels[by_class.order] = torch.repeat_interleave(torch.arange(len(data.classes)), by_class.size)
+    return replace(data, train=PairedData(data.train.images, image_labels, few, len(data.classes)))
+
+
+@torch.no_grad()
+def right(trainer: Trainer, events: EventFrames, config: Config) -> np.ndarray:
+    """bool [N]: which recordings the trained network classifies right."""
+    trainer.model.eval()
+    logits = trainer.model(events.frames.float() * config.data.events.scale).logits.mean(0)
+    return (logits.argmax(1) == events.labels).numpy()
+
+
+def dotted(changes: dict[str, Any]) -> dict[str, Any]:
+    return {key.replace(".", "__"): value for key, value in changes.items()}
+
+
+def read(stage: str) -> list[dict[str, Any]]:
+    path = HERE / f"{stage}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def ranking(method: str) -> list[tuple[float, dict[str, Any]]]:
+    """(mean validation accuracy, setting) of a method's tuned settings, best first."""
+    scores = defaultdict(list)
+    for record in read("tune"):
+        if record["method"] == method:
+            scores[json.dumps(record["changes"])].append(record["validation"])
+    means = [(float(np.mean(values)), json.loads(text)) for text, values in scores.items()]
+    return sorted(means, key=lambda pair: -pair[0])
+
+
+def best(method: str) -> dict[str, Any]:
+    return ranking(method)[0][1]
+
+
+def tune() -> Iterator[Cell]:
+    """Four learning rates, then three alternatives at the best of them: seven settings for every method."""
+    for method in METHODS:
+        for changes in RATES:
+            for seed in TUNING_SEEDS:
+                yield Cell(method, method, 5, seed, changes)
+    for method in METHODS:
+        rates = [changes for _, changes in ranking(method) if changes.keys() == {"train.lr"}]
+        for changes in ALTERNATIVES[method] if rates else ():
+            for seed in TUNING_SEEDS:
+                yield Cell(method, method, 5, seed, {**rates[0], **changes})
+
+
+def grid() -> Iterator[Cell]:
+    for count in COUNTS:
+        for seed in SEEDS:
+            for method in METHODS:
+                yield Cell(method, method, count, seed, best(method))
+            # The other methods see two streams a step: events_only with as many sequences in all.
+            yield Cell("events_only 2x", "events_only", count, seed, {**best("events_only"), "train.steps": 300})
+
+
+def ablate() -> Iterator[Cell]:
+    """One thing changed in the best tmkt; and what its rivals do with three times the steps."""
+    tuned = best("tmkt")
+    for seed in SEEDS:
+        for name, changes in ABLATIONS.items():
+            yield Cell(f"tmkt {name}", "tmkt", 5, seed, {**tuned, **changes})
+        for method in ("events_only", "joint", "sliding", "tmkt"):
+            yield Cell(f"{method} 3x steps", method, 5, seed, {**best(method), "train.steps": 450})
+
+
+def cifar() -> Iterator[Cell]:
+    """The grid's settings as they are, no tuning of their own; a larger backbone, twice the steps."""
+    larger = {"model.options": {"channels": [16, 32, 64]}, "train.steps": 300}
+    for seed in SEEDS[:3]:
+        for method in ("events_only", "static_only", "finetune", "joint", "sliding", "tmkt"):
+            yield Cell(method, method, 20, seed, {**best(method), **larger})
+
+
+STAGES = {"tune": tune, "grid": grid, "ablate": ablate, "cifar": cifar}
+
+if __name__ == "__main__":
+    main(sys.argv[1])
