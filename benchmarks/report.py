@@ -1,81 +1,72 @@
-"""Writes the README's table from the committed rows: `python -m benchmarks.report` (--check: fail if it is stale).
-
-Several files of one machine are several runs: medians of the runs are shown from the lowest to the highest.
+"""Makes the tables and charts of README.md and docs/benchmarks.md from the committed rows, and nothing else does:
+`python -m benchmarks.report` (--check: fail if one is stale).
 """
 
-import json
+import argparse
 import sys
 from pathlib import Path
-from typing import Any
+
+from benchmarks import charts
+from benchmarks.rows import Machine, machines
+from benchmarks.tables import backends, full_table, layouts, missed, short_table
 
 ROOT = Path(__file__).parents[1]
+README, DOCS, IMAGES = Path("README.md"), Path("docs/benchmarks.md"), Path("docs/images")
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-RIVALS = ("torch.compile(loop)", "spikingjelly 2.0.0", "plain loop", "torch.where")
-HEADINGS = (
-    "operator",
-    "shape",
-    "dtype",
-    "ours, ms",
-    "ours / yardstick",
-    "torch.compile / ours",
-    "SpikingJelly / ours",
-    "plain / ours",
-)
-
-Run = dict[tuple[str, str, str], dict[str, dict[str, Any]]]
 
 
-def read_runs() -> dict[tuple[str, ...], list[Run]]:
-    """Machine and versions -> its runs; a run maps a case to its rows by contestant."""
-    machines: dict[tuple[str, ...], list[Run]] = {}
-    for path in sorted((ROOT / "benchmarks" / "results").glob("*.jsonl")):
-        run: Run = {}
-        for row in (json.loads(line) for line in path.read_text().splitlines()):
-            case = f"{row['op']} {row['case']}", "x".join(map(str, row["shape"])), row["dtype"]
-            run.setdefault(case, {})[row["contestant"]] = row
-            machine = tuple(str(row[key]) for key in ("device", "threads", "torch", "simd", "date", "commit"))
-        machines.setdefault(machine, []).append(run)
-    return machines
-
-
-def span(values: list[float], digits: int) -> str:
-    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
-    return low if low == high else f"{low} to {high}"
-
-
-def table(machine: tuple[str, ...], runs: list[Run]) -> str:
-    device, threads, torch, simd, date, commit = machine
-    lines = [
-        f"{device}, {threads} thread(s), torch {torch}, {simd}, {date}, commit {commit}; medians of {len(runs)} runs. "
-        "The yardstick is `copy_` of the same bytes (and `add`, where there is a backward; for bn_lif, what reads and "
-        "writes its 9 values for each one).",
-        "",
-        "| " + " | ".join(HEADINGS) + " |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
+def pictures(machine: Machine, folder: str) -> list[str]:
+    """Markdown of the machine's charts, those that its rows give."""
+    return [
+        f"![{chart.title}]({folder}/{chart.file_name(machine)})" for chart in charts.CHARTS if chart.has_rows(machine)
     ]
-    for case in runs[0]:
-        for ours in ("tmkt native", "tmkt triton"):
-            rows = [run[case] for run in runs if ours in run[case]]
-            if not rows:
-                continue
-            speedups = [
-                span([r[rival]["median_ms"] / r[ours]["median_ms"] for r in rows], 1) if rival in rows[0] else ""
-                for rival in RIVALS
-            ]
-            cells = [span([r[ours]["median_ms"] for r in rows], 1), span([r[ours]["ratio"] for r in rows], 2)]
-            lines.append("| " + " | ".join([*case, *cells, *speedups[:2], speedups[2] or speedups[3]]) + " |")
-    return "\n".join(lines)
 
 
-def main() -> None:
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    tables = "\n\n".join(table(machine, runs) for machine, runs in read_runs().items())
-    fresh = f"{before}{BEGIN}\n{tables}\n{END}{after}"
-    if "--check" in sys.argv:
-        sys.exit(0 if fresh == text else "README.md: the benchmark table is stale; run python -m benchmarks.report")
-    readme.write_text(fresh)
+def readme_part(found: list[Machine]) -> str:
+    """A GPU, if one was at hand, and one thread of the CPU."""
+    shown = [m for m in found if m.on_gpu] + [m for m in found if not m.on_gpu][:1]
+    parts = [f"{m.heading}. Rivals in multiples of our time.\n\n{short_table(m)}" for m in shown]
+    return "\n\n".join([*parts, *pictures(shown[0], "docs/images")[:1]]) if shown else "No rows yet: `make bench`."
+
+
+def docs_part(found: list[Machine]) -> str:
+    parts = ["## Targets missed", missed(found)]
+    for machine in found:
+        parts += [f"## {machine.name}", machine.heading + ".", *pictures(machine, "images")]
+        parts += [*backends(machine), *layouts(machine)]
+        parts += [full_table(key, measured) for key, measured in machine.cases().items()]
+    return "\n\n".join(parts)
+
+
+def replaced(path: Path, part: str) -> str:
+    text = path.read_text()
+    return f"{text.split(BEGIN)[0]}{BEGIN}\n{part}\n{END}{text.split(END)[1]}"
+
+
+def main(root: Path = ROOT) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing, fail if a table or chart is stale")
+    check = parser.parse_args().check
+    found = machines(root / "benchmarks" / "results")
+    fresh = {path: replaced(root / path, part(found)) for path, part in ((README, readme_part), (DOCS, docs_part))}
+    drawn = [
+        (chart, machine, root / IMAGES / chart.file_name(machine))
+        for machine in found
+        for chart in charts.CHARTS
+        if chart.has_rows(machine)
+    ]
+    if check:
+        stale = [str(path) for path, text in fresh.items() if (root / path).read_text() != text]
+        stale += [path.name for _, machine, path in drawn if charts.digest_of(path) != machine.digest]
+        kept = {path for _, _, path in drawn}
+        stale += [f"{path.name} (of no rows)" for path in (root / IMAGES).glob(charts.PATTERN) if path not in kept]
+        sys.exit(f"stale: {', '.join(stale)}; run python -m benchmarks.report" if stale else 0)
+    for path, text in fresh.items():
+        (root / path).write_text(text)
+    for path in (root / IMAGES).glob(charts.PATTERN):
+        path.unlink()
+    for chart, machine, path in drawn:
+        chart.draw(machine, path)
 
 
 if __name__ == "__main__":

@@ -1,170 +1,148 @@
-"""Times every case and writes a row per contestant: `python -m benchmarks.run [--device cpu|cuda] [--op lif]`.
+"""Times the cases and writes a row per contestant: `python -m benchmarks.run [--device cpu|cuda] [--op lif] ...`.
 
-Contestants take turns within one run, so that a busy machine slows all of them alike, and each turn begins with
-an untimed call. On the CPU the C library is told to keep freed memory: given back to the system, it would be faulted in
-again page by page, which costs more than any kernel here and falls on contestants at random. Each row
-carries the median and quartiles, the ratio to the yardstick, and the machine, versions and commit.
+How it is measured stands in `benchmarks/measure.py`, what a row holds in `benchmarks/results/README.md`. Compiled
+rivals start from an empty cache, so that first calls are first calls.
 """
 
 import argparse
-import ctypes
-import gc
 import json
-import statistics
-import subprocess
+import os
+import sys
+import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+os.environ |= {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # the profiler that counts memory is chatty
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cases import CASES, Case
-from tmkt_kernels.__main__ import report
-
 RESULTS = Path(__file__).parent / "results"
-CALLS = 3  # timed calls a turn
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
     parser.add_argument("--rounds", type=int, default=9, help="turns each contestant takes (default 9)")
     parser.add_argument("--op", help="only this operator")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="only this dtype")
+    parser.add_argument("--without", action="append", default=[], metavar="NAME", help="leave this contestant out")
+    parser.add_argument(
+        "--sweeps", choices=("with", "without", "only"), default="with", help="the scaling plots' points"
+    )
+    parser.add_argument("--limit", type=float, help="seconds after which no case is begun; what is left out is named")
     parser.add_argument("--small", action="store_true", help="tiny shapes: shows that everything runs, times nothing")
-    parser.add_argument("--out", type=Path, help="JSONL file (default: benchmarks/results/<device name>.jsonl)")
-    arguments = parser.parse_args()
+    parser.add_argument("--out", type=Path, help="JSONL file (default: benchmarks/results/<device>.jsonl)")
+    parser.add_argument("--append", action="store_true", help="add a run to the file instead of replacing it")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse()
     torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
+    console = Console(width=132)
+    with tempfile.TemporaryDirectory(prefix="tmkt-inductor-") as cache:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+        run(arguments, console)
+
+
+def run(arguments: argparse.Namespace, console: Console) -> None:
+    from benchmarks import rivals
+    from benchmarks.environment import describe, file_name
+    from benchmarks.measure import keep_freed_memory, measure
+
     keep_freed_memory()
-
-    environment = describe(arguments.device, arguments.threads)
-    console = Console(width=110)
-    console.print(f"{environment['device']}, {arguments.threads} thread(s), torch {environment['torch']}")
-    rows: list[dict[str, Any]] = []
-    for case in CASES:
-        if arguments.op not in (None, case.op) or arguments.device not in case.devices:
-            continue
-        case = replace(case, shape=tuple(min(n, 6) for n in case.shape)) if arguments.small else case
-        for dtype in case.dtypes:
-            if arguments.dtype in (None, str(dtype)[6:]):
-                measured = run_case(case, arguments.device, dtype, arguments.rounds)
-                rows += [row | environment for row in measured]
-                console.print(table(case, dtype, measured))
-    out = arguments.out or RESULTS / f"{environment['device'].lower().replace(' ', '-')}.jsonl"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    console.print(f"{len(rows)} rows in {out}")
-
-
-def run_case(case: Case, device: str, dtype: torch.dtype, rounds: int) -> list[dict[str, Any]]:
-    """Gate, warm up, then let the contestants take turns."""
-    torch._dynamo.reset()
-    contestants = case.build(device, dtype, case.shape)
-    clock = cuda_clock if device == "cuda" else cpu_clock
-    for contestant in contestants.values():
-        for _ in range(3):
-            contestant()
-    gc.collect()
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, contestant in contestants.items():
-            contestant()
-            times[name] += [clock(contestant) for _ in range(CALLS)]
-    yardstick = statistics.median(times[case.yardstick])
-    elements = torch.Size(case.shape).numel()
-    rows = []
-    for name, samples in times.items():
-        low, median, high = statistics.quantiles(samples, n=4)
-        rows.append(
-            {
-                "op": case.op,
-                "case": case.name,
-                "contestant": name,
-                "shape": list(case.shape),
-                "dtype": str(dtype)[6:],
-                "median_ms": round(median, 4),
-                "quartiles_ms": [round(low, 4), round(high, 4)],
-                "ratio": round(median / yardstick, 3),
-                "yardstick": case.yardstick,
-                "gb_per_s": round(case.bytes_per_element(dtype.itemsize) * elements / median / 1e6, 2),
-            }
-        )
-    return rows
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to take blocks up to 32 MB, its limit, from the heap, and never to give the heap back."""
-    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-    mallopt = ctypes.CDLL(None).mallopt
-    if not (mallopt(M_MMAP_THRESHOLD, 32 << 20) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1)):
-        raise RuntimeError("mallopt refused: timings would depend on page faults; run on Linux with glibc")
-
-
-def cpu_clock(contestant: Callable[[], Any]) -> float:
-    """Milliseconds of one call."""
     begin = time.perf_counter()
-    contestant()
-    return (time.perf_counter() - begin) * 1e3
+    environment = describe(arguments.device, arguments.threads)
+    console.print(f"{environment['device']}, {arguments.threads} thread(s), torch {environment['torch']}")
+    for name in rivals.absent():
+        console.print(f"{name}: not installed, left out")
+    out = arguments.out or RESULTS / file_name(environment, arguments.device)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    failures: list[str] = []
+
+    def note(why: str, is_failure: bool) -> None:
+        console.print(why, highlight=False, markup=False)
+        if is_failure:
+            failures.append(why)
+
+    todo, left_out, written = points(arguments), [], 0
+    with out.open("a" if arguments.append else "w") as file:
+        for i, (case, dtype, shape) in enumerate(todo, 1):
+            spent = time.perf_counter() - begin
+            title = f"{case.op} {case.name} [{', '.join(map(str, shape))}] {str(dtype)[6:]}"
+            if arguments.limit and spent > arguments.limit:
+                left_out.append(title)
+                continue
+            note(f"[{i}/{len(todo)}, {spent:.0f} s] {title}", False)
+            torch.manual_seed(0)
+            without = tuple(arguments.without)
+            try:
+                rows = measure(case, arguments.device, dtype, shape, arguments.rounds, without, note)
+            except Exception as error:  # the rows of the other cases are worth having; the exit code tells
+                note(f"FAILED: {title}: {type(error).__name__}: {error}", True)
+                continue
+            targets = [] if arguments.small else case.targets(arguments.device, dtype)
+            for row in rows:
+                file.write(json.dumps(row | {"targets": [list(target) for target in targets]} | environment) + "\n")
+            written += len(rows)
+            file.flush()
+            console.print(table(case, rows, targets))
+    for title in left_out:
+        note(f"left out, the limit of {arguments.limit:.0f} s was reached: {title}", False)
+    console.print(f"{written} rows in {out}, {time.perf_counter() - begin:.0f} s, {len(failures)} failures")
+    sys.exit(1 if failures else 0)
 
 
-def cuda_clock(contestant: Callable[[], Any]) -> float:
-    """Milliseconds of one call, mean of ten between two events: the launch queue stays full."""
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    begin.record()
-    for _ in range(10):
-        contestant()
-    end.record()
-    end.synchronize()
-    return begin.elapsed_time(end) / 10
+def points(arguments: argparse.Namespace) -> list[tuple[Any, torch.dtype, tuple[int, ...]]]:
+    """(case, dtype, shape) of all that is asked for, each once."""
+    from benchmarks.cases import CASES
+
+    chosen = {}
+    for case in CASES:
+        wanted = {"with": True, "without": not case.sweep, "only": bool(case.sweep)}[arguments.sweeps]
+        if not wanted or arguments.op not in (None, case.op) or arguments.device not in case.devices:
+            continue
+        shape = case.shape_on(arguments.device, arguments.small)
+        for dtype in case.dtypes_on(arguments.device):
+            if arguments.dtype in (None, str(dtype)[6:]):
+                chosen.setdefault((case.op, case.name, case.sweep, dtype, shape), (case, dtype, shape))
+    return list(chosen.values())
 
 
-def describe(device: str, threads: int) -> dict[str, Any]:
-    """Machine, versions and commit, as they go into each row."""
-    facts = report()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
-    driver = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    on_gpu = device == "cuda"
-    return {
-        "device": torch.cuda.get_device_name() if on_gpu else cpu_name(),
-        "driver": subprocess.run(driver, capture_output=True, text=True, check=True).stdout.strip() if on_gpu else None,
-        "threads": threads,
-        "torch": facts["torch"],
-        "cuda": torch.version.cuda if on_gpu else None,
-        "triton": facts["triton"],
-        "simd": facts["library"]["simd"],
-        "tmkt_kernels": facts["tmkt_kernels"],
-        "commit": commit.stdout.strip() + ("+" if dirty.stdout.strip() else ""),
-        "date": time.strftime("%Y-%m-%d"),
-    }
+def table(case: Any, rows: list[dict[str, Any]], targets: Sequence[Any]) -> Table:
+    from benchmarks.case import judge
 
-
-def cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return "CPU"
-
-
-def table(case: Case, dtype: torch.dtype, rows: list[dict[str, Any]]) -> Table:
-    shape = ", ".join(map(str, case.shape))
-    result = Table(title=f"{case.op} {case.name} [{shape}] {str(dtype)[6:]}  ({case.target})", title_justify="left")
-    for heading in ("contestant", "median ms", "quartiles ms", f"x {case.yardstick}", "GB/s"):
+    verdicts = [str(verdict) for verdict in judge(targets, rows)]
+    result = Table(caption="; ".join(verdicts) or None, caption_justify="left")
+    headings = (
+        "contestant",
+        "median ms",
+        "quartiles ms",
+        f"x {case.yardstick}",
+        "of copy",
+        "peak MB",
+        "kept MB",
+        "first ms",
+    )
+    for heading in headings:
         result.add_column(heading, justify="left" if heading == "contestant" else "right")
     for row in rows:
         low, high = row["quartiles_ms"]
+        share = row.get("share_of_copy")
         result.add_row(
             row["contestant"],
-            f"{row['median_ms']:.2f}",
-            f"{low:.2f} - {high:.2f}",
-            f"{row['ratio']:.2f}",
-            f"{row['gb_per_s']:.1f}",
+            f"{row['median_ms']:.3f}",
+            f"{low:.3f} - {high:.3f}",
+            "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+            "" if share is None else f"{share:.0%}",
+            f"{row['peak_mb']:.1f}",
+            f"{row['saved_mb']:.1f}",
+            f"{row['first_call_ms']:.0f}",
         )
     return result
 

@@ -1,0 +1,11 @@
+"""All cases, by operator; `scaling` has the points of the plots."""
+
+from benchmarks.case import Case
+
+from . import bn_lif, events, lif, machine, mixup, scaling, vgg_snn
+
+CASES: list[Case] = [
+    case for module in (machine, lif, bn_lif, mixup, events, vgg_snn, scaling) for case in module.CASES
+]
+
+__all__ = ["CASES"]

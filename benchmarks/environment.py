@@ -1,0 +1,64 @@
+"""Machine, versions and commit, as they go into each row."""
+
+import hashlib
+import re
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tmkt_kernels.__main__ import report
+
+ROOT = Path(__file__).parents[1]
+
+
+def describe(device: str, threads: int) -> dict[str, Any]:
+    """`run` is the same for all rows of one run of the benchmarks, and for no others."""
+    facts = report()
+    on_gpu = device == "cuda"
+    now = time.strftime("%Y-%m-%dT%H:%M:%S")
+    return {
+        "run": hashlib.sha256(f"{now} {threads} {time.perf_counter_ns()}".encode()).hexdigest()[:8],
+        "device": torch.cuda.get_device_name() if on_gpu else cpu_name(),
+        "driver": output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if on_gpu else None,
+        "threads": threads,
+        "torch": facts["torch"],
+        "cuda": torch.version.cuda if on_gpu else None,
+        "triton": facts["triton"],
+        "simd": facts["library"]["simd"] if isinstance(facts["library"], dict) else None,
+        "tmkt_kernels": facts["tmkt_kernels"],
+        "commit": commit(),
+        "date": now[:10],
+    }
+
+
+def commit() -> str | None:
+    """The commit, with a + if tracked files differ from it; None outside a repository."""
+    head = output("git", "rev-parse", "--short", "HEAD")
+    return head and head + (
+        "+" if output("git", "status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results") else ""
+    )
+
+
+def output(*command: str) -> str | None:
+    """What a program prints; None if it is not there or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return "CPU"
+
+
+def file_name(environment: dict[str, Any], device: str) -> str:
+    """One file for each device, and on the CPU for each number of threads."""
+    name = re.sub(r"[^a-z0-9]+", "-", environment["device"].lower()).strip("-")
+    return f"{name}.jsonl" if device == "cuda" else f"{name}-{environment['threads']}-threads.jsonl"

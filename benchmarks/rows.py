@@ -1,0 +1,122 @@
+"""The committed rows, by machine and case: what tables and charts are made of."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.case import Target, Verdict, judge
+
+Row = dict[str, Any]
+
+
+class Key(NamedTuple):
+    """What the rows of one case have in common."""
+
+    op: str
+    case: str
+    sweep: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def title(self) -> str:
+        return f"{self.op} {self.case}"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A results file: a device and, on the CPU, a number of threads. Several runs may stand in it."""
+
+    path: Path
+    rows: list[Row]
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def digest(self) -> str:
+        """Of the rows: pictures carry it, so that a stale one is known."""
+        return hashlib.sha256(json.dumps(self.rows, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.rows[0]["cuda"] is not None
+
+    def facts(self, key: str) -> str:
+        """The values of a field over all rows, in order of appearance."""
+        return ", ".join(dict.fromkeys(str(row[key]) for row in self.rows))
+
+    @property
+    def heading(self) -> str:
+        device = self.facts("device") + ("" if self.on_gpu else f", {thread_count(int(self.facts('threads')))}")
+        more = f"driver {self.facts('driver')}, CUDA {self.facts('cuda')}" if self.on_gpu else self.facts("simd")
+        runs = len({row["run"] for row in self.rows})
+        return (
+            f"{device}, torch {self.facts('torch')}, Triton {self.facts('triton')}, {more}; {self.facts('date')}, "
+            f"commit {self.facts('commit')}, {runs} run{'s' if runs > 1 else ''}"
+        )
+
+    def cases(self, sweep: str = "") -> dict[Key, "Measured"]:
+        """All cases of a sweep, "" for those of none, in the order of the rows."""
+        found: dict[Key, Measured] = {}
+        for row in self.rows:
+            key = Key(row["op"], row["case"], row["sweep"], tuple(row["shape"]), row["dtype"])
+            if key.sweep == sweep:
+                found.setdefault(key, Measured({})).by_run.setdefault(row["run"], {})[row["contestant"]] = row
+        return found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The rows of one case: run -> contestant -> row."""
+
+    by_run: dict[str, dict[str, Row]]
+
+    @property
+    def contestants(self) -> list[str]:
+        return list(dict.fromkeys(name for rows in self.by_run.values() for name in rows))
+
+    @property
+    def yardstick(self) -> str:
+        return next(iter(next(iter(self.by_run.values())).values()))["yardstick"]
+
+    @property
+    def ours(self) -> list[str]:
+        return [name for name in self.contestants if name.startswith("tmkt")]
+
+    def values(self, contestant: str, field: str) -> list[float]:
+        """One for each run that has it."""
+        found = [rows.get(contestant, {}).get(field) for rows in self.by_run.values()]
+        return [value for value in found if value is not None]
+
+    def verdicts(self) -> list[Verdict]:
+        """Of each target, the worst run's."""
+        by_target: dict[Target, list[Verdict]] = {}
+        for rows in self.by_run.values():
+            targets = [Target(*target) for target in next(iter(rows.values())).get("targets", ())]
+            for verdict in judge(targets, list(rows.values())):
+                by_target.setdefault(verdict.target, []).append(verdict)
+        return [max(found, key=lambda v: float("inf") if v.found is None else v.found) for found in by_target.values()]
+
+
+def thread_count(threads: int) -> str:
+    return f"{threads} thread{'s' if threads > 1 else ''}"
+
+
+def read(path: Path) -> Machine:
+    return Machine(path, [json.loads(line) for line in path.read_text().splitlines()])
+
+
+def machines(folder: Path) -> list[Machine]:
+    """All results files in a folder, GPUs first."""
+    return sorted(map(read, sorted(folder.glob("*.jsonl"))), key=lambda machine: not machine.on_gpu)
+
+
+def span(values: Iterable[float], digits: int) -> str:
+    """Lowest to highest, empty for none."""
+    shown = [f"{value:.{digits}f}" for value in sorted(values)]
+    return "" if not shown else shown[0] if shown[0] == shown[-1] else f"{shown[0]} to {shown[-1]}"
