@@ -12,8 +12,9 @@ SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py
 demo: $(VENV)/.installed
 	$(RUN)tmkt demo
 
-# Two processes of one thread each, where there are two cores; what is about threads asks for its own.
-test: $(VENV)/.installed
+# Rivals too, for the tests that compare. Two processes of one thread each, where there are two cores; what is about
+# threads asks for its own.
+test: $(VENV)/.rivals
 	OMP_NUM_THREADS=1 $(RUN)pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.installed
