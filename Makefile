@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 # Rivals too, for the tests that compare. Two processes of one thread each, where there are two cores; what is about
 # threads asks for its own.
 test: $(VENV)/.rivals
-	OMP_NUM_THREADS=1 $(RUN)pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(RUN)pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 check: $(VENV)/.installed
 	$(RUN)ruff check .

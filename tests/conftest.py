@@ -16,6 +16,7 @@ REQUIRE_CUDA = os.environ.get("TMKT_REQUIRE_CUDA") == "1"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "xdist_group: tests that pytest-xdist runs in one process, where it is used")
     config.addinivalue_line("markers", "cuda: needs a GPU; skipped without one, a failure with TMKT_REQUIRE_CUDA=1")
 
 
