@@ -16,7 +16,7 @@ for level in "${levels[@]}"; do
     avx512) target=(-march=x86-64-v4 -mprefer-vector-width=512) ;;
   esac
   "${CXX:-g++}" "${flags[@]}" "${target[@]}" -DTMKT_X86=1 -DTMKT_SIMD="$level" -DTMKT_LEVEL="\"$level\"" \
-    tests/csrc/sanitize.cpp csrc/lif/lif_simd.cpp csrc/bn_lif/bn_lif_simd.cpp csrc/mixup/mixup_simd.cpp \
+    tests/csrc/sanitize.cpp csrc/lif/lif_simd.cpp csrc/bn_lif/bn_lif_simd.cpp csrc/bn_lif/bn_planes_simd.cpp csrc/mixup/mixup_simd.cpp \
     -o "build/sanitize/$level"
   "build/sanitize/$level"
 done

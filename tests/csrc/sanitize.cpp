@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bn_lif/bn_lif_simd.h"
+#include "bn_lif/bn_planes_simd.h"
 #include "common/cpu.h"
 #include "lif/lif_simd.h"
 #include "mixup/mixup_simd.h"
@@ -43,6 +44,28 @@ void require(bool condition, const char* what) {
   if (condition) return;
   std::fprintf(stderr, "sanitize: %s\n", what);
   std::exit(1);
+}
+
+// bn_lif plane by plane, as it is and pooled.
+void check_planes(BnLifForwardArgs forward, BnLifBackwardArgs backward, bool stream, int64_t pool_width) {
+  const int64_t inner = forward.bn.inner, planes = forward.N / inner;
+  forward.bn.pool_width = backward.bn.pool_width = pool_width;
+  const int64_t height = pool_width > 0 ? inner / pool_width : 0;
+  const int64_t pooled_size = planes * (height / 2) * (pool_width / 2);
+  const auto spikes = values(forward.T * pooled_size, forward.kind),
+             grad = values(forward.T * pooled_size, forward.kind);
+  const auto pooled = buffer(pool_width > 0 ? forward.T * plane_row(inner) * 4 : 0);
+  const auto history = buffer(2 * forward.T * kPlaneTile * 4), sums = buffer(2 * planes * 8);
+  float* rows = pool_width > 0 ? static_cast<float*>(pooled.get()) : nullptr;
+  if (pool_width > 0) {
+    forward.spikes = spikes.get();
+    backward.grad_spikes = grad.get();
+  }
+  planes_forward(forward, stream, rows, 0, planes);
+  planes_backward(backward, stream, rows, static_cast<float*>(history.get()), static_cast<double*>(sums.get()), 0,
+                  planes);
+  planes_finish(backward, 0, forward.T * planes);
+  ++calls;
 }
 
 void check_lif(int64_t T, int64_t channels, int64_t inner, FloatKind kind, Reset reset, bool own, bool every) {
@@ -83,6 +106,12 @@ void check_lif(int64_t T, int64_t channels, int64_t inner, FloatKind kind, Reset
   ++calls;
   if (reset > Reset::kSoft) return;
 
+  BnLifForwardArgs normed{};
+  static_cast<LifForwardArgs&>(normed) = forward;
+  normed.coefficients = nullptr;
+  normed.channels = 0;
+  float* row = static_cast<float*>(table.get());
+  normed.bn = {channels, inner, row, row + channels, row + 2 * channels, 0};
   const int64_t cells = inner >= 64 ? T * N / inner : N;
   const auto moments = buffer(2 * cells * 4);
   std::vector<float> pivots(channels);
@@ -90,17 +119,11 @@ void check_lif(int64_t T, int64_t channels, int64_t inner, FloatKind kind, Reset
   channel_pivots(forward, channels, inner, pivots.data());
   float* cell_moments = static_cast<float*>(moments.get());
   if (inner >= 64) {
-    plane_moments(forward, channels, inner, pivots.data(), cell_moments, 0, cells);
+    plane_moments(forward, normed.bn, pivots.data(), cell_moments, 0, cells);
   } else {
     neuron_moments(forward, channels, inner, pivots.data(), cell_moments, 0, N);
   }
   channel_sums(cell_moments, cells, channels, inner >= 64 ? 1 : inner, center.data(), 2, total.data());
-  BnLifForwardArgs normed{};
-  static_cast<LifForwardArgs&>(normed) = forward;
-  normed.coefficients = nullptr;
-  normed.channels = 0;
-  const float* row = static_cast<float*>(table.get());
-  normed.bn = {channels, inner, row, row + channels, row + 2 * channels};
   bn_lif_forward(normed, stream, 0, N);
   BnLifBackwardArgs adjoint{};
   static_cast<LifBackwardArgs&>(adjoint) = backward;
@@ -115,6 +138,10 @@ void check_lif(int64_t T, int64_t channels, int64_t inner, FloatKind kind, Reset
   bn_lif_backward(adjoint, stream, static_cast<float*>(history.get()), 0, N);
   bn_lif_finish(adjoint, 0, T * N);
   ++calls;
+  const bool whole_lines = stream && inner % kStreamMultiple == 0;
+  for (const int64_t width : {0, 4, 13, 24}) {
+    if (width == 0 || (inner % width == 0 && inner > width)) check_planes(normed, adjoint, whole_lines, width);
+  }
 }
 
 void check_mixup(int64_t count, PixelKind source, FloatKind target) {
@@ -145,7 +172,7 @@ int main() {
       for (const int64_t count : {1, 7, 16, 33, 4096}) check_mixup(count, source, kind);
     }
   }
-  require(calls > 700, "fewer cases than meant");
+  require(calls > 1000, "fewer cases than meant");
   std::printf("sanitize: %lld cases, level %s\n", static_cast<long long>(calls), TMKT_LEVEL);
   return 0;
 }
