@@ -96,16 +96,20 @@ def test_other_settings_or_other_data_do_not_go_on_in_the_same_folder(tiny, reco
         train(tiny)
 
 
+PREDICTED = (0,) * 9  # of the tiny configuration's test recordings
+
+
 @pytest.fixture
 def told_accuracies(monkeypatch):
     """Validations of a run of 8 steps that answer 1, 5, 3, 5 of 6 in turn, the last one at a higher loss."""
-    answers = iter([Score(1, 6, 1.0), Score(5, 6, 0.5), Score(3, 6, 0.1), Score(5, 6, 0.6), Score(1, 6, 1.0)])
+    told = [(1, 1.0), (5, 0.5), (3, 0.1), (5, 0.6), (1, 1.0)]
+    answers = iter([Score(correct, 6, loss, PREDICTED) for correct, loss in told])
     monkeypatch.setattr(engine, "evaluate", lambda *_: next(answers))
 
 
 def test_the_best_checkpoint_is_kept_and_can_be_selected(tiny, told_accuracies):
     config = tiny.replace(train__eval_every=2, train__select="best")
-    assert train(config) == Score(1, 6, 1.0)
+    assert train(config) == Score(1, 6, 1.0, PREDICTED)
     folder = Path(config.out) / "checkpoints"
     assert ckpt.steps(folder) == [4, 6, 8]  # the best, and the two newest
     assert ckpt.load_checkpoint(folder, 8).state["best_step"] == 4
