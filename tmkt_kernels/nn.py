@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .bn_lif import average_pool
 from .bn_lif import run as run_bn_lif
 from .lif import Neuron, Parameter, lif_neuron, lif_params, run
 from .lif.leaky import leaky_neuron
@@ -134,6 +135,17 @@ class LIF(MultiStepNeuron):
         return lif_neuron(**self.keywords, **tensors)
 
 
+class PooledLIF(LIF):
+    """LIF over space, then the average of the spikes over 2x2 pixels: what a `BatchNormLIF2d` with pool=2 is without its
+    batch norm."""
+
+    def forward(self, x_seq: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        outputs = super().forward(x_seq)
+        if isinstance(outputs, tuple):
+            return average_pool(outputs[0]), outputs[1]
+        return average_pool(outputs)
+
+
 class IF(LIF):
     """Integrate-and-fire layer, h = v + x: LIF with an infinite time constant. Keywords as for LIF, without tau."""
 
@@ -248,6 +260,7 @@ class _BatchNormLIF(nn.modules.batchnorm._BatchNorm):
 
     v: Tensor | None
     dims: tuple[int, ...]  # that x_seq may have
+    pools: tuple[int, ...] = (1,)
 
     def __init__(
         self,
@@ -264,11 +277,14 @@ class _BatchNormLIF(nn.modules.batchnorm._BatchNorm):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        pool: int = 1,
         return_v: bool = False,
         stateful: bool = False,
         backend: str = "auto",
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats)
+        if pool not in self.pools:
+            raise ValueError(f"pool: expected {' or '.join(map(str, self.pools))}, got {pool}")
         self.keywords: dict[str, Any] = {
             "tau": tau,
             "decay_input": decay_input,
@@ -279,7 +295,7 @@ class _BatchNormLIF(nn.modules.batchnorm._BatchNorm):
             "alpha": alpha,
         }
         self.params = lif_params(**self.keywords)
-        self.return_v, self.stateful, self.backend = return_v, stateful, backend
+        self.return_v, self.stateful, self.backend, self.pool = return_v, stateful, backend, pool
         self.v = None
 
     def reset(self) -> None:
@@ -294,8 +310,9 @@ class _BatchNormLIF(nn.modules.batchnorm._BatchNorm):
             )
         _check_state(self.v, x_seq)
         mean, var = (None, None) if self.training else (self.running_mean, self.running_var)
+        options = (self.eps, self.params, self.return_v, self.backend, self.pool)
         spikes, v_last, *v_seq, batch_mean, batch_var = run_bn_lif(
-            x_seq, self.weight, self.bias, self.v, mean, var, self.eps, self.params, self.return_v, self.backend
+            x_seq, self.weight, self.bias, self.v, mean, var, *options
         )
         if self.training and self.track_running_stats:
             self._track(batch_mean, batch_var, x_seq.numel() // self.num_features)
@@ -315,12 +332,12 @@ class _BatchNormLIF(nn.modules.batchnorm._BatchNorm):
         self.running_var.lerp_((var * (count / (count - 1))).to(self.running_var.dtype), momentum)
 
     def lif(self) -> LIF:
-        """The neurons alone, as a layer."""
+        """The neurons alone, and their pooling, as a layer."""
         options: dict[str, Any] = {"return_v": self.return_v, "stateful": self.stateful, "backend": self.backend}
-        return LIF(**self.keywords, **options)
+        return (LIF if self.pool == 1 else PooledLIF)(**self.keywords, **options)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, {self.lif().extra_repr()}"  # type: ignore[no-untyped-call]
+        return f"{super().extra_repr()}, pool={self.pool}, {self.lif().extra_repr()}"  # type: ignore[no-untyped-call]
 
 
 class BatchNormLIF1d(_BatchNormLIF, nn.BatchNorm1d):
@@ -341,11 +358,13 @@ class BatchNormLIF1d(_BatchNormLIF, nn.BatchNorm1d):
 class BatchNormLIF2d(_BatchNormLIF, nn.BatchNorm2d):
     """nn.BatchNorm2d over steps and samples, then LIF, in one operator: x_seq [T, B, C, H, W] -> spikes.
 
-    Arguments as for BatchNormLIF1d; state_dict is that of nn.BatchNorm2d. For several processes see
-    `convert_sync_batchnorm`, for inference `fuse_conv`.
+    Arguments as for BatchNormLIF1d; `pool=2` averages the spikes over 2x2 pixels, [T, B, C, H // 2, W // 2], in the
+    same operator. state_dict is that of nn.BatchNorm2d. For several processes see `convert_sync_batchnorm`, for
+    inference `fuse_conv`.
     """
 
     dims = (5,)
+    pools = (1, 2)
 
 
 class SyncBatchNormLIF(nn.SyncBatchNorm):

@@ -17,6 +17,18 @@ struct BnArgs {
   const float* mean;   // [channels], here and below
   const float* scale;  // 1 / std * weight
   const float* bias;
+  int64_t pool_width;  // 0; or, with 2x2 average pooling of the spikes, the width of a plane [inner]
+};
+
+// What these are made from before the neurons run; BnArgs points to the same memory.
+struct BnPrepare {
+  const float* weight;  // or null for 1
+  float eps;
+  const float* var;   // given, or batch_var
+  float* batch_mean;  // to be filled with the statistics of x, as batch_var; null where they are given
+  float* batch_var;
+  float* scale;      // to be filled
+  float* zero_bias;  // to be filled with 0; null where a bias is given
 };
 
 // What backward makes of a channel's sums of g and g (x - mean), over `count` values.
@@ -36,14 +48,15 @@ struct BnLifForwardArgs : LifForwardArgs {
 
 struct BnLifBackwardArgs : LifBackwardArgs {
   BnArgs bn;
-  // With statistics of the batch the neurons' backward leaves in grad_x the gradient g of the current, and in `sums`
-  // [2, N] its sums over t, of g and of g (x - mean). The second pass makes of it
-  // grad_x = scale * (g - g_mean - (x - mean) * slope). With given statistics, which have no gradient, the first writes
-  // grad_x = scale * g, and there is no second.
+  // A first pass makes the gradient g of the current, and its sums of g and of g (x - mean) over t. With given
+  // statistics, which have no gradient, it writes grad_x = scale * g. With those of the batch a second pass makes of g
+  // grad_x = scale * (g - g_mean - (x - mean) * slope).
   bool batch_statistics;
-  float* sums;
-  const float* g_mean;
-  const float* slope;
+  float* grad_weight;  // [channels], here and below, to be filled
+  float* grad_bias;
+  float* g_mean;
+  float* slope;
+  float* sums;  // [2, N], for backends that take them neuron by neuron
 };
 
 }  // namespace tmkt

@@ -1,19 +1,102 @@
-// tmkt::bn_lif_fwd and tmkt::bn_lif_bwd on the CPU. Sums over neurons have a fixed order whatever the threads.
+// tmkt::bn_lif_fwd and tmkt::bn_lif_bwd on the CPU. Sums have a fixed order whatever the threads.
 #include <memory>
 #include <vector>
 
 #include "bn_lif/bn_lif_op.h"
 #include "bn_lif/bn_lif_simd.h"
+#include "bn_lif/bn_planes_simd.h"
 #include "lif/lif_cpu.h"
 
 namespace tmkt {
 namespace {
 
-// Planes of fewer values are read neuron by neuron.
+// Planes of fewer values are worked on neuron by neuron, each with its channel's values: tiles would be too short.
 constexpr int64_t kShortestPlane = 64;
 
 struct Cpu {
   explicit Cpu(const Tensor&) {}
+
+  void forward(const BnLifForwardArgs& args, const BnPrepare& prepare) const {
+    const BnArgs& bn = args.bn;
+    if (prepare.batch_mean) statistics(args, bn, prepare.batch_mean, prepare.batch_var);
+    scale(prepare, bn.channels);
+    if (!in_planes(bn)) {
+      return parallel_over_tiles(args, [&](int64_t begin, int64_t end) {
+        TMKT_PICK_SIMD(bn_lif_forward)(args, use_stream(args), begin, end);
+      });
+    }
+    const bool stream = use_stream(args) && bn.inner % kStreamMultiple == 0;
+    parallel_over_planes(args, bn, [&](int64_t begin, int64_t end) {
+      const std::vector<Line> pooled(pooled_lines(args, bn));
+      TMKT_PICK_SIMD(planes_forward)(args, stream, values_of(pooled), begin, end);
+    });
+  }
+
+  void backward(BnLifBackwardArgs args, const BnPrepare& prepare) const {
+    const BnArgs& bn = args.bn;
+    scale(prepare, bn.channels);
+    if (in_planes(bn)) {
+      backward_of_planes(args, prepare);
+    } else {
+      backward_of_neurons(args, prepare);
+    }
+  }
+
+ private:
+  // Pooling needs planes, short ones too.
+  static bool in_planes(const BnArgs& bn) { return bn.inner >= kShortestPlane || bn.pool_width > 0; }
+
+  template <typename F>
+  static void parallel_over_planes(const LifArgs& args, const BnArgs& bn, const F& work) {
+    torch::stable::parallel_for(0, args.N / bn.inner, grain_size(args.T * bn.inner), work);
+  }
+
+  static int64_t pooled_lines(const LifArgs& args, const BnArgs& bn) {
+    return bn.pool_width > 0 ? args.T * plane_row(bn.inner) / 16 : 0;
+  }
+  static float* values_of(const std::vector<Line>& lines) {
+    return lines.empty() ? nullptr : const_cast<float*>(lines[0].values);
+  }
+
+  static void backward_of_planes(const BnLifBackwardArgs& args, const BnPrepare& prepare) {
+    const BnArgs& bn = args.bn;
+    const int64_t planes = bn.inner > 0 ? args.N / bn.inner : 0;
+    std::vector<double> of_planes(2 * planes);
+    parallel_over_planes(args, bn, [&](int64_t begin, int64_t end) {
+      std::vector<Line> pooled(args.grad_spikes ? pooled_lines(args, bn) : 0), history(2 * args.T * kPlaneTile / 16);
+      TMKT_PICK_SIMD(planes_backward)
+      (args, use_stream(args) && bn.inner % kStreamMultiple == 0, values_of(pooled), values_of(history),
+       of_planes.data(), begin, end);
+    });
+    std::vector<double> g(bn.channels), gd(bn.channels);
+    for (int64_t plane = 0; plane < planes; ++plane) {
+      g[plane % bn.channels] += of_planes[plane];
+      gd[plane % bn.channels] += of_planes[planes + plane];
+    }
+    gradients(args, prepare, g, gd);
+    if (!args.batch_statistics) return;
+    torch::stable::parallel_for(0, args.T * planes, grain_size(bn.inner),
+                                [&](int64_t begin, int64_t end) { TMKT_PICK_SIMD(planes_finish)(args, begin, end); });
+  }
+
+  static void backward_of_neurons(BnLifBackwardArgs& args, const BnPrepare& prepare) {
+    const int64_t channels = args.bn.channels, inner = args.bn.inner;
+    const std::unique_ptr<Line[]> of_neurons(new Line[(2 * args.N + 15) / 16 + 1]);
+    args.sums = of_neurons[0].values;
+    const bool stream = use_stream(args);
+    parallel_over_tiles(args, [&](int64_t begin, int64_t end) {
+      std::vector<Line> history(args.T * kLifTile / 16);
+      TMKT_PICK_SIMD(bn_lif_backward)(args, stream, history.data()->values, begin, end);
+    });
+    const std::vector<double> zero(channels);
+    gradients(args, prepare, sums(args.sums, args.N, channels, inner, zero, 1),
+              sums(args.sums + args.N, args.N, channels, inner, zero, 1));
+    if (!args.batch_statistics) return;
+    const int64_t tiles = (args.T * args.N + kLifTile - 1) / kLifTile;
+    torch::stable::parallel_for(0, tiles, grain_size(kLifTile), [&](int64_t begin, int64_t end) {
+      TMKT_PICK_SIMD(bn_lif_finish)(args, begin * kLifTile, std::min(end * kLifTile, args.T * args.N));
+    });
+  }
 
   static std::vector<double> sums(const float* values, int64_t N, int64_t channels, int64_t inner,
                                   const std::vector<double>& center, int power) {
@@ -23,15 +106,16 @@ struct Cpu {
   }
 
   // From the moments of cells of one channel: the squares within a cell, and those between the means of cells.
-  void statistics(const LifArgs& args, int64_t channels, int64_t inner, float* mean, float* var) const {
-    const bool planes = inner >= kShortestPlane;
+  static void statistics(const LifArgs& args, const BnArgs& bn, float* mean, float* var) {
+    const int64_t channels = bn.channels, inner = bn.inner;
+    const bool planes = in_planes(bn);
     const int64_t cell = planes ? inner : args.T, cells = args.T * args.N / cell;
     const std::unique_ptr<float[]> moments(new float[2 * cells]);  // not zeroed
     std::vector<float> pivots(channels);
     TMKT_PICK_SIMD(channel_pivots)(args, channels, inner, pivots.data());
     if (planes) {
       torch::stable::parallel_for(0, cells, grain_size(cell), [&](int64_t begin, int64_t end) {
-        TMKT_PICK_SIMD(plane_moments)(args, channels, inner, pivots.data(), moments.get(), begin, end);
+        TMKT_PICK_SIMD(plane_moments)(args, bn, pivots.data(), moments.get(), begin, end);
       });
     } else {
       parallel_over_tiles(args, [&](int64_t begin, int64_t end) {
@@ -51,47 +135,23 @@ struct Cpu {
     }
   }
 
-  void scale(int64_t channels, const float* var, const float* weight, float eps, float* scale, float* no_bias) const {
+  static void scale(const BnPrepare& p, int64_t channels) {
     for (int64_t c = 0; c < channels; ++c) {
-      scale[c] = bn_scale(var[c], weight ? weight[c] : 1.0f, eps);
-      if (no_bias) no_bias[c] = 0.0f;
+      p.scale[c] = bn_scale(p.var[c], p.weight ? p.weight[c] : 1.0f, p.eps);
+      if (p.zero_bias) p.zero_bias[c] = 0.0f;
     }
   }
 
-  void forward(const BnLifForwardArgs& args) const {
-    const bool stream = use_stream(args);
-    parallel_over_tiles(args,
-                        [&](int64_t begin, int64_t end) { TMKT_PICK_SIMD(bn_lif_forward)(args, stream, begin, end); });
-  }
-
-  void backward(const BnLifBackwardArgs& args) const {
-    const bool stream = use_stream(args);
-    parallel_over_tiles(args, [&](int64_t begin, int64_t end) {
-      std::vector<Line> history(args.T * kLifTile / 16);
-      TMKT_PICK_SIMD(bn_lif_backward)(args, stream, history.data()->values, begin, end);
-    });
-  }
-
-  void gradients(const BnLifBackwardArgs& args, const float* var, float eps, float* grad_weight, float* grad_bias,
-                 float* g_mean, float* slope) const {
-    const int64_t channels = args.bn.channels, inner = args.bn.inner;
-    const std::vector<double> zero(channels);
-    const std::vector<double> g = sums(args.sums, args.N, channels, inner, zero, 1);
-    const std::vector<double> gd = sums(args.sums + args.N, args.N, channels, inner, zero, 1);
-    for (int64_t c = 0; c < channels; ++c) {
-      const BnGradients grad = bn_gradients(g[c], gd[c], var[c], eps, args.T * args.N / channels);
-      grad_weight[c] = grad.weight;
-      grad_bias[c] = grad.bias;
-      g_mean[c] = grad.g_mean;
-      slope[c] = grad.slope;
+  static void gradients(const BnLifBackwardArgs& args, const BnPrepare& prepare, const std::vector<double>& g,
+                        const std::vector<double>& gd) {
+    for (int64_t c = 0; c < args.bn.channels; ++c) {
+      const int64_t count = args.T * args.N / args.bn.channels;
+      const BnGradients grad = bn_gradients(g[c], gd[c], prepare.var[c], prepare.eps, count);
+      args.grad_weight[c] = grad.weight;
+      args.grad_bias[c] = grad.bias;
+      args.g_mean[c] = grad.g_mean;
+      args.slope[c] = grad.slope;
     }
-  }
-
-  void finish(const BnLifBackwardArgs& args) const {
-    const int64_t tiles = (args.T * args.N + kLifTile - 1) / kLifTile;
-    torch::stable::parallel_for(0, tiles, grain_size(kLifTile), [&](int64_t begin, int64_t end) {
-      TMKT_PICK_SIMD(bn_lif_finish)(args, begin * kLifTile, std::min(end * kLifTile, args.T * args.N));
-    });
   }
 };
 

@@ -98,19 +98,59 @@ __global__ void __launch_bounds__(kReduceThreads) statistics_kernel(const LifArg
   var[blockIdx.x] = static_cast<float>((within / static_cast<double>(args.T) + between) / neurons);
 }
 
-__global__ void __launch_bounds__(kThreads)
-    scale_kernel(int64_t channels, const float* var, const float* weight, float eps, float* scale, float* no_bias) {
+__global__ void __launch_bounds__(kThreads) scale_kernel(const BnPrepare p, int64_t channels) {
   const int64_t c = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (c >= channels) return;
-  scale[c] = bn_scale(var[c], weight ? weight[c] : 1.0f, eps);
-  if (no_bias) no_bias[c] = 0.0f;
+  p.scale[c] = bn_scale(p.var[c], p.weight ? p.weight[c] : 1.0f, p.eps);
+  if (p.zero_bias) p.zero_bias[c] = 0.0f;
 }
 
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads) forward_kernel(const BnLifForwardArgs args) {
   const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
   if (n >= args.N) return;
-  forward_tile<T, kWidth>(args, Params<1>(args, n), NormalisedInput<kWidth>(args.bn, n), n);
+  forward_tile<T, kWidth>(args, Params<1>(args, n), NormalisedInput<kWidth>(args.bn, n),
+                          StoreSpikes<T, kWidth>{args, n}, n);
+}
+
+// The pixel of a thread, with 2x2 pooling: four neighbouring threads have those of a cell. A cell that an odd height or
+// width cuts off has its pixels twice, and so has the last one in what is left of a block: computed, and stored, twice
+// alike.
+struct Pixel {
+  int64_t n, cell, step;  // neuron; pooled value, and values in a step of these
+  bool whole, first;      // of the cell: all pixels are there; this one stores
+
+  __device__ __forceinline__ Pixel(const LifArgs& args, const BnArgs& bn) {
+    const int64_t width = bn.pool_width, height = bn.inner / width, columns = (width + 1) / 2;
+    const int64_t of_plane = (height + 1) / 2 * columns, planes = args.N / bn.inner;
+    const int64_t slot =
+        min(static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, 4 * of_plane * planes - 4 + threadIdx.x % 4);
+    const int64_t plane = slot / 4 / of_plane, in_plane = slot / 4 % of_plane, corner = slot % 4;
+    const int64_t row = in_plane / columns * 2, column = in_plane % columns * 2;
+    n = plane * bn.inner + min(row + corner / 2, height - 1) * width + min(column + corner % 2, width - 1);
+    step = planes * (height / 2) * (width / 2);
+    cell = plane * (height / 2) * (width / 2) + row / 2 * (width / 2) + column / 2;
+    whole = row + 1 < height && column + 1 < width;
+    first = corner == 0;
+  }
+};
+
+int64_t pool_slots(const LifArgs& args, const BnArgs& bn) {
+  const int64_t width = bn.pool_width, height = bn.inner / width;
+  return args.N / bn.inner * ((height + 1) / 2) * ((width + 1) / 2) * 4;
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) pooled_forward_kernel(const BnLifForwardArgs args) {
+  const Pixel pixel(args, args.bn);
+  const NormalisedInput<1> input(args.bn, pixel.n);
+  T* pooled = static_cast<T*>(args.spikes) + pixel.cell;
+  const auto sink = [&](int64_t t, const float (&s)[1]) {
+    float sum = s[0] + __shfl_xor_sync(0xffffffffu, s[0], 1);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    if (pixel.whole && pixel.first) pooled[t * pixel.step] = from_float<T>(0.25f * sum);
+  };
+  forward_tile<T, 1>(args, Params<1>(args, pixel.n), input, sink, pixel.n);
 }
 
 // Stores the current's gradient g, times scale where the statistics are given, and adds up g and g (x - mean).
@@ -144,23 +184,42 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(const BnLifBackwardA
   LifParams<float> none[1];
   SumGradient<T, kWidth> sink{
       input, static_cast<const T*>(args.x), static_cast<T*>(args.grad_x), !args.batch_statistics, {}, {}};
-  backward_tile<T, kWidth, false>(args, Params<1>(args, n), input, sink, starts, &history[0][threadIdx.x], n, none);
+  backward_tile<T, kWidth, false>(args, Params<1>(args, n), input, LoadSpikeGradients<T, kWidth>{args, n}, sink, starts,
+                                  &history[0][threadIdx.x], n, none);
   store(sink.g_sum, args.sums + n);
   store(sink.gd_sum, args.sums + args.N + n);
 }
 
+template <typename T>
+__global__ void __launch_bounds__(kThreads, 4) pooled_backward_kernel(const BnLifBackwardArgs args, float* starts) {
+  __shared__ Pack<float, 1> history[kChunk][kThreads];
+  const Pixel pixel(args, args.bn);
+  const NormalisedInput<1> input(args.bn, pixel.n);
+  LifParams<float> none[1];
+  SumGradient<T, 1> sink{input, static_cast<const T*>(args.x), static_cast<T*>(args.grad_x), !args.batch_statistics, {},
+                         {}};
+  const T* grad_pooled = static_cast<const T*>(args.grad_spikes) + pixel.cell;
+  const auto grads = [&](int64_t t, float (&grad_s)[1]) {
+    if (args.grad_spikes && pixel.whole) grad_s[0] = 0.25f * to_float(grad_pooled[t * pixel.step]);
+  };
+  backward_tile<T, 1, false>(args, Params<1>(args, pixel.n), input, grads, sink, starts, &history[0][threadIdx.x],
+                             pixel.n, none);
+  args.sums[pixel.n] = sink.g_sum[0];
+  args.sums[args.N + pixel.n] = sink.gd_sum[0];
+}
+
 __global__ void __launch_bounds__(kReduceThreads)
-    gradients_kernel(const float* sums, int64_t N, int64_t channels, int64_t inner, int64_t count, const float* var,
-                     float eps, float* grad_weight, float* grad_bias, float* g_mean, float* slope) {
+    gradients_kernel(const BnLifBackwardArgs args, const float* var, float eps) {
+  const int64_t N = args.N, channels = args.bn.channels, inner = args.bn.inner, c = blockIdx.x;
+  const float* sums = args.sums;
   const double g = channel_sum(N, channels, inner, [=](int64_t n) { return static_cast<double>(sums[n]); });
   const double gd = channel_sum(N, channels, inner, [=](int64_t n) { return static_cast<double>(sums[N + n]); });
   if (threadIdx.x > 0) return;
-  const int64_t c = blockIdx.x;
-  const BnGradients grad = bn_gradients(g, gd, var[c], eps, count);
-  grad_weight[c] = grad.weight;
-  grad_bias[c] = grad.bias;
-  g_mean[c] = grad.g_mean;
-  slope[c] = grad.slope;
+  const BnGradients grad = bn_gradients(g, gd, var[c], eps, args.T * N / channels);
+  args.grad_weight[c] = grad.weight;
+  args.grad_bias[c] = grad.bias;
+  args.g_mean[c] = grad.g_mean;
+  args.slope[c] = grad.slope;
 }
 
 template <typename T, int kWidth>
@@ -183,6 +242,33 @@ class Cuda {
  public:
   explicit Cuda(const Tensor& x) : launch_(x), x_(x) {}
 
+  void forward(const BnLifForwardArgs& args, const BnPrepare& prepare) const {
+    const BnArgs& bn = args.bn;
+    if (prepare.batch_mean) statistics(args, bn.channels, bn.inner, prepare.batch_mean, prepare.batch_var);
+    launch_(scale_kernel, bn.channels, prepare, bn.channels);
+    if (bn.pool_width > 0) return pooled_forward(args);
+    with_float(args.kind, [&](auto type) {
+      using T = typename decltype(type)::type;
+      constexpr int kWidth = kForwardWidth<T>;
+      if (args.N % kWidth == 0 && aligned({args.x, args.v_init, args.spikes, args.v_last, args.v_seq}, 16)) {
+        launch_(forward_kernel<T, kWidth>, args.N / kWidth, args);
+      } else {
+        launch_(forward_kernel<T, 1>, args.N, args);
+      }
+    });
+  }
+
+  void backward(BnLifBackwardArgs args, const BnPrepare& prepare) const {
+    Tensor of_neurons = new_empty(x_, {2, args.N}, ScalarType::Float);
+    args.sums = data<float>(of_neurons);
+    launch_(scale_kernel, args.bn.channels, prepare, args.bn.channels);
+    if (args.N > 0) neurons_backward(args);
+    gradients_kernel<<<blocks(args.bn.channels), kReduceThreads, 0, launch_.stream()>>>(args, prepare.var, prepare.eps);
+    check_launch();
+    if (args.N > 0 && args.batch_statistics) finish(args);
+  }
+
+ private:
   void statistics(const LifArgs& args, int64_t channels, int64_t inner, float* mean, float* var) const {
     Tensor moments = new_empty(x_, {2, args.N}, ScalarType::Float);
     float* values = data<float>(moments);
@@ -200,46 +286,29 @@ class Cuda {
     });
   }
 
-  void scale(int64_t channels, const float* var, const float* weight, float eps, float* scale, float* no_bias) const {
-    launch_(scale_kernel, channels, channels, var, weight, eps, scale, no_bias);
-  }
-
-  void forward(const BnLifForwardArgs& args) const {
+  void pooled_forward(const BnLifForwardArgs& args) const {
     with_float(args.kind, [&](auto type) {
-      using T = typename decltype(type)::type;
-      constexpr int kWidth = kForwardWidth<T>;
-      if (args.N % kWidth == 0 && aligned({args.x, args.v_init, args.spikes, args.v_last, args.v_seq}, 16)) {
-        launch_(forward_kernel<T, kWidth>, args.N / kWidth, args);
-      } else {
-        launch_(forward_kernel<T, 1>, args.N, args);
-      }
+      launch_(pooled_forward_kernel<typename decltype(type)::type>, pool_slots(args, args.bn), args);
     });
   }
 
-  void backward(const BnLifBackwardArgs& args) const {
+  void neurons_backward(const BnLifBackwardArgs& args) const {
     const int64_t chunks = (args.T - 1) / kChunk;
     Tensor starts = new_empty(x_, {chunks, args.N}, ScalarType::Float);
     float* start = data<float>(starts);
     with_float(args.kind, [&](auto type) {
       using T = typename decltype(type)::type;
       constexpr int kWidth = kBackwardWidth;
-      if (args.N % kWidth == 0 && aligned({args.x, args.v_init, args.grad_spikes, args.grad_v_last, args.grad_v_seq,
-                                           args.grad_x, args.grad_v_init, args.sums, start},
-                                          16)) {
+      if (args.bn.pool_width > 0) {
+        launch_(pooled_backward_kernel<T>, pool_slots(args, args.bn), args, start);
+      } else if (args.N % kWidth == 0 && aligned({args.x, args.v_init, args.grad_spikes, args.grad_v_last,
+                                                  args.grad_v_seq, args.grad_x, args.grad_v_init, args.sums, start},
+                                                 16)) {
         launch_(backward_kernel<T, kWidth>, args.N / kWidth, args, start);
       } else {
         launch_(backward_kernel<T, 1>, args.N, args, start);
       }
     });
-  }
-
-  void gradients(const BnLifBackwardArgs& args, const float* var, float eps, float* grad_weight, float* grad_bias,
-                 float* g_mean, float* slope) const {
-    const int64_t channels = args.bn.channels;
-    gradients_kernel<<<blocks(channels), kReduceThreads, 0, launch_.stream()>>>(
-        args.sums, args.N, channels, args.bn.inner, args.T * args.N / channels, var, eps, grad_weight, grad_bias,
-        g_mean, slope);
-    check_launch();
   }
 
   void finish(const BnLifBackwardArgs& args) const {
@@ -255,7 +324,6 @@ class Cuda {
     });
   }
 
- private:
   static unsigned blocks(int64_t channels) {
     STD_TORCH_CHECK(channels <= INT32_MAX, "bn_lif: at most 2^31 - 1 channels, got ", channels);
     return static_cast<unsigned>(channels);

@@ -19,29 +19,34 @@ inline void check_bn(const Tensor& x, int64_t channels, int64_t inner) {
                   "bn_lif: x: expected steps of a multiple of channels * inner = ", channels, " * ", inner, " values");
 }
 
-// What a backend offers; all pointers are on its device, [channels] unless said.
-//   statistics(args, channels, inner, mean, var): of the batch, var biased
-//   scale(x, channels, var, weight or null, eps, scale)
-//   forward(args)
-//   backward(args): the neurons' pass
-//   gradients(args, var, eps, grad_weight, grad_bias, g_mean, slope): from its sums
-//   finish(args): the second pass
+inline void check_pool(const Tensor& x, int64_t channels, int64_t inner, int64_t pool_width) {
+  STD_TORCH_CHECK(pool_width == 0 || (x.dim() == 5 && x.size(2) == channels && x.size(4) == pool_width &&
+                                      x.size(3) * pool_width == inner),
+                  "bn_lif: x: expected contiguous [T, B, channels, height, pool_width] to pool");
+}
+
+// Empty spikes of x, and their sizes with pooling.
+inline Tensor new_spikes(const Tensor& x, int64_t pool_width) {
+  if (pool_width == 0) return new_empty(x, x.sizes(), x.scalar_type());
+  return new_empty(x, {x.size(0), x.size(1), x.size(2), x.size(3) / 2, pool_width / 2}, x.scalar_type());
+}
+
+// What a backend offers: forward(args, prepare) and backward(args, prepare), all of it; pointers are on its device.
 template <typename Backend>
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> bn_lif_fwd(const Tensor& x, const OptionalTensor& v_init,
-                                                              const OptionalTensor& weight, const OptionalTensor& bias,
-                                                              const OptionalTensor& mean, const OptionalTensor& var,
-                                                              int64_t channels, int64_t inner, double eps, double a,
-                                                              double b, double c, double v_threshold, double v_reset,
-                                                              int64_t reset, int64_t /*surrogate*/, double /*alpha*/,
-                                                              double /*beta*/, bool /*detach_reset*/, bool return_v) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> bn_lif_fwd(
+    const Tensor& x, const OptionalTensor& v_init, const OptionalTensor& weight, const OptionalTensor& bias,
+    const OptionalTensor& mean, const OptionalTensor& var, int64_t channels, int64_t inner, int64_t pool_width,
+    double eps, double a, double b, double c, double v_threshold, double v_reset, int64_t reset, int64_t /*surrogate*/,
+    double /*alpha*/, double /*beta*/, bool /*detach_reset*/, bool return_v) {
   BnLifForwardArgs args{};
   static_cast<LifArgs&>(args) = lif_args(x, v_init, {}, 1, a, b, c, v_threshold, v_reset, reset);
   check_bn(x, channels, inner);
+  check_pool(x, channels, inner, pool_width);
   for (const auto& [name, tensor] : {std::pair{"weight", &weight}, {"bias", &bias}, {"mean", &mean}, {"var", &var}}) {
     check_channels(name, *tensor, channels, x);
   }
   STD_TORCH_CHECK(mean.has_value() == var.has_value(), "bn_lif: mean and var: expected both or none");
-  Tensor spikes = new_empty(x, x.sizes(), x.scalar_type());
+  Tensor spikes = new_spikes(x, pool_width);
   Tensor v_last = new_empty(x, x.sizes().slice(1), ScalarType::Float);
   Tensor v_seq = return_v ? new_empty(x, x.sizes(), x.scalar_type()) : new_empty(x, {0}, x.scalar_type());
   const int64_t own = mean ? 0 : channels;  // statistics of the batch are outputs
@@ -50,16 +55,18 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> bn_lif_fwd(const Tensor& x, c
   args.spikes = spikes.data_ptr();
   args.v_last = data<float>(v_last);
   args.v_seq = return_v ? v_seq.data_ptr() : nullptr;
-  if (args.N > 0) {
-    const Backend backend(x);
-    if (!mean) backend.statistics(args, channels, inner, data<float>(batch_mean), data<float>(batch_var));
-    float* scale = data<float>(table);
-    backend.scale(channels, mean ? data<float>(var) : data<float>(batch_var), data<float>(weight),
-                  static_cast<float>(eps), scale, bias ? nullptr : scale + channels);
-    args.bn = {channels, inner, mean ? data<float>(mean) : data<float>(batch_mean), scale,
-               bias ? data<float>(bias) : scale + channels};
-    backend.forward(args);
-  }
+  float *scale = data<float>(table), *zero_bias = bias ? nullptr : scale + channels;
+  args.bn = {
+      channels,  inner, mean ? data<float>(mean) : data<float>(batch_mean), scale, bias ? data<float>(bias) : zero_bias,
+      pool_width};
+  const BnPrepare prepare{data<float>(weight),
+                          static_cast<float>(eps),
+                          mean ? data<float>(var) : data<float>(batch_var),
+                          mean ? nullptr : data<float>(batch_mean),
+                          mean ? nullptr : data<float>(batch_var),
+                          scale,
+                          zero_bias};
+  if (args.N > 0) Backend(x).forward(args, prepare);
   return {spikes, v_last, v_seq, batch_mean, batch_var};
 }
 
@@ -67,12 +74,13 @@ template <typename Backend>
 std::tuple<Tensor, Tensor, Tensor, Tensor> bn_lif_bwd(
     const OptionalTensor& grad_spikes, const OptionalTensor& grad_v_last, const OptionalTensor& grad_v_seq,
     const Tensor& x, const OptionalTensor& v_init, const OptionalTensor& weight, const OptionalTensor& bias,
-    const Tensor& mean, const Tensor& var, bool batch_statistics, int64_t channels, int64_t inner, double eps, double a,
-    double b, double c, double v_threshold, double v_reset, int64_t reset, int64_t surrogate, double alpha, double beta,
-    bool detach_reset) {
+    const Tensor& mean, const Tensor& var, bool batch_statistics, int64_t channels, int64_t inner, int64_t pool_width,
+    double eps, double a, double b, double c, double v_threshold, double v_reset, int64_t reset, int64_t surrogate,
+    double alpha, double beta, bool detach_reset) {
   BnLifBackwardArgs args{};
   static_cast<LifArgs&>(args) = lif_args(x, v_init, {}, 1, a, b, c, v_threshold, v_reset, reset);
   check_bn(x, channels, inner);
+  check_pool(x, channels, inner, pool_width);
   check_channels("weight", weight, channels, x);
   check_channels("bias", bias, channels, x);
   check_channels("mean", mean, channels, x);
@@ -80,7 +88,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bn_lif_bwd(
   STD_TORCH_CHECK(surrogate >= 0 && surrogate < kSurrogates, "bn_lif: surrogate: unknown number ", surrogate);
   args.surrogate = {static_cast<Surrogate>(surrogate), static_cast<float>(alpha), static_cast<float>(beta)};
   args.detach_reset = detach_reset;
-  check_like_sequence("bn_lif", "grad_spikes", grad_spikes, x);
+  check_like_sequence("bn_lif", "grad_spikes", grad_spikes, pool_width == 0 ? x : new_spikes(x, pool_width));
   check_like_sequence("bn_lif", "grad_v_seq", grad_v_seq, x);
   check_like_step("bn_lif", "grad_v_last", grad_v_last, x);
   Tensor grad_x = new_empty(x, x.sizes(), x.scalar_type());
@@ -89,26 +97,21 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bn_lif_bwd(
   Tensor grad_weight = new_empty(x, {channels}, ScalarType::Float);
   Tensor grad_bias = new_empty(x, {channels}, ScalarType::Float);
   Tensor table = new_empty(x, {4, channels}, ScalarType::Float);  // scale, bias if there is none, g_mean, slope
-  Tensor sums = new_empty(x, {2, args.N}, ScalarType::Float);
   args.grad_spikes = data(grad_spikes);
   args.grad_v_last = data<float>(grad_v_last);
   args.grad_v_seq = data(grad_v_seq);
   args.grad_x = grad_x.data_ptr();
-  const Backend backend(x);
-  float* scale = data<float>(table);
-  const float* variance = data<float>(var);
-  backend.scale(channels, variance, data<float>(weight), static_cast<float>(eps), scale,
-                bias ? nullptr : scale + channels);
-  args.bn = {channels, inner, data<float>(mean), scale, bias ? data<float>(bias) : scale + channels};
-  args.sums = data<float>(sums);
+  float *scale = data<float>(table), *zero_bias = bias ? nullptr : scale + channels;
+  args.bn = {channels, inner, data<float>(mean), scale, bias ? data<float>(bias) : zero_bias, pool_width};
   args.grad_v_init = v_init ? data<float>(grad_v_init) : nullptr;
   args.batch_statistics = batch_statistics;
-  if (args.N > 0) backend.backward(args);
-  backend.gradients(args, variance, static_cast<float>(eps), data<float>(grad_weight), data<float>(grad_bias),
-                    scale + 2 * channels, scale + 3 * channels);
+  args.grad_weight = data<float>(grad_weight);
+  args.grad_bias = data<float>(grad_bias);
   args.g_mean = scale + 2 * channels;
   args.slope = scale + 3 * channels;
-  if (args.N > 0 && batch_statistics) backend.finish(args);
+  const BnPrepare prepare{
+      data<float>(weight), static_cast<float>(eps), data<float>(var), nullptr, nullptr, scale, zero_bias};
+  Backend(x).backward(args, prepare);
   return {grad_x, grad_v_init, grad_weight, grad_bias};
 }
 

@@ -65,48 +65,10 @@ void channel_pivots(const LifArgs& args, int64_t channels, int64_t inner, float*
   });
 }
 
-void plane_moments(const LifArgs& args, int64_t channels, int64_t inner, const float* pivots, float* moments,
-                   int64_t begin, int64_t end) {
-  const int64_t cells = args.T * args.N / inner;
-  with_float(args.kind, [&](auto type) {
-    const auto* x = static_cast<const typename decltype(type)::type*>(args.x);
-    for (int64_t cell = begin; cell < end; ++cell) {
-      const auto* plane = x + cell * inner;
-      const auto sum = [&](Floats middle, bool squared) {
-        const auto term = [=](auto access, int64_t at) __attribute__((always_inline)) {
-          const Floats d = access.load(plane + at) - middle;
-          return squared ? d * d : d;
-        };
-        constexpr int kSums = 4;  // independent, so that one addition does not wait for the one before
-        Floats sums[kSums] = {};
-        int64_t i = 0;
-        for (; i + kSums * kLanes <= inner; i += kSums * kLanes) {
-          for (int k = 0; k < kSums; ++k) sums[k] += term(WholeVector{}, i + k * kLanes);
-        }
-        for (; i + kLanes <= inner; i += kLanes) sums[0] += term(WholeVector{}, i);
-        float rest = 0.0f;
-        if (i < inner) {
-          const Floats last = term(PartOfVector{inner - i}, i);
-          for (int64_t j = 0; j < inner - i; ++j) rest += last[j];
-        }
-        const Floats all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-        for (int j = 0; j < kLanes; ++j) rest += all[j];
-        return rest;
-      };
-      const float pivot = pivots[cell % channels];
-      const float mean = sum(Floats{} + pivot, false) / static_cast<float>(inner);
-      const Floats middle = Floats{} + (pivot + mean);  // rounded: what that costs is put right below
-      const float off = sum(middle, false) / static_cast<float>(inner);
-      moments[cell] = (middle[0] - pivot) + off;
-      moments[cells + cell] = sum(middle, true) - off * off * static_cast<float>(inner);
-    }
-  });
-}
-
 void neuron_moments(const LifArgs& args, int64_t channels, int64_t inner, const float* pivots, float* moments,
                     int64_t begin, int64_t end) {
   Ahead ahead(args.T, begin, kVectors * kLanes);
-  const BnArgs bn{channels, inner, pivots, nullptr, nullptr};
+  const BnArgs bn{channels, inner, pivots, nullptr, nullptr, 0};
   const float each = 1.0f / static_cast<float>(args.T);
   with_float(args.kind, [&](auto type) {
     const auto* x = static_cast<const typename decltype(type)::type*>(args.x);
@@ -121,7 +83,7 @@ void neuron_moments(const LifArgs& args, int64_t channels, int64_t inner, const 
           prefetch(soon, k);
           mean[k] += access.load(x + t * args.N + n + k * kLanes) - pivot.get(0, k);
         }
-        ahead.next();
+        ahead.next(K * kLanes);
       }
       for (int k = 0; k < K; ++k) mean[k] *= each;
       for (int64_t t = 0; t < args.T; ++t) {  // the tile is in the cache now

@@ -1,4 +1,4 @@
-// The vectorised loops of bn_lif_simd.cpp, at every SIMD level.
+// bn_lif neuron by neuron, each with its channel's values: where channels are short planes, or lie side by side.
 #pragma once
 
 #include "bn_lif/bn_lif_args.h"
@@ -8,11 +8,7 @@ namespace tmkt {
 
 // Some value of each channel, for the means below to be told from: far from zero, their differences need the digits.
 TMKT_DECLARE_SIMD(void channel_pivots(const LifArgs& args, int64_t channels, int64_t inner, float* pivots))
-// x is read as cells of one channel, in memory order. Mean of a cell minus the channel's pivot, and its squared
-// deviations from the mean, to moments [2, cells]: cells are planes of `inner` values, or, where these are short,
-// neurons with their T values.
-TMKT_DECLARE_SIMD(void plane_moments(const LifArgs& args, int64_t channels, int64_t inner, const float* pivots,
-                                     float* moments, int64_t begin, int64_t end))
+// Of each neuron the mean over t minus the channel's pivot, and the squared deviations from the mean -> moments [2, N].
 TMKT_DECLARE_SIMD(void neuron_moments(const LifArgs& args, int64_t channels, int64_t inner, const float* pivots,
                                       float* moments, int64_t begin, int64_t end))
 // Sum over the neurons of a channel of (value - center)^power -> sums [channels]; power is 1 or 2.

@@ -9,7 +9,7 @@ template <typename T, int kWidth, int kOwn>
 __global__ void __launch_bounds__(kThreads) forward_kernel(const LifForwardArgs args) {
   const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
   if (n >= args.N) return;
-  forward_tile<T, kWidth>(args, Params<kOwn>(args, n), PlainInput{}, n);
+  forward_tile<T, kWidth>(args, Params<kOwn>(args, n), PlainInput{}, StoreSpikes<T, kWidth>{args, n}, n);
 }
 
 template <typename T, int kWidth>
@@ -25,8 +25,8 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(const LifBackwardArg
   if (n >= args.N) return;
   LifParams<float> sums[kSums ? kWidth : 1] = {};
   StoreGradient<T, kWidth> sink{static_cast<T*>(args.grad_x)};
-  backward_tile<T, kWidth, kSums>(args, Params<kOwn>(args, n), PlainInput{}, sink, starts, &history[0][threadIdx.x], n,
-                                  sums);
+  backward_tile<T, kWidth, kSums>(args, Params<kOwn>(args, n), PlainInput{}, LoadSpikeGradients<T, kWidth>{args, n},
+                                  sink, starts, &history[0][threadIdx.x], n, sums);
   if constexpr (kSums) {
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {

@@ -55,10 +55,28 @@ struct PlainInput {
   __device__ __forceinline__ float operator()(int, float x) const { return x; }
 };
 
-// Neurons n.. through all T steps; `input` makes their current from x.
-template <typename T, int kWidth, int kOwn, typename Input>
+// Where the spikes of a step go to, and where their gradients come from: as they are.
+template <typename T, int kWidth>
+struct StoreSpikes {
+  const LifForwardArgs& args;
+  int64_t n;
+  __device__ __forceinline__ void operator()(int64_t t, const float (&s)[kWidth]) const {
+    store(s, static_cast<T*>(args.spikes) + t * args.N + n);
+  }
+};
+template <typename T, int kWidth>
+struct LoadSpikeGradients {
+  const LifBackwardArgs& args;
+  int64_t n;
+  __device__ __forceinline__ void operator()(int64_t t, float (&grad_s)[kWidth]) const {
+    if (args.grad_spikes) load(static_cast<const T*>(args.grad_spikes) + t * args.N + n, grad_s);
+  }
+};
+
+// Neurons n.. through all T steps; `input` makes their current from x, `spikes(t, s)` takes the spikes of a step.
+template <typename T, int kWidth, int kOwn, typename Input, typename Spikes>
 __device__ __forceinline__ void forward_tile(const LifForwardArgs& args, const Params<kOwn>& params, const Input& input,
-                                             int64_t n) {
+                                             const Spikes& spikes, int64_t n) {
   float v[kWidth], h[kWidth], s[kWidth];
   start(args, params, n, v);
 #pragma unroll 4
@@ -71,7 +89,7 @@ __device__ __forceinline__ void forward_tile(const LifForwardArgs& args, const P
       s[j] = lif_fires(params[j], args.reset, h[j]) ? 1.0f : 0.0f;
       v[j] = lif_reset(params[j], args.reset, h[j]);
     }
-    store(s, static_cast<T*>(args.spikes) + at);
+    spikes(t, s);
     if (args.v_seq) store(h, static_cast<T*>(args.v_seq) + at);
   }
   store(v, args.v_last + n);
@@ -99,10 +117,10 @@ __device__ __forceinline__ void charge(const Params<kOwn>& params, const Input& 
 // x is read once for T <= kChunk. For longer T a first sweep writes v at the start of each chunk to `starts`
 // [chunks, N], and the chunks are then recomputed from the last to the first; each thread reads only what it wrote.
 // kSums: the gradients of the parameters are wanted, and added up in `sums`.
-template <typename T, int kWidth, bool kSums, int kOwn, typename Input, typename Sink>
+template <typename T, int kWidth, bool kSums, int kOwn, typename Input, typename SpikeGradients, typename Sink>
 __device__ __forceinline__ void backward_tile(const LifBackwardArgs& args, const Params<kOwn>& params,
-                                              const Input& input, Sink& sink, float* starts,
-                                              Pack<float, kWidth>* h_column, int64_t n,
+                                              const Input& input, const SpikeGradients& grads, Sink& sink,
+                                              float* starts, Pack<float, kWidth>* h_column, int64_t n,
                                               LifParams<float> (&sums)[kSums ? kWidth : 1]) {
   const T* x = static_cast<const T*>(args.x) + n;
   Pack<float, kWidth>* const nowhere = nullptr;
@@ -127,7 +145,7 @@ __device__ __forceinline__ void backward_tile(const LifBackwardArgs& args, const
     for (int k = steps - 1; k >= 0; --k) {
       const int64_t at = begin + k * args.N + n;
       float grad_s[kWidth] = {}, grad_h[kWidth] = {}, grad_x[kWidth], x_again[kWidth];
-      if (args.grad_spikes) load(static_cast<const T*>(args.grad_spikes) + at, grad_s);
+      grads(chunk * kChunk + k, grad_s);
       if (args.grad_v_seq) load(static_cast<const T*>(args.grad_v_seq) + at, grad_h);
       if constexpr (kSums) load(x + begin + k * args.N, x_again);
       if (k > 0) load(h_column[(k - 1) * kThreads].value, before);

@@ -17,17 +17,17 @@ constexpr int64_t kRowsAhead = 8;
 class Ahead {
  public:
   Ahead(int64_t rows, int64_t n, int64_t tile)
-      : rows_(rows), tile_(tile), row_(kRowsAhead % rows), n_(n + kRowsAhead / rows * tile) {}
+      : rows_(rows), row_(kRowsAhead % rows), n_(n + kRowsAhead / rows * tile) {}
   int64_t row() const { return row_; }
   int64_t n() const { return n_; }
-  void next() {
+  void next(int64_t tile) {
     if (++row_ < rows_) return;
     row_ = 0;
-    n_ += tile_;
+    n_ += tile;
   }
 
  private:
-  int64_t rows_, tile_, row_, n_;
+  int64_t rows_, row_, n_;
 };
 
 // The values that neurons n.. of a step have from their channels, neuron n from channel n / inner % channels.
@@ -108,7 +108,7 @@ TMKT_INLINE void forward_tile(const LifForwardArgs& args, Access access, const P
       if (v_seq) store(access, h, v_seq + at + k * kLanes);
       v[k] = lif_reset(params[k], kReset, h);
     }
-    ahead.next();
+    ahead.next(K * kLanes);
   }
   for (int k = 0; k < K; ++k) store(access, v[k], args.v_last + n + k * kLanes);
 }
@@ -145,7 +145,7 @@ TMKT_INLINE void backward_tile(const LifBackwardArgs& args, Access access, const
       history[t * K + k] = h;
       state[k] = lif_reset(params[k], kReset, h);
     }
-    ahead.next();
+    ahead.next(K * kLanes);
   }
   LifParams<Floats> sums[kPlain ? 1 : K];
   if (grad_coefficients) {
@@ -182,7 +182,7 @@ TMKT_INLINE void backward_tile(const LifBackwardArgs& args, Access access, const
         }
       }
     }
-    if (with_spikes) ahead.next();
+    if (with_spikes) ahead.next(K * kLanes);
   }
   if (args.grad_v_init) {
     for (int k = 0; k < K; ++k) store(access, state[k], args.grad_v_init + n + k * kLanes);

@@ -120,7 +120,7 @@ def bn_lif_cases() -> dict[str, Any]:
     for dtype, T, N in ((torch.float32, 4, 4096), (torch.float32, 40, 4096), (torch.bfloat16, 16, 4096)):
         x, v = torch.empty(T, 1, N, dtype=dtype), torch.empty(1, N)
         name = f"{str(dtype)[6:]}-T{T}-aligned"
-        sizes = (64, 64, 1e-5)
+        sizes = (64, 64, 0, 1e-5)
         bn_lif.statistics(x, *sizes[:2])
         rows[f"bn_moments-{name}"] = report(last)
         bn_lif.bn_lif_fwd(x, None, mean, mean, mean, mean, *sizes, *hard, False)
@@ -134,6 +134,11 @@ def bn_lif_cases() -> dict[str, Any]:
         rows[f"bn_lif_bwd-{name}-all"] = report(last)
         bn_lif.bn_lif_bwd(x, None, None, x, None, *given[:4], True, *sizes, *hard)
         rows[f"bn_finish-{name}"] = report(last)
+        image, grad, pool = x.view(T, 1, 64, 8, 8), torch.empty(T, 1, 64, 4, 4, dtype=dtype), (64, 64, 8, 1e-5)
+        bn_lif.bn_lif_fwd(image, None, mean, mean, mean, mean, *pool, *hard, False)
+        rows[f"bn_lif_fwd-{name}-pooled"] = report(last)
+        bn_lif.bn_lif_bwd(grad, None, None, image, None, *given[:4], False, *pool, *hard)
+        rows[f"bn_lif_bwd-{name}-pooled"] = report(last)
     return rows
 
 

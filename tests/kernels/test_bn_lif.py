@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -142,6 +143,56 @@ def test_statistics_far_from_zero(shape, target):
     torch.testing.assert_close(var.double(), true_var, rtol=1e-4, atol=0)
 
 
+def pooled(x, backend, pool, training=True, **neuron):
+    """Outputs of bn_lif, spikes pooled by itself or after it, and the gradients of x, weight, bias and v_init."""
+    inputs = inputs_of(x.shape, x.dtype, x.device.type)
+    leaves = [t.detach().clone().requires_grad_() for t in (x, inputs["weight"], inputs["bias"], inputs["v_init"])]
+    ones = torch.ones_like(inputs["weight"])
+    given_statistics = {} if training else {"mean": 0.3 * ones, "var": 2 * ones}
+    spikes, v_last, v_seq, *_ = tk.bn_lif(
+        *leaves, **neuron, **given_statistics, return_v=True, pool=2 if pool else 1, backend=backend
+    )
+    if not pool:
+        spikes = F.avg_pool2d(spikes.flatten(0, 1), 2).unflatten(0, spikes.shape[:2])
+    outputs = (spikes, v_last, v_seq)
+    generator = torch.Generator().manual_seed(1)
+    grads = [torch.randn(o.shape, generator=generator).to(o) for o in outputs]
+    return outputs, torch.autograd.grad(outputs, leaves, grads)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
+@pytest.mark.parametrize(
+    "shape", [(5, 3, 6, 8, 12), (3, 2, 5, 7, 9), (4, 2, 3, 3, 2), (2, 2, 3, 16, 33), (2, 1, 2, 2, 5)]
+)
+@dtypes
+def test_pooled_as_by_torch(shape, dtype, training, target):
+    backend, device = target
+    x = inputs_of(shape, dtype, device)["x"]
+    outputs, grads = pooled(x, backend, True, training)
+    expected, expected_grads = pooled(x, backend, False, training)
+    for a, e in zip(outputs, expected, strict=True):
+        assert a.dtype == e.dtype
+        # Short planes have their statistics added up in another order.
+        torch.testing.assert_close(a, e, rtol=1e-5 if dtype == torch.float32 else 1e-2, atol=1e-5)
+    for a, e in zip(grads, expected_grads, strict=True):
+        assert_gradient_close(a, e, dtype)
+
+
+def test_pooling_of_other_layouts_and_the_reference(target):
+    backend, device = target
+    x = inputs_of((3, 2, 5, 7, 9), torch.float32, device)["x"]
+    expected = pooled(x, backend, True)[0][0]
+    last = x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    for other in (pooled(last, backend, True), pooled(x, "reference", True)):
+        assert (other[0][0] != expected).float().mean() <= 2 / expected.numel()  # a flip moves one average
+    layer, plain = nn.BatchNormLIF2d(5, pool=2, backend=backend), nn.BatchNormLIF2d(5, backend=backend)
+    spikes = plain.to(device)(x)
+    assert torch.equal(layer.to(device)(x), F.avg_pool2d(spikes.flatten(0, 1), 2).unflatten(0, (3, 2)))
+    assert "pool=2" in repr(layer)
+    expected = layer.eval()(x)
+    assert torch.equal(nn.convert_sync_batchnorm(copy.deepcopy(layer))(x), expected)
+
+
 def test_layouts_are_kept(target):
     backend, device = target
     inputs = inputs_of((4, 3, 16, 6, 5), torch.float32, device)
@@ -186,7 +237,7 @@ def test_opcheck(training, target):
     x, weight, bias, v_init = (inputs[n].requires_grad_() for n in ("x", "weight", "bias", "v_init"))
     ones = torch.ones(4, device=device)
     statistics = (None, None) if training else (ones * 0, ones)
-    sizes = (4, 5, 1e-5, *lif_params())
+    sizes = (4, 5, 0, 1e-5, *lif_params())
     fwd, bwd = (getattr(torch.ops.tmkt, f"bn_lif_{direction}{suffix}") for direction in ("fwd", "bwd"))
     torch.library.opcheck(fwd, (x, v_init, weight, bias, *statistics, *sizes, True))
     plain = [t.detach() for t in (x, v_init, weight, bias)]
@@ -310,6 +361,12 @@ ERRORS = {
     "tensor tau": (TypeError, "tau: expected a float", lambda: tk.bn_lif(X, tau=torch.ones(3))),
     "layer dims": (ValueError, r"x_seq: expected \[T, B, 4, ...\] with 5", lambda: nn.BatchNormLIF2d(4)(X)),
     "backend": (ValueError, "backend: expected 'auto'", lambda: tk.bn_lif(X, backend="cuda")),
+    "pool": (ValueError, "pool: expected 1, or 2 with x_seq", lambda: tk.bn_lif(X, pool=2)),
+    "pool size": (
+        ValueError,
+        "pool: expected 1, or 2 with x_seq",
+        lambda: tk.bn_lif(torch.zeros(4, 2, 3, 5, 5), pool=3),
+    ),
     "function": (RuntimeError, "surrogate is a function", lambda: tk.bn_lif(X, surrogate=lambda u, a: u)),
 }
 

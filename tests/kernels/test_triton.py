@@ -274,6 +274,21 @@ def test_bn_lif(dtype: torch.dtype, neuron: dict[str, Any], shape: tuple[int, ..
         assert_gradient_close(a, e, dtype)
 
 
+@pytest.mark.parametrize("shape", [(5, 2, 3, 8, 12), (MAX_CHUNK + 1, 2, 3, 7, 9), (3, 2, 4, 2, 5)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_bn_lif_pooled(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    results = []
+    for backend in ("triton", "reference"):
+        torch.manual_seed(0)
+        leaves = [(randn(*shape, dtype=dtype) * 1.7).requires_grad_(), randn(*shape[1:]).requires_grad_()]
+        outputs = bn_lif(leaves[0], v_init=leaves[1], return_v=True, pool=2, backend=backend)[:3]
+        grads = [torch.sin(torch.arange(o.numel(), device=DEVICE)).view(o.shape).to(o.dtype) for o in outputs]
+        results.append((outputs[0], *torch.autograd.grad(outputs, leaves, grads)))
+    assert torch.equal(results[0][0], results[1][0])
+    for a, e in zip(results[0][1:], results[1][1:], strict=True):
+        assert_gradient_close(a, e, dtype)
+
+
 def test_bn_lif_statistics_far_from_zero() -> None:
     x = randn(8, 4, 6, 20) + 1e4
     mean, var = bn_lif(x, backend="triton")[2:]

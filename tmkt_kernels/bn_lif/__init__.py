@@ -21,6 +21,7 @@ def bn_lif(
     mean: Tensor | None = None,
     var: Tensor | None = None,
     eps: float = 1e-5,
+    pool: int = 1,
     return_v: bool = False,
     backend: str = "auto",
     **neuron: Any,
@@ -36,6 +37,9 @@ def bn_lif(
         v_init: membrane potential before the first step, [B, C, ...]; None starts at rest.
         mean, var: statistics to use, [C] in float32; None takes those of the batch, and differentiates through them.
         eps: added to the variance.
+        pool: 2 returns the spikes' averages over 2x2 pixels instead, [T, B, C, H // 2, W // 2]; an odd last row or
+            column is left out, as by nn.AvgPool2d(2). One operator where x_seq [T, B, C, H, W] is contiguous; in any
+            other layout, and on the reference, pooled by torch after it. 1: no pooling.
         return_v: also return the membrane potential before reset.
         backend: "auto", "native", "triton" or "reference".
         neuron: keywords of `lif`, floats only.
@@ -49,7 +53,12 @@ def bn_lif(
         TypeError, ValueError: a bad shape, dtype, device or parameter, named with what was expected.
         RuntimeError: a backend asked for by name cannot serve this tensor.
     """
-    return run(x_seq, weight, bias, v_init, mean, var, eps, lif_params(**neuron), return_v, backend)
+    return run(x_seq, weight, bias, v_init, mean, var, eps, lif_params(**neuron), return_v, backend, pool)
+
+
+def average_pool(spikes: Tensor) -> Tensor:
+    """2x2 averages over space: [T, B, C, H, W] -> [T, B, C, H // 2, W // 2]."""
+    return torch.nn.functional.avg_pool2d(spikes.flatten(0, 1), 2).unflatten(0, spikes.shape[:2])
 
 
 def run(
@@ -63,12 +72,18 @@ def run(
     params: LIFParams,
     return_v: bool,
     backend: str,
+    pool: int = 1,
 ) -> tuple[Tensor, ...]:
     """`bn_lif` with its parameters at hand: check, bring into memory order, call, and bring back."""
     check_inputs(x_seq, v_init)
     if x_seq.dim() < 3:
         raise ValueError(f"x_seq: expected [T, B, C, ...], got shape {tuple(x_seq.shape)}")
     channels = x_seq.shape[2]
+    if pool not in (1, 2) or (pool == 2 and (x_seq.dim() != 5 or min(x_seq.shape[3:]) < 2)):
+        raise ValueError(
+            "pool: expected 1, or 2 with x_seq [T, B, C, H, W] of at least 2x2 pixels; "
+            f"got {pool} with shape {tuple(x_seq.shape)}"
+        )
     if (mean is None) != (var is None):
         raise ValueError("mean and var: expected both, or none to use those of the batch")
     for name, tensor in {"weight": weight, "bias": bias, "mean": mean, "var": var}.items():
@@ -94,6 +109,7 @@ def run(
     if v_init is not None:
         v_init = v_init.to(torch.promote_types(x.dtype, torch.float32))
         v_init = _layout.to_memory_order(v_init[None], order)[0] if order else v_init.contiguous()
+    pool_width = x_seq.shape[4] if pool == 2 and order is None and chosen != "reference" else 0
     v_seq: Any
     if chosen == "reference":
         spikes, v_last, v_seq, *statistics = bn_lif_reference(
@@ -101,10 +117,12 @@ def run(
         )
     else:
         spikes, v_last, v_seq, *statistics = op.CALL[chosen](
-            x, v_init, weight, bias, mean, var, channels, inner, eps, *params, return_v
+            x, v_init, weight, bias, mean, var, channels, inner, pool_width, eps, *params, return_v
         )
     if order is not None:
         spikes = _layout.from_memory_order(spikes, order)
         v_last = _layout.from_memory_order(v_last[None], order)[0]
         v_seq = _layout.from_memory_order(v_seq, order) if return_v else v_seq
+    if pool == 2 and pool_width == 0:
+        spikes = average_pool(spikes)
     return (spikes, v_last, v_seq, *statistics) if return_v else (spikes, v_last, *statistics)

@@ -1,7 +1,8 @@
 """Schema, fake and autograd of `tmkt::bn_lif_fwd` and `tmkt::bn_lif_bwd`, on contiguous x of shape [T, ...].
 
 Neuron n of a step belongs to channel n // inner % channels. `mean` and `var` are given, or both None: then they are
-those of the batch, which forward returns and backward differentiates through.
+those of the batch, which forward returns and backward differentiates through. With a pool_width x is
+[T, B, C, H, pool_width], and the spikes come as their 2x2 averages; 0 leaves them as they are.
 """
 
 from typing import Any
@@ -12,8 +13,8 @@ from torch import Tensor
 from .. import _library
 
 _PARAMS = (
-    "SymInt channels, SymInt inner, float eps, float a, float b, float c, float v_threshold, float v_reset, int reset, "
-    "int surrogate, float alpha, float beta, bool detach_reset"
+    "SymInt channels, SymInt inner, SymInt pool_width, float eps, float a, float b, float c, float v_threshold, "
+    "float v_reset, int reset, int surrogate, float alpha, float beta, bool detach_reset"
 )
 FORWARD_SCHEMA = (
     f"(Tensor x, Tensor? v_init, Tensor? weight, Tensor? bias, Tensor? mean, Tensor? var, {_PARAMS}, bool return_v)"
@@ -25,13 +26,29 @@ BACKWARD_SCHEMA = (
 )
 
 
+def new_spikes(x: Tensor, pool_width: int) -> Tensor:
+    """Empty spikes of x; with pooling x is [T, B, C, H, W] and they are [T, B, C, H // 2, W // 2]."""
+    if pool_width == 0:
+        return torch.empty_like(x)
+    return x.new_empty((*x.shape[:3], x.shape[3] // 2, x.shape[4] // 2))
+
+
 def _fake_forward(
-    x: Tensor, v_init: Any, weight: Any, bias: Any, mean: Tensor | None, var: Any, channels: int, *params: Any
+    x: Tensor,
+    v_init: Any,
+    weight: Any,
+    bias: Any,
+    mean: Tensor | None,
+    var: Any,
+    channels: int,
+    inner: int,
+    pool_width: int,
+    *params: Any,
 ) -> tuple[Tensor, ...]:
     return_v = params[-1]
     own = channels if mean is None else 0
     return (
-        torch.empty_like(x),
+        new_spikes(x, pool_width),
         x.new_empty(x.shape[1:], dtype=torch.float32),
         torch.empty_like(x) if return_v else x.new_empty((0,)),
         x.new_empty((own,), dtype=torch.float32),

@@ -22,6 +22,37 @@ from ..lif.triton import (
     neurons,
     rest,
 )
+from .op import new_spikes
+
+
+@triton.jit
+def pixels(N, inner, WIDTH, POOL: tl.constexpr, BLOCK: tl.constexpr, VEC: tl.constexpr):
+    """N, the offsets of this program's neurons, their mask, and with POOL the 2x2 cell of each and whether it is whole.
+
+    With POOL four neighbouring offsets are the pixels of a cell. A cell that an odd height or width cuts off has its
+    pixels twice: they are computed, and stored, twice alike.
+    """
+    if not POOL:
+        N, o_n, m_n = neurons(N, BLOCK, VEC)
+        return N, o_n, m_n, o_n, m_n
+    N = N.to(tl.int64)
+    slot = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    height = inner // WIDTH
+    columns = (WIDTH + 1) // 2
+    of_plane = (height + 1) // 2 * columns
+    cell, corner = slot // 4, slot % 4
+    plane, row, column = cell // of_plane, cell % of_plane // columns * 2, cell % columns * 2
+    whole = (row + 1 < height) & (column + 1 < WIDTH)
+    o_n = plane * inner + tl.minimum(row + corner // 2, height - 1) * WIDTH + tl.minimum(column + corner % 2, WIDTH - 1)
+    m_n = plane < N // inner
+    o_cell = plane * (height // 2 * (WIDTH // 2)) + row // 2 * (WIDTH // 2) + column // 2
+    return N, o_n, m_n, o_cell, m_n & whole
+
+
+@triton.jit
+def pooled_size(N, inner, WIDTH):
+    """Values of a step of the pooled spikes."""
+    return N // inner * (inner // WIDTH // 2 * (WIDTH // 2))
 
 
 @triton.jit
@@ -60,7 +91,7 @@ def moments_kernel(
     tl.store(moments_ptr + N + o_n, squares - total * mean, mask=m_n)
 
 
-@triton.jit(do_not_specialize=["T", "N", "channels", "inner"])
+@triton.jit(do_not_specialize=["T", "N", "channels", "inner", "WIDTH"])
 def bn_lif_fwd_kernel(
     x_ptr,
     v_init_ptr,
@@ -74,35 +105,43 @@ def bn_lif_fwd_kernel(
     N,
     channels,
     inner,
+    WIDTH,
     a,
     b,
     c,
     v_threshold,
     v_reset,
     RESET: tl.constexpr,
+    POOL: tl.constexpr,
     CHUNK: tl.constexpr,
     BLOCK: tl.constexpr,
     VEC: tl.constexpr,
 ):
-    N, o_n, m_n = neurons(N, BLOCK, VEC)
+    N, o_n, m_n, o_cell, m_cell = pixels(N, inner, WIDTH, POOL, BLOCK, VEC)
     mean, scale, bias = normalisation(mean_ptr, scale_ptr, bias_ptr, channels, inner, o_n, m_n)
     v = rest(v_init_ptr, v_reset, o_n, m_n, BLOCK)
     for t0 in range(0, T, CHUNK):
         b_x = load_steps(x_ptr, t0, T, N, o_n, m_n, CHUNK)
         o_t = t0 * N + o_n
         for k in tl.static_range(CHUNK):
-            m_t = m_n & (o_t < T * N)
+            m_t = m_n & (t0 + k < T)
             v_next, h = lif_step(v, normalise(b_x[k], mean, scale, bias), a, b, c, v_threshold, v_reset, RESET)
             s = tl.where(fires(h, v_threshold, RESET), 1.0, 0.0)
             v = tl.where(t0 + k < T, v_next, v)
-            tl.store(spikes_ptr + o_t, s.to(spikes_ptr.dtype.element_ty), mask=m_t)
+            if POOL:
+                pooled = tl.sum(tl.reshape(s, [BLOCK // 4, 4]), axis=1) * 0.25
+                pooled = tl.reshape(tl.broadcast_to(pooled[:, None], [BLOCK // 4, 4]), [BLOCK])
+                p_cell = spikes_ptr + (t0 + k) * pooled_size(N, inner, WIDTH) + o_cell
+                tl.store(p_cell, pooled.to(spikes_ptr.dtype.element_ty), mask=m_cell & (t0 + k < T))
+            else:
+                tl.store(spikes_ptr + o_t, s.to(spikes_ptr.dtype.element_ty), mask=m_t)
             if v_seq_ptr is not None:
                 tl.store(v_seq_ptr + o_t, h.to(v_seq_ptr.dtype.element_ty), mask=m_t)
             o_t += N
     tl.store(v_last_ptr + o_n, v, mask=m_n)
 
 
-@triton.jit(do_not_specialize=["T", "N", "channels", "inner"])
+@triton.jit(do_not_specialize=["T", "N", "channels", "inner", "WIDTH"])
 def bn_lif_bwd_kernel(
     grad_spikes_ptr,
     grad_v_last_ptr,
@@ -120,6 +159,7 @@ def bn_lif_bwd_kernel(
     N,
     channels,
     inner,
+    WIDTH,
     a,
     b,
     c,
@@ -131,12 +171,16 @@ def bn_lif_bwd_kernel(
     SURROGATE: tl.constexpr,
     DETACH_RESET: tl.constexpr,
     BATCH_STATISTICS: tl.constexpr,
+    POOL: tl.constexpr,
     CHUNK: tl.constexpr,
     BLOCK: tl.constexpr,
     VEC: tl.constexpr,
 ):
     """The current's gradient, times scale where the statistics are given, and its sums over t."""
-    N, o_n, m_n = neurons(N, BLOCK, VEC)
+    N, o_n, m_n, o_cell, m_cell = pixels(N, inner, WIDTH, POOL, BLOCK, VEC)
+    N_s = N
+    if POOL:
+        N_s = pooled_size(N, inner, WIDTH)
     mean, scale, bias = normalisation(mean_ptr, scale_ptr, bias_ptr, channels, inner, o_n, m_n)
     v = rest(v_init_ptr, v_reset, o_n, m_n, BLOCK)
     last = (T - 1) // CHUNK
@@ -168,16 +212,19 @@ def bn_lif_bwd_kernel(
             # x is read again: kept from above, it would take as many registers as h.
             b_again = load_steps(x_ptr, t0 + k0, T, N, o_n, m_n, GROUP)
             if grad_spikes_ptr is not None:
-                b_gs = load_steps(grad_spikes_ptr, t0 + k0, T, N, o_n, m_n, GROUP)
+                b_gs = load_steps(grad_spikes_ptr, t0 + k0, T, N_s, o_cell, m_cell, GROUP)
             if grad_v_seq_ptr is not None:
                 b_gh = load_steps(grad_v_seq_ptr, t0 + k0, T, N, o_n, m_n, GROUP)
             for k in tl.static_range(GROUP - 1, -1, -1):
-                m_t = m_n & (o_t < T * N)
+                m_t = m_n & (t0 + k0 + k < T)
                 gh, ds_dh = lif_step_adjoint(
                     b_h[k0 + k], b_gv, v_threshold, v_reset, alpha, beta, SURROGATE, RESET, DETACH_RESET
                 )
                 if grad_spikes_ptr is not None:
-                    gh += b_gs[k].to(tl.float32) * ds_dh
+                    gs = b_gs[k].to(tl.float32)
+                    if POOL:
+                        gs = gs * 0.25
+                    gh += gs * ds_dh
                 if grad_v_seq_ptr is not None:
                     gh += b_gh[k].to(tl.float32)
                 valid = t0 + k0 + k < T
@@ -242,6 +289,14 @@ def scale_of(var: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     return (1.0 if weight is None else weight) / torch.sqrt(var + eps)
 
 
+def launch_sizes(N: int, inner: int, pool_width: int, vec: int) -> tuple[int, dict[str, int]]:
+    """Neurons, or with pooling the pixels of all cells, whole or not, and the block sizes."""
+    if pool_width == 0:
+        return N, block_sizes(N, vec)
+    cells = ((inner // pool_width + 1) // 2) * ((pool_width + 1) // 2)
+    return 4 * cells * (N // inner), block_sizes(1, 2)  # 2: one neuron a thread
+
+
 def bn_lif_fwd(
     x: Tensor,
     v_init: Tensor | None,
@@ -251,6 +306,7 @@ def bn_lif_fwd(
     var: Tensor | None,
     channels: int,
     inner: int,
+    pool_width: int,
     eps: float,
     a: float,
     b: float,
@@ -266,7 +322,7 @@ def bn_lif_fwd(
 ) -> tuple[Tensor, ...]:
     """x [T, ...] -> spikes [T, ...], v_last [...], v_seq [T, ...] or empty, and the batch's mean and variance."""
     T, N = x.shape[0], x[0].numel()
-    spikes, v_last = torch.empty_like(x), x.new_empty(x.shape[1:], dtype=torch.float32)
+    spikes, v_last = new_spikes(x, pool_width), x.new_empty(x.shape[1:], dtype=torch.float32)
     v_seq = torch.empty_like(x) if return_v else x.new_empty((0,))
     own = channels if mean is None else 0
     batch = x.new_empty((own,), dtype=torch.float32), x.new_empty((own,), dtype=torch.float32)
@@ -274,9 +330,9 @@ def bn_lif_fwd(
         return spikes, v_last, v_seq, *batch
     if mean is None or var is None:
         mean, var = batch = statistics(x, channels, inner)
-    sizes = block_sizes(N, 16 // x.element_size())
+    slots, sizes = launch_sizes(N, inner, pool_width, 16 // x.element_size())
     with torch.cuda.device_of(x):
-        bn_lif_fwd_kernel[(triton.cdiv(N, sizes["BLOCK"]),)](
+        bn_lif_fwd_kernel[(triton.cdiv(slots, sizes["BLOCK"]),)](
             x,
             v_init,
             mean,
@@ -289,12 +345,14 @@ def bn_lif_fwd(
             N,
             channels,
             inner,
+            max(pool_width, 1),
             a,
             b,
             c,
             v_threshold,
             v_reset,
             RESET=reset,
+            POOL=pool_width > 0,
             CHUNK=chunk_size(T),
             **sizes,
             **LAUNCH_FWD,
@@ -315,6 +373,7 @@ def bn_lif_bwd(
     batch_statistics: bool,
     channels: int,
     inner: int,
+    pool_width: int,
     eps: float,
     a: float,
     b: float,
@@ -337,10 +396,12 @@ def bn_lif_bwd(
     sums = x.new_empty((2, N), dtype=torch.float32)
     chunk = chunk_size(T)
     kept = (T - 1) // chunk
-    sizes = block_sizes(N, 2 if kept else 4)  # the way through several chunks takes registers too
+    slots, sizes = launch_sizes(
+        N, inner, pool_width, 2 if kept else 4
+    )  # the way through several chunks takes registers too
     v_chunk = x.new_empty((kept, N), dtype=torch.float32) if kept else None
     with torch.cuda.device_of(x):
-        bn_lif_bwd_kernel[(triton.cdiv(N, sizes["BLOCK"]),)](
+        bn_lif_bwd_kernel[(triton.cdiv(slots, sizes["BLOCK"]),)](
             grad_spikes,
             grad_v_last,
             grad_v_seq,
@@ -357,6 +418,7 @@ def bn_lif_bwd(
             N,
             channels,
             inner,
+            max(pool_width, 1),
             a,
             b,
             c,
@@ -368,6 +430,7 @@ def bn_lif_bwd(
             SURROGATE=surrogate,
             DETACH_RESET=detach_reset,
             BATCH_STATISTICS=batch_statistics,
+            POOL=pool_width > 0,
             CHUNK=chunk,
             **sizes,
             **LAUNCH_BWD,

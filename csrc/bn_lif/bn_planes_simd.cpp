@@ -1,0 +1,304 @@
+// bn_lif plane by plane: what a channel has is a scalar, then. Compiled once per SIMD level.
+#include "bn_lif/bn_planes_simd.h"
+
+#include "lif/lif_tile_simd.h"
+
+namespace tmkt {
+namespace TMKT_SIMD {
+namespace {
+
+struct Normalise {
+  float mean, scale, bias;
+  TMKT_INLINE Floats operator()(Floats x) const { return (x - mean) * scale + bias; }
+};
+
+Normalise channel_of(const BnArgs& bn, int64_t plane) {
+  const int64_t c = plane % bn.channels;
+  return {bn.mean[c], bn.scale[c], bn.bias[c]};
+}
+
+// Calls tile(vectors, access, i): whole tiles of a plane, quarters of one, vectors, and what is left.
+template <typename F>
+TMKT_INLINE void each_tile(bool stream, int64_t inner, F tile) {
+  constexpr int K = kPlaneTile / kLanes, kQuarter = K / 4;
+  int64_t i = 0;
+  const auto run = [&](auto access) {
+    for (; i + kPlaneTile <= inner; i += kPlaneTile) tile(IntTag<K>{}, access, i);
+    for (; i + kPlaneTile / 4 <= inner; i += kPlaneTile / 4) tile(IntTag<kQuarter>{}, access, i);
+    for (; i + kLanes <= inner; i += kLanes) tile(IntTag<1>{}, access, i);
+  };
+  if (stream) {
+    run(StreamedVector{});
+  } else {
+    run(WholeVector{});
+  }
+  if (i < inner) tile(IntTag<1>{}, PartOfVector{inner - i}, i);
+}
+
+TMKT_INLINE double lane_sum(Floats x) {
+  double sum = 0.0;
+  for (int j = 0; j < kLanes; ++j) sum += x[j];
+  return sum;
+}
+
+struct Moments {
+  float mean, squares;  // mean minus the pivot, squared deviations from the mean
+};
+
+template <typename T>
+TMKT_INLINE Moments moments_around(const T* plane, int64_t inner, float pivot) {
+  constexpr int kSums = 4;  // independent, so that one addition does not wait for the one before
+  Floats sums[kSums] = {}, squares[kSums] = {};
+  const auto add = [&](int k, Floats x) __attribute__((always_inline)) {
+    const Floats d = x - pivot;
+    sums[k] += d;
+    squares[k] += d * d;
+  };
+  int64_t i = 0;
+  for (; i + kSums * kLanes <= inner; i += kSums * kLanes) {
+    for (int k = 0; k < kSums; ++k) add(k, TMKT_SIMD::load(plane + i + k * kLanes));
+  }
+  for (; i + kLanes <= inner; i += kLanes) add(0, TMKT_SIMD::load(plane + i));
+  float sum = 0.0f, square = 0.0f;
+  if (i < inner) {
+    const Floats d = PartOfVector{inner - i}.load(plane + i) - pivot;
+    for (int64_t j = 0; j < inner - i; ++j) {
+      sum += d[j];
+      square += d[j] * d[j];
+    }
+  }
+  const Floats all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  const Floats all_squares = (squares[0] + squares[1]) + (squares[2] + squares[3]);
+  for (int j = 0; j < kLanes; ++j) {
+    sum += all[j];
+    square += all_squares[j];
+  }
+  const float mean = sum / static_cast<float>(inner);
+  return {mean, square - sum * mean};
+}
+
+// 2x2 averages of the spikes [T, height, width] of a plane -> [T, height / 2, width / 2] of args.spikes; an odd last
+// row or column is left out.
+template <typename T>
+void pool(const BnLifForwardArgs& args, const float* spikes, int64_t plane) {
+  const int64_t inner = args.bn.inner, width = args.bn.pool_width;
+  const int64_t out_width = width / 2, out = inner / width / 2 * out_width;
+  for (int64_t t = 0; t < args.T; ++t, spikes += plane_row(inner)) {
+    T* pooled = static_cast<T*>(args.spikes) + (t * (args.N / inner) + plane) * out;
+    alignas(64) float values[kLanes];
+    int64_t filled = 0, written = 0;
+    for (int64_t i = 0; i < out; ++i) {
+      const float* cell = spikes + i / out_width * 2 * width + i % out_width * 2;
+      values[filled++] = 0.25f * ((cell[0] + cell[1]) + (cell[width] + cell[width + 1]));
+      if (filled < kLanes && i + 1 < out) continue;
+      store(PartOfVector{filled}, TMKT_SIMD::load(values), pooled + written);
+      written += filled;
+      filled = 0;
+    }
+  }
+}
+
+// The adjoint of pool.
+template <typename T>
+void unpool(const BnLifBackwardArgs& args, float* grad, int64_t plane) {
+  const int64_t inner = args.bn.inner, width = args.bn.pool_width;
+  const int64_t out_width = width / 2, out = inner / width / 2 * out_width;
+  for (int64_t t = 0; t < args.T; ++t, grad += plane_row(inner)) {
+    const T* pooled = static_cast<const T*>(args.grad_spikes) + (t * (args.N / inner) + plane) * out;
+    memset(grad, 0, plane_row(inner) * sizeof(float));
+    for (int64_t i = 0; i < out; ++i) {
+      const float quarter = 0.25f * PartOfVector{1}.load(pooled + i)[0];
+      float* cell = grad + i / out_width * 2 * width + i % out_width * 2;
+      cell[0] = cell[1] = cell[width] = cell[width + 1] = quarter;
+    }
+  }
+}
+
+// The neurons of one plane.
+template <typename T, Reset kReset>
+void fire(const BnLifForwardArgs& args, bool stream, float* pooled, int64_t plane) {
+  const LifParams<float> params = shared_params(args).params;
+  const Normalise normalise = channel_of(args.bn, plane);
+  const int64_t inner = args.bn.inner, row = plane_row(inner);
+  const T* x = static_cast<const T*>(args.x);
+  T* spikes = static_cast<T*>(args.spikes);
+  T* v_seq = static_cast<T*>(args.v_seq);
+  each_tile(stream, inner, [&](auto vectors, auto access, int64_t i) {
+    constexpr int K = decltype(vectors)::value;
+    const int64_t n = plane * inner + i;
+    Floats v[K];
+    for (int k = 0; k < K; ++k) v[k] = start(args, access, shared_params(args), n, k);
+    for (int64_t t = 0; t < args.T; ++t) {
+      for (int k = 0; k < K; ++k) {
+        const int64_t at = t * args.N + n + k * kLanes;
+        prefetch(x + at + kPlaneTile, 0);
+        const Floats h = lif_charge(params, kReset, v[k], normalise(access.load(x + at)));
+        const Ints fired = lif_fires(params, kReset, h);
+        if (pooled) {
+          write(spike_bits<float>(fired), pooled + t * row + i + k * kLanes);
+        } else {
+          access.put(spike_bits<T>(fired), spikes + at);
+        }
+        if (v_seq) store(access, h, v_seq + at);
+        v[k] = lif_reset(params, kReset, h);
+      }
+    }
+    for (int k = 0; k < K; ++k) store(access, v[k], args.v_last + n + k * kLanes);
+  });
+}
+
+// The adjoint of fire; kPlain as in lif_tile_simd.h.
+template <typename T, Reset kReset, bool kPlain>
+void fire_backward(const BnLifBackwardArgs& args, bool stream, const float* pooled, float* history, int64_t plane,
+                   double (&sums)[2]) {
+  const LifParams<float> params = shared_params(args).params;
+  const Normalise normalise = channel_of(args.bn, plane);
+  const float factor = args.batch_statistics ? 1.0f : normalise.scale;
+  const bool detach = kPlain || args.detach_reset;
+  const SurrogateShape shape = args.surrogate;
+  const SurrogateRow derivatives = surrogate_row(shape.surrogate);
+  const int64_t inner = args.bn.inner, row = plane_row(inner);
+  const T* x = static_cast<const T*>(args.x);
+  const T* grad_spikes = pooled ? nullptr : static_cast<const T*>(args.grad_spikes);
+  const T* grad_v_seq = kPlain ? nullptr : static_cast<const T*>(args.grad_v_seq);
+  T* grad_x = static_cast<T*>(args.grad_x);
+  Floats g_sum{}, gd_sum{};
+  each_tile(stream, inner, [&](auto vectors, auto access, int64_t i) {
+    constexpr int K = decltype(vectors)::value, kBlock = K < 8 ? K : 8;
+    const int64_t n = plane * inner + i;
+    auto* kept = reinterpret_cast<Floats*>(history);
+    Floats* centered =
+        kept + args.T * K;  // not x again: T rows that lie a power of two apart push one another out of the cache
+    Floats state[K];        // v, going forward; its gradient, coming back
+    for (int k = 0; k < K; ++k) state[k] = start(args, access, shared_params(args), n, k);
+    for (int64_t t = 0; t < args.T; ++t) {
+      for (int k = 0; k < K; ++k) {
+        const int64_t at = t * args.N + n + k * kLanes;
+        prefetch(x + at + kPlaneTile, 0);
+        centered[t * K + k] = access.load(x + at) - normalise.mean;
+        const Floats current = centered[t * K + k] * normalise.scale + normalise.bias;
+        const Floats h = lif_charge(params, kReset, state[k], current);
+        kept[t * K + k] = h;
+        state[k] = lif_reset(params, kReset, h);
+      }
+    }
+    for (int k = 0; k < K; ++k) state[k] = args.grad_v_last ? access.load(args.grad_v_last + n + k * kLanes) : Floats{};
+    for (int64_t t = args.T - 1; t >= 0; --t) {
+      const Floats* h = kept + t * K;
+      for (int block = 0; block < K; block += kBlock) {
+        Floats ds_dh[kBlock];
+        for (int j = 0; j < kBlock; ++j) ds_dh[j] = h[block + j] - params.v_threshold;
+        derivatives(shape.alpha, shape.beta, ds_dh, kBlock);
+        for (int j = 0; j < kBlock; ++j) {
+          const int k = block + j;
+          const int64_t at = t * args.N + n + k * kLanes;
+          Floats grad_s{}, grad_h{};
+          if (grad_spikes) {
+            prefetch(grad_spikes + at + kPlaneTile, 0);
+            grad_s = access.load(grad_spikes + at);
+          } else if (pooled) {
+            grad_s = TMKT_SIMD::load(pooled + t * row + i + k * kLanes);
+          }
+          if (grad_v_seq) grad_h = access.load(grad_v_seq + at);
+          const Floats gradient = lif_adjoint(params, kReset, detach, h[k], ds_dh[j], grad_s, state[k], grad_h);
+          const Floats g = params.b * gradient;
+          g_sum += g;
+          gd_sum += g * centered[t * K + k];
+          store(access, factor * g, grad_x + at);
+          Floats before = gradient;  // what only one reset looks at
+          if constexpr (kReset == Reset::kDelayedZero) {
+            before = t > 0 ? lif_reset(params, kReset, h[k - K]) : start(args, access, shared_params(args), n, k);
+          }
+          state[k] = lif_charge_adjoint(params, kReset, before, gradient);
+        }
+      }
+    }
+    if (args.grad_v_init) {
+      for (int k = 0; k < K; ++k) store(access, state[k], args.grad_v_init + n + k * kLanes);
+    }
+  });
+  sums[0] = lane_sum(g_sum);
+  sums[1] = lane_sum(gd_sum);
+}
+
+}  // namespace
+
+void plane_moments(const LifArgs& args, const BnArgs& bn, const float* pivots, float* moments, int64_t begin,
+                   int64_t end) {
+  const int64_t cells = args.T * args.N / bn.inner;
+  with_float(args.kind, [&](auto type) {
+    const auto* x = static_cast<const typename decltype(type)::type*>(args.x);
+    for (int64_t cell = begin; cell < end; ++cell) {
+      const auto* plane = x + cell * bn.inner;
+      const float pivot = pivots[cell % bn.channels];
+      Moments of = moments_around(plane, bn.inner, pivot);
+      if (of.mean * of.mean * static_cast<float>(bn.inner) > 16.0f * of.squares) {
+        // The pivot lies far outside the plane's own spread, and the squares have lost their digits: once more, around
+        // the mean.
+        const float middle = pivot + of.mean;  // rounded: the second mean puts that right
+        of = moments_around(plane, bn.inner, middle);
+        of.mean += middle - pivot;
+      }
+      moments[cell] = of.mean;
+      moments[cells + cell] = of.squares;
+    }
+  });
+}
+
+void planes_forward(const BnLifForwardArgs& args, bool stream, float* pooled, int64_t begin, int64_t end) {
+  with_float(args.kind, [&](auto type) {
+    using T = typename decltype(type)::type;
+    with_reset(args.reset, [&](auto reset) {
+      for (int64_t plane = begin; plane < end; ++plane) {
+        fire<T, decltype(reset)::value>(args, stream, pooled, plane);
+        if (pooled) pool<T>(args, pooled, plane);
+      }
+    });
+  });
+  if (stream) StreamedVector::end();
+}
+
+void planes_backward(const BnLifBackwardArgs& args, bool stream, float* pooled, float* history, double* sums,
+                     int64_t begin, int64_t end) {
+  const bool plain = args.detach_reset && args.grad_spikes && !args.grad_v_seq;
+  const int64_t planes = args.N / args.bn.inner;
+  with_float(args.kind, [&](auto type) {
+    using T = typename decltype(type)::type;
+    with_reset(args.reset, [&](auto reset) {
+      with_value<true, false>(plain, [&](auto kind) {
+        for (int64_t plane = begin; plane < end; ++plane) {
+          if (pooled) unpool<T>(args, pooled, plane);
+          double of_plane[2];
+          fire_backward<T, decltype(reset)::value, decltype(kind)::value>(args, stream, pooled, history, plane,
+                                                                          of_plane);
+          sums[plane] = of_plane[0];
+          sums[planes + plane] = of_plane[1];
+        }
+      });
+    });
+  });
+  if (stream) StreamedVector::end();
+}
+
+void planes_finish(const BnLifBackwardArgs& args, int64_t begin, int64_t end) {
+  const int64_t inner = args.bn.inner;
+  with_float(args.kind, [&](auto type) {
+    using T = typename decltype(type)::type;
+    for (int64_t plane = begin; plane < end; ++plane) {
+      const int64_t c = plane % args.bn.channels;
+      const float mean = args.bn.mean[c], scale = args.bn.scale[c], g_mean = args.g_mean[c], slope = args.slope[c];
+      const T* x = static_cast<const T*>(args.x) + plane * inner;
+      T* grad_x = static_cast<T*>(args.grad_x) + plane * inner;
+      each_tile(false, inner, [&](auto vectors, auto access, int64_t i) {
+        for (int k = 0; k < decltype(vectors)::value; ++k) {
+          const int64_t at = i + k * kLanes;
+          const Floats g = access.load(grad_x + at) - g_mean - (access.load(x + at) - mean) * slope;
+          store(access, scale * g, grad_x + at);
+        }
+      });
+    }
+  });
+}
+
+}  // namespace TMKT_SIMD
+}  // namespace tmkt
