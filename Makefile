@@ -7,13 +7,14 @@ RUN := $(VENV)/bin/
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py
 
-.PHONY: demo test check bench wheel sanitize gpu clean
+.PHONY: demo test check docs bench wheel sanitize gpu clean
 
 demo: $(VENV)/.installed
 	$(RUN)tmkt demo
 
+# Two processes of one thread each, where there are two cores; what is about threads asks for its own.
 test: $(VENV)/.installed
-	$(RUN)pytest
+	OMP_NUM_THREADS=1 $(RUN)pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.installed
 	$(RUN)ruff check .
@@ -26,11 +27,18 @@ bench: $(VENV)/.installed
 	$(RUN)pip install --quiet -c constraints.txt --no-build-isolation -e ".[rivals]"
 	$(RUN)python -m benchmarks.run
 
-# The wheel, installed into a second environment with another torch, passes the operator tests from outside the tree.
+# dist/: the sdist, and the wheel built from it, tagged and audited. It then passes the operator tests from outside the
+# tree under the oldest torch, one between and the newest. `cibuildwheel` (pyproject.toml) builds those of a release.
 wheel: $(VENV)/.installed
-	rm -rf dist
-	$(RUN)python -m build --wheel --no-isolation
+	rm -rf dist build/wheel
+	$(RUN)python -m build --no-isolation --outdir build/wheel
+	.ci/repair_wheel.sh build/wheel/*.whl dist
+	mv build/wheel/*.tar.gz dist
 	tests/wheel.sh $(PYTHON) dist/*.whl
+
+# The documentation, as build/site/index.html; a warning is an error.
+docs: $(VENV)/.installed
+	$(RUN)mkdocs build --strict
 
 # The CPU loops under AddressSanitizer and UndefinedBehaviorSanitizer; needs a C++ compiler alone, and ten minutes.
 sanitize:
@@ -51,7 +59,7 @@ $(VENV)/.packages: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.packages $(SOURCES)
-	$(RUN)pip install --quiet -c constraints.txt --no-build-isolation -e ".[train,test,dev]"
+	$(RUN)pip install --quiet -c constraints.txt --no-build-isolation -e ".[train,test,dev,docs,wheel]"
 	$(RUN)python -m tmkt_kernels
 	touch $@
 

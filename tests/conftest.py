@@ -1,6 +1,8 @@
 """Test set-up: uninitialised memory is poisoned, Triton runs in its interpreter where there is no GPU."""
 
+import multiprocessing
 import os
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,15 @@ def poison_uninitialised_memory():
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def processes() -> BaseContext:
+    """Makes processes that start at once: forked from a server that has the trainer imported and, unlike the process of
+    the tests, no threads yet."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tmkt.engine"])  # where that is not installed, nothing is imported ahead
+    return context
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
-# wheel.sh PYTHON WHEEL: a second environment with torch 2.13.0 (CPU build) passes the operator tests unchanged,
-# run from a copy outside the source tree so that the installed package is what is tested.
+# wheel.sh PYTHON WHEEL [PYTEST ARGUMENT ...]: one wheel passes the operator tests unchanged under each torch of $TORCH,
+# in environments of their own and from a copy outside the source tree, so that the installed package is what is tested.
+# 2.10.0 is the oldest that we serve; 2.13.0 is the CPU build where pip finds it (--find-links).
 set -euo pipefail
 python=$1 wheel=$(realpath "$2") here=$(cd "$(dirname "$0")" && pwd)
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
-"$python" -m venv "$place/venv"
-"$place/venv/bin/pip" install --quiet torch==2.13.0 numpy
-"$place/venv/bin/pip" install --quiet "$wheel[test]"
+export PIP_CONSTRAINT=/dev/null # a cap of this machine on torch must not narrow what is tested; empty would not lift it
 cp -r "$here" "$place/tests"
 cd "$place"
-venv/bin/python -m tmkt_kernels
-venv/bin/pytest -q -c /dev/null --rootdir tests --import-mode=importlib -p no:cacheprovider tests/kernels "${@:3}"
+for torch in ${TORCH:-torch==2.10.0 torch==2.13.0 torch}; do
+  "$python" -m venv --clear venv
+  venv/bin/pip install --quiet "$torch" numpy
+  venv/bin/pip install --quiet "$wheel[test]"
+  venv/bin/python -m tmkt_kernels
+  venv/bin/pytest -q -c /dev/null --rootdir tests --import-mode=importlib -p no:cacheprovider tests/kernels "${@:3}"
+done

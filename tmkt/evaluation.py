@@ -1,11 +1,14 @@
 """Building a run's network, and scoring it on recordings."""
 
+import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -21,15 +24,26 @@ EVAL_BATCH = 100
 
 @dataclass(frozen=True)
 class Score:
-    """Of an evaluation: how many of how many recordings were classified right, and the mean cross-entropy."""
+    """Of an evaluation: how many of how many recordings were classified right, the mean cross-entropy, and the class
+    that was predicted for each recording, in their order."""
 
     correct: int
     total: int
     loss: float
+    predicted: tuple[int, ...] = ()
 
     @property
     def accuracy(self) -> float:
         return self.correct / self.total
+
+    @staticmethod
+    def join(scores: "Sequence[Score]") -> "Score":
+        """The score of all recordings from those of shares; share i of n has every n-th recording from i on."""
+        total = sum(score.total for score in scores)
+        loss = sum(score.loss * score.total for score in scores) / max(1, total)
+        rounds = itertools.zip_longest(*(score.predicted for score in scores))
+        predicted = tuple(answer for answers in rounds for answer in answers if answer is not None)
+        return Score(sum(score.correct for score in scores), total, loss, predicted)
 
 
 def build_model(config: Config, num_classes: int) -> SpikingClassifier:
@@ -61,15 +75,24 @@ def evaluate(model: SpikingClassifier, events: EventFrames, event_scale: float, 
     """Classify recordings by the time-mean logits of the event head, batch norms in evaluation mode."""
     training = model.training
     model.eval()
-    correct, loss = 0, 0.0
+    correct, loss, predicted = 0, 0.0, list[int]()
     for start in range(0, len(events), EVAL_BATCH):
         x_seq = events.frames[:, start : start + EVAL_BATCH].to(device).float() * event_scale
         label = events.labels[start : start + EVAL_BATCH].to(device)
         logits = model(x_seq).logits.float().mean(0)
-        correct += int((logits.argmax(1) == label).sum())
+        answer = logits.argmax(1)
+        predicted += answer.tolist()
+        correct += int((answer == label).sum())
         loss += float(torch.nn.functional.cross_entropy(logits, label, reduction="sum"))
     model.train(training)
-    return Score(correct, len(events), loss / max(1, len(events)))
+    return Score(correct, len(events), loss / max(1, len(events)), tuple(predicted))
+
+
+def predictions(events: EventFrames, score: Score) -> str:
+    """What predictions.jsonl holds: name, label and predicted class of each recording, one JSON record a line."""
+    rows = zip(events.names, events.labels.tolist(), score.predicted, strict=True)
+    keys = ("name", "label", "predicted")
+    return "".join(json.dumps(dict(zip(keys, row, strict=True))) + "\n" for row in rows)
 
 
 def load_run(run_dir: str | Path) -> tuple[Config, SpikingClassifier, tuple[str, ...]]:
@@ -81,7 +104,10 @@ def load_run(run_dir: str | Path) -> tuple[Config, SpikingClassifier, tuple[str,
     config = load_config(run / "config.yaml")
     classes = tuple(json.loads((run / "split.json").read_text(encoding="utf-8"))["classes"])
     model = build_model(config, len(classes))
-    weights: dict[str, Tensor] = load_file(str(run / "model.safetensors"))
+    try:
+        weights: dict[str, Tensor] = load_file(str(run / "model.safetensors"))
+    except SafetensorError as error:
+        raise UserError(f"run {run}: model.safetensors is damaged ({error}); `tmkt train` makes it again") from error
     model.load_state_dict(weights)
     return config, model, classes
 

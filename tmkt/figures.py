@@ -1,6 +1,5 @@
 """Pictures of a run: mixed batch, learning curves, spike raster, accuracies. Drawn without a display."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,13 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from torch import Tensor, nn
+from matplotlib.ticker import PercentFormatter
+from torch import Tensor
 
-from tmkt_kernels.nn import SPIKING_LAYERS
-
+from .activity import spikes_of
 from .evaluation import Score
 from .models import SpikingClassifier
+from .runs import read_metrics
 
 matplotlib.use("Agg")
 STATIC_COLOUR, EVENT_COLOUR = "#d95f02", "#1b6ca8"
@@ -50,7 +50,7 @@ def mixed_batch(mixed: Tensor, switch_step: Tensor, titles: Sequence[str]) -> Fi
             )
     for b, title in enumerate(titles):
         axes[b, 0].set_ylabel(title, fontsize=8, rotation=0, ha="right", va="center")
-    title = "time-step mixup: image steps (orange frames), then event steps (blue frames); the bar marks the switch"
+    title = "mixed stream: image steps (orange frames), then event steps (blue frames); the bar marks the switch"
     figure.suptitle(title, fontsize=9, y=0.97)
     return figure
 
@@ -63,16 +63,18 @@ def _event_image(frame: Tensor) -> np.ndarray:
     return np.clip(rgb, 0, 1)
 
 
-def learning_curves(runs: Mapping[str, Path]) -> Figure:
-    """Training loss of the event stream and validation accuracy against optimiser steps; runs: name -> folder."""
+def learning_curves(runs: Mapping[str, Sequence[Path]]) -> Figure:
+    """Training loss of the event stream and validation accuracy against optimiser steps; runs: name -> folders.
+
+    Several folders (seeds) of a name: their mean, in a band from the lowest to the highest.
+    """
     figure = Figure(figsize=(9, 3.4))
     left, right = figure.subplots(1, 2)
-    for name, folder in runs.items():
-        records = read_metrics(folder)
-        train = [r for r in records if r["kind"] == "train"]
-        validation = [r for r in records if r["kind"] == "validation"]
-        left.plot([r["step"] for r in train], [r["ce_event"] for r in train], label=name)
-        right.plot([r["step"] for r in validation], [r["accuracy"] for r in validation], marker="o", ms=3, label=name)
+    for name, folders in runs.items():
+        records = [read_metrics(folder) for folder in folders]
+        _curve(left, name, [[(r["step"], r["ce_event"]) for r in run if r["kind"] == "train"] for run in records])
+        validation = [[(r["step"], r["accuracy"]) for r in run if r["kind"] == "validation"] for run in records]
+        _curve(right, name, validation, marker="o", ms=3)
     left.set(xlabel="optimiser steps", ylabel="classification loss, event stream", ylim=(0, None))
     right.set(xlabel="optimiser steps", ylabel="accuracy on validation recordings", ylim=(0, 1))
     for axis in (left, right):
@@ -81,30 +83,18 @@ def learning_curves(runs: Mapping[str, Path]) -> Figure:
     return figure
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The records of a run's metrics.jsonl."""
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+def _curve(axis: Any, name: str, series: Sequence[Sequence[tuple[int, float]]], **style: Any) -> None:
+    """Draw the mean of several series of (step, value) at the steps that all have, and their range."""
+    steps = sorted(set.intersection(*(set(dict(one)) for one in series)))
+    values = np.array([[dict(one)[step] for step in steps] for one in series])
+    (line,) = axis.plot(steps, values.mean(0), label=name, **style)
+    if len(series) > 1:
+        axis.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.15, linewidth=0)
 
 
-@torch.no_grad()
 def spike_raster(model: SpikingClassifier, x_seq: Tensor, label: str, neurons: int = 120) -> Figure:
     """Spikes of every spiking layer for one recording x_seq [T, 1, 2, H, W], neurons picked evenly of the firing."""
-    layers: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            layers[name] = output[0] if isinstance(output, tuple) else output
-
-        return hook
-
-    spiking = [module for module in model.modules() if isinstance(module, SPIKING_LAYERS)]
-    handles = [module.register_forward_hook(keep(f"layer {i + 1}")) for i, module in enumerate(spiking)]
-    training = model.training
-    model.eval()
-    model(x_seq)
-    model.train(training)
-    for handle in handles:
-        handle.remove()
+    layers = spikes_of(model, x_seq)
     figure = Figure(figsize=(9, 1.0 + 1.5 * len(layers)))
     for axis, (name, spikes) in zip(figure.subplots(len(layers), 1, squeeze=False)[:, 0], layers.items(), strict=True):
         flat = spikes[:, 0].flatten(1).cpu()
@@ -142,3 +132,70 @@ def wilson(score: Score, z: float = 1.96) -> tuple[float, float]:
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
     return centre - half, centre + half
+
+
+def accuracy_by_recordings(means: Sequence[Mapping[str, Any]]) -> Figure:
+    """Mean test accuracy of each method against recordings a class, with 95 % intervals.
+
+    means: records with method, per_class, accuracy, low, high. Points of one number stand side by side.
+    """
+    figure = Figure(figsize=(6, 3.8))
+    axis = figure.subplots()
+    methods = list(dict.fromkeys(record["method"] for record in means))
+    for i, method in enumerate(methods):
+        points = sorted((r for r in means if r["method"] == method), key=lambda r: r["per_class"])
+        x = [r["per_class"] * 1.03 ** (i - (len(methods) - 1) / 2) for r in points]
+        y = np.array([r["accuracy"] for r in points])
+        spread = [y - [r["low"] for r in points], [r["high"] for r in points] - y]
+        axis.errorbar(x, y, spread, label=method, marker="o", ms=4, capsize=3, lw=1.2)
+    counts = sorted({record["per_class"] for record in means})
+    axis.set_xscale("log")
+    axis.set_xticks(counts, [str(count) for count in counts])
+    axis.minorticks_off()
+    axis.set_xlim(counts[0] / 1.5, counts[-1] * 1.5)
+    axis.set(xlabel="recordings a class to train on", ylabel="accuracy on test recordings")
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def confusion_matrices(matrices: Mapping[str, np.ndarray], classes: Sequence[str]) -> Figure:
+    """Share of each true class (row) that was predicted as each class (column); matrices: name -> counts [K, K]."""
+    columns = min(4, len(matrices))
+    rows = -(-len(matrices) // columns)
+    figure = Figure(figsize=(3.1 * columns + 0.6, 3.2 * rows))
+    axes: Any = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    image = None
+    for axis, (name, counts) in zip(axes.flat, matrices.items(), strict=False):
+        share = counts / np.maximum(1, counts.sum(1, keepdims=True))
+        image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        axis.set_axis_on()
+        axis.set_title(f"{name}: {np.trace(counts) / max(1, counts.sum()):.3f}", fontsize=9)
+        axis.set(xlabel="predicted", ylabel="true")
+        few = len(classes) <= 12
+        ticks = range(len(classes)) if few else []
+        axis.set_xticks(ticks, classes if few else [], fontsize=7, rotation=0 if max(map(len, classes)) < 3 else 90)
+        axis.set_yticks(ticks, classes if few else [], fontsize=7)
+    figure.tight_layout()
+    if image is not None:
+        figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true class")
+    return figure
+
+
+def rate_bars(rates: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Firing rate of every spiking layer, side by side for several runs; rates: run -> layer -> share in [0, 1]."""
+    layers = list(dict.fromkeys(layer for of_run in rates.values() for layer in of_run))
+    figure = Figure(figsize=(2.0 + max(3.0, 0.9 * len(layers)), 3.4))
+    axis = figure.subplots()
+    width = 0.8 / len(rates)
+    for i, (run, of_run) in enumerate(rates.items()):
+        x = np.arange(len(layers)) + (i - (len(rates) - 1) / 2) * width
+        axis.bar(x, [of_run.get(layer, 0.0) for layer in layers], width, label=run)
+    axis.set_xticks(range(len(layers)), layers, fontsize=8, rotation=30, ha="right")
+    axis.set(ylabel="neurons that fire in a step", ylim=(0, None))
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axis.grid(axis="y", alpha=0.3)
+    axis.legend(frameon=False, fontsize=8)
+    return figure

@@ -1,12 +1,15 @@
 """Progress on the terminal, with rich; one console for the whole program."""
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-console = Console(stderr=True)
+# torchrun and accelerate launch say which process this is: the first one alone speaks.
+first_process = os.environ.get("RANK", "0") == "0"
+console = Console(stderr=True, quiet=not first_process)
 
 
 def bar(*more: Any) -> Progress:

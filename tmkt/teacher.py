@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .checkpoint import save_weights
 from .config import Config
 from .data import PairedData
-from .data.pairs import random_crop
+from .data.augment import random_crop
 from .progress import console, track
 
 PREDICT_BATCH = 256
@@ -31,6 +31,9 @@ class Targets(NamedTuple):
     def at(self, index: Tensor) -> "Targets":
         """Those of images `index` int64 [B]."""
         return Targets(self.logits[index], self.features[index])
+
+    def to(self, device: torch.device | str) -> "Targets":
+        return Targets(self.logits.to(device), self.features.to(device))
 
 
 def teacher_targets(config: Config, data: PairedData, crop_padding: int) -> Targets:

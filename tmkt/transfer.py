@@ -11,7 +11,9 @@ from tmkt_kernels import time_step_mixup
 
 from . import losses
 from .config import TransferConfig
-from .data.pairs import PairBatch, PairedData, random_crop
+from .data.augment import augment
+from .data.pairs import PairBatch, PairedData
+from .distributed import gather_batch
 from .mixup import event_step_mask, sample_switch_steps
 from .models import SpikingClassifier
 from .teacher import Targets
@@ -92,13 +94,18 @@ def build_streams(
     crop_padding: int,
     generator: torch.Generator,
     targets: Targets | None = None,
+    share: slice = slice(None),
 ) -> Streams:
     """Gather and mix the sequences of one step on the data's device, without repeating an image in memory.
 
-    `targets`: the teacher's, of every static image of `data` (ckd).
+    `targets`: the teacher's, of every static image of `data` (ckd). `share`: the pairs to make sequences of; what is
+    random is drawn for all of them, so that shares of one batch fit together.
     """
     frames = data.events.frames
-    T, batch, device = frames.shape[0], len(pairs.label), frames.device
+    T, device = frames.shape[0], frames.device
+    switch_step = draw_switch_steps(config, len(pairs.label), T, progress, generator)
+    switch_step = None if switch_step is None else switch_step[share]
+    pairs = PairBatch(*(drawn[share] for drawn in pairs))
     static_index, event_index = pairs.static_index.to(device), pairs.event_index.to(device)
 
     def sequence(switch_step: Tensor) -> Tensor:
@@ -111,12 +118,11 @@ def build_streams(
             scale=(1 / 255, event_scale),
             dtype=torch.float32,
         )
-        return random_crop(x_seq, pairs.offset, crop_padding)
+        return augment(x_seq, pairs, crop_padding)
 
     label = pairs.label.to(device)
     static = config.method == "static_only" or (config.method == "finetune" and progress < 0.5)
-    main = sequence(torch.full((batch,), T if static else 0))
-    switch_step = draw_switch_steps(config, batch, T, progress, generator)
+    main = sequence(torch.full_like(pairs.label, T if static else 0))
     if switch_step is None:
         return Streams(main, None, None, label)
     ours = None if targets is None else targets.at(static_index)
@@ -163,7 +169,8 @@ class TransferTask(nn.Module):
             "ce_mixed": (1.0, self._classification(logits_m, label)),
         }
         if self.config.da_weight > 0:
-            terms["da"] = (self.config.da_weight, losses.domain_alignment(features_m, features_e, align))
+            everyone = gather_batch(features_m), gather_batch(features_e)
+            terms["da"] = (self.config.da_weight, losses.domain_alignment(*everyone, align))
         is_event = event_step_mask(switch_step, main.shape[0])
         if self.mag_head is not None:
             terms["mag"] = (self.config.mag_weight, self._guidance(features_m, features_e, is_event))
@@ -199,7 +206,8 @@ class TransferTask(nn.Module):
         teacher = self.config.teacher
         terms = {"kd": (teacher.weight, losses.distillation(logits, targets.logits, teacher.temperature))}
         if teacher.feature_weight > 0:
-            alignment = losses.domain_alignment(features.mean(0, keepdim=True), targets.features[None])
+            everyone = gather_batch(features.mean(0, keepdim=True)), gather_batch(targets.features[None])
+            alignment = losses.domain_alignment(*everyone)
             terms["kd_features"] = (teacher.feature_weight, alignment)
         return terms
 

@@ -10,6 +10,7 @@ import importlib
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,14 @@ from ._extension import REBUILD, build_report
 __all__ = [
     "EVENT_DTYPE",
     "N_MNIST_PATH",
+    "SIMULATOR_VERSION",
     "DamagedRecordingError",
+    "SensorModel",
+    "as_events",
     "read_bin",
+    "simulate_drift",
     "simulate_saccades",
+    "simulate_video",
     "to_frames",
     "write_bin",
 ]
@@ -31,6 +37,8 @@ EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p",
 
 N_MNIST_PATH = ((-2.75, -1.6), (-0.95, 3.75), (2.8, -1.7), (-2.75, -1.6))
 """The triangle of N-MNIST's three saccades: image centre relative to the sensor's, in pixels, y pointing down."""
+
+SIMULATOR_VERSION = 1  # of the model: caches of simulated recordings hold under one version alone
 
 _N_MNIST_FILL = 28 / 34  # share of the sensor's side that an N-MNIST digit image takes
 
@@ -152,6 +160,46 @@ def to_frames(
     return frames
 
 
+def _check_numbers(positive: dict[str, float], never_negative: dict[str, float]) -> None:
+    for name, value in (positive | never_negative).items():
+        if not (math.isfinite(value) and (value > 0 or (value == 0 and name in never_negative))):
+            kind = "positive" if name in positive else "zero or positive"
+            raise ValueError(f"{name}: expected a finite number, {kind}; got {value!r}")
+
+
+@dataclass(frozen=True)
+class SensorModel:
+    """The pixels of a simulated event camera; the defaults are fitted to N-MNIST (docs/simulator.md).
+
+    dark: light from a black pixel, relative to the range between black and white.
+    threshold: contrast threshold in natural log units, for on and off.
+    mismatch: relative standard deviation of the thresholds, drawn for each pixel.
+    latency_us: time constant of the photoreceptor's low-pass.
+    refractory_us: dead time of a pixel after an event, at whose end it takes its reference anew.
+    noise_rate: background events per pixel and second, a Poisson process; 98 % are on events.
+
+    Raises ValueError for a value out of range; the message names it.
+    """
+
+    dark: float = 0.14
+    threshold: float = 0.24
+    mismatch: float = 0.1
+    latency_us: float = 6_200
+    refractory_us: float = 950
+    noise_rate: float = 0.35
+
+    def __post_init__(self) -> None:
+        values = asdict(self)
+        positive = {name: values.pop(name) for name in ("dark", "threshold")}
+        _check_numbers(positive, values)
+
+    def compiled(self, seed: int) -> Any:
+        """What the compiled module takes, with the seed of thresholds and noise."""
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed: expected an integer from 0 to 2^64 - 1, got {seed!r}")
+        return compiled().SensorParams(**asdict(self), seed=seed)
+
+
 def simulate_saccades(
     image: np.ndarray,
     *,
@@ -160,12 +208,12 @@ def simulate_saccades(
     saccade_us: float = 81_000,
     fixation_us: float = 24_000,
     scale: float | None = None,
-    dark: float = 0.14,
-    threshold: float = 0.24,
-    mismatch: float = 0.1,
-    latency_us: float = 6_200,
-    refractory_us: float = 950,
-    noise_rate: float = 0.35,
+    dark: float = SensorModel.dark,
+    threshold: float = SensorModel.threshold,
+    mismatch: float = SensorModel.mismatch,
+    latency_us: float = SensorModel.latency_us,
+    refractory_us: float = SensorModel.refractory_us,
+    noise_rate: float = SensorModel.noise_rate,
     seed: int,
 ) -> np.ndarray:
     """Simulate what an event camera records of an image that moves before it along saccades.
@@ -188,12 +236,7 @@ def simulate_saccades(
         fixation_us: rest after each.
         scale: sensor pixels per image pixel; None shows the image at 28/34 of the sensor's side, as
             N-MNIST. Below 1 the image is averaged over areas first.
-        dark: light from a black pixel, relative to the range between black and white.
-        threshold: contrast threshold in natural log units, for on and off.
-        mismatch: relative standard deviation of the thresholds, drawn for each pixel.
-        latency_us: time constant of the photoreceptor's low-pass.
-        refractory_us: dead time of a pixel after an event, at whose end it takes its reference anew.
-        noise_rate: background events per pixel and second, a Poisson process; 98 % are on events.
+        dark, threshold, mismatch, latency_us, refractory_us, noise_rate: the sensor, see `SensorModel`.
         seed: 0 to 2^64 - 1; equal seeds give equal bits, by arithmetic that IEEE 754 fixes.
 
     Returns:
@@ -202,40 +245,109 @@ def simulate_saccades(
     Raises:
         ValueError: an argument is out of range; the message names it.
     """
-    image = _intensities(image)
+    sensor = SensorModel(dark, threshold, mismatch, latency_us, refractory_us, noise_rate)
+    params = sensor.compiled(seed)
+    motion = {"path": path, "leg_us": saccade_us, "rest_us": fixation_us, "scale": scale, "smooth": True}
+    return _move(image, sensor_size, params, _N_MNIST_FILL, motion)
+
+
+def simulate_drift(
+    image: np.ndarray,
+    *,
+    sensor_size: tuple[int, int] = (128, 128),
+    amplitude: float = 4.0,
+    loops: int = 6,
+    loop_us: float = 200_000,
+    scale: float | None = None,
+    sensor: SensorModel = SensorModel(),
+    seed: int,
+) -> np.ndarray:
+    """Simulate an image that drifts before the camera, around and around a square that stands on its corner.
+
+    In the manner of CIFAR10-DVS (Li et al. 2017), whose images moved in a repeated closed loop of straight
+    paths at one speed. Amplitude, loops and duration are chosen, not fitted, and the sensor is that of N-MNIST,
+    since no recording of CIFAR10-DVS was at hand.
+
+    Args:
+        image: [H, W] intensities, uint8 or float from 0 to 1.
+        sensor_size: (width, height) in pixels.
+        amplitude: from the loop's centre to its corners, in sensor pixels.
+        loops: how often it goes around.
+        loop_us: duration of one loop.
+        scale: sensor pixels per image pixel; None fills the sensor's shorter side.
+        sensor: the camera's pixels.
+
+    The seed, what is returned and what is raised: see `simulate_saccades`.
+    """
+    if not (isinstance(loops, int | np.integer) and loops >= 1):
+        raise ValueError(f"loops: expected a whole number from 1 on, got {loops!r}")
+    _check_numbers({"amplitude": amplitude, "loop_us": loop_us}, {})
+    params = sensor.compiled(seed)
+    corners = [(0.0, -amplitude), (amplitude, 0.0), (0.0, amplitude), (-amplitude, 0.0)]
+    path = [*corners * int(loops), corners[0]]
+    motion = {"path": path, "leg_us": loop_us / 4, "rest_us": 0.0, "scale": scale, "smooth": False}
+    return _move(image, sensor_size, params, 1.0, motion)
+
+
+def simulate_video(
+    frames: np.ndarray,
+    times_us: Sequence[float] | np.ndarray,
+    *,
+    sensor: SensorModel = SensorModel(),
+    seed: int,
+) -> np.ndarray:
+    """Simulate what an event camera records of a video; its pixels are the sensor's.
+
+    Args:
+        frames: [N, H, W] intensities, uint8 or float from 0 to 1, N of 2 or more. Between two frames a pixel's
+            light goes from one to the other along a straight line in its logarithm, as in ESIM and v2e.
+        times_us: [N] times of the frames, growing.
+        sensor: the camera's pixels.
+
+    The seed, what is returned and what is raised: see `simulate_saccades`. Events begin at times_us[0].
+    """
+    params = sensor.compiled(seed)
+    frames = _intensities(frames, "frames: expected shape [N, H, W]", 3)
+    times = np.asarray(times_us, np.float64)
+    if times.shape != frames.shape[:1] or len(times) < 2 or not (np.diff(times) > 0).all() or not times[0] >= 0:
+        raise ValueError(f"times_us: expected {len(frames)} growing times from 0 on, two or more; got {times_us!r}")
+    return compiled().simulate_video(frames, times.tolist(), params).view(EVENT_DTYPE)
+
+
+def _move(
+    image: np.ndarray, sensor_size: tuple[int, int], params: Any, fill: float, motion: dict[str, Any]
+) -> np.ndarray:
+    """Run the simulator on an image that moves; `fill` is the share of the sensor's side where no scale is given."""
+    image = _intensities(image, "image: expected one channel, shape [H, W]", 2)
     sensor_size = _size("sensor_size", sensor_size)
-    if scale is None:
-        scale = _N_MNIST_FILL * min(sensor_size[0] / image.shape[1], sensor_size[1] / image.shape[0])
-    positive = {"saccade_us": saccade_us, "scale": scale, "dark": dark, "threshold": threshold}
-    never_negative = {
-        "fixation_us": fixation_us,
-        "mismatch": mismatch,
-        "latency_us": latency_us,
-        "refractory_us": refractory_us,
-        "noise_rate": noise_rate,
-    }
-    for name, value in (positive | never_negative).items():
-        if not (math.isfinite(value) and (value > 0 or (value == 0 and name in never_negative))):
-            kind = "positive" if name in positive else "zero or positive"
-            raise ValueError(f"{name}: expected a finite number, {kind}; got {value!r}")
-    points = np.asarray(path, np.float64)
+    if motion["scale"] is None:
+        motion["scale"] = fill * min(sensor_size[0] / image.shape[1], sensor_size[1] / image.shape[0])
+    _check_numbers({"saccade_us": motion["leg_us"], "scale": motion["scale"]}, {"fixation_us": motion["rest_us"]})
+    points = np.asarray(motion["path"], np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2 or not np.isfinite(points).all():
-        raise ValueError(f"path: expected two or more points (x, y), got {path!r}")
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed: expected an integer from 0 to 2^64 - 1, got {seed!r}")
-    model = positive | never_negative
-    return compiled().simulate_saccades(image, sensor_size, path=points.tolist(), seed=seed, **model).view(EVENT_DTYPE)
+        raise ValueError(f"path: expected two or more points (x, y), got {motion['path']!r}")
+    motion = {**motion, "path": points.tolist()}
+    return compiled().simulate_motion(image, sensor_size, params, **motion).view(EVENT_DTYPE)
 
 
-def _raw(events: np.ndarray) -> np.ndarray:
-    """The bytes of a recording as EVENT_DTYPE, whatever integer types its fields have; see `to_frames`."""
+def as_events(events: np.ndarray) -> np.ndarray:
+    """A recording [N] with integer fields x, y, t (us) and p (0 or 1), in any order and width, as `EVENT_DTYPE`.
+
+    Raises:
+        ValueError: a field is missing or no integer, or a value does not fit; the message names the first.
+    """
     names = getattr(getattr(events, "dtype", None), "names", None) or ()
     if not {"x", "y", "t", "p"} <= set(names) or events.ndim != 1:
         got = f"dtype {events.dtype}, shape {events.shape}" if isinstance(events, np.ndarray) else type(events).__name__
         raise ValueError(f"events: expected a 1-d structured array with the fields x, y, t and p, got {got}")
     if events.dtype != EVENT_DTYPE:
         events = _converted(events)
-    return np.ascontiguousarray(events).view(np.uint8)
+    return np.ascontiguousarray(events)
+
+
+def _raw(events: np.ndarray) -> np.ndarray:
+    """The bytes of a recording as EVENT_DTYPE."""
+    return as_events(events).view(np.uint8)
 
 
 def _converted(events: np.ndarray) -> np.ndarray:
@@ -268,14 +380,15 @@ def _size(name: str, size: tuple[int, int]) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _intensities(image: np.ndarray) -> np.ndarray:
+def _intensities(image: np.ndarray, expected: str, ndim: int) -> np.ndarray:
     image = np.asarray(image)
-    if image.ndim != 2 or image.size == 0:
-        raise ValueError(f"image: expected one channel, shape [H, W], got shape {list(image.shape)}")
+    if image.ndim != ndim or image.size == 0:
+        raise ValueError(f"{expected}, got shape {list(image.shape)}")
     if image.dtype == np.uint8:
         return np.ascontiguousarray(image / 255.0)
     if image.dtype.kind == "f" and image.min() >= 0 and image.max() <= 1:
         return np.ascontiguousarray(image, np.float64)
+    name = expected.partition(":")[0]
     raise ValueError(
-        f"image: expected uint8, or floats from 0 to 1, got {image.dtype} from {image.min()} to {image.max()}"
+        f"{name}: expected uint8, or floats from 0 to 1, got {image.dtype} from {image.min()} to {image.max()}"
     )

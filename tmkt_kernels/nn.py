@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ._batch_norm import NORM_OPTIONS, SyncBatchNorm, adopt, options_of, processes, synchronise, track
 from .bn_lif import average_pool
 from .bn_lif import run as run_bn_lif
 from .lif import Neuron, Parameter, lif_neuron, lif_params, run
@@ -22,6 +23,7 @@ __all__ = [
     "BatchNormLIF2d",
     "Leaky",
     "ParametricLIF",
+    "SyncBatchNorm",
     "SyncBatchNormLIF",
     "TimeStepMixup",
     "convert",
@@ -136,8 +138,8 @@ class LIF(MultiStepNeuron):
 
 
 class PooledLIF(LIF):
-    """LIF over space, then the average of the spikes over 2x2 pixels: what a `BatchNormLIF2d` with pool=2 is without its
-    batch norm."""
+    """LIF over space, then the average of the spikes over 2x2 pixels: a `BatchNormLIF2d` with pool=2 without its batch
+    norm."""
 
     def forward(self, x_seq: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         outputs = super().forward(x_seq)
@@ -309,27 +311,24 @@ class _BatchNormLIF(nn.modules.batchnorm._BatchNorm):
                 f"got shape {tuple(x_seq.shape)}"
             )
         _check_state(self.v, x_seq)
-        mean, var = (None, None) if self.training else (self.running_mean, self.running_var)
-        options = (self.eps, self.params, self.return_v, self.backend, self.pool)
-        spikes, v_last, *v_seq, batch_mean, batch_var = run_bn_lif(
-            x_seq, self.weight, self.bias, self.v, mean, var, *options
-        )
-        if self.training and self.track_running_stats:
-            self._track(batch_mean, batch_var, x_seq.numel() // self.num_features)
+        spikes, v_last, *v_seq = self._fire(x_seq)
         if self.stateful:
             self.v = v_last.detach()
         return (spikes, v_seq[0]) if self.return_v else spikes
 
-    @torch.no_grad()
-    def _track(self, mean: Tensor, var: Tensor, count: int) -> None:
-        """torch's running averages: of the mean, and of the unbiased variance."""
-        assert self.num_batches_tracked is not None
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        self.num_batches_tracked.add_(1)
-        momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
-        self.running_var.lerp_((var * (count / (count - 1))).to(self.running_var.dtype), momentum)
+    def _fire(self, x_seq: Tensor) -> tuple[Tensor, ...]:
+        """(spikes, v_last), or with v_seq, by the statistics that training mode asks for."""
+        mean, var = (None, None) if self.training else (self.running_mean, self.running_var)
+        *fired, batch_mean, batch_var = self._run(x_seq, self.weight, self.bias, mean, var)
+        if self.training:
+            track(self, batch_mean, batch_var, x_seq.numel() // self.num_features)
+        return tuple(fired)
+
+    def _run(
+        self, x_seq: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        options = (self.eps, self.params, self.return_v, self.backend, self.pool)
+        return run_bn_lif(x_seq, weight, bias, self.v, mean, var, *options)
 
     def lif(self) -> LIF:
         """The neurons alone, and their pooling, as a layer."""
@@ -367,34 +366,40 @@ class BatchNormLIF2d(_BatchNormLIF, nn.BatchNorm2d):
     pools = (1, 2)
 
 
-class SyncBatchNormLIF(nn.SyncBatchNorm):
-    """What `convert_sync_batchnorm` makes of a BatchNormLIF layer: nn.SyncBatchNorm, then LIF. Two operators, for the
-    statistics are exchanged between processes; state_dict is unchanged."""
+class SyncBatchNormLIF(_BatchNormLIF):
+    """What `convert_sync_batchnorm` makes of a BatchNormLIF layer: the same operator, in training with the statistics
+    of the batches of all processes. state_dict is unchanged."""
+
+    pools = (1, 2)
 
     def __init__(self, layer: _BatchNormLIF, process_group: Any = None) -> None:
-        options = (layer.eps, layer.momentum, layer.affine, layer.track_running_stats, process_group)
-        super().__init__(layer.num_features, *options)
-        self.load_state_dict(layer.state_dict())
-        self.neurons = layer.lif()
-        self.train(layer.training)
+        options = options_of(layer, *NORM_OPTIONS, "pool", "return_v", "stateful", "backend")
+        super().__init__(layer.num_features, **layer.keywords, **options)
+        self.dims, self.process_group = layer.dims, process_group
+        adopt(self, layer)
 
-    def forward(self, x_seq: Tensor) -> Any:
-        return self.neurons(super().forward(x_seq.flatten(0, 1)).view_as(x_seq))
+    def _fire(self, x_seq: Tensor) -> tuple[Tensor, ...]:
+        if not self.training or processes(self.process_group) == 1:
+            return super()._fire(x_seq)
+        both = synchronise(x_seq, self.weight, self.bias, eps=self.eps, dim=2, group=self.process_group)
+        track(self, both.mean, both.var, both.size)
+        *fired, _, _ = self._run(both.x, both.weight, both.bias, both.mean, both.var)
+        return tuple(fired)
 
 
 def convert_sync_batchnorm(model: nn.Module, process_group: Any = None) -> nn.Module:
-    """nn.SyncBatchNorm.convert_sync_batchnorm for a model that may hold BatchNormLIF layers.
+    """Let the batch norms of a model, BatchNormLIF layers too, take their statistics over all processes of the group.
 
-    torch's own function puts a SyncBatchNorm without neurons in their place: use this one instead.
+    nn.SyncBatchNorm.convert_sync_batchnorm puts a batch norm without neurons in the place of BatchNormLIF layers, and
+    serves no CPU: use this one. Parameters, buffers and state_dict are kept; changes the model, and returns it.
     """
     if isinstance(model, _BatchNormLIF):
-        return SyncBatchNormLIF(model, process_group).to(next(iter(model.state_dict().values()), torch.empty(0)).device)
+        return SyncBatchNormLIF(model, process_group)
+    if isinstance(model, nn.modules.batchnorm._BatchNorm):
+        return SyncBatchNorm(model, process_group)
     for name, child in model.named_children():
         setattr(model, name, convert_sync_batchnorm(child, process_group))
-    if any(model.children()):
-        return model
-    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model, process_group)  # type: ignore[no-untyped-call]
-    return converted
+    return model
 
 
 def fuse_conv(conv: nn.Conv1d | nn.Conv2d, layer: _BatchNormLIF) -> tuple[nn.Module, LIF]:
@@ -436,15 +441,9 @@ def convert(model: nn.Module) -> tuple[nn.Module, list[str]]:
             if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in (norm, neuron)):
                 report.append(f"{where}: left alone, it has hooks")
                 continue
-            options: dict[str, Any] = {
-                n: getattr(norm, n) for n in ("eps", "momentum", "affine", "track_running_stats")
-            }
-            options |= {n: getattr(neuron, n) for n in ("return_v", "stateful", "backend")}
-            layer = fused(norm.num_features, **neuron.keywords, **options)
-            layer.weight, layer.bias = norm.weight, norm.bias
-            for name, buffer in norm.named_buffers():
-                setattr(layer, name, buffer)
-            chain._modules[first], chain._modules[second] = layer.train(norm.training), nn.Identity()
+            options = options_of(norm, *NORM_OPTIONS) | options_of(neuron, "return_v", "stateful", "backend")
+            layer = adopt(fused(norm.num_features, **neuron.keywords, **options), norm)
+            chain._modules[first], chain._modules[second] = layer, nn.Identity()
             report.append(f"{where}: fused into {fused.__name__}")
     return model, report
 

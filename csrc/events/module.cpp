@@ -62,13 +62,12 @@ void area_frames(const Bytes& raw, std::pair<int64_t, int64_t> sensor, Array<flo
   tmkt::area_frames(events_of(raw), count_of(raw), T, {sensor.first, sensor.second}, target, out);
 }
 
-Bytes simulate_saccades(const Array<double>& image, std::pair<int64_t, int64_t> sensor, tmkt::SaccadeParams params) {
-  const double* pixels = image.data();
-  const tmkt::Size size{image.shape(1), image.shape(0)};
+template <class Simulate>
+Bytes simulate(Simulate run) {
   std::vector<tmkt::Event> events;
   {
     py::gil_scoped_release release;
-    events = tmkt::simulate_saccades(pixels, size, {sensor.first, sensor.second}, params);
+    events = run();
   }
   return to_bytes(events.data(), events.size() * sizeof(tmkt::Event));
 }
@@ -81,16 +80,31 @@ PYBIND11_MODULE(_events, m) {
   m.def("encode", &encode);
   m.def("count_frames", &count_frames, py::arg("events"), py::arg("sensor_size"), py::arg("frames").noconvert());
   m.def("area_frames", &area_frames, py::arg("events"), py::arg("sensor_size"), py::arg("frames").noconvert());
+  py::class_<tmkt::SensorParams>(m, "SensorParams")
+      .def(py::init([](double dark, double threshold, double mismatch, double latency_us, double refractory_us,
+                       double noise_rate, uint64_t seed) {
+             return tmkt::SensorParams{dark, threshold, mismatch, latency_us, refractory_us, noise_rate, seed};
+           }),
+           py::kw_only(), py::arg("dark"), py::arg("threshold"), py::arg("mismatch"), py::arg("latency_us"),
+           py::arg("refractory_us"), py::arg("noise_rate"), py::arg("seed"));
   m.def(
-      "simulate_saccades",
-      [](const Array<double>& image, std::pair<int64_t, int64_t> sensor, std::vector<std::pair<double, double>> path,
-         double saccade_us, double fixation_us, double scale, double dark, double threshold, double mismatch,
-         double latency_us, double refractory_us, double noise_rate, uint64_t seed) {
-        return simulate_saccades(image, sensor,
-                                 {std::move(path), saccade_us, fixation_us, scale, dark, threshold, mismatch,
-                                  latency_us, refractory_us, noise_rate, seed});
+      "simulate_motion",
+      [](const Array<double>& image, std::pair<int64_t, int64_t> sensor, const tmkt::SensorParams& params,
+         std::vector<std::pair<double, double>> path, double leg_us, double rest_us, double scale, bool smooth) {
+        const tmkt::Motion motion{std::move(path), leg_us, rest_us, scale, smooth};
+        const tmkt::Size size{image.shape(1), image.shape(0)};
+        const double* pixels = image.data();
+        return simulate(
+            [&] { return tmkt::simulate_motion(pixels, size, {sensor.first, sensor.second}, motion, params); });
       },
-      py::arg("image"), py::arg("sensor_size"), py::kw_only(), py::arg("path"), py::arg("saccade_us"),
-      py::arg("fixation_us"), py::arg("scale"), py::arg("dark"), py::arg("threshold"), py::arg("mismatch"),
-      py::arg("latency_us"), py::arg("refractory_us"), py::arg("noise_rate"), py::arg("seed"));
+      py::arg("image"), py::arg("sensor_size"), py::arg("params"), py::kw_only(), py::arg("path"), py::arg("leg_us"),
+      py::arg("rest_us"), py::arg("scale"), py::arg("smooth"));
+  m.def(
+      "simulate_video",
+      [](const Array<double>& frames, const std::vector<double>& times_us, const tmkt::SensorParams& params) {
+        const tmkt::Size sensor{frames.shape(2), frames.shape(1)};
+        const double* pixels = frames.data();
+        return simulate([&] { return tmkt::simulate_video(pixels, times_us, sensor, params); });
+      },
+      py::arg("frames"), py::arg("times_us"), py::arg("params"));
 }

@@ -106,8 +106,9 @@ void fire(Pixel& pixel, double from, double to, double t0, double t1, double ref
 
 class Sensor {
  public:
-  Sensor(Size size, const SaccadeParams& params, std::vector<double> first_view)
+  Sensor(Size size, const SensorParams& params, std::vector<double> first_view, double now = 0.0)
       : size_(size),
+        now_(now),
         latency_(params.latency_us),
         refractory_(params.refractory_us),
         before_(std::move(first_view)),
@@ -117,7 +118,7 @@ class Sensor {
     const auto draw = [&] { return params.threshold * std::max(0.1, 1.0 + params.mismatch * random.normal()); };
     for (size_t i = 0; i < pixels_.size(); ++i) {
       const double on = draw(), off = draw();
-      pixels_[i] = {before_[i], -1.0, on, off};
+      pixels_[i] = {before_[i], now - 1.0, on, off};
     }
   }
 
@@ -141,18 +142,19 @@ class Sensor {
 
  private:
   Size size_;
-  double now_ = 0.0;
+  double now_;
   double latency_;
   double refractory_;
   std::vector<double> before_;
   std::vector<Pixel> pixels_;
 };
 
-void add_noise(Size sensor, const SaccadeParams& params, double duration_us, std::vector<Event>& out) {
+void add_noise(Size sensor, const SensorParams& params, double begin_us, double end_us, std::vector<Event>& out) {
+  if (params.noise_rate <= 0.0) return;
   Random random(~params.seed);  // a stream of its own: the rate changes no other event
   const double n_pixels = static_cast<double>(sensor.width * sensor.height);
   const double mean_wait = 1e6 / (params.noise_rate * n_pixels);
-  for (double t = mean_wait * random.exponential(); t < duration_us; t += mean_wait * random.exponential()) {
+  for (double t = begin_us + mean_wait * random.exponential(); t < end_us; t += mean_wait * random.exponential()) {
     const int64_t at = static_cast<int64_t>(random.uniform() * n_pixels);
     const uint8_t on = random.uniform() < kNoiseOnShare;
     out.push_back({static_cast<int16_t>(at % sensor.width), static_cast<int16_t>(at / sensor.width),
@@ -160,38 +162,63 @@ void add_noise(Size sensor, const SaccadeParams& params, double duration_us, std
   }
 }
 
+// Stable: events of the same microsecond keep the order of their making, so the result is defined.
+void sort_by_time(std::vector<Event>& events) {
+  std::stable_sort(events.begin(), events.end(), [](const Event& a, const Event& b) { return a.t < b.t; });
+}
+
 }  // namespace
 
-std::vector<Event> simulate_saccades(const double* image, Size image_size, Size sensor, const SaccadeParams& params) {
-  double scale = params.scale;
+std::vector<Event> simulate_motion(const double* image, Size image_size, Size sensor, const Motion& motion,
+                                   const SensorParams& params) {
+  double scale = motion.scale;
   const Image shown = display(image, image_size, scale);
   std::vector<double> view(sensor.width * sensor.height);
-  see(shown, sensor, scale, params.dark, params.path[0].first, params.path[0].second, view);
+  see(shown, sensor, scale, params.dark, motion.path[0].first, motion.path[0].second, view);
   Sensor dvs(sensor, params, view);
 
   std::vector<Event> events;
   double start = 0.0;
-  for (size_t leg = 1; leg < params.path.size(); ++leg, start += params.saccade_us + params.fixation_us) {
-    const auto [x, y] = params.path[leg - 1];
-    const double dx = params.path[leg].first - x, dy = params.path[leg].second - y;
-    const double fastest = 15.0 / 8.0 * std::sqrt(dx * dx + dy * dy);
+  for (size_t leg = 1; leg < motion.path.size(); ++leg, start += motion.leg_us + motion.rest_us) {
+    const auto [x, y] = motion.path[leg - 1];
+    const double dx = motion.path[leg].first - x, dy = motion.path[leg].second - y;
+    const double fastest = (motion.smooth ? 15.0 / 8.0 : 1.0) * std::sqrt(dx * dx + dy * dy);
     const int64_t steps = std::max<int64_t>(1, static_cast<int64_t>(std::ceil(fastest / kMaxStep)));
-    const double step_us = params.saccade_us / static_cast<double>(steps);
+    const double step_us = motion.leg_us / static_cast<double>(steps);
     for (int64_t k = 1; k <= steps; ++k) {
-      const double way = minimum_jerk(static_cast<double>(k) / static_cast<double>(steps));
+      const double share = static_cast<double>(k) / static_cast<double>(steps);
+      const double way = motion.smooth ? minimum_jerk(share) : share;
       see(shown, sensor, scale, params.dark, x + way * dx, y + way * dy, view);
       dvs.expose(view, start + static_cast<double>(k) * step_us, events);
     }
     // At rest the photoreceptors catch up.
-    const int64_t rests = static_cast<int64_t>(std::ceil(params.fixation_us / step_us));
+    const int64_t rests = static_cast<int64_t>(std::ceil(motion.rest_us / step_us));
     for (int64_t k = 1; k <= rests; ++k) {
-      const double rest_us = params.fixation_us * static_cast<double>(k) / static_cast<double>(rests);
-      dvs.expose(view, start + params.saccade_us + rest_us, events);
+      const double rest_us = motion.rest_us * static_cast<double>(k) / static_cast<double>(rests);
+      dvs.expose(view, start + motion.leg_us + rest_us, events);
     }
   }
-  if (params.noise_rate > 0.0) add_noise(sensor, params, start, events);
-  // Stable: events of the same microsecond keep the order of their making, so the result is defined.
-  std::stable_sort(events.begin(), events.end(), [](const Event& a, const Event& b) { return a.t < b.t; });
+  add_noise(sensor, params, 0.0, start, events);
+  sort_by_time(events);
+  return events;
+}
+
+std::vector<Event> simulate_video(const double* frames, const std::vector<double>& times_us, Size sensor,
+                                  const SensorParams& params) {
+  const int64_t pixels = sensor.width * sensor.height;
+  std::vector<double> view(pixels);
+  const auto look = [&](size_t frame) {
+    for (int64_t i = 0; i < pixels; ++i) view[i] = portable_log(frames[frame * pixels + i] + params.dark);
+  };
+  look(0);
+  Sensor dvs(sensor, params, view, times_us[0]);
+  std::vector<Event> events;
+  for (size_t frame = 1; frame < times_us.size(); ++frame) {
+    look(frame);
+    dvs.expose(view, times_us[frame], events);
+  }
+  add_noise(sensor, params, times_us.front(), times_us.back(), events);
+  sort_by_time(events);
   return events;
 }
 

@@ -378,6 +378,49 @@ def test_simulation_of_other_sizes(shape, sensor):
     assert (events["x"].max(), events["y"].max()) < sensor
 
 
+def test_drift_goes_around_the_loop():
+    """Each of the loop's four legs shows the same edges again, with the polarities of the leg opposite swapped."""
+    quiet = {"sensor_size": (34, 34), "amplitude": 1, "loops": 2, "sensor": ev.SensorModel(noise_rate=0), "seed": 0}
+    events = ev.simulate_drift(bar(), **quiet)
+    assert np.array_equal(events, ev.simulate_drift(bar(), **quiet))
+    assert (np.diff(events["t"]) >= 0).all()
+    assert events["t"][-1] < 400_000
+    frames = [
+        ev.to_frames(events[(events["t"] >= a) & (events["t"] < a + 50_000)], 1, (34, 34)).sum(0).astype(int)
+        for a in range(0, 400_000, 50_000)
+    ]
+    signed = [(frame[1] - frame[0]).ravel() for frame in frames[1:]]  # the first leg starts from rest
+    assert np.corrcoef(signed[0], signed[4])[0, 1] > 0.9
+    assert np.corrcoef(signed[1], signed[3])[0, 1] < -0.5
+    assert (events["p"].mean() - 0.5) ** 2 < 0.01
+
+
+def test_video_fires_by_the_log_contrast_of_its_frames():
+    frames = np.zeros((3, 2, 3))
+    frames[1:, 0, 1] = 1
+    frames[2, 1, 2] = 0.2
+    quiet = ev.SensorModel(dark=0.1, threshold=0.3, mismatch=0, latency_us=0, refractory_us=0, noise_rate=0)
+    events = ev.simulate_video(frames, [1000, 2000, 5000], sensor=quiet, seed=0)
+    first, second = events[events["y"] == 0], events[events["y"] == 1]
+    assert len(first) == int(np.log(1.1 / 0.1) / 0.3)
+    assert (first["x"] == 1).all()
+    assert ((first["t"] > 1000) & (first["t"] < 2000)).all()
+    assert len(second) == int(np.log(0.3 / 0.1) / 0.3)
+    assert ((second["t"] > 2000) & (second["t"] < 5000)).all()
+    assert events["p"].all()
+    darker = ev.simulate_video(frames[::-1].copy(), [0, 1000, 2000], sensor=quiet, seed=0)
+    assert not darker["p"].any()
+
+
+def test_video_noise_fills_its_time():
+    events = ev.simulate_video(
+        np.full((2, 20, 30), 99, np.uint8), [5_000, 1_005_000], sensor=ev.SensorModel(noise_rate=2.0), seed=0
+    )
+    assert abs(len(events) - 1200) < 5 * 1200**0.5
+    assert events["t"].min() >= 5_000
+    assert events["t"].max() < 1_005_000
+
+
 @needs_data
 def test_simulated_digits_resemble_the_real_recordings():
     images = np.fromfile(DATA / "MNIST/raw/train-images-idx3-ubyte", np.uint8, offset=16).reshape(-1, 28, 28)
@@ -411,6 +454,44 @@ def test_simulated_digits_resemble_the_real_recordings():
 def test_bad_simulator_arguments_are_named(kwargs, message):
     with pytest.raises(ValueError, match=message):
         ev.simulate_saccades(**{"image": bar(), "seed": 0, **kwargs})
+
+
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        ({"loops": 0}, "loops: expected a whole number"),
+        ({"amplitude": 0}, "amplitude: expected"),
+        ({"loop_us": float("inf")}, "loop_us: expected"),
+        ({"image": np.zeros((2, 3, 3), np.uint8)}, "image: expected one channel"),
+    ],
+)
+def test_bad_drift_arguments_are_named(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        ev.simulate_drift(**{"image": bar(), "seed": 0, **kwargs})
+
+
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        ({"times_us": [0, 1]}, "times_us: expected 3 growing times"),
+        ({"times_us": [0, 1, 1]}, "times_us: expected 3 growing times"),
+        ({"frames": np.zeros((4, 4))}, r"frames: expected shape \[N, H, W\]"),
+        ({"frames": np.full((3, 4, 4), 7.0)}, "frames: expected uint8, or floats"),
+        ({"seed": 2**64}, "seed: expected"),
+    ],
+)
+def test_bad_video_arguments_are_named(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        ev.simulate_video(**{"frames": np.zeros((3, 4, 4)), "times_us": [0, 1, 2], "seed": 0, **kwargs})
+
+
+@pytest.mark.parametrize(
+    "events, message",
+    [(np.zeros(3), "expected a 1-d structured array"), (with_value("p", 2), "event 3: expected p from 0 to 1, got 2")],
+)
+def test_as_events_names_what_is_wrong(events, message):
+    with pytest.raises(ValueError, match=message):
+        ev.as_events(events)
 
 
 # --- without the compiled module ---

@@ -1,8 +1,10 @@
 """tmkt_kernels.lif: every backend against the reference, by the case table of tmkt_kernels.testing."""
 
 import math
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -299,6 +301,41 @@ def test_cuda_graph(backend):
     x.copy_(torch.randn_like(x) * 2)
     graph.replay()
     assert torch.equal(spikes, tk.lif(x, backend="reference")[0])
+
+
+def test_thousands_of_steps(target):
+    """T = 2,000: backward keeps x alone, and what it needs besides is a tile's history, whatever N is."""
+    backend, device = target
+    x = torch.randn(2000, 3, 37, device=device).requires_grad_()
+    grad = torch.randn(x.shape, device=device)
+    spikes = tk.lif(x, backend=backend)[0]
+    expected = tk.lif(x, backend="reference")[0]
+    assert_spikes_equal(spikes, expected)
+    assert_gradient_close(*(torch.autograd.grad(s, x, grad)[0] for s in (spikes, expected)), torch.float32)
+
+
+def available_memory() -> int:
+    return int(re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) * 1024
+
+
+@pytest.mark.skipif(available_memory() < 12e9, reason="10 GB of memory are needed for 2^31 elements")
+def test_more_than_2_31_elements():
+    """The last neurons of a tensor that 32 bits cannot index, against the same neurons alone."""
+    row = torch.randn(64, 1 << 12).bfloat16()
+    x = row.repeat(1, (1 << 13) + 1)
+    assert x.numel() > 2**31
+    spikes, v_last = tk.lif(x, backend="native")
+    expected, expected_last = tk.lif(row, backend="native")
+    for start in (0, -(1 << 12)):
+        columns = slice(start, start + (1 << 12) or None)
+        assert torch.equal(spikes[:, columns], expected)
+        assert torch.equal(v_last[columns], expected_last)
+
+
+def test_fake_tensors_of_more_than_2_31_elements():
+    x = torch.empty(8, 1 << 20, 1 << 10, device="meta")
+    spikes, v_last, _ = torch.ops.tmkt.lif_fwd(x, None, None, 1, *lif_params(), False)
+    assert (spikes.shape, v_last.shape) == (x.shape, x.shape[1:])
 
 
 def test_second_order_gradients_come_from_the_reference_or_raise():

@@ -24,12 +24,27 @@ def test_help_does_not_load_the_trainer():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+def test_without_the_extra_the_trainer_says_what_to_install():
+    code = "import sys; sys.modules['yaml'] = None; from tmkt.cli import main; sys.exit(main(['train', 'a.yaml']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "the package 'yaml' is not installed; run `pip install 'tmkt[train]'`" in done.stderr
+
+
 def test_help_names_commands_and_files(capsys):
     with pytest.raises(SystemExit) as left:
         main(["--help"])
     assert left.value.code == 0
     text = capsys.readouterr().out
-    for word in ("tmkt demo", "tmkt train configs/nmnist.yaml", "tmkt eval", "metrics.jsonl", "<class>/<id>.bin"):
+    examples = (
+        "tmkt demo",
+        "tmkt train configs/nmnist.yaml",
+        "tmkt eval",
+        "tmkt compare",
+        "tmkt diagnose",
+        "tmkt profile",
+    )
+    for word in (*examples, "predictions.jsonl", "metrics.jsonl", "<class>/<id>.bin"):
         assert word in text
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tmkt.config import load_config
 from tmkt.data import EventFrames, PairedData, prepare, sample_pairs
-from tmkt.data.pairs import random_crop
+from tmkt.data.augment import random_crop
 from tmkt.data.prepare import load_folder
 from tmkt.data.static import fit_image, open_static, value_channel
 from tmkt.errors import UserError
@@ -119,7 +119,7 @@ def test_twins_of_held_out_recordings_are_not_among_the_images(shared_data):
     source = open_static(config.data.static)
     recordings = find_recordings(config.data.events.root, source.classes)
     split = split_recordings(recordings, source.classes, config.data.events, config.seed)
-    images = set(_choose_images(config, source, split).tolist())
+    images = set(_choose_images(config, source, split)[0].tolist())
     held_out = {int(r.id) - 1 for r in [*split.validation, *split.test]}
     assert len(held_out) == 200
     assert images == set(range(59_800)) - held_out
@@ -209,10 +209,10 @@ def damage(root, kind):
     [
         ("truncated", r"1/00009\.bin"),
         ("zero bytes", r"1/00009\.bin.*0 bytes"),
-        ("unknown folder", r"folder .*/one is none of the classes 0, 1, 2"),
+        ("unknown folder", r"/one is none of the classes 0, 1, 2"),
         ("missing folder", r"no folder for the class\(es\) 1 "),
-        ("empty folder", r"class folder .*/1 is empty"),
-        ("other file", r"1/00009\.txt is not a \.bin file"),
+        ("empty folder", r"/1 is empty: a class folder holds"),
+        ("other file", r"1/00009\.txt is not a \.bin / .* file; a class folder holds recordings"),
         ("off the sensor", r"1/00009\.bin.*"),
         ("too few", r"class '1' has 2 recordings, 6 are needed"),
         ("no folder", r"events' is not a folder"),

@@ -1,26 +1,29 @@
-"""The training loop: learning, files of a run, resume after SIGKILL, evaluation."""
+"""The training loop: learning, files of a run, its options, evaluation."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from tmkt import checkpoint as ckpt
+from tmkt import engine
 from tmkt.config import load_config
 from tmkt.data import prepare
 from tmkt.engine import Trainer, learning_rate, step_seed, train
 from tmkt.errors import UserError
-from tmkt.evaluation import evaluate, evaluate_run, load_run
+from tmkt.evaluation import Score, evaluate, evaluate_run, load_run
 from tmkt_kernels import _dispatch
 
-ROOT = Path(__file__).parents[2]
+
+@pytest.fixture
+def own_accelerator():
+    """Accelerate has one precision a process: forget it before and after."""
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
 
 
 def metrics(run):
@@ -36,6 +39,7 @@ def test_a_run_learns_and_leaves_its_files(tiny):
     records = metrics(out)
     assert records[0]["kind"] == "environment"
     assert records[0]["backends"]["lif"] in ("native", "reference")
+    assert (records[0]["processes"], records[0]["precision"], records[0]["global_batch"]) == (1, "fp32", 6)
     assert [r["step"] for r in records if r["kind"] == "train"] == list(range(2, 61, 2))
     assert [r["step"] for r in records if r["kind"] == "validation"] == list(range(4, 61, 4))
     assert [r for r in records if r["kind"] == "test"] == [records[-1]]  # once, at the end
@@ -67,60 +71,6 @@ def test_evaluation_does_not_depend_on_batches_or_training_mode(tiny, monkeypatc
     assert whole.loss == pytest.approx(parts.loss, rel=1e-5)
 
 
-class Interrupted(Exception):
-    pass
-
-
-@pytest.mark.parametrize("stop", [3, 4, 7])
-def test_resumed_run_equals_an_undisturbed_one_bit_for_bit(tiny, monkeypatch, stop):
-    undisturbed = tiny.replace(out=tiny.out + "-whole")
-    score = train(undisturbed)
-    data = prepare(tiny)
-    step = Trainer._train_step
-
-    def breaks(self):
-        if self.step == stop:
-            raise Interrupted
-        return step(self)
-
-    monkeypatch.setattr(Trainer, "_train_step", breaks)
-    with pytest.raises(Interrupted):
-        train(tiny, data)
-    monkeypatch.undo()
-    torch.manual_seed(123)  # what the process did before must not matter
-    assert train(tiny) == score
-    one, two = (load_file(Path(run.out) / "model.safetensors") for run in (tiny, undisturbed))
-    assert one.keys() == two.keys()
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    steps = [
-        [(r["kind"], r["step"], r.get("loss")) for r in metrics(c.out) if r["kind"] != "environment"]
-        for c in (tiny, undisturbed)
-    ]
-    assert steps[0] == steps[1]
-
-
-def test_a_killed_process_goes_on_to_the_same_weights(tiny_settings, tmp_path):
-    settings = [*tiny_settings, f"out={tmp_path / 'killed'}", "train.steps=60", "train.checkpoint_every=5"]
-    (tmp_path / "empty.yaml").write_text("{}")
-    command = [sys.executable, "-m", "tmkt", "train", str(tmp_path / "empty.yaml"), *settings]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not ckpt.checkpoints(tmp_path / "killed/checkpoints") and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    saved = ckpt.checkpoints(tmp_path / "killed/checkpoints")
-    assert saved
-    assert not (tmp_path / "killed/model.safetensors").exists()
-    resumed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    assert "going on from step" in resumed.stderr
-    whole = [*settings, f"out={tmp_path / 'whole'}"]
-    subprocess.run([*command[:5], *whole], cwd=ROOT, env=environment, capture_output=True, check=True)
-    one, two = (load_file(tmp_path / run / "model.safetensors") for run in ("killed", "whole"))
-    assert all(torch.equal(one[name], two[name]) for name in two)
-
-
 def test_a_finished_run_started_again_trains_no_further(tiny):
     score = train(tiny)
     weights = (Path(tiny.out) / "model.safetensors").read_bytes()
@@ -146,24 +96,99 @@ def test_other_settings_or_other_data_do_not_go_on_in_the_same_folder(tiny, reco
         train(tiny)
 
 
-def test_checkpoints_are_kept_to_the_newest_and_a_half_written_one_is_no_checkpoint(tmp_path):
-    weights = {"w": torch.ones(2)}
-    (tmp_path / ".step-00000003.tmp").mkdir()
-    for step in (1, 2, 3):
-        ckpt.save_checkpoint(tmp_path, step, weights, {"step": step}, keep=2)
-    assert [path.name for path in ckpt.checkpoints(tmp_path)] == ["step-00000002", "step-00000003"]
-    (tmp_path / ".step-00000004.tmp").mkdir()
-    loaded, state = ckpt.load_checkpoint(ckpt.checkpoints(tmp_path)[-1])
-    assert torch.equal(loaded["w"], weights["w"])
-    assert state == {"step": 3}
+@pytest.fixture
+def told_accuracies(monkeypatch):
+    """Validations of a run of 8 steps that answer 1, 5, 3, 5 of 6 in turn, the last one at a higher loss."""
+    answers = iter([Score(1, 6, 1.0), Score(5, 6, 0.5), Score(3, 6, 0.1), Score(5, 6, 0.6), Score(1, 6, 1.0)])
+    monkeypatch.setattr(engine, "evaluate", lambda *_: next(answers))
 
 
-def test_records_beyond_the_checkpoint_and_half_lines_are_dropped(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    kept = '{"kind": "environment", "step": 0}\n{"kind": "train", "step": 4}\n'
-    path.write_text(kept + '{"kind": "test", "step": 4}\n{"kind": "train", "step": 5}\n{"kind": "tr')
-    ckpt.keep_records(path, 4)
-    assert path.read_text() == kept
+def test_the_best_checkpoint_is_kept_and_can_be_selected(tiny, told_accuracies):
+    config = tiny.replace(train__eval_every=2, train__select="best")
+    assert train(config) == Score(1, 6, 1.0)
+    folder = Path(config.out) / "checkpoints"
+    assert ckpt.steps(folder) == [4, 6, 8]  # the best, and the two newest
+    assert ckpt.load_checkpoint(folder, 8).state["best_step"] == 4
+    best, exported = ckpt.load_checkpoint(folder, 4).weights, load_file(Path(config.out) / "model.safetensors")
+    assert all(torch.equal(exported[name], best[f"model.{name}"]) for name in exported)
+    last = ckpt.load_checkpoint(folder, 8).weights
+    assert not all(torch.equal(exported[name], last[f"model.{name}"]) for name in exported)
+    (folder / "step-00000004/task.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"damaged best checkpoint, step 4 \(task\.safetensors \(0 bytes\)"):
+        train(config)
+
+
+def test_a_run_stops_early_and_stays_finished(tiny, told_accuracies, capsys):
+    config = tiny.replace(train__eval_every=2, train__patience=1, train__checkpoint_every=8)
+    assert train(config).loss == 0.6  # the fourth answer was to its test
+    assert ckpt.steps(Path(config.out) / "checkpoints") == [4, 6]
+    assert "stopped at step 6: 1 validations without a better one than at step 4" in capsys.readouterr().err
+    assert [r["step"] for r in metrics(config.out) if r["kind"] == "train"] == [2, 4, 6]
+    assert train(config).loss == 1.0  # and the fifth to its test again: it trained and validated no further
+
+
+@pytest.mark.parametrize("key", ["train__patience", "train__select"])
+def test_options_that_validate_need_recordings_for_it(tiny, key):
+    value = {"train__patience": 2, "train__select": "best"}[key]
+    with pytest.raises(UserError, match=r"needs validation recordings; set data\.events\.validation_per_class above 0"):
+        train(tiny.replace(data__events__validation_per_class=0, **{key: value}))
+
+
+def test_accumulated_passes_give_the_gradient_of_the_whole_batch(tiny):
+    data, results = prepare(tiny), []
+    for batch, accumulate in ((12, 1), (4, 3)):
+        trainer = Trainer(tiny.replace(train__batch=batch, train__accumulate=accumulate, transfer__da_weight=0.0), data)
+        trainer.task.eval()  # neither batch norm nor CKA, which look at a pass alone
+        trainer.at.step = 2
+        results.append((trainer._train_step(), trainer.model.state_dict(), trainer.optimizer.state_dict()["state"]))
+    (values, weights, moments), (again, same, alike) = results
+    for name in values:
+        torch.testing.assert_close(again[name], values[name])
+    for index in moments:
+        torch.testing.assert_close(alike[index]["exp_avg"], moments[index]["exp_avg"], rtol=1e-3, atol=1e-7)
+    for name in weights:
+        torch.testing.assert_close(same[name], weights[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_compiled_backbone_trains_to_the_same_losses(tiny, monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # starting workers takes longer than compiling
+    config = tiny.replace(train__steps=2, train__log_every=1, model__options={"channels": [4]})
+    config, losses = config.replace(transfer__method="events_only"), []
+    for compiled in (False, True):
+        run = config.replace(train__compile=compiled, out=f"{config.out}-{compiled}")
+        train(run)
+        losses.append([r["loss"] for r in metrics(run.out) if r["kind"] == "train"])
+        assert metrics(run.out)[0]["compile"] is compiled
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert (
+        load_run(f"{config.out}-True")[1].state_dict().keys() == load_run(f"{config.out}-False")[1].state_dict().keys()
+    )
+
+
+def test_bfloat16_trains_and_its_test_score_is_that_of_eval(tiny, own_accelerator):
+    score = train(tiny.replace(train__precision="bf16"))
+    assert metrics(tiny.out)[0]["precision"] == "bf16"
+    assert evaluate_run(tiny.out) == score
+    weights = load_file(Path(tiny.out) / "model.safetensors")
+    assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in weights.values())
+
+
+def test_fp16_on_the_cpu_is_an_error(tiny):
+    with pytest.raises(UserError, match=r"train\.precision: fp16 needs a GPU"):
+        train(tiny.replace(train__precision="fp16"))
+
+
+def test_shares_of_an_evaluation_are_joined():
+    shares = [Score(2, 3, 0.5, (0, 2, 4)), Score(1, 2, 1.0, (1, 3))]
+    assert Score.join(shares) == Score(3, 5, pytest.approx(0.7), (0, 1, 2, 3, 4))
+
+
+def test_damaged_weights_are_an_error(tiny):
+    train(tiny)
+    path = Path(tiny.out) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
+        load_run(tiny.out)
 
 
 def test_learning_rate_warms_up_falls_to_zero_and_starts_anew_in_each_phase():

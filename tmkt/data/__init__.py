@@ -1,7 +1,7 @@
 """Static images and event recordings, paired by class."""
 
 from .pairs import EventFrames, PairBatch, PairedData, sample_pairs
-from .prepare import RunData, load_folder, prepare
+from .prepare import RunData, fill_cache, load_folder, prepare
 from .recordings import find_recordings, load_recordings
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "PairBatch",
     "PairedData",
     "RunData",
+    "fill_cache",
     "find_recordings",
     "load_folder",
     "load_recordings",

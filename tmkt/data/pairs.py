@@ -41,19 +41,29 @@ class ClassIndex(NamedTuple):
 
 
 class PairBatch(NamedTuple):
-    """B pairs: rows of the static set and of the recordings, their class, and the crop's offset (y, x) [B, 2]."""
+    """B pairs: rows of the static set and of the recordings, their class, and how each is augmented.
+
+    offset int64 [B, 2] of the crop (y, x); flip bool [B]; angle float32 [B], degrees counter-clockwise.
+    """
 
     static_index: Tensor
     event_index: Tensor
     label: Tensor
     offset: Tensor
+    flip: Tensor
+    angle: Tensor
 
 
 class PairedData:
-    """The training set. images uint8 [Ns, 1, H, W] and events, each with at least one sample of every class."""
+    """The training set. images uint8 [Ns, 1, H, W] and events, each with at least one sample of every class.
 
-    def __init__(self, images: Tensor, image_labels: Tensor, events: EventFrames, num_classes: int) -> None:
-        self.images, self.events, self.num_classes = images, events, num_classes
+    twins int64 [Ne]: the row of the image that each recording shows, for exact pairs; None pairs by class.
+    """
+
+    def __init__(
+        self, images: Tensor, image_labels: Tensor, events: EventFrames, num_classes: int, twins: Tensor | None = None
+    ) -> None:
+        self.images, self.events, self.num_classes, self.twins = images, events, num_classes, twins
         # Drawing happens on the CPU, whatever device the tensors move to: the same seed gives the same pairs.
         self.static_by_class = ClassIndex.of(image_labels, num_classes)
         self.events_by_class = ClassIndex.of(events.labels, num_classes)
@@ -66,24 +76,31 @@ class PairedData:
         return self
 
 
-def sample_pairs(data: PairedData, batch: int, crop_padding: int, generator: torch.Generator) -> PairBatch:
+def sample_pairs(
+    data: PairedData,
+    batch: int,
+    crop_padding: int,
+    generator: torch.Generator,
+    *,
+    flip: bool = False,
+    rotation: float = 0.0,
+) -> PairBatch:
     """Draw `batch` pairs: classes as equally often as `batch` allows, then an image and a recording of each class.
 
-    The crop's offset is drawn in 0..2 crop_padding for each pair; crop_padding itself is no shift.
+    With `data.twins` the image is the one that the recording shows. The crop's offset is drawn in
+    0..2 crop_padding for each pair (crop_padding itself is no shift), with `flip` a mirroring for half of them,
+    with `rotation` an angle in +-rotation degrees.
     """
     rounds = -(-batch // data.num_classes)
     label = torch.cat([torch.randperm(data.num_classes, generator=generator) for _ in range(rounds)])[:batch]
     static_index = data.static_by_class.draw(label, generator)
     event_index = data.events_by_class.draw(label, generator)
+    if data.twins is not None:
+        static_index = data.twins[event_index]
     offset = torch.randint(2 * crop_padding + 1, (batch, 2), generator=generator)
-    return PairBatch(static_index, event_index, label, offset)
-
-
-def random_crop(x_seq: Tensor, offset: Tensor, padding: int) -> Tensor:
-    """Cut x_seq [T, B, C, H, W], zero-padded by `padding`, at offset [B, 2]: all steps of a sample alike."""
-    if padding == 0:
-        return x_seq
-    height, width = x_seq.shape[-2:]
-    padded = torch.nn.functional.pad(x_seq, [padding] * 4)
-    crops = [padded[:, b, :, y : y + height, x : x + width] for b, (y, x) in enumerate(offset.tolist())]
-    return torch.stack(crops, dim=1)
+    flips, angles = torch.zeros(batch, dtype=torch.bool), torch.zeros(batch)
+    if flip:
+        flips = torch.rand(batch, generator=generator) < 0.5
+    if rotation > 0:
+        angles = (2 * torch.rand(batch, generator=generator) - 1) * rotation
+    return PairBatch(static_index, event_index, label, offset, flips, angles)

@@ -1,6 +1,6 @@
 """From a configuration to tensors: split, leak guard, loading. Everything random comes from the seed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ import torch
 from ..config import Config
 from ..errors import UserError
 from .pairs import EventFrames, PairedData
-from .recordings import Recording, find_recordings, load_recordings, simulate_recordings
-from .splits import Split, nmnist_twins, split_recordings
+from .recordings import Recording, find_recordings, load_recordings, simulate_recordings, suffixes
+from .shipped import ClassMap, load_class_map
+from .splits import Split, split_recordings, twin_indices
 from .static import StaticSource, load_images, open_static
 
 
@@ -29,11 +30,11 @@ class RunData:
 def prepare(config: Config) -> RunData:
     """Open, split and load the data of `config`. Raises UserError, naming what is wrong with which file."""
     data = config.data
-    source = open_static(data.static)
-    split = split_recordings(_candidates(config, source), source.classes, data.events, config.seed)
-    static_index = _choose_images(config, source, split)
+    source, classes = open_pair(config)
+    split = _split(config, source, classes)
+    static_index, twins = _choose_images(config, source, split)
     frames = {part: _load(config, source, getattr(split, part), part) for part in Split._fields}
-    images = load_images(source, static_index, data.size, data.static.fit, "static images")
+    images = load_images(source, static_index, data.size, data.static.fit, "static images", data.cache)
     record = {
         "seed": config.seed,
         "classes": list(source.classes),
@@ -41,36 +42,89 @@ def prepare(config: Config) -> RunData:
         "static_images": static_index.tolist(),
     }
     image_labels = torch.from_numpy(source.labels[static_index])
-    train = PairedData(images, image_labels, frames["train"], len(source.classes))
+    train = PairedData(images, image_labels, frames["train"], len(source.classes), twins)
     return RunData(source.classes, train, frames["validation"], frames["test"], record)
 
 
+def fill_cache(config: Config) -> str:
+    """Prepare the data of `config` into `data.cache`; returns a line that says what is there."""
+    if config.data.cache is None:
+        raise UserError("data.cache: null was given; name the folder that shall hold the frames, data.cache=DIR")
+    data = prepare(config)
+    counts = f"{len(data.train.events)} train, {len(data.validation)} validation, {len(data.test)} test recordings"
+    megabytes = sum(path.stat().st_size for path in Path(config.data.cache).glob("*.npy")) / 1e6
+    return f"{counts}; {config.data.cache} holds {megabytes:.1f} MB"
+
+
+def open_pair(config: Config) -> tuple[StaticSource, ClassMap]:
+    """The static set under the classes of the pair, and what the recordings' folders mean."""
+    source = open_static(config.data.static)
+    classes = load_class_map(config.data.classes) if config.data.classes else ClassMap.same(source.classes)
+    return source.mapped(classes), classes
+
+
 def load_folder(config: Config, classes: tuple[str, ...], root: str | Path) -> EventFrames:
-    """Recordings <class>/<id>.bin under `root`, some or all of `classes`, for evaluation."""
-    recordings = find_recordings(root, classes, every_class=False)
+    """Recordings <class>/<id>.<ext> under `root`, some or all of `classes`, for evaluation."""
+    mapped = load_class_map(config.data.classes) if config.data.classes else ClassMap.same(classes)
+    recordings = find_recordings(root, mapped, layout=config.data.events.layout, every_class=False)
     return _frames(load_recordings(recordings, config.data, "recordings"), recordings)
 
 
-def _candidates(config: Config, source: StaticSource) -> list[Recording]:
-    """The recordings to split: those of the folder, or one to be simulated from each image."""
+def _split(config: Config, source: StaticSource, classes: ClassMap) -> Split:
+    """Divide the recordings of the folder, or those to be simulated, one from each image."""
     events = config.data.events
-    if events.source == "folder":
-        return find_recordings(events.root, source.classes)
-    if events.test_per_class is None:
-        raise UserError("data.events.test_per_class: simulated recordings need a number, null was given")
-    return [Recording(int(y), f"{source.classes[y]}/{i}") for i, y in enumerate(source.labels)]
+    if events.source == "simulated":
+        if events.test_per_class is None:
+            raise UserError("data.events.test_per_class: simulated recordings need a number, null was given")
+        candidates = [Recording(int(y), f"{source.classes[y]}/{i}") for i, y in enumerate(source.labels) if y >= 0]
+        return split_recordings(candidates, source.classes, events, config.seed)
+    split = split_recordings(
+        find_recordings(events.root, classes, layout=events.layout, suffixes=suffixes(events)),
+        source.classes,
+        events,
+        config.seed,
+    )
+    if events.test_root:
+        return split._replace(test=_test_recordings(config, classes))
+    return split
 
 
-def _choose_images(config: Config, source: StaticSource, split: Split) -> np.ndarray:
-    """Indices of the static images: none that a held-out recording shows, nor any that was simulated from."""
-    static, barred = config.data.static, set[int]()
-    if config.data.events.source == "simulated":
-        barred = {int(r.id) for part in split for r in part}
-    elif static.exclude_twins == "nmnist":
-        if static.source != "MNIST" or not static.kwargs.get("train", True):
-            raise UserError("data.static.exclude_twins: nmnist is about the training images of MNIST, source: MNIST")
-        barred = nmnist_twins([*split.validation, *split.test])
-    allowed = np.setdiff1d(np.arange(len(source.labels)), np.fromiter(barred, dtype=np.int64, count=len(barred)))
+def _test_recordings(config: Config, classes: ClassMap) -> list[Recording]:
+    """Those of `test_root`, `test_per_class` of each class drawn with the seed. Their names begin with "test:"."""
+    events = config.data.events
+    if events.split:
+        raise UserError("data.events: split and test_root both say what tests; give one")
+    found = find_recordings(events.test_root, classes, layout=events.layout, suffixes=suffixes(events))
+    chosen = []
+    for label in range(len(classes.names)):
+        ours = [replace(r, name=f"test:{r.name}") for r in found if r.label == label]
+        order = np.random.default_rng([config.seed, label, 1]).permutation(len(ours))
+        chosen += [ours[i] for i in order[: events.test_per_class]]
+    return chosen
+
+
+def _choose_images(config: Config, source: StaticSource, split: Split) -> tuple[np.ndarray, torch.Tensor | None]:
+    """Indices of the static images, and with pairing: twin the row among them that each training recording shows.
+
+    None shows what a held-out recording shows. Of images that were simulated from, those of training recordings
+    serve as static images only as their twins.
+    """
+    static, pairing = config.data.static, config.data.pairing
+    kind = "simulated" if config.data.events.source == "simulated" else static.exclude_twins
+    if kind == "nmnist" and (static.source != "MNIST" or not static.kwargs.get("train", True)):
+        raise UserError("data.static.exclude_twins: nmnist is about the training images of MNIST, source: MNIST")
+    if pairing == "twin":
+        if kind == "none":
+            raise UserError("data.pairing: twin needs data.static.exclude_twins, which says what recordings show")
+        if static.per_class is not None:
+            raise UserError("data.static.per_class: with data.pairing: twin the recordings say which images; give null")
+        rows, order = np.unique(_known_twins(source, split.train, kind), return_inverse=True)
+        return rows, torch.from_numpy(order)
+    # A test recording of a folder of its own has a twin of its own: in N-MNIST, among the test images.
+    held_out = [r for part in (split.validation, split.test) for r in part if not r.name.startswith("test:")]
+    shown = held_out + (split.train if kind == "simulated" else [])
+    barred = twin_indices(shown, source, kind) if kind != "none" else []
+    allowed = np.setdiff1d(np.flatnonzero(source.labels >= 0), np.asarray(barred, dtype=np.int64))
     if static.per_class is not None:
         rng = np.random.default_rng([config.seed, len(source.classes)])
         allowed = rng.permutation(allowed)
@@ -79,14 +133,30 @@ def _choose_images(config: Config, source: StaticSource, split: Split) -> np.nda
     empty = [name for k, name in enumerate(source.classes) if not (source.labels[allowed] == k).any()]
     if empty:
         raise UserError(f"data.static: no image is left for the class(es) {', '.join(empty)}; hold fewer out")
-    return np.sort(allowed)
+    return np.sort(allowed), None
+
+
+def _known_twins(source: StaticSource, recordings: list[Recording], kind: str) -> np.ndarray:
+    """The image that each recording shows; an error where the set lacks it or has it under another class."""
+    twins = np.asarray(twin_indices(recordings, source, kind), dtype=np.int64)
+    for recording, twin in zip(recordings, twins, strict=True):
+        label = source.labels[twin] if 0 <= twin < len(source.labels) else None
+        if label != recording.label:
+            found = (
+                "the static set lacks it" if label is None else f"which the static set has as {source.classes[label]!r}"
+            )
+            raise UserError(
+                f"recording {recording.name}: shows image {recording.id} of its class, {found}; "
+                "correct the folder, or use data.pairing: class"
+            )
+    return twins
 
 
 def _load(config: Config, source: StaticSource, recordings: list[Recording], part: str) -> EventFrames:
     if not recordings:
         width, height = config.data.size
         return EventFrames(torch.empty(config.data.time_steps, 0, 2, height, width), torch.empty(0).long(), ())
-    if config.data.events.source == "folder":
+    if config.data.events.source != "simulated":
         frames = load_recordings(recordings, config.data, f"{part} recordings")
     else:
         frames = simulate_recordings(source, recordings, config.data, config.seed, f"simulating to {part}")

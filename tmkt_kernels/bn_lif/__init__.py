@@ -45,7 +45,7 @@ def bn_lif(
         neuron: keywords of `lif`, floats only.
 
     Returns:
-        (spikes, v_last, batch_mean, batch_var), or with v_seq after v_last: shapes and dtypes as those of `lif`;
+        (spikes, v_last, batch_mean, batch_var), or with v_seq after v_last; shapes and dtypes as those of `lif`;
         batch_mean and batch_var (biased) [C] in float32, empty if mean and var are given. Differentiable with respect
         to x_seq, weight, bias and v_init. Backward keeps x_seq alone, and recomputes the current and h.
 
@@ -58,7 +58,8 @@ def bn_lif(
 
 def average_pool(spikes: Tensor) -> Tensor:
     """2x2 averages over space: [T, B, C, H, W] -> [T, B, C, H // 2, W // 2]."""
-    return torch.nn.functional.avg_pool2d(spikes.flatten(0, 1), 2).unflatten(0, spikes.shape[:2])
+    pooled = torch.nn.functional.avg_pool2d(spikes.flatten(0, 1), 2)
+    return pooled.view(*spikes.shape[:2], *pooled.shape[1:])
 
 
 def run(

@@ -139,7 +139,7 @@ def lif(
     x_seq) as [C]. Their values are not checked, and they are computed with in float32.
 
     Returns:
-        (spikes, v_last) or (spikes, v_last, v_seq): spikes [T, B, ...] in x_seq's dtype, 0 or 1;
+        (spikes, v_last) or (spikes, v_last, v_seq); spikes [T, B, ...] in x_seq's dtype, 0 or 1;
         v_last [B, ...], the potential after the last reset, in float32; v_seq [T, B, ...] in
         x_seq's dtype. All are differentiable with respect to x_seq, v_init and tensor parameters. Backward
         keeps x_seq alone and recomputes h.

@@ -1,0 +1,107 @@
+"""Draws the pictures of the documentation with our own code: `python docs/pictures.py [FOLDER]`."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from tmkt.config import TransferConfig
+from tmkt.figures import EVENT_COLOUR, STATIC_COLOUR, save
+from tmkt.mixup import event_step_mask, replacement_probability
+from tmkt.transfer import draw_switch_steps
+from tmkt_kernels import lif
+from tmkt_kernels.surrogate import Surrogate, derivative, parse_shape
+from tmkt_kernels.testing import SURROGATE_SHAPES
+
+IMAGES = Path(__file__).parent / "images"
+
+
+def switch_steps() -> Figure:
+    """The law of the switch step for three mix ratios, T = 10."""
+    T = 10
+    figure = Figure(figsize=(8, 2.6))
+    for axis, ratio in zip(figure.subplots(1, 3, sharey=True), (0.3, 0.5, 0.7), strict=True):
+        p = replacement_probability(T, ratio)
+        law = [p * (1 - p) ** t for t in range(T)] + [(1 - p) ** T]
+        axis.bar(range(T + 1), law, color=[EVENT_COLOUR] * T + [STATIC_COLOUR])
+        axis.set(title=f"ratio {ratio}: p = {p:.3f}", xlabel="first event step", xticks=range(0, T + 1, 2))
+        axis.grid(axis="y", alpha=0.3)
+    figure.axes[0].set_ylabel("probability")
+    figure.axes[0].text(T - 0.7, 0.4, "T: never", ha="right", color=STATIC_COLOUR)
+    figure.tight_layout()
+    return figure
+
+
+def streams() -> Figure:
+    """Which steps of a batch show events, for time-step mixup and for sliding training, as the trainer draws them."""
+    T, batch, generator = 10, 24, torch.Generator().manual_seed(42)
+    methods = {
+        "tmkt, ratio 0.5": TransferConfig(method="tmkt", ratio=0.5),
+        "sliding, power 1, half-way": TransferConfig(method="sliding", power=1.0),
+    }
+    figure = Figure(figsize=(8, 3.9))
+    for axis, (title, config) in zip(figure.subplots(1, 2, sharey=True), methods.items(), strict=True):
+        switch = draw_switch_steps(config, batch, T, 0.5, generator)
+        assert switch is not None
+        shows_events = event_step_mask(switch, T).T  # [batch, T]
+        axis.pcolormesh(shows_events, cmap=ListedColormap([STATIC_COLOUR, EVENT_COLOUR]), edgecolors="white")
+        axis.set(title=title, xlabel="time step", yticks=[])
+        axis.set_xticks([t + 0.5 for t in range(T)], range(T))
+    figure.axes[0].set_ylabel("samples of a batch")
+    figure.suptitle("orange: the static image; blue: event frames", fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def neurons() -> Figure:
+    """Input, membrane potential before reset and spikes of one neuron under hard and under soft reset."""
+    T = 40
+    x_seq = 1.4 + 1.2 * torch.sin(torch.arange(T) / 5).view(T, 1)
+    figure = Figure(figsize=(8, 3.6))
+    rows = figure.subplots(2, 2, sharex=True, sharey="row", gridspec_kw={"height_ratios": (1, 2)})
+    for column, v_reset in enumerate((0.0, None)):
+        spikes, _, h = lif(x_seq, tau=4.0, v_reset=v_reset, return_v=True)
+        fired = spikes[:, 0].nonzero()[:, 0]
+        rows[0, column].bar(range(T), x_seq[:, 0].tolist(), color="0.7")
+        rows[0, column].set(title=f"{'soft' if v_reset is None else 'hard'} reset, v_reset = {v_reset}")
+        rows[1, column].plot(range(T), h[:, 0], marker=".", color=EVENT_COLOUR, label="h, before reset")
+        rows[1, column].axhline(1.0, color="0.4", linestyle=":", label="v_threshold")
+        rows[1, column].vlines(fired, 1.65, 1.8, color=STATIC_COLOUR, linewidth=2, label="spikes")
+        rows[1, column].set(xlabel="time step")
+    rows[0, 0].set_ylabel("x")
+    rows[1, 0].set_ylabel("h")
+    figure.tight_layout()
+    figure.legend(*rows[1, 0].get_legend_handles_labels(), frameon=False, fontsize=9, ncols=3, loc="upper center")
+    figure.subplots_adjust(top=0.83)
+    return figure
+
+
+def surrogates() -> Figure:
+    """The derivative that each surrogate puts in place of the step's, over u = h - v_threshold."""
+    u = torch.linspace(-2, 2, 801)
+    figure = Figure(figsize=(9, 5.2))
+    for axis, surrogate in zip(figure.subplots(3, 7, sharex=True).flat, Surrogate, strict=True):
+        shape = SURROGATE_SHAPES[surrogate]
+        chosen = shape[0] if isinstance(shape[0], tuple) else 2.0
+        axis.plot(u, derivative(u, surrogate, *parse_shape(surrogate, chosen)), color=EVENT_COLOUR)
+        axis.axvline(0, color="0.6", linewidth=0.6)
+        axis.set_title(f"{surrogate.name.lower()}\nalpha = {chosen}", fontsize=6.5)
+        axis.tick_params(labelsize=6)
+    figure.supxlabel("h - v_threshold", fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+PICTURES: tuple[Callable[[], Figure], ...] = (switch_steps, streams, neurons, surrogates)
+
+
+def main(folder: Path = IMAGES) -> None:
+    for picture in PICTURES:
+        print(save(picture(), folder / f"{picture.__name__}.png"))
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

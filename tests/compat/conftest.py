@@ -1,0 +1,76 @@
+"""What the tests of one library each share."""
+
+import copy
+
+import pytest
+import torch
+
+import tmkt_kernels as tk
+from tmkt_kernels.testing import assert_spikes_equal, relative_error
+
+
+@pytest.fixture
+def compare_training():
+    """Train a model and its accelerated copy alike; losses, gradients, buffers and checkpoints are the same."""
+
+    def compare(model, run, x, steps=50, fused=None, lr=0.05):
+        ours = copy.deepcopy(model)
+        report = tk.accelerate(ours)
+        assert report.replaced, report
+        if fused is not None:
+            assert len(report.fused) == fused, report
+        assert list(ours.state_dict()) == list(model.state_dict())
+        curves = []
+        for net in (model, ours):
+            optimizer = torch.optim.SGD(net.parameters(), lr, momentum=0.9)
+            target = torch.randint(0, 4, (x.shape[1],), generator=torch.Generator().manual_seed(2))
+            losses = []
+            for _ in range(steps):
+                loss = torch.nn.functional.cross_entropy(run(net, x).float().mean(0).flatten(1)[:, :4], target)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+            curves.append(torch.tensor(losses))
+        theirs, own = curves
+        torch.testing.assert_close(own[:10], theirs[:10], rtol=1e-3, atol=1e-3)
+        # One spike that a rounding flips grows in training as any change of 1e-7 does: later, the curves stay near.
+        assert (own - theirs).abs().mean() < 0.02
+        assert steps < 10 or theirs[-1] < theirs[0], "nothing was learned: the comparison would not see a gradient"
+        if torch.allclose(own, theirs, rtol=1e-5, atol=1e-6):
+            for (name, a), b in zip(model.state_dict().items(), ours.state_dict().values(), strict=True):
+                torch.testing.assert_close(b, a, rtol=1e-2, atol=1e-3, msg=lambda m, name=name: f"{name}: {m}")
+        model.eval(), ours.eval()
+        for source, target in ((model, ours), (ours, model)):  # checkpoints go both ways
+            target.load_state_dict(source.state_dict())
+            with torch.no_grad():
+                torch.testing.assert_close(run(ours, x), run(model, x), rtol=1e-4, atol=1e-4)
+        return report
+
+    return compare
+
+
+@pytest.fixture
+def same_spikes():
+    """Spikes of a module and its accelerated copy differ within the budget, gradients within their tolerance."""
+
+    def same(module, run, x, budget=1e-4):
+        ours = copy.deepcopy(module)
+        report = tk.accelerate(ours)
+        assert report.replaced, report
+        results = []
+        for net in (module, ours):
+            leaf = x.clone().requires_grad_()
+            spikes = run(net, leaf)
+            grad = torch.randn(spikes.shape, generator=torch.Generator().manual_seed(1))
+            wanted = [leaf, *(p for p in net.parameters() if p.requires_grad)]
+            results.append((spikes.detach(), torch.autograd.grad(spikes, wanted, grad)))
+        (expected, expected_grads), (spikes, grads) = results
+        assert 0.01 < expected.mean() < 0.95
+        assert_spikes_equal(spikes, expected, budget)
+        if torch.equal(spikes, expected):
+            for a, b in zip(grads, expected_grads, strict=True):
+                assert relative_error(a, b) < 1e-5
+        return ours
+
+    return same

@@ -1,0 +1,94 @@
+"""accelerate on norse 1.1.0: cells in a loop, and Lift, which takes whole sequences."""
+
+import pytest
+import torch
+from torch import nn
+
+import tmkt_kernels as tk
+
+pytest.importorskip("norse.torch", reason="norse is not installed")
+import norse.torch as norse
+from norse.torch.functional.reset import reset_subtract
+
+X = torch.randn(8, 4, 6, generator=torch.Generator().manual_seed(0)) * 9
+PARAMETERS = {
+    "default": norse.LIFBoxParameters(),
+    "rest, reset and surrogate": norse.LIFBoxParameters(
+        tau_mem_inv=torch.tensor(300.0),
+        v_leak=torch.tensor(0.2),
+        v_reset=torch.tensor(-0.1),
+        method="triangle",
+        alpha=torch.tensor(1.0),
+    ),
+    "soft": norse.LIFBoxParameters(tau_mem_inv=torch.tensor(200.0), reset_method=reset_subtract),
+    "tanh": norse.LIFBoxParameters(tau_mem_inv=torch.tensor(200.0), method="tanh", alpha=torch.tensor(2.0)),
+    "erfc": norse.LIFBoxParameters(tau_mem_inv=torch.tensor(200.0), method="heavi_erfc", alpha=torch.tensor(2.0)),
+}
+
+
+def loop(cell, x):
+    state, spikes = None, []
+    for step in x:
+        spike, state = cell(step, state)
+        spikes.append(spike)
+    return torch.stack(spikes)
+
+
+@pytest.mark.parametrize("p", PARAMETERS.values(), ids=PARAMETERS.keys())
+def test_lif_box(same_spikes, p):
+    same_spikes(norse.LIFBoxCell(p), loop, X)
+    same_spikes(norse.Lift(norse.LIFBoxCell(p)), lambda lift, x: lift(x)[0], X)
+
+
+def test_iaf(same_spikes):
+    same_spikes(norse.IAFCell(), loop, X / 9, budget=0.0)
+
+
+def test_fires_above_the_threshold_only():
+    """norse's rule, and ours where it was set by the next float."""
+    cells = [norse.IAFCell() for _ in "ab"]
+    tk.accelerate(cells[1])
+    x = torch.tensor([[[0.5, 1.0]], [[0.5, 2.0**-20]]])
+    assert torch.equal(*(loop(cell, x) for cell in cells))
+    assert loop(cells[1], x).flatten().tolist() == [0.0, 0.0, 0.0, 1.0]
+
+
+def test_state_goes_on_and_comes_back():
+    lifts = [norse.Lift(norse.LIFBoxCell()) for _ in "ab"]
+    tk.accelerate(lifts[1])
+    for lift in lifts:
+        _, state = lift(X)
+        spikes, state = lift((X, state))
+        lift.result = spikes, state.v
+    for a, b in zip(lifts[0].result, lifts[1].result, strict=True):
+        torch.testing.assert_close(a, b)
+    assert type(tk.restore(lifts[1])) is norse.Lift
+
+
+class Net(nn.Module):
+    """After norse's MNIST tutorial: convolution, pooling, two populations."""
+
+    def __init__(self):
+        super().__init__()
+        p = norse.LIFBoxParameters(tau_mem_inv=torch.tensor(400.0), v_th=torch.tensor(0.3))
+        self.conv, self.pool = norse.Lift(nn.Conv2d(1, 6, 5, padding=2)), norse.Lift(nn.MaxPool2d(2))
+        self.lif1, self.fc, self.lif2 = (
+            norse.Lift(norse.LIFBoxCell(p)),
+            nn.Linear(6 * 36, 10),
+            norse.Lift(norse.LIFBoxCell(p)),
+        )
+
+    def forward(self, x):
+        spikes, _ = self.lif1(self.pool(self.conv(x)))
+        return self.lif2(self.fc(spikes.flatten(2)))[0]
+
+
+def test_network(compare_training):
+    compare_training(Net(), lambda net, x: net(x), torch.rand(6, 8, 1, 12, 12) * 3)
+
+
+def test_left_alone():
+    report = tk.accelerate(nn.Sequential(norse.LIFCell(), norse.LIFBoxCell(norse.LIFBoxParameters(method="circ"))))
+    assert not report.replaced
+    assert "LIFCell has no equal" in report.left["0"]
+    assert "'circ'" in report.left["1"]

@@ -1,0 +1,162 @@
+"""accelerate on snnTorch 1.0.0: a loop over steps as it stands, and over_time, which takes the whole sequence."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import tmkt_kernels as tk
+
+snn = pytest.importorskip("snntorch", reason="snntorch is not installed")
+from snntorch import surrogate, utils
+
+from tmkt_kernels.compat.snntorch import over_time
+
+X = torch.randn(8, 4, 6, generator=torch.Generator().manual_seed(0)) * 1.5
+IMAGES = torch.rand(6, 8, 1, 12, 12, generator=torch.Generator().manual_seed(3))
+
+
+def loop(cell, x):
+    mem, spikes = torch.zeros(x.shape[1:]), []
+    for step in x:
+        spike, mem = cell(step, mem)
+        spikes.append(spike)
+    return torch.stack(spikes)
+
+
+@pytest.mark.parametrize("mechanism", ["subtract", "zero", "none"])
+@pytest.mark.parametrize("learn", [False, True])
+@pytest.mark.parametrize("beta", [0.9, torch.linspace(0.5, 0.95, 6)])
+def test_leaky(same_spikes, beta, learn, mechanism):
+    cell = snn.Leaky(beta, threshold=0.8, reset_mechanism=mechanism, learn_beta=learn, learn_threshold=learn)
+    same_spikes(cell, loop, X, budget=0.0)
+
+
+@pytest.mark.parametrize(
+    "spike_grad",
+    [
+        surrogate.sigmoid(5),
+        surrogate.fast_sigmoid(25),
+        surrogate.triangular(),
+        surrogate.heaviside(),
+        surrogate.SFS(25, 0),
+    ],
+)
+def test_surrogates(same_spikes, spike_grad):
+    cell = snn.Leaky(0.8, spike_grad=spike_grad)
+    ours, theirs = copy.deepcopy(cell), cell
+    tk.accelerate(ours)
+    grads = []
+    for net in (ours, theirs):
+        x = X.clone().requires_grad_()
+        loop(net, x).sum().backward()
+        grads.append(x.grad)
+    torch.testing.assert_close(*grads, rtol=1e-5, atol=1e-6)
+
+
+def tutorial_net():
+    """The convolutional network of snnTorch's tutorial 6, narrower, on 12x12."""
+    grad = surrogate.fast_sigmoid(slope=25)
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2),
+        nn.MaxPool2d(2),
+        snn.Leaky(beta=0.5, spike_grad=grad, init_hidden=True),
+        nn.Conv2d(6, 8, 5, padding=2),
+        nn.BatchNorm2d(8),
+        snn.Leaky(beta=0.5, spike_grad=grad, init_hidden=True),
+        nn.Flatten(),
+        nn.Linear(8 * 36, 10),
+        snn.Leaky(beta=0.5, spike_grad=grad, init_hidden=True, output=True),
+    )
+
+
+def reset(net):
+    """snnTorch's utils.reset reaches the cells that a constructor made, not the copies these tests compare."""
+    for module in net.modules():
+        if isinstance(module, snn.Leaky):
+            module.reset_mem()
+
+
+def step_by_step(net, x):
+    reset(net)
+    return torch.stack([net(step)[1] for step in x])
+
+
+def test_tutorial_network(compare_training):
+    compare_training(tutorial_net(), step_by_step, IMAGES, lr=0.01, fused=1)
+
+
+def test_over_time_is_the_loop(compare_training):
+    net = tutorial_net()
+    expected = step_by_step(copy.deepcopy(net), IMAGES)
+    spikes, mem = over_time(tk.accelerate(net, fuse_batch_norm=False).model, IMAGES)
+    assert set(spikes.unique().tolist()) <= {0.0, 1.0}
+    torch.testing.assert_close(mem, expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(net[-1].mem, mem[-1])
+
+
+def test_over_time_goes_on_where_it_stopped():
+    net = tutorial_net().eval()
+    tk.accelerate(net)
+    reset(net)
+    whole = over_time(net, IMAGES)[1]
+    reset(net)
+    parts = [over_time(net, part)[1] for part in IMAGES.split(3)]
+    torch.testing.assert_close(torch.cat(parts), whole)
+
+
+def test_over_time_names_what_it_cannot_take():
+    with pytest.raises(TypeError, match="accelerate"):
+        over_time(tutorial_net(), IMAGES)
+    net = nn.Sequential(nn.Dropout(0.5), snn.Leaky(0.5, init_hidden=True))
+    tk.accelerate(net)
+    with pytest.raises(ValueError, match=r"net\.0: dropout"):
+        over_time(net, X)
+    net = nn.Sequential(snn.Leaky(0.5), snn.Leaky(0.5, init_hidden=True))
+    tk.accelerate(net)
+    with pytest.raises(TypeError, match=r"net\.0: .*init_hidden=True"):
+        over_time(net, X)
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [
+        (snn.Leaky(0.5, reset_delay=False), "reset_delay=False"),
+        (snn.Leaky(0.5, graded_spikes_factor=2.0), "graded spikes"),
+        (snn.Leaky(0.5, spike_grad=surrogate.SSO()), "surrogate"),
+        (snn.Leaky(0.5, spike_grad=lambda x: x), "surrogate"),
+        (snn.Synaptic(0.9, 0.5), "Synaptic has no equal"),
+    ],
+)
+def test_left_alone(cell, why):
+    report = tk.accelerate(cell)
+    assert not report.replaced
+    assert why in report.left[""]
+
+
+def test_a_new_batch_size_starts_again_and_restore_goes_on():
+    cell = snn.Leaky(0.9, init_hidden=True)
+    tk.accelerate(cell)
+    cell(X[0])
+    cell(X[1][:2])
+    assert cell.mem.shape == (2, 6)
+    before = cell.mem
+    assert type(tk.restore(cell)) is snn.Leaky
+    assert cell.mem is before
+
+
+def test_utils_reset():
+    cell = nn.Sequential(snn.Leaky(0.9, init_hidden=True))
+    tk.accelerate(cell)
+    cell(X[0])
+    assert cell[0].mem.any()
+    utils.reset(cell)
+    assert not cell[0].mem.any()
+
+
+def test_mem_with_init_hidden_is_snntorchs_error():
+    cell = snn.Leaky(0.9, init_hidden=True)
+    tk.accelerate(cell)
+    with pytest.raises(TypeError, match="init_hidden"):
+        cell(X[0], X[0])

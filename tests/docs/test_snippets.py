@@ -1,0 +1,180 @@
+"""Every snippet of README.md, CONTRIBUTING.md and docs/ runs, or is checked as far as it can be without running.
+
+A page's blocks are taken in order, in a folder of their own. `python` runs, in one namespace a page. Of `sh`, our
+commands are parsed, with their configuration, and files, modules, targets and extras that are named must exist. `yaml`
+is parsed, checked if it is a configuration of ours, and saved if its first line is the comment `# NAME`. A comment
+above a block may say `<!-- needs: PACKAGE -->`, or `<!-- not run: REASON -->`.
+"""
+
+import importlib.util
+import re
+import runpy
+import shlex
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pytest
+import tomllib
+import yaml
+from markdown_it import MarkdownIt
+
+from tmkt.cli import build_parser
+from tmkt.config import Config, from_mapping, load_config
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MARKDOWN = MarkdownIt("commonmark")
+LANGUAGES = {"python", "sh", "yaml", "text"}
+
+
+@dataclass(frozen=True)
+class Block:
+    page: str
+    line: int
+    language: str
+    code: str
+    comment: str  # the HTML comment right above, without its delimiters
+
+    @property
+    def place(self) -> str:
+        return f"{self.page}:{self.line}"
+
+    @property
+    def not_run(self) -> str | None:
+        return self.comment.partition("not run:")[2].strip() or None
+
+
+def blocks(page: Path) -> list[Block]:
+    found, comment = [], ""
+    for token in MARKDOWN.parse(page.read_text()):
+        if token.type == "fence":
+            name, line = str(page.relative_to(ROOT)), token.map[0] + 2
+            found.append(Block(name, line, token.info.strip(), token.content, comment))
+        comment = token.content.strip().removeprefix("<!--").removesuffix("-->") if token.type == "html_block" else ""
+    return found
+
+
+ALL = {page: blocks(page) for page in PAGES}
+
+
+def run(block: Block, namespace: dict[str, object]) -> None:
+    code = compile("\n" * (block.line - 1) + block.code, block.page, "exec")  # a traceback shows the page's own line
+    exec(code, namespace)
+
+
+def check_yaml(block: Block) -> None:
+    values = yaml.safe_load(block.code)
+    if set(values) <= {entry.name for entry in fields(Config)}:
+        from_mapping(values)
+    if name := re.match(r"# ([\w.-]+)\n", block.code):
+        Path(name[1]).write_text(block.code)
+
+
+def commands(code: str) -> list[list[str]]:
+    """The words of each command, without comments and without variables that are set before it."""
+    found = []
+    for line in code.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        while words and re.match(r"\w+=", words[0]):
+            words.pop(0)
+        if words:
+            found.append(words)
+    return found
+
+
+def check_command(words: list[str], place: str) -> None:
+    module = words[words.index("-m") + 1] if "-m" in words else None
+    if module == "tmkt" or words[0] == "tmkt" or words[:2] == ["srun", "tmkt"]:
+        check_tmkt(words[words.index("tmkt") + 1 :], place)
+    elif module:
+        assert importlib.util.find_spec(module), f"{place}: no module {module}"
+    elif words[0] == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        missing = [word for word in words[1:] if "=" not in word and word not in targets]
+        assert not missing, f"{place}: no target {missing} in the Makefile"
+    elif words[0] == "pip":
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        named = re.findall(r"(?:tmkt|\.)\[([\w,]+)\]", " ".join(words))
+        assert set(",".join(named).split(",")) - {""} <= set(extras), f"{place}: expected extras of {list(extras)}"
+    ours = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"runs", "build", "dist"}
+    for word in words:
+        if "/" in word and word.partition("/")[0] in ours:
+            assert (ROOT / word).exists(), f"{place}: no file {word}"
+
+
+def check_tmkt(arguments: list[str], place: str) -> None:
+    try:
+        parsed = build_parser().parse_args(arguments)
+    except SystemExit as stop:
+        if stop.code != 0:
+            pytest.fail(f"{place}: tmkt does not take {shlex.join(arguments)}")
+        return  # --help
+    if parsed.command == "train":
+        near, ours = Path(parsed.config), ROOT / parsed.config
+        known = [setting for setting in parsed.override if "$" not in setting]
+        load_config(near if near.exists() else ours, known)
+
+
+@pytest.mark.parametrize("page", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in PAGES if ALL[p]])
+def test_snippets(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": page.stem}
+    for block in ALL[page]:
+        assert block.language in LANGUAGES, f"{block.place}: expected a language of {LANGUAGES}, got {block.language!r}"
+        needs = block.comment.partition("needs:")[2].strip()
+        if block.not_run:
+            continue
+        if needs and not importlib.util.find_spec(needs):
+            pytest.skip(f"{block.place}: {needs} is not installed; this block and those after it did not run")
+        if block.language == "python":
+            run(block, namespace)
+        elif block.language == "yaml":
+            check_yaml(block)
+        elif block.language == "sh":
+            for words in commands(block.code):
+                check_command(words, block.place)
+
+
+def test_no_snippet_escapes():
+    """Each fence that is written is one that was found, and few are left out, each with its reason."""
+    for page, found in ALL.items():
+        assert len(re.findall(r"^ *```\w+", page.read_text(), re.MULTILINE)) == len(found), page
+    everything = [block for found in ALL.values() for block in found]
+    left_out = [f"{block.place}: {block.not_run}" for block in everything if block.not_run]
+    assert len(left_out) <= len(everything) // 10, left_out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "tmkt trian configs/nmnist.yaml",
+        "tmkt train configs/nmnist.yaml train.stpes=3",
+        "tmkt eval",
+        "python -m tmkt_kernel",
+        "make dmo",
+        "pip install tmkt[trian]",
+        "bash tests/whel.sh",
+    ],
+)
+def test_a_wrong_command_is_found(command):
+    from tmkt.errors import UserError
+
+    with pytest.raises((AssertionError, UserError, pytest.fail.Exception)):
+        check_command(shlex.split(command), "here")
+
+
+def test_links_of_the_pages_outside_the_site():
+    """mkdocs checks those of docs/."""
+    for page in PAGES[:2]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+            assert (ROOT / target).exists(), f"{page.name}: no file {target}"
+
+
+def test_pictures_are_drawn(tmp_path):
+    """The pictures of docs/images come from docs/pictures.py as it is."""
+    pictures = runpy.run_path(str(ROOT / "docs" / "pictures.py"))
+    pictures["main"](tmp_path)
+    for picture in pictures["PICTURES"]:
+        name = f"{picture.__name__}.png"
+        assert (tmp_path / name).stat().st_size > 10_000
+        assert (ROOT / "docs" / "images" / name).exists()

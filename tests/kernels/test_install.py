@@ -1,0 +1,102 @@
+"""The package without what it can do without: Triton, a compiler, a GPU; and what importing it must not import."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SETUP = Path(__file__).parents[2] / "setup.py"
+
+STEP = """
+import torch, tmkt_kernels as tk
+x_seq = torch.randn(4, 2, 3, 5, 5, requires_grad=True)
+for layer in (tk.nn.LIF(), tk.nn.ParametricLIF(), tk.nn.Leaky(0.9), tk.nn.BatchNormLIF2d(3)):
+    spikes = layer(x_seq)
+    (gradient,) = torch.autograd.grad(spikes.sum(), x_seq)
+    assert gradient.abs().sum() > 0
+mixed = tk.time_step_mixup(torch.ones(2, 1, 3, 3), torch.zeros(4, 2, 2, 3, 3), torch.tensor([0, 4]))
+assert mixed[:, 1].eq(1).all() and mixed[:, 0].eq(0).all()
+"""
+
+
+def python(script: str, place: Path, **env: str) -> str:
+    """What a script prints in a fresh interpreter that finds the packages of this one, after `place`."""
+    paths = os.pathsep.join([str(place), *filter(None, sys.path)])
+    settings = {"PATH": "/usr/bin:/bin", "PYTHONPATH": paths, **env}
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, env=settings, timeout=120, check=False, cwd=place)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_import_brings_nothing_heavy(tmp_path):
+    """Beside torch and numpy: this package and the standard library alone. No compiler of torch's, no _events yet."""
+    script = """
+import sys, torch, numpy
+before = set(sys.modules)
+import tmkt_kernels
+new = set(sys.modules) - before
+top = {name.partition(".")[0] for name in new} - sys.stdlib_module_names
+heavy = ("torch._dynamo", "torch._inductor", "torch.fx", "tmkt_kernels._events")
+print(*top, *(name for name in new if name.startswith(heavy)))
+"""
+    assert python(script, tmp_path).split() == ["tmkt_kernels"]
+
+
+def test_works_without_triton(tmp_path):
+    """As where `pip uninstall triton` was run: the import system finds none, and who asks for it is told."""
+    script = f"""
+import sys
+sys.modules["triton"] = None
+{STEP}
+try:
+    tk.lif(x_seq, backend="triton")
+except RuntimeError as error:
+    print(error)
+"""
+    assert "the package triton is not installed; `pip install triton`" in python(script, tmp_path)
+
+
+def test_works_without_a_gpu(tmp_path):
+    """Also where there is one: nothing is initialised on it by operators on the CPU."""
+    script = f"{STEP}\nprint(torch.cuda.is_available(), torch.cuda.is_initialized())"
+    assert python(script, tmp_path, CUDA_VISIBLE_DEVICES="").split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("reason", ["TMKT_NATIVE=0", "no compiler"])
+def test_works_without_a_compiler(tmp_path, reason):
+    """setup.py builds a package without binaries that says why; auto takes the reference on the CPU."""
+    if not SETUP.exists():
+        pytest.skip("tests run apart from the source tree")
+    env = {"PATH": str(tmp_path)} if reason == "no compiler" else {"PATH": os.environ["PATH"], "TMKT_NATIVE": "0"}
+    command = [
+        sys.executable,
+        "setup.py",
+        "-q",
+        "build",
+        f"--build-base={tmp_path}/base",
+        f"--build-lib={tmp_path}/lib",
+    ]
+    subprocess.run(command, cwd=SETUP.parent, check=True, capture_output=True, env=env, timeout=120)
+    package = tmp_path / "lib" / "tmkt_kernels"
+    assert not list(package.rglob("*.so"))
+    said = {"TMKT_NATIVE=0": "switched off by TMKT_NATIVE=0", "no compiler": "no C++ compiler was found"}[reason]
+    assert said in json.loads((package / "_build_report.json").read_text())["native"]
+    script = f"""
+{STEP}
+assert tk.__file__.startswith({str(package)!r}), tk.__file__
+from tmkt_kernels._dispatch import choose
+print(choose("lif", "cpu", torch.float32, "auto"))
+for call in (lambda: tk.lif(x_seq, backend="native"), lambda: tk.events.to_frames(None, 1, (1, 1))):
+    try:
+        call()
+    except (RuntimeError, ImportError, ValueError) as error:
+        print(error)
+"""
+    printed = python(script, tmp_path / "lib")
+    assert printed.startswith("reference\n")
+    assert said in printed
+    assert "backend 'native' cannot serve this call" in printed

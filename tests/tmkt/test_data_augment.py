@@ -1,0 +1,58 @@
+"""Augmentations: alike for all steps of a sample, seeded, and as torchvision's where it has them."""
+
+import pytest
+import torch
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from tmkt.data import prepare, sample_pairs
+from tmkt.data.augment import augment, rotate
+from tmkt.data.pairs import PairBatch
+
+
+def batch(**changes):
+    none = {
+        "static_index": torch.zeros(2).long(),
+        "event_index": torch.zeros(2).long(),
+        "label": torch.zeros(2).long(),
+        "offset": torch.zeros(2, 2).long(),
+        "flip": torch.zeros(2).bool(),
+        "angle": torch.zeros(2),
+    }
+    return PairBatch(**{**none, **changes})
+
+
+def test_nothing_drawn_changes_nothing():
+    x_seq = torch.rand(3, 2, 2, 6, 5)
+    assert augment(x_seq, batch(), 0) is x_seq
+
+
+def test_flip_mirrors_the_chosen_samples_in_all_steps():
+    x_seq = torch.rand(3, 2, 2, 6, 5)
+    out = augment(x_seq, batch(flip=torch.tensor([False, True])), 0)
+    assert torch.equal(out[:, 0], x_seq[:, 0])
+    assert torch.equal(out[:, 1], x_seq[:, 1].flip(-1))
+
+
+@pytest.mark.parametrize("angle", [-15.0, 7.5, 90.0])
+@pytest.mark.parametrize("size", [(9, 9), (12, 7)], ids=str)
+def test_rotation_equals_torchvision_for_every_step(angle, size):
+    x_seq = torch.rand(3, 2, 2, *size)
+    out = rotate(x_seq, torch.tensor([angle, 0.0]))
+    assert torch.allclose(out[:, 1], x_seq[:, 1], atol=1e-6)
+    for t in range(3):
+        expected = F.rotate(x_seq[t, 0], angle, interpolation=InterpolationMode.BILINEAR)
+        assert torch.allclose(out[t, 0], expected, atol=1e-5)
+
+
+def test_draws_are_seeded_in_range_and_leave_the_pairs_as_they_were(tiny):
+    data = prepare(tiny).train
+    draw = lambda **kwargs: sample_pairs(data, 200, 1, torch.Generator().manual_seed(3), **kwargs)  # noqa: E731
+    plain, drawn, again = draw(), draw(flip=True, rotation=15.0), draw(flip=True, rotation=15.0)
+    assert all(torch.equal(a, b) for a, b in zip(drawn, again, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(plain[:4], drawn[:4], strict=True))
+    assert not plain.flip.any()
+    assert not plain.angle.any()
+    assert 60 < int(drawn.flip.sum()) < 140
+    assert 10 < float(drawn.angle.abs().max()) <= 15
+    assert drawn.angle.min() < 0 < drawn.angle.max()

@@ -1,0 +1,250 @@
+"""Every configuration of a published pair starts training on a small tree of the published layout."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from PIL import Image
+
+from tmkt.config import load_config
+from tmkt.data import prepare, sample_pairs
+from tmkt.data.prepare import open_pair
+from tmkt.data.readers import read_recording
+from tmkt.data.shipped import load_class_map, load_protocol
+from tmkt.engine import train
+from tmkt.errors import UserError
+from tmkt_kernels import events as ev
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+RNG = np.random.default_rng(0)
+TINY = ["train.steps=2", "train.batch=4", "train.warmup=1", "train.device=cpu", "data.time_steps=2"]
+SMALL = ["model.name=small", "model.options={channels: [4, 8]}"]
+VGG = ["data.size=[16, 16]"]  # one pixel is left behind its four poolings
+
+
+def write_image(path: Path, side: int = 20) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(RNG.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(path)
+
+
+def random_events(size: int) -> np.ndarray:
+    events = np.zeros(60, ev.EVENT_DTYPE)
+    events["x"], events["y"] = RNG.integers(0, size, (2, 60))
+    events["t"], events["p"] = np.sort(RNG.integers(0, 300_000, 60)), RNG.integers(0, 2, 60)
+    return events
+
+
+def write_bin(path: Path, size: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ev.write_bin(path, random_events(size))
+
+
+def ncaltech101(root, sample):
+    for folder in load_class_map("ncaltech101").static:
+        for i in range(1, 7):
+            write_image(root / f"caltech101/101_ObjectCategories/{folder}/image_{i:04d}.jpg")
+            if folder != "Faces":
+                write_bin(root / f"N-Caltech101/Caltech101/{folder}/image_{i:04d}.bin", size=10 + i)
+    return VGG
+
+
+def cifar10dvs(root, sample):
+    batches = root / "cifar-10-batches-py"
+    batches.mkdir(parents=True)
+    names = list(load_class_map("cifar10").names)
+    for name in (*[f"data_batch_{i}" for i in range(1, 6)], "test_batch"):
+        entry = {"data": RNG.integers(0, 256, (20, 3072), dtype=np.uint8), "labels": [i % 10 for i in range(20)]}
+        (batches / name).write_bytes(pickle.dumps(entry))
+    (batches / "batches.meta").write_bytes(pickle.dumps({"label_names": names}))
+    for name in names:
+        (root / "CIFAR10DVS" / name).mkdir(parents=True)
+        for i in range(5):
+            (root / "CIFAR10DVS" / name / f"cifar10_{name}_{i}.aedat4").symlink_to(sample)
+    return ["data.events.sensor_size=null", *VGG]  # the sample's camera is another
+
+
+def nomniglot(root, sample):
+    times = read_recording(sample).events["t"]
+    edges = times[np.linspace(0, len(times) - 1, 21).astype(int)]
+    for part in ("background", "evaluation"):
+        for character in ("character01", "character02"):
+            for k in range(1, 21):
+                write_image(root / f"omniglot-py/images_{part}/Alpha_{part}/{character}/0001_{k:02d}.png")
+            folder = root / f"N-Omniglot/dvs_{part}/Alpha_{part}/{character}"
+            folder.mkdir(parents=True)
+            (folder / "0001.aedat4").symlink_to(sample)
+            rows = [f"{k},{edges[k]},{edges[k + 1]}" for k in range(20)]
+            (folder / "0001.csv").write_text("\n".join(["index,start,end", *rows]) + "\n")
+    return ["data.events.sensor_size=null", *SMALL]
+
+
+def cepdvs(root, sample):
+    lines = ["path,class"]
+    for i, name in enumerate(load_class_map("cep").names * 5):
+        write_image(root / f"CEP-DVS/data/img/{i:05d}.jpg")
+        events = random_events(16)
+        path = root / f"CEP-DVS/data/MAT/img/{i:05d}.mat"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        columns = {"x": events["x"], "y": events["y"], "ts": events["t"], "p": 2 * events["p"].astype(int) - 1}
+        scipy.io.savemat(path, columns)
+        lines.append(f"{i}    {name} some_fine_class")
+    (root / "CEP-DVS/pathFile.csv").write_text("\n".join(lines) + "\n")
+    return VGG
+
+
+def nmnist_full(root, sample):
+    raw = root / "MNIST/raw"
+    raw.mkdir(parents=True)
+    labels = np.arange(60, dtype=np.uint8) % 10
+    for part in ("train", "t10k"):
+        images = RNG.integers(0, 256, (60, 28, 28), dtype=np.uint8)
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(
+            np.array([2051, 60, 28, 28], ">i4").tobytes() + images.tobytes()
+        )
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(np.array([2049, 60], ">i4").tobytes() + labels.tobytes())
+    for i, label in enumerate(labels, 1):
+        for part in ("Train", "Test"):
+            write_bin(root / f"N-MNIST/{part}/{label}/{i:05d}.bin", size=34)
+    return ["data.events.validation_per_class=2", *SMALL]
+
+
+PAIRS = {f.__name__: f for f in (ncaltech101, cifar10dvs, nomniglot, cepdvs, nmnist_full)}
+EXPECTED = {  # classes, training, validation and test recordings
+    "ncaltech101": (100, 500, 0, 100),
+    "cifar10dvs": (10, 40, 0, 10),
+    "nomniglot": (4, 60, 0, 20),
+    "cepdvs": (20, 40, 0, 20),
+    "nmnist_full": (10, 40, 20, 60),
+}
+
+
+@pytest.fixture
+def pair(request, tmp_path, monkeypatch):
+    """The configuration of a pair on a small tree of its layout, one seed of file names and sizes."""
+    name = request.param
+    sample = None
+    if name in ("cifar10dvs", "nomniglot"):  # no library writes AEDAT 4.0
+        sample = request.getfixturevalue("shared_data") / "formats/sample.aedat4"
+    monkeypatch.setenv("TMKT_DATA", str(tmp_path / "data"))
+    # torchvision knows the published archives by check sum; ours are small.
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+    settings = PAIRS[name](tmp_path / "data", sample)
+    return load_config(
+        CONFIGS / f"{name}.yaml", [*TINY, *settings, f"out={tmp_path / 'run'}", f"data.cache={tmp_path / 'cache'}"]
+    )
+
+
+@pytest.mark.parametrize("pair", PAIRS, indirect=True)
+def test_training_starts_on_the_published_layout(pair, tmp_path, request):
+    data = prepare(pair)
+    parts = (data.train.events, data.validation, data.test)
+    assert (len(data.classes), *map(len, parts)) == EXPECTED[request.node.callspec.params["pair"]]
+    names = [set(part.names) for part in parts]
+    assert sum(map(len, names)) == len(set().union(*names)) == sum(map(len, parts))
+    score = train(pair, data)
+    assert score.total == len(data.test)
+    assert np.isfinite(score.loss)
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == sum(len(part) > 0 for part in parts) + (
+        pair.data.static.source in ("folder", "cep_dvs")  # images are cached where each is a file
+    )
+
+
+@pytest.mark.parametrize("pair", ["ncaltech101"], indirect=True)
+def test_first_of_each_class_train_and_twins_of_the_others_are_unseen(pair):
+    data = prepare(pair)
+    assert {name.rpartition("/")[2] for name in data.test.names} == {"image_0006"}
+    assert len(data.record["static_images"]) == 5 * len(data.classes)  # of 6 of each
+    assert "Faces" not in data.classes
+    assert "BACKGROUND_Google" not in data.classes
+
+
+@pytest.mark.parametrize("pair", ["nomniglot", "nmnist_full", "cepdvs"], indirect=True)
+def test_exact_twins(pair):
+    data = prepare(pair.replace(data__pairing="twin"))
+    images = data.record["static_images"]
+    source, _ = open_pair(pair)
+    pairs = sample_pairs(data.train, 12, 0, torch.Generator().manual_seed(0))
+    for static, event, label in zip(pairs.static_index, pairs.event_index, pairs.label, strict=True):
+        image, name = images[static], data.train.events.names[event].rpartition("/")[2]
+        assert source.labels[image] == label
+        assert (source.files[image].stem if source.files else f"{image + 1:05d}") == name
+
+
+@pytest.mark.parametrize("pair", ["cepdvs"], indirect=True)
+def test_a_damaged_image_is_named(pair, tmp_path):
+    path = sorted((tmp_path / "data/CEP-DVS/data/img").iterdir())[0]
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=rf"image .*{path.name}: is cut off or no image"):
+        prepare(pair)
+
+
+@pytest.mark.parametrize("pair", ["cepdvs"], indirect=True)
+def test_a_changed_image_is_read_anew(pair, tmp_path):
+    first = prepare(pair)
+    path = tmp_path / f"data/CEP-DVS/data/img/{first.record['static_images'][0]:05d}.jpg"
+    Image.new("RGB", (20, 20), (7, 7, 7)).save(path)
+    assert set(prepare(pair).train.images[0].flatten().tolist()) == {7}
+
+
+@pytest.mark.parametrize("pair", ["ncaltech101"], indirect=True)
+def test_a_class_that_the_map_lacks_is_named(pair, tmp_path):
+    write_image(tmp_path / "data/caltech101/101_ObjectCategories/new_class/image_0001.jpg")
+    with pytest.raises(UserError, match=r"the static set has the class\(es\) new_class, which the map lacks"):
+        prepare(pair)
+
+
+def test_twins_need_to_be_known(tiny):
+    with pytest.raises(UserError, match=r"data.pairing: twin needs data.static.exclude_twins"):
+        prepare(tiny.replace(data__pairing="twin"))
+
+
+def test_twins_leave_no_choice_of_images(tiny):
+    tiny = tiny.replace(data__pairing="twin", data__static__exclude_twins="name", data__static__per_class=3)
+    with pytest.raises(UserError, match=r"data.static.per_class: with data.pairing: twin"):
+        prepare(tiny)
+
+
+def test_class_maps_hold_the_published_counts():
+    counts = {name: len(load_class_map(name).names) for name in ("ncaltech101", "cifar10", "cep")}
+    assert counts == {"ncaltech101": 100, "cifar10": 10, "cep": 20}
+    background = load_class_map("ncaltech101_background")
+    assert len(background.names) == 101
+    assert background.static["Faces"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n", "expected a first line"),
+        ("class,static,events\na,b\n", "expected class,static,events; got 'a,b'"),
+        ("class,static,events\na,x,y\nb,x,z\n", "'x' is mapped twice"),
+    ],
+)
+def test_mistakes_in_class_maps_are_named(tmp_path, text, message):
+    (tmp_path / "m.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_class_map(str(tmp_path / "m.csv"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("order: name\ntrain: 0.9\n", "expected the keys"),
+        ("{order: size, train: 0.5, test: 0.5}", "expected order name or random"),
+        ("{order: name, train: 0.9, test: 0.2}", r"train \+ test is 1.1"),
+    ],
+)
+def test_mistakes_in_protocols_are_named(tmp_path, text, message):
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_protocol(str(tmp_path / "p.yaml"))
+
+
+def test_unknown_names_list_the_known():
+    with pytest.raises(UserError, match="expected one of cep, cifar10, ncaltech101"):
+        load_class_map("nothing")
+    with pytest.raises(UserError, match="expected one of cepdvs, cifar10dvs, ncaltech101, nomniglot"):
+        load_protocol("nothing")

@@ -1,0 +1,60 @@
+"""What the layers of a network put out during a forward pass."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tmkt_kernels.nn import SPIKING_LAYERS
+
+from .models import SpikingClassifier
+
+
+def layer_names(model: nn.Module, kinds: tuple[type[nn.Module], ...] = SPIKING_LAYERS) -> dict[nn.Module, str]:
+    """The modules of the given types and their names, those of the backbone without its prefix."""
+    return {m: name.removeprefix("backbone.") for name, m in model.named_modules() if isinstance(m, kinds)}
+
+
+@contextmanager
+def recorded_spikes(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Within the block, a dictionary that every forward pass fills: spiking layer's name -> spikes [T, B, ...]."""
+    spikes: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            spikes[name] = (output[0] if isinstance(output, tuple) else output).detach()
+
+        return hook
+
+    handles = [module.register_forward_hook(keep(name)) for module, name in layer_names(model).items()]
+    try:
+        yield spikes
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Within the block, no gradients, and batch norms use their running statistics."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def spikes_of(model: SpikingClassifier, x_seq: Tensor) -> dict[str, Tensor]:
+    """Spikes [T, B, ...] of every spiking layer for x_seq [T, B, C, H, W], in evaluation mode."""
+    with evaluation_mode(model), recorded_spikes(model) as spikes:
+        model(x_seq)
+    return spikes
+
+
+def firing_rates(model: SpikingClassifier, x_seq: Tensor) -> dict[str, float]:
+    """Share of neurons that fire in a step, mean over steps and samples, of every spiking layer."""
+    return {name: float(spikes.float().mean()) for name, spikes in spikes_of(model, x_seq).items()}

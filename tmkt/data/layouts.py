@@ -1,0 +1,153 @@
+"""Where published data sets keep their files, and what is missing or out of place there.
+
+Every layout gives a `Listing`: its items, each with the name of its class in the set's own words, and the
+problems met. Loading stops at the first problem; `tmkt data check` reports all.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Collection
+from glob import glob
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import UserError
+from .shipped import load_class_map
+
+IMAGES = (".bmp", ".jpeg", ".jpg", ".png")
+
+
+class Item(NamedTuple):
+    """A file, or the part of it between two times (us) where a file holds several recordings."""
+
+    folder: str
+    id: str
+    path: Path
+    span: tuple[int, int] | None = None
+
+
+class Problem(NamedTuple):
+    """What is wrong, in words that follow the path."""
+
+    path: Path
+    what: str
+    folder: str = ""  # its class in the set's own words, where it lies in one
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.what}"
+
+
+class Listing(NamedTuple):
+    items: list[Item]
+    problems: list[Problem]
+
+
+def list_folders(root: str | Path, suffixes: Collection[str], what: str) -> Listing:
+    """<class>/<id>.<ext> under `root`; a class folder may lie deeper, and is then called by its way from `root`.
+
+    `root` may be a pattern (`dvs_*`): what matches is taken together. Files beside the class folders and
+    hidden ones are no concern of ours.
+    """
+    listing = Listing([], [])
+    for top in _roots(root, what):
+        folders = sorted(p for p in top.rglob("*") if p.is_dir() and not _hidden(p, top))
+        if not folders:
+            raise UserError(
+                f"{what}: {top} holds no class folders; expected <class>/<id> with one of {_join(suffixes)}"
+            )
+        for folder in folders:
+            name = folder.relative_to(top).as_posix()
+            entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+            if not entries:
+                listing.problems.append(Problem(folder, "is empty: a class folder holds files <id>.<ext>", name))
+            for path in entries:
+                _add_file(listing, path, name, suffixes, what)
+    return listing
+
+
+def list_n_omniglot(root: str | Path, suffixes: Collection[str], what: str) -> Listing:
+    """N-Omniglot as published (Li et al. 2022): <alphabet>/<character>/ with one .aedat4 of all 20 drawers.
+
+    A .csv beside it, named by the character's number, has a line a drawer: index, first and last time in us.
+    """
+    listing = Listing([], [])
+    for top in _roots(root, what):
+        folders = sorted({p.parent for p in top.glob("*/*/*")} | {p for p in top.glob("*/*") if p.is_dir()})
+        if not folders:
+            raise UserError(f"{what}: {top} holds no <alphabet>/<character>/ folders of N-Omniglot")
+        for folder in folders:
+            name = folder.relative_to(top).as_posix()
+            tables, recordings = sorted(folder.glob("*.csv")), sorted(folder.glob("*.aedat4"))
+            if len(tables) != 1 or len(recordings) != 1:
+                found = f"{len(recordings)} .aedat4 and {len(tables)} .csv"
+                listing.problems.append(Problem(folder, f"holds {found} files; expected one of each", name))
+                continue
+            try:
+                with tables[0].open(newline="", encoding="utf-8") as file:
+                    spans = [(int(row[1]), int(row[2])) for row in list(csv.reader(file))[1:]]
+            except (ValueError, IndexError) as error:
+                listing.problems.append(Problem(tables[0], f"is no table of index, start, end ({error})", name))
+                continue
+            if not spans:
+                listing.problems.append(Problem(tables[0], "names no drawer; expected a line for each", name))
+            for k, span in enumerate(spans, 1):
+                listing.items.append(Item(name, f"{tables[0].stem}_{k:02d}", recordings[0], span))
+    return listing
+
+
+def list_cep(root: str | Path, suffixes: Collection[str], what: str) -> Listing:
+    """CEP-DVS as published: data/img/<n>.jpg, data/MAT/img/<n>.mat, and pathFile.csv, whose line n names the class."""
+    top = Path(root)
+    table = top / "pathFile.csv"
+    sub = "data/img" if set(suffixes) == set(IMAGES) else "data/MAT/img"
+    if not table.is_file() or not (top / sub).is_dir():
+        raise UserError(f"{what}: {str(root)!r} is not the folder of CEP-DVS, with pathFile.csv and {sub}/")
+    lines = table.read_text(encoding="utf-8").splitlines()[1:]
+    # A line names paths and then the class; the class is the only word that is one of the 20.
+    known = set(load_class_map("cep").names)
+    classes = [next((word for word in re.split(r"[\s,;/\\]+", line) if word in known), None) for line in lines]
+    listing = Listing([], [])
+    for path in sorted(p for p in (top / sub).iterdir() if not p.name.startswith(".")):
+        if not path.stem.isdecimal() or path.suffix.lower() not in suffixes:
+            listing.problems.append(Problem(path, f"is not <number> with one of {_join(suffixes)}"))
+        elif int(path.stem) >= len(classes) or classes[int(path.stem)] is None:
+            listing.problems.append(Problem(path, f"has no class: line {int(path.stem) + 2} of {table} names none"))
+        else:
+            listing.items.append(Item(str(classes[int(path.stem)]), path.stem, path))
+    return listing
+
+
+LAYOUTS: dict[str, Callable[[str | Path, Collection[str], str], Listing]] = {
+    "folders": list_folders,
+    "n_omniglot": list_n_omniglot,
+    "cep_dvs": list_cep,
+}
+
+
+def _add_file(listing: Listing, path: Path, folder: str, suffixes: Collection[str], what: str) -> None:
+    if path.is_dir():
+        return
+    if not path.is_file():
+        listing.problems.append(Problem(path, "is missing: a link that leads nowhere", folder))
+    elif path.suffix.lower() not in suffixes:
+        listing.problems.append(
+            Problem(path, f"is not a {' / '.join(suffixes)} file; a class folder holds {what} only", folder)
+        )
+    else:
+        listing.items.append(Item(folder, path.stem, path))
+
+
+def _roots(root: str | Path, what: str) -> list[Path]:
+    pattern = str(root)
+    found = [Path(root)] if Path(root).is_dir() else [Path(p) for p in sorted(glob(pattern)) if Path(p).is_dir()]  # noqa: PTH207
+    if not str(root) or not found:  # Path("") would be the current folder
+        raise UserError(f"{what}: {str(root)!r} is not a folder; expected one that holds <class>/<id>.<ext>")
+    return found
+
+
+def _hidden(path: Path, top: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(top).parts)
+
+
+def _join(suffixes: Collection[str]) -> str:
+    return ", ".join(suffixes)

@@ -1,0 +1,91 @@
+"""Class maps and split protocols: files of this package by name, or the user's own by path."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from ..errors import UserError
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """The classes of a pair, and what each side calls them. A name mapped to None is left out on purpose."""
+
+    names: tuple[str, ...]
+    static: dict[str, str | None]
+    events: dict[str, str | None]
+
+    @staticmethod
+    def same(names: Sequence[str]) -> "ClassMap":
+        """Both sides use the same names."""
+        own: dict[str, str | None] = {name: name for name in names}
+        return ClassMap(tuple(names), own, own)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A published split: the share of each class that trains and that tests; what is left over rests."""
+
+    order: Literal["name", "random"]
+    train: float
+    test: float
+
+
+def load_class_map(name: str) -> ClassMap:
+    """The class map `name` (classes/<name>.csv of this package) or the CSV file at that path.
+
+    Columns class, static, events; a line without a class names what is left out; lines that begin with # are
+    comments. Several lines may name one class. Raises UserError, naming the line that is wrong.
+    """
+    lines = [line for line in _read("data.classes", name, "classes", ".csv").splitlines() if line[:1] not in ("#", "")]
+    rows = list(csv.reader(lines))
+    if not rows or rows[0] != ["class", "static", "events"]:
+        raise UserError(f"data.classes: {name}: expected a first line `class,static,events`, got {lines[:1]}")
+    names: dict[str, None] = {}
+    sides: tuple[dict[str, str | None], dict[str, str | None]] = {}, {}
+    for row in rows[1:]:
+        if len(row) != 3 or not (row[1] or row[2]):
+            raise UserError(f"data.classes: {name}: expected class,static,events; got {','.join(row)!r}")
+        if row[0]:
+            names[row[0]] = None
+        for side, folder in zip(sides, row[1:], strict=True):
+            if folder and side.setdefault(folder, row[0] or None) != (row[0] or None):
+                raise UserError(f"data.classes: {name}: {folder!r} is mapped twice, to {side[folder]} and {row[0]}")
+    return ClassMap(tuple(names), *sides)
+
+
+def load_protocol(name: str) -> Protocol:
+    """The split protocol `name` (protocols/<name>.yaml of this package) or the YAML file at that path.
+
+    Raises UserError, naming what is wrong.
+    """
+    values: Any = yaml.safe_load(_read("data.events.split", name, "protocols", ".yaml"))
+    if not isinstance(values, dict) or set(values) != {"order", "train", "test"}:
+        raise UserError(f"data.events.split: {name}: expected the keys order, train and test; got {values!r}")
+    protocol = Protocol(**values)
+    shares = (protocol.train, protocol.test)
+    if protocol.order not in ("name", "random") or not all(
+        isinstance(share, float | int) and 0 < share < 1 for share in shares
+    ):
+        raise UserError(f"data.events.split: {name}: expected order name or random and shares in (0, 1); got {values}")
+    if sum(shares) > 1 + 1e-9:
+        raise UserError(f"data.events.split: {name}: train + test is {sum(shares):g}, more than there is")
+    return protocol
+
+
+def _read(key: str, name: str, folder: str, suffix: str) -> str:
+    shipped = files(__package__) / folder / f"{name}{suffix}"
+    if shipped.is_file():
+        return shipped.read_text(encoding="utf-8")
+    if name.endswith(suffix):
+        try:
+            return Path(name).read_text(encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{key}: {name}: cannot be read ({error.strerror})") from error
+    known = sorted(entry.name.removesuffix(suffix) for entry in (files(__package__) / folder).iterdir())
+    raise UserError(f"{key}: expected one of {', '.join(known)} or the path of a {suffix} file, got {name!r}")

@@ -1,0 +1,1 @@
+"""Experiments on the trainer: comparisons over a grid of runs, diagnosis and profile of one run."""

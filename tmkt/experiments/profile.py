@@ -1,0 +1,311 @@
+"""`tmkt profile`: synaptic operations, firing rates, the usual energy estimate, latency and memory of a network.
+
+A synaptic operation is one nonzero input of a convolution or linear layer that reaches one of its outputs; its weight
+is added, which costs an accumulation (AC). The first layer sees frames, not spikes: it is counted as dense
+multiply-accumulates (MAC). Energies are those of 32-bit floating point in 45 nm: 4.6 pJ a MAC (3.7 the product, 0.9 the
+sum) and 0.9 pJ an AC (Horowitz, "Computing's energy problem", ISSCC 2014). Memory access is left out, as it is in the
+field's tables: the estimate compares networks and is not the consumption of any chip.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..activity import evaluation_mode, firing_rates, layer_names
+from ..checkpoint import write_text
+from ..config import from_mapping
+from ..errors import UserError
+from ..evaluation import build_model
+from ..figures import save
+from ..models import SpikingClassifier
+from .opened import HeldOut, open_run
+
+MAC_PICOJOULES, AC_PICOJOULES = 4.6, 0.9
+WEIGHT_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
+SAMPLES = 64  # test recordings, at most, that operations and rates are means of
+_REPEATS = 5
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One convolution or linear layer, for one sample over all T steps.
+
+    inputs: frames (the network's input), spikes (0 and 1 alone), or graded (averages or sums of spikes: an event-driven
+    chip multiplies there, or adds once for each spike behind the value). rate: share of inputs that are not zero. macs:
+    dense. sops: see the module.
+    """
+
+    name: str
+    inputs: str
+    rate: float
+    macs: float
+    sops: float
+
+    @property
+    def picojoules(self) -> float:
+        """The usual estimate: frames as dense MACs, all else as ACs."""
+        return self.macs * MAC_PICOJOULES if self.inputs == "frames" else self.sops * AC_PICOJOULES
+
+
+def layer_costs(model: SpikingClassifier, x_seq: Tensor) -> tuple[list[LayerCost], float]:
+    """Costs of every weight layer that runs for x_seq [T, B, C, H, W], means over B; and the MACs outside such layers.
+
+    Those are products of activations with each other, e.g. attention's, counted dense.
+    """
+    seen: dict[str, list[LayerCost]] = {}
+    batch = x_seq.shape[1]
+
+    def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        name, x = names[module], inputs[0]
+        kind = "frames" if not seen else "spikes" if bool(((x == 0) | (x == 1)).all()) else "graded"
+        active = (x != 0).float()
+        cost = LayerCost(
+            name, kind, float(active.mean()), _dense(module, output) / batch, _reached(module, active) / batch
+        )
+        seen.setdefault(name, []).append(cost)
+
+    names = layer_names(model, WEIGHT_LAYERS)
+    handles = [module.register_forward_hook(hook) for module in names]
+    try:
+        with evaluation_mode(model):
+            model(x_seq)
+    finally:
+        for handle in handles:
+            handle.remove()
+    with evaluation_mode(model), FlopCounterMode(display=False) as counter:
+        model(x_seq)
+    costs = [cost for of_layer in seen.values() for cost in of_layer]
+    outside = counter.get_total_flops() / 2 / batch - sum(cost.macs for cost in costs)
+    return costs, max(0.0, outside)
+
+
+def _dense(module: nn.Module, output: Tensor) -> float:
+    """Multiply-accumulates with every input: outputs times the weights of each."""
+    weight: Any = module.weight
+    return float(output.numel() * weight[0].numel())
+
+
+def _reached(module: nn.Module, active: Tensor) -> float:
+    """Pairs of a nonzero input and an output that it reaches, borders and strides as they are."""
+    if isinstance(module, nn.Linear):
+        return float(active.sum(dtype=torch.float64)) * module.out_features
+    assert isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    # Every output channel of a group reads the same inputs: one channel of ones a group counts for all of them.
+    ones = active.new_ones(module.groups, *module.weight.shape[1:])
+    convolve: Callable[..., Tensor] = _CONVOLUTIONS[type(module)]
+    counts = convolve(active, ones, None, module.stride, module.padding, module.dilation, module.groups)
+    return float(counts.sum(dtype=torch.float64)) * (module.out_channels // module.groups)
+
+
+def profile(model: SpikingClassifier, x_seq: Tensor, *, train_batch: int = 16) -> dict[str, Any]:
+    """Profile a network on samples x_seq float [T, B, C, H, W], on their device.
+
+    Returns:
+        layers: records of LayerCost with `picojoules`; rates: firing rate of each spiking layer; totals for one sample
+        over all steps (macs, sops, outside_macs, energies in nJ); seconds and bytes, see `speed_and_memory`.
+    """
+    costs, outside = layer_costs(model, x_seq)
+    T = x_seq.shape[0]
+    macs, energy = sum(c.macs for c in costs), sum(c.picojoules for c in costs)
+    graded = sum(c.sops for c in costs if c.inputs == "graded")
+    totals = {
+        "macs": macs,
+        "sops": sum(c.sops for c in costs if c.inputs != "frames"),
+        "outside_macs": outside,
+        "energy_nj": energy / 1e3,
+        # Where the hardware multiplies by graded values, and multiplies activations with each other:
+        "energy_strict_nj": (energy + graded * (MAC_PICOJOULES - AC_PICOJOULES) + outside * MAC_PICOJOULES) / 1e3,
+        "energy_dense_one_step_nj": (macs + outside) / T * MAC_PICOJOULES / 1e3,
+    }
+    return {
+        "samples": x_seq.shape[1],
+        "time_steps": T,
+        "layers": [{**asdict(cost), "picojoules": cost.picojoules} for cost in costs],
+        "rates": firing_rates(model, x_seq),
+        "totals": totals,
+        **speed_and_memory(model, x_seq, train_batch),
+    }
+
+
+def profile_run(run_dir: str | Path, train_batch: int, out: str | Path | None = None) -> dict[str, Any]:
+    """Profile a finished run on its test recordings; writes to `out`, by default <run_dir>/profile/."""
+    run = open_run(run_dir)
+    x_seq = HeldOut(run, SAMPLES).domains()["event"]
+    return _written(profile(run.model, x_seq, train_batch=train_batch), Path(out or Path(run_dir) / "profile"))
+
+
+def profile_model(
+    name: str,
+    *,
+    size: tuple[int, int],
+    time_steps: int,
+    num_classes: int,
+    train_batch: int,
+    out: str | Path | None = None,
+) -> dict[str, Any]:
+    """Profile a backbone, untrained, with the default neuron; every tenth pixel of its frames holds an event.
+
+    Batch norms have the statistics of these frames: with those that they start with, hardly a neuron would fire.
+    """
+    settings = {"time_steps": time_steps, "size": list(size)}
+    config = from_mapping({"data": settings, "model": {"name": name, "heads": 1}})
+    for what, number in {"--classes": num_classes, "--batch": train_batch}.items():
+        if number < 1:
+            raise UserError(f"{what}: expected at least 1, got {number}")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = build_model(config, num_classes).to(device)
+    frames = torch.rand(time_steps, 4, 2, size[1], size[0], generator=torch.Generator().manual_seed(0)) < 0.1
+    x_seq = frames.float().to(device)
+    _fit_batch_norms(model, x_seq)
+    result = {**profile(model, x_seq, train_batch=train_batch), "untrained": True}
+    return result if out is None else _written(result, Path(out))
+
+
+def _fit_batch_norms(model: nn.Module, x_seq: Tensor) -> None:
+    """Make the running statistics of all batch norms those of one pass of x_seq."""
+    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 1.0
+    with torch.no_grad():
+        model.train()(x_seq)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+
+
+def _written(result: dict[str, Any], folder: Path) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "profile.json", json.dumps(result, indent=1) + "\n")
+    save(draw_profile(result), folder / "profile.png")
+    return result
+
+
+def speed_and_memory(model: SpikingClassifier, x_seq: Tensor, train_batch: int) -> dict[str, Any]:
+    """Medians of a few runs, in seconds, and bytes.
+
+    inference: one sample; training: forward and backward of `train_batch` samples. kept_bytes: what the forward pass
+    keeps for backward, parameters not counted, each storage once. On a GPU peak_bytes too, of the allocator.
+    """
+    one = x_seq[:, :1].contiguous()
+    batch = x_seq[:, torch.arange(train_batch) % x_seq.shape[1]].contiguous()
+    parameters = {p.untyped_storage().data_ptr(): p.numel() * p.element_size() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def infer() -> None:
+        with evaluation_mode(model):
+            model(one)
+
+    def step() -> None:
+        model.zero_grad()
+        model(batch).logits.float().square().mean().backward()
+
+    training = model.training
+    model.train()
+    statistics_of_batch_norm = {name: value.clone() for name, value in model.named_buffers()}
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = model(batch).logits.float().square().mean()
+    del loss
+    device = x_seq.device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    result = {
+        "inference_seconds": _median_seconds(infer, device),
+        "train_batch": train_batch,
+        "training_seconds": _median_seconds(step, device),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameter_bytes": sum(parameters.values()),
+        "kept_bytes": sum(kept.values()),
+    }
+    if device.type == "cuda":
+        result["peak_bytes"] = torch.cuda.max_memory_allocated(device)
+    model.zero_grad()
+    model.load_state_dict(statistics_of_batch_norm, strict=False)
+    model.train(training)
+    return result
+
+
+def _median_seconds(call: Callable[[], None], device: torch.device) -> float:
+    seconds = []
+    for _ in range(_REPEATS + 1):  # the first warms up
+        began = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:])
+
+
+def profile_table(result: dict[str, Any]) -> Table:
+    """One row a layer, for the terminal."""
+    table = Table(title=f"one sample over {result['time_steps']} steps, mean of {result['samples']}")
+    for column in ("layer", "inputs", "nonzero", "M MAC, dense", "M synaptic ops", "nJ"):
+        table.add_column(column, justify="left" if column in ("layer", "inputs") else "right")
+    for layer in result["layers"]:
+        rate, macs, sops = f"{layer['rate']:.1%}", f"{layer['macs'] / 1e6:.3f}", f"{layer['sops'] / 1e6:.3f}"
+        table.add_row(layer["name"], layer["inputs"], rate, macs, sops, f"{layer['picojoules'] / 1e3:,.1f}")
+    return table
+
+
+def profile_lines(result: dict[str, Any]) -> list[str]:
+    """Totals, speed and memory."""
+    totals, MiB = result["totals"], 2**20
+    lines = [
+        f"energy {totals['energy_nj']:,.1f} nJ: first layer's MACs at {MAC_PICOJOULES} pJ, {totals['sops'] / 1e6:.3f} "
+        f"M synaptic operations at {AC_PICOJOULES} pJ (Horowitz, ISSCC 2014, 45 nm)",
+        f"energy {totals['energy_strict_nj']:,.1f} nJ where graded inputs and products of activations cost MACs; "
+        f"{totals['energy_dense_one_step_nj']:,.1f} nJ for the same layers without spikes, one dense pass",
+        f"inference {result['inference_seconds'] * 1e3:.2f} ms for one sample; training step "
+        f"{result['training_seconds'] * 1e3:.1f} ms for {result['train_batch']}",
+        f"{result['parameters']:,} parameters, {result['parameter_bytes'] / MiB:.2f} MiB; kept for backward "
+        f"{result['kept_bytes'] / MiB:.1f} MiB for {result['train_batch']} samples",
+    ]
+    if result.get("untrained"):
+        lines.append(
+            "untrained weights, random frames: firing rates, operations and energy are not a trained network's"
+        )
+    if "peak_bytes" in result:
+        lines.append(f"peak memory on the GPU {result['peak_bytes'] / MiB:.1f} MiB")
+    return lines
+
+
+def draw_profile(result: dict[str, Any]) -> Figure:
+    """Energy of each weight layer, and firing rate of each spiking layer."""
+    layers, rates = result["layers"], result["rates"]
+    figure = Figure(figsize=(10, 1.2 + 0.3 * max(len(layers), len(rates))))
+    left, right = figure.subplots(1, 2)
+    colours = {"frames": "#d95f02", "spikes": "#1b6ca8", "graded": "#7aa6c2"}
+    for inputs, colour in colours.items():
+        rows = [i for i, layer in enumerate(layers) if layer["inputs"] == inputs]
+        if rows:
+            left.barh(rows, [layers[i]["picojoules"] / 1e3 for i in rows], color=colour, label=inputs)
+    left.set_yticks(range(len(layers)), [layer["name"] for layer in layers], fontsize=8)
+    left.set(xlabel="nJ a sample (usual estimate)", title="energy of each layer, by its inputs")
+    left.legend(frameon=False, fontsize=8)
+    right.barh(np.arange(len(rates)), [100 * rate for rate in rates.values()], color="#555555")
+    right.set_yticks(range(len(rates)), list(rates), fontsize=8)
+    right.set(xlabel="% of neurons that fire in a step", title="firing rate of each spiking layer")
+    for axis in (left, right):
+        axis.invert_yaxis()
+        axis.title.set_fontsize(9)
+        axis.grid(axis="x", alpha=0.3)
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,125 @@
+"""The page of a comparison: report.md, report.html, and the figures that both show."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from matplotlib.figure import Figure
+
+from .. import figures
+from ..activity import firing_rates
+from ..checkpoint import write_text
+from ..data import prepare
+from ..evaluation import load_run
+from ..examples import example_batch
+from ..progress import console
+from ..runs import is_finished, read_classes, read_metrics, read_predictions
+from .grid import Cell
+
+RATE_SAMPLES = 64  # test recordings that firing rates are measured on
+
+
+class Picture(NamedTuple):
+    """A figure of the page: its file, relative to the page, the heading that it begins (or none), and what it shows."""
+
+    file: str
+    heading: str
+    caption: str
+
+
+def write_report(out: Path, cells: Sequence[Cell], results: dict[str, Any]) -> Path:
+    """Draw the figures and write both forms of the page; returns the path of report.html."""
+    finished = [cell for cell in cells if is_finished(cell.folder)]
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    pictures = []
+    console.print("drawing the figures of the report")
+    for name, figure, heading, caption in _figures(finished, results["means"]):
+        file = figures.save(figure, out / "figures" / f"{name}.png").relative_to(out)
+        pictures.append(Picture(file.as_posix(), heading, caption))
+    methods: dict[str, Cell] = {}
+    for cell in cells:
+        methods.setdefault(cell.method, cell)
+    templates = Environment(
+        loader=PackageLoader("tmkt.experiments"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    text = templates.get_template("report.md").render(
+        config=cells[0].config,
+        methods=methods,
+        seeds=list(dict.fromkeys(cell.seed for cell in cells)),
+        counts=sorted({cell.per_class for cell in cells}),
+        environment=read_metrics(finished[0].folder)[0] if finished else None,
+        means={(r["method"], r["per_class"]): r for r in results["means"]},
+        differences=results["differences"],
+        failed=[r for r in results["runs"] if "error" in r],
+        pictures=pictures,
+    )
+    write_text(out / "report.md", text)
+    body = MarkdownIt("commonmark").enable("table").render(text)
+    write_text(out / "report.html", templates.get_template("report.html").render(body=body))
+    return out / "report.html"
+
+
+def _figures(finished: Sequence[Cell], means: list[dict[str, Any]]) -> Iterator[tuple[str, Figure, str, str]]:
+    """Name, figure, heading and caption of each picture of the page."""
+    if not finished:
+        return
+    caption = "Mean over seeds, 95 % interval over seeds and recordings."
+    yield "accuracy", figures.accuracy_by_recordings(means), "Accuracy against number of recordings", caption
+    counts = sorted({cell.per_class for cell in finished})
+    for heading, count in zip(["Learning curves"] + [""] * len(counts), counts, strict=False):
+        folders: dict[str, list[Path]] = {}
+        for cell in finished:
+            if cell.per_class == count:
+                folders.setdefault(cell.method, []).append(cell.folder)
+        caption = f"{count} recordings a class: mean over seeds, lowest to highest shaded."
+        yield f"learning_curves_{count}", figures.learning_curves(folders), heading, caption
+    for heading, count in zip(["Confusion matrices"] + [""] * len(counts), counts, strict=False):
+        figure = _confusion([cell for cell in finished if cell.per_class == count])
+        yield (
+            f"confusion_{count}",
+            figure,
+            heading,
+            f"{count} recordings a class, test recordings of all seeds together.",
+        )
+    yield from _examples(finished, counts[-1])
+
+
+def _confusion(cells: Sequence[Cell]) -> Figure:
+    classes = read_classes(cells[0].folder)
+    matrices: dict[str, np.ndarray] = {}
+    for cell in cells:
+        matrix = matrices.setdefault(cell.method, np.zeros((len(classes), len(classes)), dtype=int))
+        for row in read_predictions(cell.folder):
+            matrix[row["label"], row["predicted"]] += 1
+    return figures.confusion_matrices(matrices, classes)
+
+
+def _examples(finished: Sequence[Cell], count: int) -> Iterator[tuple[str, Figure, str, str]]:
+    """Mixed batches, rasters and firing rates of one seed's runs at `count` recordings a class."""
+    seed = next(cell.seed for cell in finished if cell.per_class == count)
+    shown = [cell for cell in finished if (cell.per_class, cell.seed) == (count, seed)]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    data, of = prepare(shown[0].config), f"{count} recordings a class, seed {seed}"
+    heading, rates = "Mixed batches", {}
+    rasters: list[tuple[str, Figure, str, str]] = []
+    for cell in shown:
+        if cell.config.data != shown[0].config.data:  # a method of the grid with data settings of its own
+            data = prepare(cell.config)
+        mixed = example_batch(cell.config, data, progress=0.5)
+        if mixed is not None:
+            caption = f"{cell.method}, {of}: what its mixed stream shows half way through training."
+            yield f"mixed_batch_{cell.method}", figures.mixed_batch(*mixed), heading, caption
+            heading = ""
+        _, model, classes = load_run(cell.folder)
+        x_seq = data.test.frames[:, :RATE_SAMPLES].to(device).float() * cell.config.data.events.scale
+        model.to(device)
+        raster = figures.spike_raster(model, x_seq[:, :1], classes[int(data.test.labels[0])])
+        rasters.append((f"spike_raster_{cell.method}", raster, "" if rasters else "Spikes", f"{cell.method}, {of}."))
+        rates[cell.method] = firing_rates(model, x_seq)
+    yield from rasters
+    caption = f"{of}, mean over {x_seq.shape[1]} test recordings and {x_seq.shape[0]} steps."
+    yield "firing_rates", figures.rate_bars(rates), "Firing rates", caption

@@ -1,0 +1,140 @@
+"""What the batch norm layers of nn.py have in common, and how several processes share statistics.
+
+An operator that takes mean and variance as given knows nothing of the statistics' own gradient; `synchronise` adds it
+in front. So fused operators serve several processes, on every device that torch.distributed serves.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+NORM_OPTIONS = ("eps", "momentum", "affine", "track_running_stats")
+
+
+def options_of(layer: nn.Module, *names: str) -> dict[str, Any]:
+    """The attributes `names` of a layer, as keywords for another."""
+    return {name: getattr(layer, name) for name in names}
+
+
+def adopt(layer: nn.modules.batchnorm._BatchNorm, norm: nn.modules.batchnorm._BatchNorm) -> nn.Module:
+    """Give `layer` the very parameters and buffers of `norm`, and its mode."""
+    layer.weight, layer.bias = norm.weight, norm.bias
+    for name, buffer in norm.named_buffers():
+        setattr(layer, name, buffer)
+    return layer.train(norm.training)
+
+
+@torch.no_grad()
+def track(layer: nn.modules.batchnorm._BatchNorm, mean: Tensor, var: Tensor, count: int | Tensor) -> None:
+    """torch's running averages, where the layer has them: of the mean, and of the unbiased variance."""
+    if not layer.track_running_stats:
+        return
+    assert layer.num_batches_tracked is not None
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    layer.num_batches_tracked.add_(1)
+    momentum = 1.0 / float(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
+    layer.running_mean.lerp_(mean.to(layer.running_mean.dtype), momentum)
+    layer.running_var.lerp_((var * (count / (count - 1))).to(layer.running_var.dtype), momentum)
+
+
+class Synchronised(NamedTuple):
+    """The operator's inputs, and the statistics of all processes' batches: float32 [C], from `size` values each."""
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    var: Tensor
+    size: Tensor
+
+
+def processes(group: Any = None) -> int:
+    """How many processes share a batch: 1 where torch.distributed is not in use."""
+    return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
+
+
+def synchronise(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, *, eps: float, dim: int, group: Any = None
+) -> Synchronised:
+    """Statistics (biased variance) of x per channel over the batches of all processes, differentiable through `x`.
+
+    Args:
+        x: this process's batch, channels at `dim`.
+        weight, bias: [C] in float32, None for 1 and 0.
+        eps: what the operator adds to the variance.
+        group: process group; None is the default one. All its processes must call, in the same order.
+
+    Returns:
+        x, weight and bias to hand to the operator together with mean and var. Their gradients are those of the sum of
+        all processes' losses, as torch.nn.SyncBatchNorm has them: weight and bias get this process's part of it.
+    """
+    dims = [d for d in range(x.dim()) if d != dim]
+    with torch.no_grad():
+        var, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), dims, correction=0)
+        own = torch.cat([mean, var, mean.new_full((1,), 0)]).double()
+        own[-1] = x.numel() // x.shape[dim]
+        every = [torch.empty_like(own) for _ in range(processes(group))]
+        dist.all_gather(every, own, group)
+        means, vars, counts = torch.split(torch.stack(every), [x.shape[dim], x.shape[dim], 1], dim=1)
+        count = counts.sum()
+        mean = (counts * means).sum(0) / count
+        var = (counts * (vars + (means - mean).square())).sum(0) / count
+        mean, var = mean.float(), var.float()
+    weight = torch.ones_like(mean).requires_grad_() if weight is None else weight
+    bias = torch.zeros_like(mean).requires_grad_() if bias is None else bias
+    x, weight, bias = _ThroughStatistics.apply(x, weight, bias, mean, var, count, eps, dim, group)
+    return Synchronised(x, weight, bias, mean, var, count)
+
+
+class _ThroughStatistics(torch.autograd.Function):
+    """Identity on x, weight and bias; backward adds to dL/dx what goes through mean and var.
+
+    With g = dL/dcurrent and x_hat = (x - mean) / sqrt(var + eps), that is -weight / sqrt(var + eps) / n
+    (sum g + x_hat sum g x_hat), the sums running over all processes (Ioffe and Szegedy, 2015, arXiv 1502.03167). The
+    two sums are the gradients of bias and weight, which the operator behind has just computed.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, *statistics: Any) -> tuple[Tensor, ...]:
+        mean, var, count, *ctx.settings = statistics
+        ctx.save_for_backward(x, weight, mean, var, count)  # the operator keeps this x too
+        return x.view_as(x), weight.view_as(weight), bias.view_as(bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad_x: Tensor, grad_weight: Tensor, grad_bias: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, var, count = ctx.saved_tensors
+        eps, dim, group = ctx.settings
+        sums = torch.stack([grad_weight, grad_bias])
+        dist.all_reduce(sums, group=group)
+        rate = torch.rsqrt(var + eps)
+        scale = weight * rate / count.to(rate.dtype)
+        slope, offset, mean = (
+            values.view([-1 if d == dim else 1 for d in range(x.dim())])
+            for values in (scale * rate * sums[0], scale * sums[1], mean)
+        )
+        through = torch.addcmul(offset, x.to(offset.dtype) - mean, slope)
+        return (grad_x - through).to(x.dtype), grad_weight, grad_bias, *[None] * 6
+
+
+class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """What `convert_sync_batchnorm` makes of a batch norm without neurons: as nn.SyncBatchNorm, and on the CPU too."""
+
+    def __init__(self, norm: nn.modules.batchnorm._BatchNorm, process_group: Any = None) -> None:
+        super().__init__(norm.num_features, **options_of(norm, *NORM_OPTIONS))
+        self.process_group = process_group
+        adopt(self, norm)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or processes(self.process_group) == 1:
+            return super().forward(input)
+        self._check_input_dim(input)
+        both = synchronise(input, self.weight, self.bias, eps=self.eps, dim=1, group=self.process_group)
+        track(self, both.mean, both.var, both.size)
+        return nn.functional.batch_norm(both.x, both.mean, both.var, both.weight, both.bias, eps=self.eps)
+
+    def _check_input_dim(self, input: Tensor) -> None:  # torch's batch norms each have their own
+        if input.dim() < 2:
+            raise ValueError(f"input: expected [N, C, ...], got shape {tuple(input.shape)}")

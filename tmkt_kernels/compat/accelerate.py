@@ -1,0 +1,143 @@
+"""`accelerate`: another library's model on our operators, and `restore`, which undoes it."""
+
+import copy
+import importlib.metadata
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from . import _replacement
+from ._proof import proved_pairs
+from ._replacement import Accelerated, AcceleratedNeuron
+
+LIBRARIES = {
+    "spikingjelly.activation_based.neuron": ("spikingjelly", ("2.0.",)),
+    "snntorch": ("snntorch", ("1.0.",)),
+    "norse.torch": ("norse", ("1.1.",)),
+    "sinabs.layers": ("sinabs", ("2.0.", "3.1.")),
+}
+"""The module that is loaded where a model is of a library: the library, which names our file on it too, and the
+versions that this file was written after. Another version may mean something else by the same names."""
+
+
+@dataclass
+class Report:
+    """What `accelerate` did to `model`; the keys are paths in it, as named_modules() gives them.
+
+    Attributes:
+        model: the accelerated model.
+        replaced: what runs on our operators now, with its class.
+        fused: batch norm -> the neuron that does its work too.
+        left: neurons, and batch norms before neurons, that stay what they were, with the reason.
+        unknown: loaded libraries whose version we do not know, so that nothing of theirs was replaced.
+    """
+
+    model: nn.Module
+    replaced: dict[str, str] = field(default_factory=dict)
+    fused: dict[str, str] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        counts = Counter(self.replaced.values())
+        lines = [f"replaced: {number} x {name}" for name, number in counts.items()]
+        lines += [f"fused: {norm} + {neuron}" for norm, neuron in self.fused.items()]
+        lines += [f"left alone: {path or 'the model'}: {why}" for path, why in self.left.items()]
+        lines += [
+            f"left alone: all of {library} {version}: not a version we know"
+            for library, version in self.unknown.items()
+        ]
+        return "\n".join(lines or ["nothing to replace: no neuron of a library that is loaded and known"])
+
+
+def loaded_libraries(report: Report) -> list[ModuleType]:
+    """Our files on the libraries that this process has imported."""
+    files = []
+    for module, (library, versions) in LIBRARIES.items():
+        if module not in sys.modules:
+            continue
+        version = importlib.metadata.version(library)
+        if version.startswith(versions):
+            files.append(importlib.import_module(f"{__package__}.{library}"))
+        else:
+            report.unknown[library] = version
+    return files
+
+
+def accelerate(model: nn.Module, *, inplace: bool = True, fuse_batch_norm: bool = True) -> Report:
+    """Put the spiking neurons of SpikingJelly, snnTorch, norse and sinabs in `model` on our operators.
+
+    A module stays the same object, with its parameters, buffers, hooks, state and attributes; state_dict, optimisers
+    and checkpoints do not notice. What cannot be served exactly - a neuron, a surrogate, an option that we do
+    not have, a float16 or float64 input - runs as before: the first three are named in the report, the input is
+    decided at every call. Spikes equal the library's but where a rounding falls on the other side of the
+    threshold, for we add in another order (docs/convert.md).
+
+    Args:
+        model: any module.
+        inplace: change `model`; False changes a deep copy, `report.model`.
+        fuse_batch_norm: let a neuron do the work of the batch norm that is proved, by torch.fx, to feed it alone
+            whenever the module that holds both is called as a whole. Their parameters stay where they are. Hooks on one
+            of the two, set now or later, keep them apart.
+
+    Returns:
+        What was replaced, what was left and why; print it.
+    """
+    model = model if inplace else copy.deepcopy(model)
+    report = Report(model)
+    libraries = loaded_libraries(report)
+    for path, module in model.named_modules():
+        for library in libraries:
+            name = type(module).__name__
+            stand_in = library.STAND_INS.get(type(module))
+            why = (
+                stand_in.problem(module) if stand_in else f"{name} has no equal here, or is a subclass that may differ"
+            )
+            if stand_in and why is None:
+                module.__class__ = stand_in
+                report.replaced[path] = name
+            elif isinstance(module, library.NEURONS) and not isinstance(module, Accelerated):
+                report.left[path] = why
+    if fuse_batch_norm:
+        _fuse(model, report, libraries)
+    return report
+
+
+def _fuse(model: nn.Module, report: Report, libraries: list[ModuleType]) -> None:
+    stand_ins: dict[type, type] = {
+        nn.BatchNorm1d: _replacement.AcceleratedBatchNorm1d,
+        nn.BatchNorm2d: _replacement.AcceleratedBatchNorm2d,
+    }
+    for library in libraries:
+        stand_ins |= library.BATCH_NORMS
+    modules: Any = dict(model.named_modules())
+    names = {module: path for path, module in modules.items()}
+    norms = {module for module in modules.values() if type(module) in stand_ins}
+    neurons: set[Any] = {m for m in modules.values() if isinstance(m, AcceleratedNeuron) and m.norm is None}
+    pairs: Any = proved_pairs(model, norms, neurons)
+    for norm in [module for module in modules.values() if module in pairs]:
+        neuron = pairs[norm]
+        if (why := neuron.fusion_problem()) is not None:
+            report.left[names[norm]] = why
+            continue
+        norm.__class__ = stand_ins[type(norm)]
+        # Not registered as submodules: each keeps its place in the model, and its keys.
+        norm.__dict__["target"], neuron.__dict__["norm"] = neuron, norm
+        report.fused[names[norm]] = names[neuron]
+    if neurons:
+        for norm in [module for module in modules.values() if module in norms - pairs.keys()]:
+            report.left[names[norm]] = "batch norm: not proved that it feeds one neuron, and nothing else"
+
+
+def restore(model: nn.Module) -> nn.Module:
+    """Give every module that `accelerate` changed its own class back, in place, and return the model."""
+    for module in model.modules():
+        if isinstance(module, Accelerated):
+            for ours in ("target", "norm", "raw", "numbers", "scalars_of_p"):
+                module.__dict__.pop(ours, None)
+            module.__class__ = module.replaces  # type: ignore[assignment]
+    return model

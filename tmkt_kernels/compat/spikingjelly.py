@@ -1,0 +1,128 @@
+"""SpikingJelly 2.0.0: IFNode, LIFNode and ParametricLIFNode, in multi-step and single-step mode."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from spikingjelly.activation_based import layer, neuron, surrogate
+from torch import Tensor
+
+from ..lif import Neuron, lif_neuron
+from ._replacement import AcceleratedNeuron, AcceleratedNorm
+
+Shape = float | tuple[float, float]
+SURROGATES: dict[type, tuple[str, Callable[[Any], Shape]]] = {
+    surrogate.ATan: ("atan", lambda f: f.alpha),
+    surrogate.Sigmoid: ("sigmoid", lambda f: f.alpha),
+    surrogate.PiecewiseQuadratic: ("triangle", lambda f: f.alpha),
+    surrogate.Rect: ("rectangle", lambda f: f.alpha),
+    surrogate.PiecewiseExp: ("exponential", lambda f: f.alpha),
+    surrogate.SoftSign: ("soft_sign", lambda f: f.alpha),
+    surrogate.SuperSpike: ("super_spike", lambda f: f.alpha),
+    surrogate.Erf: ("erf", lambda f: f.alpha),
+    surrogate.NonzeroSignLogAbs: ("log", lambda f: f.alpha),
+    surrogate.PiecewiseLeakyReLU: ("leaky_rectangle", lambda f: (1 / (2 * f.w), f.c)),
+    surrogate.SquarewaveFourierSeries: ("fourier", lambda f: (1 / f.T_period, f.n - 1)),
+    surrogate.S2NN: ("s2nn", lambda f: (f.alpha, f.beta)),
+    surrogate.QPseudoSpike: ("q_pseudo_spike", lambda f: f.alpha),
+    surrogate.LeakyKReLU: ("leaky_relu", lambda f: (f.k, f.leak)),
+    surrogate.FakeNumericalGradient: ("inverse", lambda f: f.alpha),
+    surrogate.LogTailedReLU: ("log_tailed_relu", lambda f: f.alpha),
+    surrogate.DeterministicPass: ("straight_through", lambda f: 1.0),
+}
+"""Our name for each of SpikingJelly's surrogates, and our alpha from its attributes; see docs/surrogates.md."""
+
+
+class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
+    """What the three nodes share: SpikingJelly's state handling around our recurrence."""
+
+    @classmethod
+    def problem(cls, module: Any) -> str | None:
+        function = module.surrogate_function
+        if type(function) not in SURROGATES:
+            return f"surrogate {type(function).__name__} has no equal here"
+        if not function.spiking:
+            return "the surrogate is in its primitive mode (spiking=False): the output is no spike"
+        if not all(isinstance(value, (int, float)) for value in function._sg_params.values()):
+            return "the surrogate's parameters are not plain numbers"
+        if module._neuron_precision is not None:
+            return "SpikingJelly's precision API was used on it"
+        return None
+
+    def keywords(self) -> dict[str, Any]:
+        name, shape = SURROGATES[type(self.surrogate_function)]
+        return {
+            "v_threshold": self.v_threshold,
+            "v_reset": self.v_reset,
+            "detach_reset": self.detach_reset,
+            "surrogate": name,
+            "alpha": shape(self.surrogate_function),
+        }
+
+    def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if args or kwargs or x_seq.dim() < 2 or not self.serves(x_seq):
+            return super().multi_step_forward(x_seq, *args, **kwargs)
+        spikes, self.v, *h = self.run(x_seq, self._state(x_seq, "m"), self.store_v_seq)
+        if self.store_v_seq:
+            self.v_seq = self._after_reset(spikes, h[0])
+        return spikes
+
+    def single_step_forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if args or kwargs or x.dim() < 1 or not self.serves(x):
+            return super().single_step_forward(x, *args, **kwargs)
+        spikes, self.v = self.run(x[None], self._state(x, "s"))
+        if self.store_v_seq:
+            self._append_v_seq(self.v)
+        return spikes[0]
+
+    def functional_forward(self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], **kwargs: Any) -> Any:
+        """SpikingJelly's interface with explicit states stays its own."""
+        return super().functional_forward((self.normalised(inputs[0]), *inputs[1:]), states, **kwargs)
+
+    def _state(self, x: Tensor, step_mode: str) -> Tensor | None:
+        """v before the first step; None where the neurons are at rest."""
+        if isinstance(self.v, float) and self.v == (self.v_reset or 0.0):
+            return None
+        return self.materialize_states((x,), (self.v,), step_mode)[0]
+
+    def _after_reset(self, spikes: Tensor, h: Tensor) -> Tensor:
+        """SpikingJelly's v_seq is the potential after the reset, differentiable as its own."""
+        fired = spikes.detach() if self.detach_reset else spikes
+        return h - fired * self.v_threshold if self.v_reset is None else fired * self.v_reset + (1 - fired) * h
+
+
+class AcceleratedIFNode(AcceleratedNode, neuron.IFNode):
+    replaces = neuron.IFNode
+
+    def neuron(self) -> Neuron:
+        return lif_neuron(tau=math.inf, **self.keywords())
+
+
+class AcceleratedLIFNode(AcceleratedNode, neuron.LIFNode):
+    replaces = neuron.LIFNode
+
+    def neuron(self) -> Neuron:
+        return lif_neuron(tau=self.tau, decay_input=self.decay_input, **self.keywords())
+
+
+class AcceleratedParametricLIFNode(AcceleratedNode, neuron.ParametricLIFNode):
+    replaces = neuron.ParametricLIFNode
+
+    def neuron(self) -> Neuron:
+        return lif_neuron(rate=self.w.sigmoid(), decay_input=self.decay_input, **self.keywords())
+
+    def fusion_problem(self) -> str | None:
+        return "batch norm before a ParametricLIFNode: bn_lif takes no learned tau"
+
+
+class AcceleratedBatchNorm1d(AcceleratedNorm, layer.BatchNorm1d):
+    replaces, dims = layer.BatchNorm1d, (2, 3)
+
+
+class AcceleratedBatchNorm2d(AcceleratedNorm, layer.BatchNorm2d):
+    replaces, dims = layer.BatchNorm2d, (4,)
+
+
+STAND_INS = {c.replaces: c for c in (AcceleratedIFNode, AcceleratedLIFNode, AcceleratedParametricLIFNode)}
+BATCH_NORMS = {c.replaces: c for c in (AcceleratedBatchNorm1d, AcceleratedBatchNorm2d)}
+NEURONS = (neuron.BaseNode, neuron.SimpleBaseNode)
