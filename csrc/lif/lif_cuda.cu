@@ -19,7 +19,7 @@ struct StoreGradient {
 };
 
 template <typename T, int kWidth, int kOwn, bool kSums>
-__global__ void __launch_bounds__(kThreads) backward_kernel(const LifBackwardArgs args, float* starts) {
+__global__ void __launch_bounds__(kThreads, 4) backward_kernel(const LifBackwardArgs args, float* starts) {
   __shared__ Pack<float, kWidth> history[kChunk][kThreads];
   const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
   if (n >= args.N) return;
