@@ -77,39 +77,61 @@ TMKT_INLINE Moments moments_around(const T* plane, int64_t inner, float pivot) {
   return {mean, square - sum * mean};
 }
 
-// 2x2 averages of the spikes [T, height, width] of a plane -> [T, height / 2, width / 2] of args.spikes; an odd last
-// row or column is left out.
+// Sizes of a plane and of its 2x2 averages; an odd last row or column is left out.
+struct Pooling {
+  int64_t width, out_width, out_height, out;
+
+  explicit Pooling(const BnArgs& bn)
+      : width(bn.pool_width), out_width(width / 2), out_height(bn.inner / width / 2), out(out_width * out_height) {}
+};
+
+// 2x2 averages of the spikes [T, height, width] of a plane -> [T, height / 2, width / 2] of args.spikes; `spikes` has
+// one more row, for those of a step.
 template <typename T>
-void pool(const BnLifForwardArgs& args, const float* spikes, int64_t plane) {
-  const int64_t inner = args.bn.inner, width = args.bn.pool_width;
-  const int64_t out_width = width / 2, out = inner / width / 2 * out_width;
-  for (int64_t t = 0; t < args.T; ++t, spikes += plane_row(inner)) {
-    T* pooled = static_cast<T*>(args.spikes) + (t * (args.N / inner) + plane) * out;
-    alignas(64) float values[kLanes];
-    int64_t filled = 0, written = 0;
-    for (int64_t i = 0; i < out; ++i) {
-      const float* cell = spikes + i / out_width * 2 * width + i % out_width * 2;
-      values[filled++] = 0.25f * ((cell[0] + cell[1]) + (cell[width] + cell[width + 1]));
-      if (filled < kLanes && i + 1 < out) continue;
-      store(PartOfVector{filled}, TMKT_SIMD::load(values), pooled + written);
-      written += filled;
-      filled = 0;
+void pool(const BnLifForwardArgs& args, float* spikes, int64_t plane) {
+  const Pooling size(args.bn);
+  const int64_t row = plane_row(args.bn.inner), planes = args.N / args.bn.inner;
+  float* __restrict averages = spikes + args.T * row;
+  for (int64_t t = 0; t < args.T; ++t) {
+    for (int64_t y = 0; y < size.out_height; ++y) {
+      const float* __restrict upper = spikes + t * row + 2 * y * size.width;
+      const float* __restrict lower = upper + size.width;
+      float* __restrict target = averages + y * size.out_width;
+      for (int64_t x = 0; x < size.out_width; ++x) {
+        target[x] = 0.25f * ((upper[2 * x] + upper[2 * x + 1]) + (lower[2 * x] + lower[2 * x + 1]));
+      }
     }
+    T* pooled = static_cast<T*>(args.spikes) + (t * planes + plane) * size.out;
+    each_tile(false, size.out, [&](auto vectors, auto access, int64_t i) {
+      for (int k = 0; k < decltype(vectors)::value; ++k) {
+        store(access, TMKT_SIMD::load(averages + i + k * kLanes), pooled + i + k * kLanes);
+      }
+    });
   }
 }
 
 // The adjoint of pool.
 template <typename T>
 void unpool(const BnLifBackwardArgs& args, float* grad, int64_t plane) {
-  const int64_t inner = args.bn.inner, width = args.bn.pool_width;
-  const int64_t out_width = width / 2, out = inner / width / 2 * out_width;
-  for (int64_t t = 0; t < args.T; ++t, grad += plane_row(inner)) {
-    const T* pooled = static_cast<const T*>(args.grad_spikes) + (t * (args.N / inner) + plane) * out;
-    memset(grad, 0, plane_row(inner) * sizeof(float));
-    for (int64_t i = 0; i < out; ++i) {
-      const float quarter = 0.25f * PartOfVector{1}.load(pooled + i)[0];
-      float* cell = grad + i / out_width * 2 * width + i % out_width * 2;
-      cell[0] = cell[1] = cell[width] = cell[width + 1] = quarter;
+  const Pooling size(args.bn);
+  const int64_t row = plane_row(args.bn.inner), planes = args.N / args.bn.inner;
+  float* __restrict quarters = grad + args.T * row;
+  for (int64_t t = 0; t < args.T; ++t) {
+    const T* pooled = static_cast<const T*>(args.grad_spikes) + (t * planes + plane) * size.out;
+    each_tile(false, size.out, [&](auto vectors, auto access, int64_t i) {
+      for (int k = 0; k < decltype(vectors)::value; ++k) {
+        write(0.25f * access.load(pooled + i + k * kLanes), quarters + i + k * kLanes);
+      }
+    });
+    memset(grad + t * row, 0, row * sizeof(float));
+    for (int64_t y = 0; y < size.out_height; ++y) {
+      const float* __restrict source = quarters + y * size.out_width;
+      float* __restrict upper = grad + t * row + 2 * y * size.width;
+      float* __restrict lower = upper + size.width;
+      for (int64_t x = 0; x < size.out_width; ++x) {
+        upper[2 * x] = upper[2 * x + 1] = source[x];
+        lower[2 * x] = lower[2 * x + 1] = source[x];
+      }
     }
   }
 }

@@ -9,7 +9,7 @@ namespace tmkt {
 // A plane is worked on in tiles of so many neurons, whole vectors at every SIMD level.
 constexpr int64_t kPlaneTile = 256;
 
-// Floats in a row of `pooled`, which holds T rows: whole vectors at every SIMD level.
+// Floats in a row of `pooled`, which holds T + 1 rows: whole vectors at every SIMD level.
 constexpr int64_t plane_row(int64_t inner) { return (inner + 15) / 16 * 16; }
 
 // Mean, minus the channel's pivot, and squared deviations from the mean of planes begin..end of all [T, planes] of x
