@@ -105,21 +105,20 @@ def shown(milliseconds: float) -> str:
 
 
 def ceilings(machine: Machine) -> dict[str, tuple[float, float]]:
-    """dtype -> (GB/s of copy_, the best of cases that it is the yardstick of; Gop/s of the matrix product)."""
-    found: dict[str, tuple[float, float]] = {}
+    """dtype -> (GB/s of copy_, the best of cases that it is the yardstick of; Gop/s of the machine's fastest)."""
+    operations: dict[str, float] = {}
     copies: dict[str, float] = {}
     for key, measured in machine.cases().items():
         if measured.ours and "copy_" in measured.yardstick:
             copies[key.dtype] = max(copies.get(key.dtype, 0), median(measured, "copy_", "gb_per_s") or 0)
     for key, measured in machine.cases().items():
-        product = median(measured, "matrix product", "gop_per_s")
-        if product:
-            found[key.dtype] = copies[key.dtype], product
-    return found
+        for name in ("matrix product", "convolution"):
+            operations[key.dtype] = max(operations.get(key.dtype, 0), median(measured, name, "gop_per_s") or 0)
+    return {dtype: (copies[dtype], most) for dtype, most in operations.items() if most}
 
 
 def roofline(machine: Machine) -> Figure:
-    """Operations a second against operations a byte, beneath what copy_ and a matrix product reach in fp32."""
+    """Operations a second against operations a byte, beneath what copy_ and torch's own kernels reach, fp32."""
     bandwidth, peak = ceilings(machine)["float32"]
     figure = Figure(figsize=(8, 5))
     axis: Any = figure.subplots()
@@ -135,7 +134,7 @@ def roofline(machine: Machine) -> Figure:
     low, high = min(p[0] for p in points) / 2, max(max(p[0] for p in points), peak / bandwidth) * 4
     axis.plot([low, peak / bandwidth, high], [low * bandwidth, peak, peak], color="black", lw=1.2)
     axis.text(low * 1.1, low * bandwidth * 2.2, f"copy_: {bandwidth:.0f} GB/s", rotation=30, fontsize=8)
-    axis.text(high, peak * 1.1, f"matrix product: {peak:.0f} Gop/s", ha="right", fontsize=8)
+    axis.text(high, peak * 1.1, f"matrix product or convolution: {peak:.0f} Gop/s", ha="right", fontsize=8)
     operators = list(dict.fromkeys(key.title for _, _, key, _ in points))
     colours = matplotlib.colormaps["tab10"]
     for intensity, rate, key, name in points:

@@ -25,10 +25,9 @@ struct Cpu {
         TMKT_PICK_SIMD(bn_lif_forward)(args, use_stream(args), begin, end);
       });
     }
-    const bool stream = use_stream(args) && bn.inner % kStreamMultiple == 0;
     parallel_over_planes(args, bn, [&](int64_t begin, int64_t end) {
-      const std::vector<Line> pooled(pooled_lines(args, bn));
-      TMKT_PICK_SIMD(planes_forward)(args, stream, values_of(pooled), begin, end);
+      std::vector<Line> pooled(pooled_lines(args, bn));
+      TMKT_PICK_SIMD(planes_forward)(args, stream_planes(args, bn), values_of(pooled), begin, end);
     });
   }
 
@@ -51,12 +50,15 @@ struct Cpu {
     torch::stable::parallel_for(0, args.N / bn.inner, grain_size(args.T * bn.inner), work);
   }
 
+  // Each plane is a row to stream.
+  static bool stream_planes(const LifArgs& args, const BnArgs& bn) {
+    return use_stream(args) && bn.inner % kStreamMultiple == 0;
+  }
+
   static int64_t pooled_lines(const LifArgs& args, const BnArgs& bn) {
     return bn.pool_width > 0 ? (args.T + 1) * plane_row(bn.inner) / 16 : 0;
   }
-  static float* values_of(const std::vector<Line>& lines) {
-    return lines.empty() ? nullptr : const_cast<float*>(lines[0].values);
-  }
+  static float* values_of(std::vector<Line>& lines) { return lines.empty() ? nullptr : lines[0].values; }
 
   static void backward_of_planes(const BnLifBackwardArgs& args, const BnPrepare& prepare) {
     const BnArgs& bn = args.bn;
@@ -65,8 +67,7 @@ struct Cpu {
     parallel_over_planes(args, bn, [&](int64_t begin, int64_t end) {
       std::vector<Line> pooled(args.grad_spikes ? pooled_lines(args, bn) : 0), history(2 * args.T * kPlaneTile / 16);
       TMKT_PICK_SIMD(planes_backward)
-      (args, use_stream(args) && bn.inner % kStreamMultiple == 0, values_of(pooled), values_of(history),
-       of_planes.data(), begin, end);
+      (args, stream_planes(args, bn), values_of(pooled), values_of(history), of_planes.data(), begin, end);
     });
     std::vector<double> g(bn.channels), gd(bn.channels);
     for (int64_t plane = 0; plane < planes; ++plane) {
@@ -81,7 +82,7 @@ struct Cpu {
 
   static void backward_of_neurons(BnLifBackwardArgs& args, const BnPrepare& prepare) {
     const int64_t channels = args.bn.channels, inner = args.bn.inner;
-    const std::unique_ptr<Line[]> of_neurons(new Line[(2 * args.N + 15) / 16 + 1]);
+    const std::unique_ptr<Line[]> of_neurons(new Line[(2 * args.N + 15) / 16 + 1]);  // not zeroed; N may be 0
     args.sums = of_neurons[0].values;
     const bool stream = use_stream(args);
     parallel_over_tiles(args, [&](int64_t begin, int64_t end) {

@@ -25,10 +25,21 @@ inline void check_pool(const Tensor& x, int64_t channels, int64_t inner, int64_t
                   "bn_lif: x: expected contiguous [T, B, channels, height, pool_width] to pool");
 }
 
-// Empty spikes of x, and their sizes with pooling.
+// Empty spikes of x, pooled or not.
 inline Tensor new_spikes(const Tensor& x, int64_t pool_width) {
   if (pool_width == 0) return new_empty(x, x.sizes(), x.scalar_type());
   return new_empty(x, {x.size(0), x.size(1), x.size(2), x.size(3) / 2, pool_width / 2}, x.scalar_type());
+}
+
+// The gradients of these.
+inline void check_like_spikes(const OptionalTensor& grad, const Tensor& x, int64_t pool_width) {
+  if (pool_width == 0) return check_like_sequence("bn_lif", "grad_spikes", grad, x);
+  if (!grad) return;
+  check_tensor("bn_lif", "grad_spikes", *grad, 5, x);
+  check_dtype("bn_lif", "grad_spikes", *grad, x.scalar_type());
+  STD_TORCH_CHECK(grad->sizes().slice(0, 3).equals(x.sizes().slice(0, 3)) && grad->size(3) == x.size(3) / 2 &&
+                      grad->size(4) == pool_width / 2,
+                  "bn_lif: grad_spikes: expected the shape of the pooled spikes");
 }
 
 // What a backend offers: forward(args, prepare) and backward(args, prepare), all of it; pointers are on its device.
@@ -88,7 +99,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bn_lif_bwd(
   STD_TORCH_CHECK(surrogate >= 0 && surrogate < kSurrogates, "bn_lif: surrogate: unknown number ", surrogate);
   args.surrogate = {static_cast<Surrogate>(surrogate), static_cast<float>(alpha), static_cast<float>(beta)};
   args.detach_reset = detach_reset;
-  check_like_sequence("bn_lif", "grad_spikes", grad_spikes, pool_width == 0 ? x : new_spikes(x, pool_width));
+  check_like_spikes(grad_spikes, x, pool_width);
   check_like_sequence("bn_lif", "grad_v_seq", grad_v_seq, x);
   check_like_step("bn_lif", "grad_v_last", grad_v_last, x);
   Tensor grad_x = new_empty(x, x.sizes(), x.scalar_type());
