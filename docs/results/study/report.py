@@ -1,8 +1,7 @@
 """Tables and figures of docs/study.md from the runs beside this file: `python docs/results/study/report.py`.
 
-Each table replaces what stands between <!-- NAME: begin --> and <!-- NAME: end --> in docs/study.md. Intervals are 95 %
-percentile bootstraps over seeds and test recordings, both resampled (Owen 2007, the pigeonhole bootstrap): for a
-difference the seeds and recordings of both sides are the same.
+Each table replaces what stands between <!-- NAME: begin --> and <!-- NAME: end --> in docs/study.md. Intervals and
+p values are those of tmkt.experiments.statistics; for a difference the seeds and recordings of both sides are the same.
 """
 
 import json
@@ -14,8 +13,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from study import ABLATIONS, COUNTS, METHODS, SEEDS, ranking, read
 
+from tmkt.experiments.statistics import bootstrap, holm
+
 DOCS = Path(__file__).parents[2]
-RESAMPLES = 10_000
 NAMES = (*METHODS[:1], "events_only 2x", *METHODS[1:])
 Right = np.ndarray  # float [seeds, recordings]: 1 where right
 
@@ -37,34 +37,10 @@ def load(stage: str) -> dict[tuple[str, int], Right]:
     return runs
 
 
-def bootstrap(values: Right) -> np.ndarray:
-    """Means of values [seeds, recordings] over resampled seeds and recordings."""
-    rng = np.random.default_rng(0)
-    seeds, items = values.shape
-    by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds
-    by_item = rng.multinomial(items, np.full(items, 1 / items), RESAMPLES) / items
-    return np.einsum("rs,si,ri->r", by_seed, values, by_item, optimize=True)
-
-
 def interval(values: Right) -> tuple[float, float, float]:
     """Mean and 95 % interval, in per cent."""
-    low, high = np.percentile(bootstrap(values), [2.5, 97.5])
-    return 100 * values.mean(), 100 * low, 100 * high
-
-
-def p_value(difference: Right) -> float:
-    """Two-sided, from the share of resamples on the other side of zero."""
-    means = bootstrap(difference)
-    return float(min(1.0, 2 * min((means <= 0).mean(), (means >= 0).mean()) + 1 / RESAMPLES))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction for so many comparisons."""
-    order, corrected, largest = np.argsort(p_values), [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - rank)))
-        corrected[index] = largest
-    return corrected
+    found = bootstrap(values)
+    return 100 * found.mean, 100 * found.low, 100 * found.high
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -100,7 +76,7 @@ def paired_table(stage: str, counts: Sequence[int]) -> str:
     runs = load(stage)
     rivals = [name for name in NAMES if name != "tmkt" and (name, counts[0]) in runs]
     differences = [runs["tmkt", c] - runs[name, c] for name in rivals for c in counts]
-    p = iter(holm([p_value(d) for d in differences]))
+    p = iter(holm([bootstrap(d).p for d in differences]))
     cells = iter([gain(d, next(p)) for d in differences])
     return table(
         ["tmkt minus", *(f"{c} a class" for c in counts)], [[n, *(next(cells) for _ in counts)] for n in rivals]
