@@ -72,11 +72,6 @@ class Trainer:
 
     def __init__(self, config: Config, data: RunData) -> None:
         self.config, self.data = config, data
-        if not len(data.validation) and (config.train.select == "best" or config.train.patience is not None):
-            raise UserError(
-                "train.select=best and train.patience need validation recordings, and the split has none; "
-                "raise data.events.validation_per_class"
-            )
         self.out = Path(config.out)
         self.checkpoints = self.out / "checkpoints"
         idle_head = config.model.heads == 2 and config.transfer.method not in TWO_STREAMS
@@ -161,8 +156,9 @@ class Trainer:
         """Forward and backward of one share of the step's batch; after the last pass the optimiser's step."""
         config, size = self.config, self.config.train.batch
         share = number * self.processes + self.accelerator.process_index
-        # For layers that draw from the default generator.
-        torch.manual_seed(step_seed(config.seed, self.at.step, share))
+        torch.manual_seed(
+            step_seed(config.seed, self.at.step, share)
+        )  # for layers that draw from the default generator
         generator = torch.Generator().manual_seed(step_seed(config.seed, self.at.step))
         flip, rotation = config.data.flip, config.data.rotation
         pairs = sample_pairs(self.data.train, self.batch, self.padding, generator, flip=flip, rotation=rotation)

@@ -122,12 +122,6 @@ def test_the_best_checkpoint_is_kept_and_can_be_selected(tiny, told_accuracies):
         train(config)
 
 
-@pytest.mark.parametrize("setting", [{"train__select": "best"}, {"train__patience": 2}], ids=str)
-def test_the_best_of_no_validation_is_an_error(tiny, setting):
-    with pytest.raises(UserError, match="need validation recordings"):
-        train(tiny.replace(data__events__validation_per_class=0, **setting))
-
-
 def test_a_run_stops_early_and_stays_finished(tiny, told_accuracies, capsys):
     config = tiny.replace(train__eval_every=2, train__patience=1, train__checkpoint_every=8)
     assert train(config).loss == 0.6  # the fourth answer was to its test
