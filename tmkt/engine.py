@@ -156,9 +156,8 @@ class Trainer:
         """Forward and backward of one share of the step's batch; after the last pass the optimiser's step."""
         config, size = self.config, self.config.train.batch
         share = number * self.processes + self.accelerator.process_index
-        torch.manual_seed(
-            step_seed(config.seed, self.at.step, share)
-        )  # for layers that draw from the default generator
+        # For layers that draw from the default generator.
+        torch.manual_seed(step_seed(config.seed, self.at.step, share))
         generator = torch.Generator().manual_seed(step_seed(config.seed, self.at.step))
         flip, rotation = config.data.flip, config.data.rotation
         pairs = sample_pairs(self.data.train, self.batch, self.padding, generator, flip=flip, rotation=rotation)
