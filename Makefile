@@ -52,12 +52,13 @@ gpu:
 	OUT=$(OUT) benchmarks/gpu.sh
 
 # Torch first and without build isolation: the extension then compiles against the very torch that it runs with.
+# setuptools-scm is for norse, which comes as source.
 $(VENV)/.packages: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	  { echo "the pinned environment needs Python 3.11 or newer: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)pip install --quiet --upgrade pip setuptools wheel -c constraints.txt
-	$(RUN)pip install --quiet -c constraints.txt torch torchvision build cmake ninja pybind11
+	$(RUN)pip install --quiet -c constraints.txt torch torchvision build cmake ninja pybind11 setuptools-scm
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.packages $(SOURCES)
