@@ -5,6 +5,7 @@ register implementations of `tmkt::<name>_fwd` and `tmkt::<name>_bwd`. The Trito
 `tmkt::<name>_fwd_triton` and `tmkt::<name>_bwd_triton`, with the same schema, fake and autograd.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -47,29 +48,47 @@ def register(
         torch.library.define(bwd, backward_schema, tags=_TAGS)
         torch.library.register_fake(fwd, fake_forward)
         torch.library.register_fake(bwd, fake_backward)
-        family_backward = functools.partial(backward, getattr(torch.ops.tmkt, f"{name}_bwd{suffix}").default)
+        fwd_op, bwd_op = (getattr(torch.ops.tmkt, f"{name}_{way}{suffix}").default for way in ("fwd", "bwd"))
+        family_backward = functools.partial(backward, bwd_op)
         torch.library.register_autograd(fwd, family_backward, setup_context=setup_context)
         torch.library.register_autograd(bwd, _no_second_order(name))
         if kernels is not None:
             for op, kernel in zip((fwd, bwd), kernels, strict=True):
                 torch.library.impl(op, ("cpu", "cuda"), kernel)
-        calls[backend] = _call(getattr(torch.ops.tmkt, f"{name}_fwd{suffix}").default, setup_context, family_backward)
+        calls[backend] = _call(fwd_op, bwd_op, setup_context, backward)
     return calls
 
 
-def _call(op: Any, setup: Callable[..., Any], derivative: Callable[..., Any]) -> Callable[..., Any]:
-    """`op`, called from eager code. The same autograd as registered, entered directly: the way through the dispatcher
-    costs 60 microseconds a layer and step, more than many a kernel."""
+# Private to torch, though its own operators in Python are built on them; where a release lacks one, the slow way serves.
+_below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", contextlib.nullcontext)
+_transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+
+
+def _call(fwd_op: Any, bwd_op: Any, setup_context: Callable[..., Any], backward: Callable[..., Any]) -> Any:
+    """`fwd_op`, called from eager code. The same autograd as registered, entered directly and without setup_context,
+    whose arguments torch binds anew each time: the way through the dispatcher costs more than many a kernel."""
+
+    def kernel_bwd(*args: Any) -> Any:
+        if torch.is_grad_enabled():  # create_graph=True
+            return bwd_op(*args)
+        with _below_autograd():
+            return bwd_op(*args)
+
+    derivative = functools.partial(backward, kernel_bwd)
 
     class Eager(torch.autograd.Function):
         @staticmethod
-        def forward(*args: Any) -> Any:
-            return op(*args)
+        def forward(ctx: Any, *args: Any) -> Any:
+            with _below_autograd():
+                output = fwd_op(*args)
+            setup_context(ctx, args, output)
+            return output
 
-        setup_context = staticmethod(setup)
         backward = staticmethod(derivative)
 
     def call(*args: Any) -> Any:
-        return op(*args) if torch.compiler.is_compiling() else Eager.apply(*args)
+        if torch.compiler.is_compiling() or _transforms_active():
+            return fwd_op(*args)
+        return Eager.apply(*args)
 
     return call
