@@ -1,6 +1,7 @@
 """Machine, versions and commit, as they go into each row."""
 
 import hashlib
+import os
 import re
 import subprocess
 import time
@@ -27,6 +28,7 @@ def describe(device: str, threads: int) -> dict[str, Any]:
         "torch": facts["torch"],
         "cuda": torch.version.cuda if on_gpu else None,
         "triton": facts["triton"],
+        "huge_pages": huge_pages(),
         "simd": facts["library"]["simd"] if isinstance(facts["library"], dict) else None,
         "tmkt_kernels": facts["tmkt_kernels"],
         "commit": commit(),
@@ -49,6 +51,17 @@ def output(*command: str) -> str | None:
     except FileNotFoundError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def huge_pages() -> bool:
+    """Whether tensors of 2 MB and more lie in pages of 2 MB, for all contestants alike.
+
+    Where pages of 4 kB happen to lie in memory decides how they share the caches: the same operators on the same shape
+    differ by a third between two processes. Huge pages leave little to that chance.
+    """
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    allowed = setting.exists() and "[never]" not in setting.read_text()
+    return allowed and os.environ.get("THP_MEM_ALLOC_ENABLE") == "1"
 
 
 def cpu_name() -> str:

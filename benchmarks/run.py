@@ -14,7 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ |= {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # the profiler that counts memory is chatty
+os.environ |= {
+    "KINETO_LOG_LEVEL": "99",  # the profiler that counts memory is chatty
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "THP_MEM_ALLOC_ENABLE": "1",  # see environment.huge_pages
+}
 
 import torch
 from rich.console import Console
