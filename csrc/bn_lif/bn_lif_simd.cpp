@@ -156,7 +156,7 @@ void bn_lif_backward(const BnLifBackwardArgs& args, bool stream, float* history,
     using T = typename decltype(type)::type;
     const T* x = static_cast<const T*>(args.x);
     T* grad_x = static_cast<T*>(args.grad_x);
-    with_backward_variant(args, [&](auto reset, auto plain) {
+    with_backward_variant(args, [&](auto reset, auto asked) {
       for_each_tile<kVectors>(stream, begin, end, [&](auto vectors, auto access, int64_t n) {
         constexpr int K = decltype(vectors)::value;
         const int64_t count = (K - 1) * kLanes + access.width;
@@ -170,7 +170,7 @@ void bn_lif_backward(const BnLifBackwardArgs& args, bool stream, float* history,
             sums[1][k] += g * (access.load(x + at) - rows.get(0, k));
             store(access, scaled ? g * rows.get(1, k) : g, grad_x + at);
           };
-          backward_tile<T, decltype(reset)::value, decltype(plain)::value, K>(args, access, shared_params(args), input,
+          backward_tile<T, decltype(reset)::value, decltype(asked)::value, K>(args, access, shared_params(args), input,
                                                                               sink, ahead, kept, n);
           for (int k = 0; k < K; ++k) {
             for (int i = 0; i < 2; ++i) store(access, sums[i][k], args.sums + i * args.N + n + k * kLanes);

@@ -169,16 +169,16 @@ void fire(const BnLifForwardArgs& args, bool stream, float* pooled, int64_t plan
   });
 }
 
-// The adjoint of fire; kPlain as in lif_tile_simd.h.
-template <typename T, Reset kReset, bool kPlain>
+// The adjoint of fire.
+template <typename T, Reset kReset, Asked kAsked>
 void fire_backward(const BnLifBackwardArgs& args, bool stream, const float* pooled, float* history, int64_t plane,
                    double (&sums)[2]) {
   const LifParams<float> params = shared_params(args).params;
   const Normalise normalise = channel_of(args.bn, plane);
   const float factor = args.batch_statistics ? 1.0f : normalise.scale;
+  constexpr bool kPlain = kAsked != Asked::kAnything;
   const bool detach = kPlain || args.detach_reset;
-  const SurrogateShape shape = args.surrogate;
-  const SurrogateRow derivatives = surrogate_row(shape.surrogate);
+  const Derivatives<kAsked == Asked::kPlainAtan> derivatives(args.surrogate);
   const int64_t inner = args.bn.inner, row = plane_row(inner);
   const T* x = static_cast<const T*>(args.x);
   const T* grad_spikes = pooled ? nullptr : static_cast<const T*>(args.grad_spikes);
@@ -186,7 +186,8 @@ void fire_backward(const BnLifBackwardArgs& args, bool stream, const float* pool
   T* grad_x = static_cast<T*>(args.grad_x);
   Floats g_sum{}, gd_sum{};
   each_tile(stream, inner, [&](auto vectors, auto access, int64_t i) {
-    constexpr int K = decltype(vectors)::value, kBlock = K < 8 ? K : 8;
+    constexpr int K = decltype(vectors)::value, kBlock = kDerivatives<K, kAsked>;
+    static_assert(K % kBlock == 0);
     const int64_t n = plane * inner + i;
     auto* kept = reinterpret_cast<Floats*>(history);
     Floats* centered =
@@ -210,7 +211,7 @@ void fire_backward(const BnLifBackwardArgs& args, bool stream, const float* pool
       for (int block = 0; block < K; block += kBlock) {
         Floats ds_dh[kBlock];
         for (int j = 0; j < kBlock; ++j) ds_dh[j] = h[block + j] - params.v_threshold;
-        derivatives(shape.alpha, shape.beta, ds_dh, kBlock);
+        derivatives(ds_dh, kBlock);
         for (int j = 0; j < kBlock; ++j) {
           const int k = block + j;
           const int64_t at = t * args.N + n + k * kLanes;
@@ -282,21 +283,18 @@ void planes_forward(const BnLifForwardArgs& args, bool stream, float* pooled, in
 
 void planes_backward(const BnLifBackwardArgs& args, bool stream, float* pooled, float* history, double* sums,
                      int64_t begin, int64_t end) {
-  const bool plain = args.detach_reset && args.grad_spikes && !args.grad_v_seq;
   const int64_t planes = args.N / args.bn.inner;
   with_float(args.kind, [&](auto type) {
     using T = typename decltype(type)::type;
-    with_reset(args.reset, [&](auto reset) {
-      with_value<true, false>(plain, [&](auto kind) {
-        for (int64_t plane = begin; plane < end; ++plane) {
-          if (pooled) unpool<T>(args, pooled, plane);
-          double of_plane[2];
-          fire_backward<T, decltype(reset)::value, decltype(kind)::value>(args, stream, pooled, history, plane,
-                                                                          of_plane);
-          sums[plane] = of_plane[0];
-          sums[planes + plane] = of_plane[1];
-        }
-      });
+    with_backward_variant(args, [&](auto reset, auto asked) {
+      for (int64_t plane = begin; plane < end; ++plane) {
+        if (pooled) unpool<T>(args, pooled, plane);
+        double of_plane[2];
+        fire_backward<T, decltype(reset)::value, decltype(asked)::value>(args, stream, pooled, history, plane,
+                                                                         of_plane);
+        sums[plane] = of_plane[0];
+        sums[planes + plane] = of_plane[1];
+      }
     });
   });
   if (stream) StreamedVector::end();

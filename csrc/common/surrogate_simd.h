@@ -21,10 +21,27 @@ static SurrogateRow surrogate_row(Surrogate surrogate, std::integer_sequence<int
   return kRows[static_cast<int64_t>(surrogate)];
 }
 
-// Chosen once for a tile: the loops around it need not be compiled for each surrogate.
-static inline SurrogateRow surrogate_row(Surrogate surrogate) {
-  return surrogate_row(surrogate, std::make_integer_sequence<int64_t, kSurrogates>{});
-}
+// The derivatives of one surrogate, compiled into the loop around; or of any, chosen once for a tile, so that the loops
+// need not be compiled for each.
+template <bool kAtan>
+class Derivatives {
+ public:
+  explicit Derivatives(SurrogateShape shape)
+      : shape_(shape), row_(surrogate_row(shape.surrogate, std::make_integer_sequence<int64_t, kSurrogates>{})) {}
+  TMKT_INLINE void operator()(Floats* u, int count) const {
+    if constexpr (kAtan) {
+      for (int k = 0; k < count; ++k) {
+        u[k] = surrogate_derivative<Floats>(Surrogate::kAtan, u[k], shape_.alpha, shape_.beta);
+      }
+    } else {
+      row_(shape_.alpha, shape_.beta, u, count);
+    }
+  }
+
+ private:
+  SurrogateShape shape_;
+  SurrogateRow row_;
+};
 
 }  // namespace TMKT_SIMD
 }  // namespace tmkt

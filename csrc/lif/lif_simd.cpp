@@ -40,12 +40,12 @@ void lif_backward(const LifBackwardArgs& args, bool stream, float* history, int6
   with_float(args.kind, [&](auto type) {
     using T = typename decltype(type)::type;
     T* grad_x = static_cast<T*>(args.grad_x);
-    with_backward_variant(args, [&](auto reset, auto plain) {
+    with_backward_variant(args, [&](auto reset, auto asked) {
       for_each_tile(stream, begin, end, [&](auto vectors, auto access, int64_t n) {
         constexpr int K = decltype(vectors)::value;
         const auto sink = [=](int, int64_t at, Floats grad) { store(access, grad, grad_x + at); };
         with_params<K>(args, access, n, [&](const auto& params) {
-          backward_tile<T, decltype(reset)::value, decltype(plain)::value, K>(args, access, params, PlainInput{}, sink,
+          backward_tile<T, decltype(reset)::value, decltype(asked)::value, K>(args, access, params, PlainInput{}, sink,
                                                                               ahead, kept, n);
         });
       });

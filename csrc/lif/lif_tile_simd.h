@@ -1,6 +1,8 @@
 // The loops over T that the lif and bn_lif kernels share, for *_simd.cpp files.
 #pragma once
 
+#include <algorithm>
+
 #include "common/surrogate_simd.h"
 #include "lif/lif_simd.h"
 
@@ -113,17 +115,33 @@ TMKT_INLINE void forward_tile(const LifForwardArgs& args, Access access, const P
   for (int k = 0; k < K; ++k) store(access, v[k], args.v_last + n + k * kLanes);
 }
 
+// What a backward loop is compiled for. Plain: as in most training, of all output gradients only that of the spikes is
+// there, the reset is detached, and no parameter has a gradient; what else may be asked for costs branches in the
+// innermost loop. With the default surrogate, its derivative needs no way through memory.
+enum class Asked { kAnything, kPlain, kPlainAtan };
+
+inline Asked asked(const LifBackwardArgs& args) {
+  const bool plain = args.detach_reset && args.grad_spikes && !args.grad_v_seq && !args.grad_coefficients;
+  if (!plain) return Asked::kAnything;
+  return args.surrogate.surrogate == Surrogate::kAtan ? Asked::kPlainAtan : Asked::kPlain;
+}
+
+// Of so many vectors derivatives are computed at a time: their divisions overlap with the rest, and those that go
+// through memory are worth a call.
+template <int K, Asked kAsked>
+constexpr int kDerivatives = std::min(K, kAsked == Asked::kPlainAtan ? 4 : 8);
+
 // The adjoint of forward_tile; `sink(k, at, gradient)` takes the gradient of the current of vector k, whose x is at
-// `at`. kPlain: as in most training, of all output gradients only that of the spikes is there, the reset is detached,
-// and no parameter has a gradient. What else may be asked for costs branches in the innermost loop.
-template <typename T, Reset kReset, bool kPlain, int K, typename Access, typename Params, typename Input, typename Sink>
+// `at`.
+template <typename T, Reset kReset, Asked kAsked, int K, typename Access, typename Params, typename Input,
+          typename Sink>
 TMKT_INLINE void backward_tile(const LifBackwardArgs& args, Access access, const Params& params, const Input& input,
                                const Sink& sink, Ahead& ahead, Floats* history, int64_t n) {
-  // Derivatives are computed for so many vectors at a time that their divisions overlap with the rest.
-  constexpr int kBlock = K < 8 ? K : 8;
+  constexpr int kBlock = kDerivatives<K, kAsked>;
+  static_assert(K % kBlock == 0);
+  constexpr bool kPlain = kAsked != Asked::kAnything;
   const bool detach = kPlain || args.detach_reset;
-  const SurrogateShape shape = args.surrogate;
-  const SurrogateRow derivatives = surrogate_row(shape.surrogate);
+  const Derivatives<kAsked == Asked::kPlainAtan> derivatives(args.surrogate);
   const T* x = static_cast<const T*>(args.x);
   const T* grad_spikes = static_cast<const T*>(args.grad_spikes);
   const T* grad_v_seq = kPlain ? nullptr : static_cast<const T*>(args.grad_v_seq);
@@ -159,7 +177,7 @@ TMKT_INLINE void backward_tile(const LifBackwardArgs& args, Access access, const
     for (int block = 0; block < K; block += kBlock) {
       Floats ds_dh[kBlock];
       for (int j = 0; j < kBlock; ++j) ds_dh[j] = h[block + j] - params[block + j].v_threshold;
-      derivatives(shape.alpha, shape.beta, ds_dh, kBlock);
+      derivatives(ds_dh, kBlock);
       for (int j = 0; j < kBlock; ++j) {
         const int k = block + j;
         if (with_spikes) prefetch(soon, k);
@@ -214,11 +232,12 @@ TMKT_INLINE void with_reset(Reset reset, F f) {
   with_value<Reset::kHard, Reset::kSoft, Reset::kDelayedSubtract, Reset::kDelayedZero, Reset::kNone>(reset, f);
 }
 
-// Calls f(reset, plain), see backward_tile.
+// Calls f(reset, asked).
 template <typename F>
 TMKT_INLINE void with_backward_variant(const LifBackwardArgs& args, F f) {
-  const bool plain = args.detach_reset && args.grad_spikes && !args.grad_v_seq && !args.grad_coefficients;
-  with_reset(args.reset, [&](auto reset) { with_value<true, false>(plain, [&](auto kind) { f(reset, kind); }); });
+  with_reset(args.reset, [&](auto reset) {
+    with_value<Asked::kAnything, Asked::kPlain, Asked::kPlainAtan>(asked(args), [&](auto asked) { f(reset, asked); });
+  });
 }
 
 }  // namespace
