@@ -1,6 +1,7 @@
 // bn_lif plane by plane: what a channel has is a scalar, then. Compiled once per SIMD level.
 #include "bn_lif/bn_planes_simd.h"
 
+#include "common/cpu.h"
 #include "lif/lif_tile_simd.h"
 
 namespace tmkt {
@@ -17,22 +18,98 @@ Normalise channel_of(const BnArgs& bn, int64_t plane) {
   return {bn.mean[c], bn.scale[c], bn.bias[c]};
 }
 
-// Calls tile(vectors, access, i): whole tiles of a plane, quarters of one, vectors, and what is left.
-template <typename F>
+// How the vectors of a tile lie in its rows. `held` is what of a row is stored with the next vector.
+template <typename Access>
+struct InOrder {
+  Access access;
+
+  template <typename T>
+  TMKT_INLINE Floats load(const T* row, int k) const {
+    return access.load(row + k * kLanes);
+  }
+  template <typename T>
+  TMKT_INLINE void store(Floats x, T* row, int k, Words& /*held*/) const {
+    TMKT_SIMD::store(access, x, row + k * kLanes);
+  }
+  template <typename T>
+  TMKT_INLINE void put_spikes(Ints fired, T* row, int k, Words& /*held*/) const {
+    access.put(spike_bits<T>(fired), row + k * kLanes);
+  }
+};
+
+// bfloat16 two vectors at a time, the even and the odd values of a line: a shift and a mask make them floats and one
+// store takes both back, where widening and narrowing a vector at a time are slower than all arithmetic here. Neurons
+// do not care for their order, if all arrays have the same.
+template <typename Access>
+struct InPairs {
+  Access access;
+
+  TMKT_INLINE Floats load(const BFloat16* row, int k) const {
+    const Words line = read<Words>(row + k / 2 * 2 * kLanes);
+    return (Floats)(k % 2 == 0 ? line << 16 : line & kUpper);
+  }
+  TMKT_INLINE void store(Floats x, BFloat16* row, int k, Words& held) const { put(round_to_bfloat16(x), row, k, held); }
+  TMKT_INLINE void put_spikes(Ints fired, BFloat16* row, int k, Words& held) const {
+    put(spike_bits<float>(fired), row, k, held);
+  }
+  // Once for all T steps: lane by lane will do.
+  TMKT_INLINE Floats load(const float* row, int k) const {
+    Floats x{};
+    for (int j = 0; j < kLanes; ++j) x[j] = row[k / 2 * 2 * kLanes + 2 * j + k % 2];
+    return x;
+  }
+  TMKT_INLINE void store(Floats x, float* row, int k, Words& held) const {
+    if (k % 2 == 0) {
+      held = (Words)x;
+      return;
+    }
+    const Floats even = (Floats)held;
+    Floats lower, upper;
+    interleave(even, x, lower, upper);
+    access.put((Words)lower, row + (k - 1) * kLanes);
+    access.put((Words)upper, row + k * kLanes);
+  }
+
+ private:
+  static constexpr uint32_t kUpper = 0xffff0000u;
+
+  // Bits whose upper halves are the values.
+  TMKT_INLINE void put(Words bits, BFloat16* row, int k, Words& held) const {
+    if (k % 2 == 0) {
+      held = bits >> 16;
+    } else {
+      access.put(held | (bits & kUpper), row + (k - 1) * kLanes);
+    }
+  }
+};
+
+// Calls tile(vectors, lanes, i): whole tiles of a plane, quarters of one, vectors, and what is left.
+template <bool kPairs = false, typename F>
 TMKT_INLINE void each_tile(bool stream, int64_t inner, F tile) {
   constexpr int K = kPlaneTile / kLanes, kQuarter = K / 4;
   int64_t i = 0;
   const auto run = [&](auto access) {
-    for (; i + kPlaneTile <= inner; i += kPlaneTile) tile(IntTag<K>{}, access, i);
-    for (; i + kPlaneTile / 4 <= inner; i += kPlaneTile / 4) tile(IntTag<kQuarter>{}, access, i);
-    for (; i + kLanes <= inner; i += kLanes) tile(IntTag<1>{}, access, i);
+    using Access = decltype(access);
+    using Lanes = std::conditional_t<kPairs, InPairs<Access>, InOrder<Access> >;
+    for (; i + kPlaneTile <= inner; i += kPlaneTile) tile(IntTag<K>{}, Lanes{access}, i);
+    for (; i + kPlaneTile / 4 <= inner; i += kPlaneTile / 4) tile(IntTag<kQuarter>{}, Lanes{access}, i);
+    for (; i + kLanes <= inner; i += kLanes) tile(IntTag<1>{}, InOrder<Access>{access}, i);
   };
   if (stream) {
     run(StreamedVector{});
   } else {
     run(WholeVector{});
   }
-  if (i < inner) tile(IntTag<1>{}, PartOfVector{inner - i}, i);
+  if (i < inner) tile(IntTag<1>{}, InOrder<PartOfVector>{PartOfVector{inner - i}}, i);
+}
+
+// Calls f(pairs): whether to take a plane's vectors InPairs, which streams lines of two.
+template <typename T, typename F>
+TMKT_INLINE void with_pairs(int64_t inner, const float* pooled, F f) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    if (inner % (2 * kStreamMultiple) == 0 && !pooled) return f(std::true_type{});
+  }
+  f(std::false_type{});
 }
 
 TMKT_INLINE double lane_sum(Floats x) {
@@ -102,9 +179,10 @@ void pool(const BnLifForwardArgs& args, float* spikes, int64_t plane) {
       }
     }
     T* pooled = static_cast<T*>(args.spikes) + (t * planes + plane) * size.out;
-    each_tile(false, size.out, [&](auto vectors, auto access, int64_t i) {
+    each_tile(false, size.out, [&](auto vectors, auto lanes, int64_t i) __attribute__((always_inline)) {
+      Words held{};
       for (int k = 0; k < decltype(vectors)::value; ++k) {
-        store(access, TMKT_SIMD::load(averages + i + k * kLanes), pooled + i + k * kLanes);
+        lanes.store(TMKT_SIMD::load(averages + i + k * kLanes), pooled + i, k, held);
       }
     });
   }
@@ -118,9 +196,9 @@ void unpool(const BnLifBackwardArgs& args, float* grad, int64_t plane) {
   float* __restrict quarters = grad + args.T * row;
   for (int64_t t = 0; t < args.T; ++t) {
     const T* pooled = static_cast<const T*>(args.grad_spikes) + (t * planes + plane) * size.out;
-    each_tile(false, size.out, [&](auto vectors, auto access, int64_t i) {
+    each_tile(false, size.out, [&](auto vectors, auto lanes, int64_t i) __attribute__((always_inline)) {
       for (int k = 0; k < decltype(vectors)::value; ++k) {
-        write(0.25f * access.load(pooled + i + k * kLanes), quarters + i + k * kLanes);
+        write(0.25f * lanes.load(pooled + i, k), quarters + i + k * kLanes);
       }
     });
     memset(grad + t * row, 0, row * sizeof(float));
@@ -136,8 +214,14 @@ void unpool(const BnLifBackwardArgs& args, float* grad, int64_t plane) {
   }
 }
 
+// v before the first step, of vector k of a tile whose first neuron is n.
+template <typename Lanes>
+TMKT_INLINE Floats start_of(const LifArgs& args, Lanes lanes, const LifParams<float>& params, int64_t n, int k) {
+  return args.v_init ? lanes.load(args.v_init + n, k) : Floats{} + params.v_reset;
+}
+
 // The neurons of one plane.
-template <typename T, Reset kReset>
+template <typename T, Reset kReset, bool kPairs>
 void fire(const BnLifForwardArgs& args, bool stream, float* pooled, int64_t plane) {
   const LifParams<float> params = shared_params(args).params;
   const Normalise normalise = channel_of(args.bn, plane);
@@ -145,32 +229,33 @@ void fire(const BnLifForwardArgs& args, bool stream, float* pooled, int64_t plan
   const T* x = static_cast<const T*>(args.x);
   T* spikes = static_cast<T*>(args.spikes);
   T* v_seq = static_cast<T*>(args.v_seq);
-  each_tile(stream, inner, [&](auto vectors, auto access, int64_t i) {
+  each_tile<kPairs>(stream, inner, [&](auto vectors, auto lanes, int64_t i) __attribute__((always_inline)) {
     constexpr int K = decltype(vectors)::value;
     const int64_t n = plane * inner + i;
+    Words held{}, held_v{};
     Floats v[K];
-    for (int k = 0; k < K; ++k) v[k] = start(args, access, shared_params(args), n, k);
+    for (int k = 0; k < K; ++k) v[k] = start_of(args, lanes, params, n, k);
     for (int64_t t = 0; t < args.T; ++t) {
+      const int64_t at = t * args.N + n;
       for (int k = 0; k < K; ++k) {
-        const int64_t at = t * args.N + n + k * kLanes;
-        prefetch(x + at + kPlaneTile, 0);
-        const Floats h = lif_charge(params, kReset, v[k], normalise(access.load(x + at)));
+        prefetch(x + at + k * kLanes + kPlaneTile, 0);
+        const Floats h = lif_charge(params, kReset, v[k], normalise(lanes.load(x + at, k)));
         const Ints fired = lif_fires(params, kReset, h);
         if (pooled) {
           write(spike_bits<float>(fired), pooled + t * row + i + k * kLanes);
         } else {
-          access.put(spike_bits<T>(fired), spikes + at);
+          lanes.put_spikes(fired, spikes + at, k, held);
         }
-        if (v_seq) store(access, h, v_seq + at);
+        if (v_seq) lanes.store(h, v_seq + at, k, held_v);
         v[k] = lif_reset(params, kReset, h);
       }
     }
-    for (int k = 0; k < K; ++k) store(access, v[k], args.v_last + n + k * kLanes);
+    for (int k = 0; k < K; ++k) lanes.store(v[k], args.v_last + n, k, held);
   });
 }
 
 // The adjoint of fire.
-template <typename T, Reset kReset, Asked kAsked>
+template <typename T, Reset kReset, Asked kAsked, bool kPairs>
 void fire_backward(const BnLifBackwardArgs& args, bool stream, const float* pooled, float* history, int64_t plane,
                    double (&sums)[2]) {
   const LifParams<float> params = shared_params(args).params;
@@ -185,7 +270,7 @@ void fire_backward(const BnLifBackwardArgs& args, bool stream, const float* pool
   const T* grad_v_seq = kPlain ? nullptr : static_cast<const T*>(args.grad_v_seq);
   T* grad_x = static_cast<T*>(args.grad_x);
   Floats g_sum{}, gd_sum{};
-  each_tile(stream, inner, [&](auto vectors, auto access, int64_t i) {
+  each_tile<kPairs>(stream, inner, [&](auto vectors, auto lanes, int64_t i) __attribute__((always_inline)) {
     constexpr int K = decltype(vectors)::value, kBlock = kDerivatives<K, kAsked>;
     static_assert(K % kBlock == 0);
     const int64_t n = plane * inner + i;
@@ -193,51 +278,52 @@ void fire_backward(const BnLifBackwardArgs& args, bool stream, const float* pool
     Floats* centered =
         kept + args.T * K;  // not x again: T rows that lie a power of two apart push one another out of the cache
     Floats state[K];        // v, going forward; its gradient, coming back
-    for (int k = 0; k < K; ++k) state[k] = start(args, access, shared_params(args), n, k);
+    Words held{};
+    for (int k = 0; k < K; ++k) state[k] = start_of(args, lanes, params, n, k);
     for (int64_t t = 0; t < args.T; ++t) {
+      const int64_t at = t * args.N + n;
       for (int k = 0; k < K; ++k) {
-        const int64_t at = t * args.N + n + k * kLanes;
-        prefetch(x + at + kPlaneTile, 0);
-        centered[t * K + k] = access.load(x + at) - normalise.mean;
+        prefetch(x + at + k * kLanes + kPlaneTile, 0);
+        centered[t * K + k] = lanes.load(x + at, k) - normalise.mean;
         const Floats current = centered[t * K + k] * normalise.scale + normalise.bias;
         const Floats h = lif_charge(params, kReset, state[k], current);
         kept[t * K + k] = h;
         state[k] = lif_reset(params, kReset, h);
       }
     }
-    for (int k = 0; k < K; ++k) state[k] = args.grad_v_last ? access.load(args.grad_v_last + n + k * kLanes) : Floats{};
+    for (int k = 0; k < K; ++k) state[k] = args.grad_v_last ? lanes.load(args.grad_v_last + n, k) : Floats{};
     for (int64_t t = args.T - 1; t >= 0; --t) {
       const Floats* h = kept + t * K;
+      const int64_t at = t * args.N + n;
       for (int block = 0; block < K; block += kBlock) {
         Floats ds_dh[kBlock];
         for (int j = 0; j < kBlock; ++j) ds_dh[j] = h[block + j] - params.v_threshold;
         derivatives(ds_dh, kBlock);
         for (int j = 0; j < kBlock; ++j) {
           const int k = block + j;
-          const int64_t at = t * args.N + n + k * kLanes;
           Floats grad_s{}, grad_h{};
           if (grad_spikes) {
-            prefetch(grad_spikes + at + kPlaneTile, 0);
-            grad_s = access.load(grad_spikes + at);
+            prefetch(grad_spikes + at + k * kLanes + kPlaneTile, 0);
+            grad_s = lanes.load(grad_spikes + at, k);
           } else if (pooled) {
             grad_s = TMKT_SIMD::load(pooled + t * row + i + k * kLanes);
           }
-          if (grad_v_seq) grad_h = access.load(grad_v_seq + at);
+          if (grad_v_seq) grad_h = lanes.load(grad_v_seq + at, k);
           const Floats gradient = lif_adjoint(params, kReset, detach, h[k], ds_dh[j], grad_s, state[k], grad_h);
           const Floats g = params.b * gradient;
           g_sum += g;
           gd_sum += g * centered[t * K + k];
-          store(access, factor * g, grad_x + at);
+          lanes.store(factor * g, grad_x + at, k, held);
           Floats before = gradient;  // what only one reset looks at
           if constexpr (kReset == Reset::kDelayedZero) {
-            before = t > 0 ? lif_reset(params, kReset, h[k - K]) : start(args, access, shared_params(args), n, k);
+            before = t > 0 ? lif_reset(params, kReset, h[k - K]) : start_of(args, lanes, params, n, k);
           }
           state[k] = lif_charge_adjoint(params, kReset, before, gradient);
         }
       }
     }
     if (args.grad_v_init) {
-      for (int k = 0; k < K; ++k) store(access, state[k], args.grad_v_init + n + k * kLanes);
+      for (int k = 0; k < K; ++k) lanes.store(state[k], args.grad_v_init + n, k, held);
     }
   });
   sums[0] = lane_sum(g_sum);
@@ -272,10 +358,12 @@ void planes_forward(const BnLifForwardArgs& args, bool stream, float* pooled, in
   with_float(args.kind, [&](auto type) {
     using T = typename decltype(type)::type;
     with_reset(args.reset, [&](auto reset) {
-      for (int64_t plane = begin; plane < end; ++plane) {
-        fire<T, decltype(reset)::value>(args, stream, pooled, plane);
-        if (pooled) pool<T>(args, pooled, plane);
-      }
+      with_pairs<T>(args.bn.inner, pooled, [&](auto pairs) {
+        for (int64_t plane = begin; plane < end; ++plane) {
+          fire<T, decltype(reset)::value, decltype(pairs)::value>(args, stream, pooled, plane);
+          if (pooled) pool<T>(args, pooled, plane);
+        }
+      });
     });
   });
   if (stream) StreamedVector::end();
@@ -287,14 +375,16 @@ void planes_backward(const BnLifBackwardArgs& args, bool stream, float* pooled, 
   with_float(args.kind, [&](auto type) {
     using T = typename decltype(type)::type;
     with_backward_variant(args, [&](auto reset, auto asked) {
-      for (int64_t plane = begin; plane < end; ++plane) {
-        if (pooled) unpool<T>(args, pooled, plane);
-        double of_plane[2];
-        fire_backward<T, decltype(reset)::value, decltype(asked)::value>(args, stream, pooled, history, plane,
-                                                                         of_plane);
-        sums[plane] = of_plane[0];
-        sums[planes + plane] = of_plane[1];
-      }
+      with_pairs<T>(args.bn.inner, pooled, [&](auto pairs) {
+        for (int64_t plane = begin; plane < end; ++plane) {
+          if (pooled) unpool<T>(args, pooled, plane);
+          double of_plane[2];
+          fire_backward<T, decltype(reset)::value, decltype(asked)::value, decltype(pairs)::value>(
+              args, stream, pooled, history, plane, of_plane);
+          sums[plane] = of_plane[0];
+          sums[planes + plane] = of_plane[1];
+        }
+      });
     });
   });
   if (stream) StreamedVector::end();
@@ -304,19 +394,22 @@ void planes_finish(const BnLifBackwardArgs& args, int64_t begin, int64_t end) {
   const int64_t inner = args.bn.inner;
   with_float(args.kind, [&](auto type) {
     using T = typename decltype(type)::type;
-    for (int64_t plane = begin; plane < end; ++plane) {
-      const int64_t c = plane % args.bn.channels;
-      const float mean = args.bn.mean[c], scale = args.bn.scale[c], g_mean = args.g_mean[c], slope = args.slope[c];
-      const T* x = static_cast<const T*>(args.x) + plane * inner;
-      T* grad_x = static_cast<T*>(args.grad_x) + plane * inner;
-      each_tile(false, inner, [&](auto vectors, auto access, int64_t i) {
-        for (int k = 0; k < decltype(vectors)::value; ++k) {
-          const int64_t at = i + k * kLanes;
-          const Floats g = access.load(grad_x + at) - g_mean - (access.load(x + at) - mean) * slope;
-          store(access, scale * g, grad_x + at);
-        }
-      });
-    }
+    with_pairs<T>(inner, nullptr, [&](auto pairs) {
+      for (int64_t plane = begin; plane < end; ++plane) {
+        const int64_t c = plane % args.bn.channels;
+        const float mean = args.bn.mean[c], scale = args.bn.scale[c], g_mean = args.g_mean[c], slope = args.slope[c];
+        const T* x = static_cast<const T*>(args.x) + plane * inner;
+        T* grad_x = static_cast<T*>(args.grad_x) + plane * inner;
+        each_tile<decltype(pairs)::value>(
+            false, inner, [&](auto vectors, auto lanes, int64_t i) __attribute__((always_inline)) {
+              Words held{};
+              for (int k = 0; k < decltype(vectors)::value; ++k) {
+                const Floats g = lanes.load(grad_x + i, k) - g_mean - (lanes.load(x + i, k) - mean) * slope;
+                lanes.store(scale * g, grad_x + i, k, held);
+              }
+            });
+      }
+    });
   });
 }
 

@@ -96,6 +96,28 @@ TMKT_INLINE Floats load(const Float16* source) {
 #endif
 }
 
+// The bits of a vector rounded to bfloat16, which are their upper halves.
+TMKT_INLINE Words round_to_bfloat16(Floats x) {
+  const Words bits = (Words)x;
+  return x != x ? Words{} + 0x7fc00000u : bits + 0x7fff + ((bits >> 16) & 1);
+}
+
+// Two vectors with their lanes in turn: a0 b0 a1 b1 ...
+TMKT_INLINE void interleave(Floats a, Floats b, Floats& lower, Floats& upper) {
+#ifdef __AVX512F__
+  const __m512i from = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  lower = (Floats)_mm512_permutex2var_ps((__m512)a, from, (__m512)b);
+  upper = (Floats)_mm512_permutex2var_ps((__m512)a, _mm512_add_epi32(from, _mm512_set1_epi32(8)), (__m512)b);
+#else
+  for (int j = 0; j < kLanes / 2; ++j) {
+    lower[2 * j] = a[j];
+    lower[2 * j + 1] = b[j];
+    upper[2 * j] = a[kLanes / 2 + j];
+    upper[2 * j + 1] = b[kLanes / 2 + j];
+  }
+#endif
+}
+
 // The bits of a vector as they are stored, rounded to nearest, ties to even.
 template <typename T>
 TMKT_INLINE auto to_bits(Floats x) {
@@ -103,8 +125,7 @@ TMKT_INLINE auto to_bits(Floats x) {
   if constexpr (std::is_same_v<T, float>) {
     return bits;
   } else if constexpr (std::is_same_v<T, BFloat16>) {
-    const Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    return narrow(x != x ? Words{} + 0x7fc0u : rounded);
+    return narrow(round_to_bfloat16(x) >> 16);
   } else {
 #if defined(__AVX512F__)
     return (Halves)_mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT);

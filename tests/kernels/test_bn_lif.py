@@ -26,6 +26,8 @@ NEURONS = {
 }
 SHAPES = {
     "planes": (5, 3, 6, 9, 8),
+    "lines": (5, 3, 6, 16, 22),  # planes of whole cache lines, in tiles of every width
+    "streamed": (6, 8, 64, 16, 22),  # outputs large enough to be written past the caches
     "short-planes": (5, 3, 6, 3, 2),
     "features": (5, 4, 37),
     "sequence": (4, 3, 5, 33),
