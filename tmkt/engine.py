@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from filelock import FileLock, Timeout
 from rich.progress import TextColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -96,7 +97,14 @@ class Trainer:
 
     def run(self) -> Score:
         """Train from the last checkpoint (or the start) to the end, then evaluate on the test recordings."""
-        self._resume(on_first(self._open_folder))
+        lock = FileLock(self.out / ".lock")  # the system frees it when the process ends, however it ends
+        try:
+            return self._run(lock)
+        finally:
+            lock.release()
+
+    def _run(self, lock: FileLock) -> Score:
+        self._resume(on_first(lambda: self._open_folder(lock)))
         if self.config.transfer.method == "ckd":
             targets = on_first(lambda: teacher_targets(self.config, self.data.train, self.padding).to("cpu"))
             self.targets = targets.to(self.device)
@@ -230,8 +238,13 @@ class Trainer:
         ckpt.save_checkpoint(self.checkpoints, self.at.step, ckpt.Checkpoint(task.state_dict(), optimizer, state))
         ckpt.prune(self.checkpoints, self.config.train.keep_checkpoints, self.at.best_step)
 
-    def _open_folder(self) -> ckpt.Checkpoint | None:
+    def _open_folder(self, lock: FileLock) -> ckpt.Checkpoint | None:
         """Begin the run's folder, or find where the run that it holds goes on."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise UserError(f"out: another process is training in {self.out}; choose another out=, or wait") from error
         config_file, split_file = self.out / "config.yaml", self.out / "split.json"
         record = json.dumps(self.data.record) + "\n"
         if config_file.exists():
@@ -240,7 +253,6 @@ class Trainer:
             check_same_run(config_file.read_text(encoding="utf-8"), self.config.dump(), self.out)
             if split_file.exists() and split_file.read_text(encoding="utf-8") != record:
                 raise UserError(f"out: the data has changed since {split_file} was written; choose another out=")
-        self.out.mkdir(parents=True, exist_ok=True)
         ckpt.write_text(split_file, record)
         ckpt.write_text(config_file, self.config.dump())
         saved = ckpt.load_newest(self.checkpoints)

@@ -59,7 +59,7 @@ def register(
     return calls
 
 
-# Private to torch, though its own operators in Python are built on them; where a release lacks one, the slow way serves.
+# Private to torch, though its own operators in Python stand on them; where a release lacks one, the slow way serves.
 _below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", contextlib.nullcontext)
 _transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from tmkt import checkpoint as ckpt
@@ -49,6 +50,14 @@ def test_a_run_learns_and_leaves_its_files(tiny):
     assert not list(out.rglob(".*.tmp"))
     split = json.loads((out / "split.json").read_text())
     assert len(split["test"]) == 9
+
+
+def test_two_processes_cannot_train_in_one_folder(tiny):
+    lock = FileLock(Path(tiny.out) / ".lock")
+    Path(tiny.out).mkdir(parents=True)
+    with lock, pytest.raises(UserError, match="another process is training"):
+        train(tiny)
+    assert train(tiny).total == 9
 
 
 @pytest.mark.parametrize("method", ["tmkt", "sliding", "finetune"])
