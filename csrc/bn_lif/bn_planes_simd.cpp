@@ -285,6 +285,7 @@ void fire_backward(const BnLifBackwardArgs& args, bool stream, const float* pool
       const int64_t at = t * args.N + n;
       for (int k = 0; k < K; ++k) {
         prefetch(x + at + k * kLanes + kPlaneTile, 0);
+        if (grad_spikes) prefetch(grad_spikes + at + k * kLanes, 0);  // for the way back
         centered[t * K + k] = lanes.load(x + at, k) - normalise.mean;
         const Floats current = centered[t * K + k] * normalise.scale + normalise.bias;
         const Floats h = lif_charge(params, kReset, state[k], current);
@@ -304,7 +305,6 @@ void fire_backward(const BnLifBackwardArgs& args, bool stream, const float* pool
           const int k = block + j;
           Floats grad_s{}, grad_h{};
           if (grad_spikes) {
-            prefetch(grad_spikes + at + k * kLanes + kPlaneTile, 0);
             grad_s = lanes.load(grad_spikes + at, k);
           } else if (pooled) {
             grad_s = TMKT_SIMD::load(pooled + t * row + i + k * kLanes);
