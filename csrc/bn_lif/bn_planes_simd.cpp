@@ -238,6 +238,7 @@ void fire(const BnLifForwardArgs& args, bool stream, float* pooled, int64_t plan
     for (int k = 0; k < K; ++k) v[k] = start_of(args, lanes, params, n, k);
     for (int64_t t = 0; t < args.T; ++t) {
       const int64_t at = t * args.N + n;
+#pragma GCC unroll 16  // so that v stays in registers; going back it would not
       for (int k = 0; k < K; ++k) {
         prefetch(x + at + k * kLanes + kPlaneTile, 0);
         const Floats h = lif_charge(params, kReset, v[k], normalise(lanes.load(x + at, k)));
