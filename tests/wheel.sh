@@ -14,5 +14,5 @@ for torch in ${TORCH:-torch==2.10.0 torch==2.13.0 torch}; do
   venv/bin/pip install --quiet "$torch" numpy
   venv/bin/pip install --quiet "$wheel[test]"
   venv/bin/python -m tmkt_kernels
-  venv/bin/pytest -q -c /dev/null --rootdir tests --import-mode=importlib -p no:cacheprovider tests/kernels "${@:3}"
+  venv/bin/pytest -q -c /dev/null --rootdir tests -o pythonpath="$place/tests" --import-mode=importlib -p no:cacheprovider tests/kernels "${@:3}"
 done
