@@ -201,11 +201,13 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     from .config import load_config
+    from .distributed import leave
     from .engine import train
     from .progress import first_process
 
     config = load_config(arguments.config, arguments.override)
     score = train(config)
+    leave()
     if first_process:
         print(f"run: {config.out}")
         print(f"accuracy: {score.accuracy:.4f} ({score.correct}/{score.total})")

@@ -73,6 +73,15 @@ def gather_batch(x_seq: Tensor) -> Tensor:
     return _GatherBatch.apply(x_seq) if _together() else x_seq
 
 
+def leave() -> None:
+    """The end of the work of all processes. Without it Gloo's threads now and then abort one that ends (SIGABRT).
+
+    Not for a process that fails alone: the others may be waiting for it, and it would wait for them.
+    """
+    if _together():
+        distributed.destroy_process_group()
+
+
 class _GatherBatch(torch.autograd.Function):
     """torch.distributed's own differentiable gathers are private, or deprecated."""
 
