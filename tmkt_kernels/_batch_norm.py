@@ -31,13 +31,15 @@ def track(layer: nn.modules.batchnorm._BatchNorm, mean: Tensor, var: Tensor, cou
     """torch's running averages, where the layer has them: of the mean, and of the unbiased variance."""
     if not layer.track_running_stats:
         return
-    assert layer.num_batches_tracked is not None
-    assert layer.running_mean is not None
-    assert layer.running_var is not None
-    layer.num_batches_tracked.add_(1)
-    momentum = 1.0 / float(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
-    layer.running_mean.lerp_(mean.to(layer.running_mean.dtype), momentum)
-    layer.running_var.lerp_((var * (count / (count - 1))).to(layer.running_var.dtype), momentum)
+    # Once each: attributes of a module cost as much as the arithmetic.
+    batches, running_mean, running_var = layer.num_batches_tracked, layer.running_mean, layer.running_var
+    assert batches is not None
+    assert running_mean is not None
+    assert running_var is not None
+    batches.add_(1)
+    momentum = 1.0 / float(batches) if layer.momentum is None else layer.momentum
+    running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+    running_var.lerp_((var * (count / (count - 1))).to(running_var.dtype), momentum)
 
 
 class Synchronised(NamedTuple):

@@ -286,7 +286,9 @@ void fire_backward(const BnLifBackwardArgs& args, bool stream, const float* pool
       const int64_t at = t * args.N + n;
       for (int k = 0; k < K; ++k) {
         prefetch(x + at + k * kLanes + kPlaneTile, 0);
-        if (grad_spikes) prefetch(grad_spikes + at + k * kLanes, 0);  // for the way back
+        // For the way back. Half a row aside: where x and this lie a multiple of 4 KB apart, a load and a prefetch of the
+        // same column would wait for each other.
+        if (grad_spikes) prefetch(grad_spikes + at + (k ^ K / 2) * kLanes, 0);
         centered[t * K + k] = lanes.load(x + at, k) - normalise.mean;
         const Floats current = centered[t * K + k] * normalise.scale + normalise.bias;
         const Floats h = lif_charge(params, kReset, state[k], current);
