@@ -163,54 +163,83 @@ struct Pooling {
       : width(bn.pool_width), out_width(width / 2), out_height(bn.inner / width / 2), out(out_width * out_height) {}
 };
 
+// Calls f(access, x) along a row: vectors, and where the width is no multiple of theirs, the last one over lanes that
+// are done already.
+template <typename F>
+TMKT_INLINE void along_row(int64_t width, F f) {
+  if (width < kLanes) return f(PartOfVector{width}, 0);
+  for (int64_t x = 0; x + kLanes <= width; x += kLanes) f(WholeVector{}, x);
+  if (width % kLanes != 0) f(WholeVector{}, width - kLanes);
+}
+
+// Rows first, then pairs along all of a plane at once: row by row, the width of most images leaves half a vector idle.
+
 // 2x2 averages of the spikes [T, height, width] of a plane -> [T, height / 2, width / 2] of args.spikes; `spikes` has
-// one more row, for those of a step.
+// T more rows, for the sums of rows. Each way goes through all steps first: what has just been written is slow to read.
 template <typename T>
 void pool(const BnLifForwardArgs& args, float* spikes, int64_t plane) {
   const Pooling size(args.bn);
   const int64_t row = plane_row(args.bn.inner), planes = args.N / args.bn.inner;
-  float* __restrict averages = spikes + args.T * row;
+  float* all_sums = spikes + args.T * row;
   for (int64_t t = 0; t < args.T; ++t) {
     for (int64_t y = 0; y < size.out_height; ++y) {
-      const float* __restrict upper = spikes + t * row + 2 * y * size.width;
-      const float* __restrict lower = upper + size.width;
-      float* __restrict target = averages + y * size.out_width;
-      for (int64_t x = 0; x < size.out_width; ++x) {
-        target[x] = 0.25f * ((upper[2 * x] + upper[2 * x + 1]) + (lower[2 * x] + lower[2 * x + 1]));
-      }
+      const float* upper = spikes + t * row + 2 * y * size.width;
+      const float* lower = upper + size.width;
+      float* sums = all_sums + t * row + 2 * y * size.out_width;
+      along_row(2 * size.out_width, [&](auto access, int64_t x) __attribute__((always_inline)) {
+        store(access, access.load(upper + x) + access.load(lower + x), sums + x);
+      });
     }
+  }
+  for (int64_t t = 0; t < args.T; ++t) {
+    const float* __restrict sums = all_sums + t * row;
     T* pooled = static_cast<T*>(args.spikes) + (t * planes + plane) * size.out;
-    each_tile(false, size.out, [&](auto vectors, auto lanes, int64_t i) __attribute__((always_inline)) {
-      Words held{};
-      for (int k = 0; k < decltype(vectors)::value; ++k) {
-        lanes.store(TMKT_SIMD::load(averages + i + k * kLanes), pooled + i, k, held);
-      }
-    });
+    if constexpr (std::is_same_v<T, float>) {
+      for (int64_t i = 0; i < size.out; ++i) pooled[i] = 0.25f * (sums[2 * i] + sums[2 * i + 1]);
+    } else {
+      float* __restrict averages = spikes + t * row;
+      for (int64_t i = 0; i < size.out; ++i) averages[i] = 0.25f * (sums[2 * i] + sums[2 * i + 1]);
+      each_tile(false, size.out, [&](auto vectors, auto lanes, int64_t i) __attribute__((always_inline)) {
+        Words held{};
+        for (int k = 0; k < decltype(vectors)::value; ++k) {
+          lanes.store(TMKT_SIMD::load(averages + i + k * kLanes), pooled + i, k, held);
+        }
+      });
+    }
   }
 }
 
-// The adjoint of pool.
+// The adjoint of pool. What no average takes in, `grad` holds zeros for and keeps them.
 template <typename T>
 void unpool(const BnLifBackwardArgs& args, float* grad, int64_t plane) {
   const Pooling size(args.bn);
   const int64_t row = plane_row(args.bn.inner), planes = args.N / args.bn.inner;
-  float* __restrict quarters = grad + args.T * row;
+  float* all_pairs = grad + args.T * row;
   for (int64_t t = 0; t < args.T; ++t) {
     const T* pooled = static_cast<const T*>(args.grad_spikes) + (t * planes + plane) * size.out;
-    each_tile(false, size.out, [&](auto vectors, auto lanes, int64_t i) __attribute__((always_inline)) {
-      for (int k = 0; k < decltype(vectors)::value; ++k) {
-        write(0.25f * lanes.load(pooled + i, k), quarters + i + k * kLanes);
-      }
-    });
-    memset(grad + t * row, 0, row * sizeof(float));
+    float* __restrict pairs = all_pairs + t * row;
+    const float* __restrict of_averages;
+    if constexpr (std::is_same_v<T, float>) {
+      of_averages = pooled;
+    } else {
+      float* wide = all_pairs + args.T * row;
+      each_tile(false, size.out, [&](auto vectors, auto lanes, int64_t i) __attribute__((always_inline)) {
+        for (int k = 0; k < decltype(vectors)::value; ++k) write(lanes.load(pooled + i, k), wide + i + k * kLanes);
+      });
+      of_averages = wide;
+    }
+    for (int64_t i = 0; i < size.out; ++i) pairs[2 * i] = pairs[2 * i + 1] = 0.25f * of_averages[i];
+  }
+  for (int64_t t = 0; t < args.T; ++t) {
     for (int64_t y = 0; y < size.out_height; ++y) {
-      const float* __restrict source = quarters + y * size.out_width;
-      float* __restrict upper = grad + t * row + 2 * y * size.width;
-      float* __restrict lower = upper + size.width;
-      for (int64_t x = 0; x < size.out_width; ++x) {
-        upper[2 * x] = upper[2 * x + 1] = source[x];
-        lower[2 * x] = lower[2 * x + 1] = source[x];
-      }
+      const float* pairs = all_pairs + t * row + 2 * y * size.out_width;
+      float* upper = grad + t * row + 2 * y * size.width;
+      float* lower = upper + size.width;
+      along_row(2 * size.out_width, [&](auto access, int64_t x) __attribute__((always_inline)) {
+        const Floats quarters = access.load(pairs + x);
+        store(access, quarters, upper + x);
+        store(access, quarters, lower + x);
+      });
     }
   }
 }
@@ -286,8 +315,8 @@ void fire_backward(const BnLifBackwardArgs& args, bool stream, const float* pool
       const int64_t at = t * args.N + n;
       for (int k = 0; k < K; ++k) {
         prefetch(x + at + k * kLanes + kPlaneTile, 0);
-        // For the way back. Half a row aside: where x and this lie a multiple of 4 KB apart, a load and a prefetch of the
-        // same column would wait for each other.
+        // For the way back. Half a row aside: where x and this lie a multiple of 4 KB apart, a load and a prefetch of
+        // the same column would wait for each other.
         if (grad_spikes) prefetch(grad_spikes + at + (k ^ K / 2) * kLanes, 0);
         centered[t * K + k] = lanes.load(x + at, k) - normalise.mean;
         const Floats current = centered[t * K + k] * normalise.scale + normalise.bias;

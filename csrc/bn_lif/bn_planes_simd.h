@@ -9,7 +9,7 @@ namespace tmkt {
 // A plane is worked on in tiles of so many neurons, whole vectors at every SIMD level.
 constexpr int64_t kPlaneTile = 256;
 
-// Floats in a row of `pooled`, which holds T + 1 rows: whole vectors at every SIMD level.
+// Floats in a row of `pooled`, which holds 2 T + 1 rows, zeros at first: whole vectors at every SIMD level.
 constexpr int64_t plane_row(int64_t inner) { return (inner + 15) / 16 * 16; }
 
 // Mean, minus the channel's pivot, and squared deviations from the mean of planes begin..end of all [T, planes] of x
@@ -17,7 +17,7 @@ constexpr int64_t plane_row(int64_t inner) { return (inner + 15) / 16 * 16; }
 TMKT_DECLARE_SIMD(void plane_moments(const LifArgs& args, const BnArgs& bn, const float* pivots, float* moments,
                                      int64_t begin, int64_t end))
 // Below, planes begin..end of a step. `stream`: as in lif_forward. `pooled`: room for the spikes of a plane, or, going
-// back, their gradients; `history`: for T * kPlaneTile floats, both aligned to 64 bytes.
+// back, their gradients; `history`: for 2 T * kPlaneTile floats, both aligned to 64 bytes.
 TMKT_DECLARE_SIMD(void planes_forward(const BnLifForwardArgs& args, bool stream, float* pooled, int64_t begin,
                                       int64_t end))
 // Leaves in grad_x the gradient g of the current, or scale * g without batch_statistics, and in sums [2, planes] those

@@ -198,13 +198,30 @@ struct PartOfVector {
   template <typename T>
   TMKT_INLINE Floats load(const T* source) const {
     T lanes[kLanes] = {};
+#ifdef __AVX512F__
+    if constexpr (sizeof(T) == 4) {
+      return (Floats)_mm512_maskz_loadu_epi32(mask(), source);
+    } else if constexpr (sizeof(T) == 2) {
+      write(_mm256_maskz_loadu_epi16(mask(), source), lanes);
+      return TMKT_SIMD::load(lanes);
+    }
+#endif
     memcpy(lanes, source, width * sizeof(T));
     return TMKT_SIMD::load(lanes);
   }
   template <typename V, typename T>
   TMKT_INLINE void put(V bits, T* target) const {
+#ifdef __AVX512F__
+    if constexpr (sizeof(V) == 64) return _mm512_mask_storeu_epi32(target, mask(), (__m512i)bits);
+    if constexpr (sizeof(V) == 32) return _mm256_mask_storeu_epi16(target, mask(), (__m256i)bits);
+#endif
     memcpy(target, &bits, width * sizeof(T));
   }
+
+ private:
+#ifdef __AVX512F__
+  __mmask16 mask() const { return static_cast<__mmask16>((1u << width) - 1u); }
+#endif
 };
 
 template <typename Access, typename T>

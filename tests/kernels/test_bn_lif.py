@@ -178,7 +178,7 @@ def pooled(x, backend, pool, training=True, **neuron):
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
 @pytest.mark.parametrize(
-    "shape", [(5, 3, 6, 8, 12), (3, 2, 5, 7, 9), (4, 2, 3, 3, 2), (2, 2, 3, 16, 33), (2, 1, 2, 2, 5)]
+    "shape", [(5, 3, 6, 8, 12), (3, 2, 5, 7, 9), (4, 2, 3, 3, 2), (2, 2, 3, 16, 33), (3, 2, 2, 7, 47), (2, 1, 2, 2, 5)]
 )
 @dtypes
 def test_pooled_as_by_torch(shape, dtype, training, target):
