@@ -56,7 +56,7 @@ struct Cpu {
   }
 
   static int64_t pooled_lines(const LifArgs& args, const BnArgs& bn) {
-    return bn.pool_width > 0 ? (2 * args.T + 1) * plane_row(bn.inner) / 16 : 0;
+    return bn.pool_width > 0 ? pooled_floats(args.T, bn.inner) / 16 : 0;
   }
   static float* values_of(std::vector<Line>& lines) { return lines.empty() ? nullptr : lines[0].values; }
 

@@ -9,8 +9,11 @@ namespace tmkt {
 // A plane is worked on in tiles of so many neurons, whole vectors at every SIMD level.
 constexpr int64_t kPlaneTile = 256;
 
-// Floats in a row of `pooled`, which holds 2 T + 1 rows, zeros at first: whole vectors at every SIMD level.
+// Floats in a row of `pooled`: whole vectors at every SIMD level.
 constexpr int64_t plane_row(int64_t inner) { return (inner + 15) / 16 * 16; }
+
+// Floats in `pooled`, zeros at first: a plane's spikes, as many for what their pooling goes through, and a row more.
+constexpr int64_t pooled_floats(int64_t T, int64_t inner) { return (2 * T + 1) * plane_row(inner); }
 
 // Mean, minus the channel's pivot, and squared deviations from the mean of planes begin..end of all [T, planes] of x
 // -> moments [2, T * planes].

@@ -54,7 +54,7 @@ void check_planes(BnLifForwardArgs forward, BnLifBackwardArgs backward, bool str
   const int64_t pooled_size = planes * (height / 2) * (pool_width / 2);
   const auto spikes = values(forward.T * pooled_size, forward.kind),
              grad = values(forward.T * pooled_size, forward.kind);
-  const auto pooled = buffer(pool_width > 0 ? (forward.T + 1) * plane_row(inner) * 4 : 0);
+  const auto pooled = buffer(pool_width > 0 ? pooled_floats(forward.T, inner) * 4 : 0);
   const auto history = buffer(2 * forward.T * kPlaneTile * 4), sums = buffer(2 * planes * 8);
   float* rows = pool_width > 0 ? static_cast<float*>(pooled.get()) : nullptr;
   if (pool_width > 0) {
