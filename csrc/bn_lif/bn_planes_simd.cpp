@@ -89,7 +89,7 @@ template <bool kPairs = false, typename F>
 TMKT_INLINE void each_tile(bool stream, int64_t inner, F tile) {
   constexpr int K = kPlaneTile / kLanes, kQuarter = K / 4;
   int64_t i = 0;
-  const auto run = [&](auto access) {
+  const auto run = [&](auto access) __attribute__((always_inline)) {
     using Access = decltype(access);
     using Lanes = std::conditional_t<kPairs, InPairs<Access>, InOrder<Access> >;
     for (; i + kPlaneTile <= inner; i += kPlaneTile) tile(IntTag<K>{}, Lanes{access}, i);
