@@ -167,6 +167,7 @@ def scaling(machine: Machine) -> Figure:
             title = titles[sweep][line]
             curves(axis, {key: measured for key, measured in cases.items() if key.title == title}, sweep)
             axis.set(xscale="log", yscale="log", xlabel=LABELS[sweep], ylabel="ns per value", title=title)
+            axis.tick_params(axis="x", which="minor", labelbottom=False)  # within one decade they overlap
             handles, labels = axis.get_legend_handles_labels()
             entries |= dict(zip(labels, handles, strict=True))
     figure.suptitle(f"{machine.name}: a flat line is a linear cost", fontsize=10)
