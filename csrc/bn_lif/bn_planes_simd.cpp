@@ -175,7 +175,8 @@ TMKT_INLINE void along_row(int64_t width, F f) {
 // Rows first, then pairs along all of a plane at once: row by row, the width of most images leaves half a vector idle.
 
 // 2x2 averages of the spikes [T, height, width] of a plane -> [T, height / 2, width / 2] of args.spikes; `spikes` has
-// T more rows, for the sums of rows. Each way goes through all steps first: what has just been written is slow to read.
+// T more rows, for the sums of rows. Each stage goes through all steps before the next: what has just been written is
+// slow to read.
 template <typename T>
 void pool(const BnLifForwardArgs& args, float* spikes, int64_t plane) {
   const Pooling size(args.bn);
@@ -194,11 +195,14 @@ void pool(const BnLifForwardArgs& args, float* spikes, int64_t plane) {
   for (int64_t t = 0; t < args.T; ++t) {
     const float* __restrict sums = all_sums + t * row;
     T* pooled = static_cast<T*>(args.spikes) + (t * planes + plane) * size.out;
+    float* __restrict averages;
     if constexpr (std::is_same_v<T, float>) {
-      for (int64_t i = 0; i < size.out; ++i) pooled[i] = 0.25f * (sums[2 * i] + sums[2 * i + 1]);
+      averages = pooled;
     } else {
-      float* __restrict averages = spikes + t * row;
-      for (int64_t i = 0; i < size.out; ++i) averages[i] = 0.25f * (sums[2 * i] + sums[2 * i + 1]);
+      averages = spikes + t * row;
+    }
+    for (int64_t i = 0; i < size.out; ++i) averages[i] = 0.25f * (sums[2 * i] + sums[2 * i + 1]);
+    if constexpr (!std::is_same_v<T, float>) {
       each_tile(false, size.out, [&](auto vectors, auto lanes, int64_t i) __attribute__((always_inline)) {
         Words held{};
         for (int k = 0; k < decltype(vectors)::value; ++k) {
