@@ -305,7 +305,10 @@ class Trainer:
 
 
 def train(config: Config, data: RunData | None = None) -> Score:
-    """Train the run that `config` describes; returns the score on its test recordings."""
+    """Train the run that `config` describes; returns the score on its test recordings.
+
+    Where several processes train together, each calls `distributed.leave` after its last run.
+    """
     for key, asked in {"patience": config.train.patience is not None, "select": config.train.select == "best"}.items():
         if asked and config.data.events.validation_per_class == 0:
             raise UserError(f"train.{key}: needs validation recordings; set data.events.validation_per_class above 0")

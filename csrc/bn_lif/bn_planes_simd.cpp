@@ -320,7 +320,7 @@ void fire_backward(const BnLifBackwardArgs& args, bool stream, const float* pool
       for (int k = 0; k < K; ++k) {
         prefetch(x + at + k * kLanes + kPlaneTile, 0);
         // For the way back. Half a row aside: where x and this lie a multiple of 4 KB apart, a load and a prefetch of
-        // the same column would wait for each other.
+        // the same column get into each other's way (benchmarks/results/tuning.md).
         if (grad_spikes) prefetch(grad_spikes + at + (k ^ K / 2) * kLanes, 0);
         centered[t * K + k] = lanes.load(x + at, k) - normalise.mean;
         const Floats current = centered[t * K + k] * normalise.scale + normalise.bias;
