@@ -13,12 +13,13 @@ extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stre
 
 namespace tmkt {
 
-constexpr int kThreads = 128;  // small blocks: lif backward needs up to 180 registers a thread
+constexpr int kThreads = 128;
 
-inline void check_launch() {
-  const cudaError_t error = cudaGetLastError();
-  STD_TORCH_CHECK(error == cudaSuccess, "CUDA kernel launch: ", cudaGetErrorString(error));
+inline void check_cuda(cudaError_t error, const char* what) {
+  STD_TORCH_CHECK(error == cudaSuccess, what, ": ", cudaGetErrorString(error));
 }
+
+inline void check_launch() { check_cuda(cudaGetLastError(), "CUDA kernel launch"); }
 
 // Makes a tensor's device the current one and holds torch's stream there.
 class CudaLaunch {
@@ -31,12 +32,26 @@ class CudaLaunch {
   }
   cudaStream_t stream() const { return stream_; }
 
-  // One thread an item, `kThreads` a block.
-  template <typename Args, typename... More>
-  void operator()(void (*kernel)(Args, More...), int64_t items, const Args& args, More... more) const {
-    const int64_t blocks = (items + kThreads - 1) / kThreads;
-    STD_TORCH_CHECK(blocks <= INT32_MAX, "a CUDA grid holds 2^31 - 1 blocks at most, this call needs ", blocks);
-    kernel<<<static_cast<unsigned>(blocks), kThreads, 0, stream_>>>(args, more...);
+  // One thread an item, `kThreads` a block, each block with so many bytes of dynamic shared memory. No items, no
+  // launch.
+  template <typename... Parameters, typename... Arguments>
+  void operator()(void (*kernel)(Parameters...), int64_t items, size_t shared_bytes,
+                  const Arguments&... arguments) const {
+    blocks(kernel, (items + kThreads - 1) / kThreads, shared_bytes, arguments...);
+  }
+
+  // So many blocks of `kThreads`.
+  template <typename... Parameters, typename... Arguments>
+  void blocks(void (*kernel)(Parameters...), int64_t count, size_t shared_bytes, const Arguments&... arguments) const {
+    if (count == 0) return;
+    STD_TORCH_CHECK(count <= INT32_MAX, "a CUDA grid holds 2^31 - 1 blocks at most, this call needs ", count);
+    constexpr size_t kWithoutAsking = 48 << 10;  // bytes that any kernel may have
+    if (shared_bytes > kWithoutAsking) {
+      check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                      cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+                 "shared memory of a CUDA kernel");
+    }
+    kernel<<<static_cast<unsigned>(count), kThreads, shared_bytes, stream_>>>(arguments...);
     check_launch();
   }
 
@@ -51,6 +66,21 @@ inline bool aligned(std::initializer_list<const void*> pointers, size_t bytes) {
   }
   return true;
 }
+
+// n / d and n % d, for 0 <= n and 0 < d: the hardware divides neither, but 32 bits take a fifth of the instructions.
+struct Division {
+  int64_t quotient, remainder;
+  __device__ __forceinline__ Division(int64_t n, int64_t d) {
+    if ((n | d) <= static_cast<int64_t>(UINT32_MAX)) {
+      const uint32_t q = static_cast<uint32_t>(n) / static_cast<uint32_t>(d);
+      quotient = q;
+      remainder = static_cast<uint32_t>(n) - q * static_cast<uint32_t>(d);
+    } else {
+      quotient = n / d;
+      remainder = n - quotient * d;
+    }
+  }
+};
 
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(uint8_t x) { return x; }
@@ -69,25 +99,90 @@ __device__ __forceinline__ T from_float(float x) {
   }
 }
 
-// kWidth neighbours in one access.
-template <typename T, int kWidth>
-struct alignas(sizeof(T) * kWidth) Pack {
-  T value[kWidth];
+template <int kBytes>
+struct WordOf;
+template <>
+struct WordOf<1> {
+  using type = unsigned char;
+};
+template <>
+struct WordOf<2> {
+  using type = unsigned short;
+};
+template <>
+struct WordOf<4> {
+  using type = unsigned int;
+};
+template <>
+struct WordOf<8> {
+  using type = uint2;
+};
+template <>
+struct WordOf<16> {
+  using type = uint4;
 };
 
+// kWidth neighbours as they lie in memory, in words of 16 bytes at most: there is no wider access before sm_100, and
+// there it would ask for an alignment that nobody checks.
+template <typename T, int kWidth>
+struct Packed {
+  static constexpr int kPerWord = sizeof(T) * kWidth <= 16 ? kWidth : 16 / sizeof(T);
+  static constexpr int kWords = kWidth / kPerWord;
+  using Word = typename WordOf<sizeof(T) * kPerWord>::type;
+  struct Values {
+    T value[kPerWord];
+  };
+  Word words[kWords];
+};
+
+// Asks for the neighbours without a use of them: several of these are under way before the first unpack waits.
 template <int kWidth, typename T>
-__device__ __forceinline__ void load(const T* source, float (&row)[kWidth]) {
-  const Pack<T, kWidth> pack = *reinterpret_cast<const Pack<T, kWidth>*>(source);
+__device__ __forceinline__ Packed<T, kWidth> fetch(const T* source) {
+  Packed<T, kWidth> packed;
 #pragma unroll
-  for (int j = 0; j < kWidth; ++j) row[j] = to_float(pack.value[j]);
+  for (int i = 0; i < packed.kWords; ++i) {
+    packed.words[i] = reinterpret_cast<const typename Packed<T, kWidth>::Word*>(source)[i];
+  }
+  return packed;
+}
+
+template <typename T, int kWidth>
+__device__ __forceinline__ void unpack(const Packed<T, kWidth>& packed, float (&row)[kWidth]) {
+#pragma unroll
+  for (int i = 0; i < packed.kWords; ++i) {
+    const auto values = bit_cast<typename Packed<T, kWidth>::Values>(packed.words[i]);
+#pragma unroll
+    for (int j = 0; j < packed.kPerWord; ++j) row[i * packed.kPerWord + j] = to_float(values.value[j]);
+  }
+}
+
+template <typename T, int kWidth>
+__device__ __forceinline__ Packed<T, kWidth> pack(const float (&row)[kWidth]) {
+  Packed<T, kWidth> packed;
+#pragma unroll
+  for (int i = 0; i < packed.kWords; ++i) {
+    typename Packed<T, kWidth>::Values values;
+#pragma unroll
+    for (int j = 0; j < packed.kPerWord; ++j) values.value[j] = from_float<T>(row[i * packed.kPerWord + j]);
+    packed.words[i] = bit_cast<typename Packed<T, kWidth>::Word>(values);
+  }
+  return packed;
 }
 
 template <int kWidth, typename T>
+__device__ __forceinline__ void load(const T* source, float (&row)[kWidth]) {
+  unpack(fetch<kWidth>(source), row);
+}
+
+// An intrinsic, because nvcc takes the assignment of a whole word apart; past what the caches hold, since nothing here
+// reads its own output again.
+template <int kWidth, typename T>
 __device__ __forceinline__ void store(const float (&row)[kWidth], T* target) {
-  Pack<T, kWidth> pack;
+  const Packed<T, kWidth> packed = pack<T>(row);
 #pragma unroll
-  for (int j = 0; j < kWidth; ++j) pack.value[j] = from_float<T>(row[j]);
-  *reinterpret_cast<Pack<T, kWidth>*>(target) = pack;
+  for (int i = 0; i < packed.kWords; ++i) {
+    __stcs(reinterpret_cast<typename Packed<T, kWidth>::Word*>(target) + i, packed.words[i]);
+  }
 }
 
 }  // namespace tmkt

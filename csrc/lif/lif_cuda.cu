@@ -7,30 +7,35 @@ namespace {
 
 template <typename T, int kWidth, int kOwn>
 __global__ void __launch_bounds__(kThreads) forward_kernel(const LifForwardArgs args) {
-  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
-  if (n >= args.N) return;
-  forward_tile<T, kWidth>(args, Params<kOwn>(args, n), PlainInput{}, StoreSpikes<T, kWidth>{args, n}, n);
+  const Along<kWidth> place{(static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth};
+  if (place.n >= args.N) return;
+  forward_tile<T>(args, Params<kOwn>(args, place.n), PlainInput{}, place, StoreSpikes<T, Along<kWidth>>{args, place});
 }
 
-template <typename T, int kWidth>
+template <typename T, typename Place>
 struct StoreGradient {
-  T* grad_x;
-  __device__ __forceinline__ void operator()(int64_t at, const float (&g)[kWidth]) { store(g, grad_x + at); }
+  static constexpr bool kTakesX = false;
+  const LifBackwardArgs& args;
+  const Place& place;
+  __device__ __forceinline__ void operator()(int64_t t, const float (&)[Place::kWidth],
+                                             const float (&g)[Place::kWidth]) const {
+    place.store(g, static_cast<T*>(args.grad_x) + t * args.N);
+  }
 };
 
 template <typename T, int kWidth, int kOwn, bool kSums>
 __global__ void __launch_bounds__(kThreads, 4) backward_kernel(const LifBackwardArgs args, float* starts) {
-  __shared__ Pack<float, kWidth> history[kChunk][kThreads];
-  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
-  if (n >= args.N) return;
+  using Place = Along<kWidth>;
+  const Place place{(static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth};
+  if (place.n >= args.N) return;
   LifParams<float> sums[kSums ? kWidth : 1] = {};
-  StoreGradient<T, kWidth> sink{static_cast<T*>(args.grad_x)};
-  backward_tile<T, kWidth, kSums>(args, Params<kOwn>(args, n), PlainInput{}, LoadSpikeGradients<T, kWidth>{args, n},
-                                  sink, starts, &history[0][threadIdx.x], n, sums);
+  const StoreGradient<T, Place> sink{args, place};
+  backward_tile<T, kSums>(args, Params<kOwn>(args, place.n), PlainInput{}, place,
+                          LoadSpikeGradients<T, Place>{args, place}, sink, starts, sums);
   if constexpr (kSums) {
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
-      float* out = args.grad_coefficients + n + j;
+      float* out = args.grad_coefficients + place.n + j;
       out[0] = sums[j].a;
       out[args.N] = sums[j].b;
       out[2 * args.N] = sums[j].c;
@@ -40,49 +45,57 @@ __global__ void __launch_bounds__(kThreads, 4) backward_kernel(const LifBackward
   }
 }
 
-// Parameters in memory are each neuron's own, but for the float that is all of them.
-bool own_params(const LifArgs& args) { return args.channels > 1; }
+// Whether packs of kWidth neurons may hold several channels, whose parameters then are each neuron's own.
+bool mixed_channels(const LifArgs& args, int width) { return args.channels > 1 && args.inner % width != 0; }
 
 void forward_cuda(const LifForwardArgs& args, const Tensor& x) {
   const CudaLaunch launch(x);
   with_float(args.kind, [&](auto type) {
     using T = typename decltype(type)::type;
-    constexpr int kWidth = kForwardWidth<T>;
+    constexpr int kWidth = kFullWidth<T>;
     if (args.N % kWidth != 0 || !aligned({args.x, args.v_init, args.spikes, args.v_last, args.v_seq}, 16)) {
-      launch(forward_kernel<T, 1, 1>, args.N, args);
-    } else if (own_params(args)) {
-      launch(forward_kernel<T, kWidth, kWidth>, args.N / kWidth, args);
+      launch(forward_kernel<T, 1, 1>, args.N, 0, args);
+    } else if (mixed_channels(args, kWidth)) {
+      launch(forward_kernel<T, kWidth, kWidth>, args.N / kWidth, 0, args);
     } else {
-      launch(forward_kernel<T, kWidth, 1>, args.N / kWidth, args);
+      launch(forward_kernel<T, kWidth, 1>, args.N / kWidth, 0, args);
     }
   });
 }
 
-template <typename T>
+template <typename T, int kWidth, int kOwn, bool kSums>
 void launch_backward(const CudaLaunch& launch, const LifBackwardArgs& args, float* starts) {
-  constexpr int kWidth = kBackwardWidth;
-  const bool wide = args.N % kWidth == 0 && aligned({args.x, args.v_init, args.grad_spikes, args.grad_v_last,
-                                                     args.grad_v_seq, args.grad_x, args.grad_v_init, starts},
-                                                    16);
-  if (!args.grad_coefficients && !own_params(args)) {
-    wide ? launch(backward_kernel<T, kWidth, 1, false>, args.N / kWidth, args, starts)
-         : launch(backward_kernel<T, 1, 1, false>, args.N, args, starts);
-  } else if (!args.grad_coefficients) {
-    wide ? launch(backward_kernel<T, kWidth, kWidth, false>, args.N / kWidth, args, starts)
-         : launch(backward_kernel<T, 1, 1, false>, args.N, args, starts);
-  } else {
-    wide ? launch(backward_kernel<T, kWidth, kWidth, true>, args.N / kWidth, args, starts)
-         : launch(backward_kernel<T, 1, 1, true>, args.N, args, starts);
-  }
+  launch(backward_kernel<T, kWidth, kOwn, kSums>, args.N / kWidth, History<kWidth>::bytes(args.T), args, starts);
 }
 
 void backward_cuda(const LifBackwardArgs& args, const Tensor& x) {
   const CudaLaunch launch(x);
   const int64_t chunks = (args.T - 1) / kChunk;
-  OptionalTensor starts;
-  if (chunks > 0) starts = new_empty(x, {chunks, args.N}, ScalarType::Float);
-  float* starts_data = starts ? data<float>(*starts) : nullptr;
-  with_float(args.kind, [&](auto type) { launch_backward<typename decltype(type)::type>(launch, args, starts_data); });
+  OptionalTensor scratch;
+  if (chunks > 0) scratch = new_empty(x, {chunks, args.N}, ScalarType::Float);
+  float* starts = scratch ? data<float>(*scratch) : nullptr;
+  const bool whole_words = aligned(
+      {args.x, args.v_init, args.grad_spikes, args.grad_v_last, args.grad_v_seq, args.grad_x, args.grad_v_init, starts},
+      16);
+  with_float(args.kind, [&](auto type) {
+    using T = typename decltype(type)::type;
+    constexpr int kWidth = kFullWidth<T>, kNarrow = 4;  // five parameters, or five sums, of 8 neurons would spill
+    if (args.grad_coefficients) {
+      if (args.N % kNarrow != 0 || !whole_words) {
+        launch_backward<T, 1, 1, true>(launch, args, starts);
+      } else if (mixed_channels(args, kNarrow)) {
+        launch_backward<T, kNarrow, kNarrow, true>(launch, args, starts);
+      } else {
+        launch_backward<T, kNarrow, 1, true>(launch, args, starts);
+      }
+    } else if (whole_words && args.N % kWidth == 0 && !mixed_channels(args, kWidth)) {
+      launch_backward<T, kWidth, 1, false>(launch, args, starts);
+    } else if (whole_words && args.N % kNarrow == 0) {
+      launch_backward<T, kNarrow, kNarrow, false>(launch, args, starts);
+    } else {
+      launch_backward<T, 1, 1, false>(launch, args, starts);
+    }
+  });
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
-// The lif kernels' loops over T, shared with bn_lif. A thread runs kWidth neighbouring neurons through all T steps.
+// The lif kernels' loops over T, shared with bn_lif. A thread runs kWidth neurons through all T steps.
 //
 //   x [T, N]   t = 0   | n n n n | n n n n | ...      one 16-byte access a thread and step, coalesced over a warp;
-//              t = 1   | n n n n | n n n n | ...      the T loads of a thread do not depend on one another,
-//              ...         ^ one thread               so many are in flight before the first is used.
+//              t = 1   | n n n n | n n n n | ...      the rows of a thread do not depend on one another, so
+//              ...         ^ one thread               kAhead of them are asked for before the first is used.
 #pragma once
 
 #include "common/cuda.h"
@@ -11,28 +11,51 @@
 namespace tmkt {
 namespace {
 
-// Backward holds h of this many steps in shared memory, 32 KB a block at most: registers would have to be indexed at
-// compile time, and unrolling all of it compiles for minutes. Longer sequences go chunk by chunk.
+constexpr int kAhead = 4;  // rows that a thread asks for at once
+
+// Backward holds h of this many steps in shared memory: registers would have to be indexed at compile time. Longer
+// sequences go chunk by chunk.
 constexpr int kChunk = 16;
 
-// Neurons a thread takes: 16 bytes of x; in backward no more than 4, for the shared memory that holds h.
+// Neurons a thread takes: 16 bytes of x.
 template <typename T>
-constexpr int kForwardWidth = 16 / sizeof(T);
-constexpr int kBackwardWidth = 4;
+constexpr int kFullWidth = 16 / sizeof(T);
 
-// The parameters of a thread's neurons: shared by all (kOwn = 1), or each neuron's own.
+// Where a thread's neurons lie in a step [N]: next to one another from n on. Another place may be given to the loops
+// below.
+template <int kNeurons>
+struct Along {
+  static constexpr int kWidth = kNeurons;
+  template <typename T>
+  using Row = Packed<T, kWidth>;
+  int64_t n;
+
+  template <typename T>
+  __device__ __forceinline__ Row<T> fetch(const T* step) const {
+    return tmkt::fetch<kWidth>(step + n);
+  }
+  template <typename T>
+  __device__ __forceinline__ void store(const float (&row)[kWidth], T* step) const {
+    tmkt::store(row, step + n);
+  }
+};
+
+template <typename T, typename Place>
+__device__ __forceinline__ void load(const Place& place, const T* step, float (&row)[Place::kWidth]) {
+  unpack(place.fetch(step), row);
+}
+
+// The parameters of a thread's neurons: one set for all of them (kOwn = 1), or each neuron's own.
 template <int kOwn>
 struct Params {
   LifParams<float> params[kOwn];
 
   __device__ __forceinline__ Params(const LifArgs& args, int64_t n) {
-    if constexpr (kOwn == 1) {
-      params[0] = args.params;
-    }
-    if (kOwn > 1 || args.coefficients) {
 #pragma unroll
-      for (int j = 0; j < kOwn; ++j) {
-        const float* p = args.coefficients + (n + j) / args.inner % args.channels;
+    for (int j = 0; j < kOwn; ++j) {
+      params[j] = args.params;
+      if (args.coefficients) {
+        const float* p = args.coefficients + Division(Division(n + j, args.inner).quotient, args.channels).remainder;
         params[j] = {p[0], p[args.channels], p[2 * args.channels], p[3 * args.channels], p[4 * args.channels]};
       }
     }
@@ -40,13 +63,43 @@ struct Params {
   __device__ __forceinline__ const LifParams<float>& operator[](int j) const { return params[kOwn > 1 ? j : 0]; }
 };
 
-template <int kWidth, int kOwn>
-__device__ __forceinline__ void start(const LifArgs& args, const Params<kOwn>& params, int64_t n, float (&v)[kWidth]) {
+// h of up to kChunk steps in dynamic shared memory. A thread reads what it wrote itself, so no barrier is needed. A
+// warp's words lie side by side.
+template <int kWidth>
+class History {
+  using Row = Packed<float, kWidth>;
+  typename Row::Word* const column_;
+
+  static __device__ __forceinline__ typename Row::Word* column() {
+    extern __shared__ uint4 shared_memory[];
+    return reinterpret_cast<typename Row::Word*>(shared_memory) + threadIdx.x;
+  }
+
+ public:
+  __device__ __forceinline__ History() : column_(column()) {}
+
+  __device__ __forceinline__ void keep(int k, const float (&h)[kWidth]) const {
+    const Row row = pack<float>(h);
+#pragma unroll
+    for (int i = 0; i < Row::kWords; ++i) column_[(k * Row::kWords + i) * kThreads] = row.words[i];
+  }
+  __device__ __forceinline__ void recall(int k, float (&h)[kWidth]) const {
+    Row row;
+#pragma unroll
+    for (int i = 0; i < Row::kWords; ++i) row.words[i] = column_[(k * Row::kWords + i) * kThreads];
+    unpack(row, h);
+  }
+  static size_t bytes(int64_t T) { return sizeof(float) * kWidth * kThreads * (T < kChunk ? T : kChunk); }
+};
+
+template <typename Place, int kOwn>
+__device__ __forceinline__ void start(const LifArgs& args, const Params<kOwn>& params, const Place& place,
+                                      float (&v)[Place::kWidth]) {
   if (args.v_init) {
-    load(args.v_init + n, v);
+    load(place, args.v_init, v);
   } else {
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) v[j] = params[j].v_reset;
+    for (int j = 0; j < Place::kWidth; ++j) v[j] = params[j].v_reset;
   }
 }
 
@@ -56,118 +109,224 @@ struct PlainInput {
 };
 
 // Where the spikes of a step go to, and where their gradients come from: as they are.
-template <typename T, int kWidth>
+template <typename T, typename Place>
 struct StoreSpikes {
   const LifForwardArgs& args;
-  int64_t n;
-  __device__ __forceinline__ void operator()(int64_t t, const float (&s)[kWidth]) const {
-    store(s, static_cast<T*>(args.spikes) + t * args.N + n);
+  const Place& place;
+  __device__ __forceinline__ void operator()(int64_t t, const float (&s)[Place::kWidth]) const {
+    place.store(s, static_cast<T*>(args.spikes) + t * args.N);
   }
 };
-template <typename T, int kWidth>
+template <typename T, typename Place>
 struct LoadSpikeGradients {
+  using Row = typename Place::template Row<T>;
   const LifBackwardArgs& args;
-  int64_t n;
-  __device__ __forceinline__ void operator()(int64_t t, float (&grad_s)[kWidth]) const {
-    if (args.grad_spikes) load(static_cast<const T*>(args.grad_spikes) + t * args.N + n, grad_s);
+  const Place& place;
+  __device__ __forceinline__ Row fetch(int64_t t) const {
+    return place.fetch(static_cast<const T*>(args.grad_spikes) + t * args.N);
+  }
+  __device__ __forceinline__ void unpack(const Row& row, float (&grad_s)[Place::kWidth]) const {
+    tmkt::unpack(row, grad_s);
   }
 };
 
-// Neurons n.. through all T steps; `input` makes their current from x, `spikes(t, s)` takes the spikes of a step.
-template <typename T, int kWidth, int kOwn, typename Input, typename Spikes>
+// Calls f with the reset as a type: one loop for each, without a test of it inside.
+template <typename F>
+__device__ __forceinline__ void with_reset(Reset reset, const F& f) {
+  switch (static_cast<int>(reset)) {
+    case static_cast<int>(Reset::kHard):
+      return f(std::integral_constant<Reset, Reset::kHard>{});
+    case static_cast<int>(Reset::kSoft):
+      return f(std::integral_constant<Reset, Reset::kSoft>{});
+    case static_cast<int>(Reset::kDelayedSubtract):
+      return f(std::integral_constant<Reset, Reset::kDelayedSubtract>{});
+    case static_cast<int>(Reset::kDelayedZero):
+      return f(std::integral_constant<Reset, Reset::kDelayedZero>{});
+    default:
+      return f(std::integral_constant<Reset, Reset::kNone>{});
+  }
+}
+
+// ds/dh of all values of a thread: one look at the surrogate, and their chains of arithmetic overlap.
+template <int kValues>
+__device__ __forceinline__ void surrogate_derivatives(const SurrogateShape& shape, const float (&u)[kValues],
+                                                      float (&out)[kValues]) {
+  const auto all = [&](auto surrogate) {
+#pragma unroll
+    for (int j = 0; j < kValues; ++j) {
+      out[j] = surrogate_derivative(decltype(surrogate)::value, u[j], shape.alpha, shape.beta);
+    }
+  };
+  switch (static_cast<int>(shape.surrogate)) {
+#define TMKT_CASE(name)                   \
+  case static_cast<int>(Surrogate::name): \
+    return all(std::integral_constant<Surrogate, Surrogate::name>{});
+    TMKT_CASE(kAtan)
+    TMKT_CASE(kSigmoid)
+    TMKT_CASE(kTriangle)
+    TMKT_CASE(kRectangle)
+    TMKT_CASE(kExponential)
+    TMKT_CASE(kSoftSign)
+    TMKT_CASE(kSuperSpike)
+    TMKT_CASE(kFastSigmoid)
+    TMKT_CASE(kErf)
+    TMKT_CASE(kLog)
+    TMKT_CASE(kLeakyRectangle)
+    TMKT_CASE(kFourier)
+    TMKT_CASE(kS2nn)
+    TMKT_CASE(kQPseudoSpike)
+    TMKT_CASE(kLeakyRelu)
+    TMKT_CASE(kInverse)
+    TMKT_CASE(kLogTailedRelu)
+    TMKT_CASE(kSpikeRateEscape)
+    TMKT_CASE(kSparseFastSigmoid)
+    TMKT_CASE(kTent)
+    TMKT_CASE(kStraightThrough)
+#undef TMKT_CASE
+  }
+}
+
+// The neurons of `place` through all T steps; `input` makes their current from x, `sink(t, s)` takes the spikes of a
+// step.
+template <typename T, typename Place, int kOwn, typename Input, typename Sink>
 __device__ __forceinline__ void forward_tile(const LifForwardArgs& args, const Params<kOwn>& params, const Input& input,
-                                             const Spikes& spikes, int64_t n) {
-  float v[kWidth], h[kWidth], s[kWidth];
-  start(args, params, n, v);
-#pragma unroll 4
-  for (int64_t t = 0; t < args.T; ++t) {
-    const int64_t at = t * args.N + n;
-    load(static_cast<const T*>(args.x) + at, h);
+                                             const Place& place, const Sink& sink) {
+  constexpr int kWidth = Place::kWidth;
+  const T* x = static_cast<const T*>(args.x);
+  float v[kWidth];
+  start(args, params, place, v);
+  with_reset(args.reset, [&](auto reset) {
+    constexpr Reset kReset = decltype(reset)::value;
+#pragma unroll 1
+    for (int64_t begin = 0; begin < args.T; begin += kAhead) {
+      typename Place::template Row<T> rows[kAhead];
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) {
-      h[j] = lif_charge(params[j], args.reset, v[j], input(j, h[j]));
-      s[j] = lif_fires(params[j], args.reset, h[j]) ? 1.0f : 0.0f;
-      v[j] = lif_reset(params[j], args.reset, h[j]);
+      for (int k = 0; k < kAhead; ++k) {
+        if (begin + k < args.T) rows[k] = place.fetch(x + (begin + k) * args.N);
+      }
+#pragma unroll
+      for (int k = 0; k < kAhead; ++k) {
+        if (begin + k >= args.T) break;
+        float h[kWidth], s[kWidth];
+        unpack(rows[k], h);
+#pragma unroll
+        for (int j = 0; j < kWidth; ++j) {
+          h[j] = lif_charge(params[j], kReset, v[j], input(j, h[j]));
+          s[j] = lif_fires(params[j], kReset, h[j]) ? 1.0f : 0.0f;
+          v[j] = lif_reset(params[j], kReset, h[j]);
+        }
+        sink(begin + k, s);
+        if (args.v_seq) place.store(h, static_cast<T*>(args.v_seq) + (begin + k) * args.N);
+      }
     }
-    spikes(t, s);
-    if (args.v_seq) store(h, static_cast<T*>(args.v_seq) + at);
-  }
-  store(v, args.v_last + n);
+  });
+  place.store(v, args.v_last);
 }
 
-// Advances v through `steps` steps from row x on, keeping h of each in this thread's column of `h`, if given.
-template <typename T, int kWidth, int kOwn, typename Input>
-__device__ __forceinline__ void charge(const Params<kOwn>& params, const Input& input, Reset reset, const T* x,
-                                       int64_t N, int steps, float (&v)[kWidth], Pack<float, kWidth>* h) {
-#pragma unroll 4
-  for (int k = 0; k < steps; ++k) {
-    float row[kWidth];
-    load(x + k * N, row);
+// Advances v through `steps` steps from row x on; `keep(k, h)` gets h of each.
+template <typename T, typename Place, int kOwn, typename Input, typename Keep>
+__device__ __forceinline__ void charge(const Params<kOwn>& params, const Input& input, Reset reset, const Place& place,
+                                       const T* x, int64_t N, int steps, float (&v)[Place::kWidth], const Keep& keep) {
+#pragma unroll 1
+  for (int begin = 0; begin < steps; begin += kAhead) {
+    typename Place::template Row<T> rows[kAhead];
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) {
-      row[j] = lif_charge(params[j], reset, v[j], input(j, row[j]));
-      v[j] = lif_reset(params[j], reset, row[j]);
+    for (int k = 0; k < kAhead; ++k) {
+      if (begin + k < steps) rows[k] = place.fetch(x + (begin + k) * N);
     }
-    if (h) store(row, h[k * kThreads].value);
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k) {
+      if (begin + k >= steps) break;
+      float h[Place::kWidth];
+      unpack(rows[k], h);
+#pragma unroll
+      for (int j = 0; j < Place::kWidth; ++j) {
+        h[j] = lif_charge(params[j], reset, v[j], input(j, h[j]));
+        v[j] = lif_reset(params[j], reset, h[j]);
+      }
+      keep(begin + k, h);
+    }
   }
 }
 
-// The adjoint of forward_tile; `sink(at, gradients)` takes those of the currents whose x is at `at`. `h_column` is this
-// thread's column of shared memory, kChunk rows of kThreads packs.
-// x is read once for T <= kChunk. For longer T a first sweep writes v at the start of each chunk to `starts`
-// [chunks, N], and the chunks are then recomputed from the last to the first; each thread reads only what it wrote.
-// kSums: the gradients of the parameters are wanted, and added up in `sums`.
-template <typename T, int kWidth, bool kSums, int kOwn, typename Input, typename SpikeGradients, typename Sink>
+// The adjoint of forward_tile. `gradients` gives those of the spikes; `sink(t, x, g)` takes those of the currents, g,
+// and x, if Sink::kTakesX: it is then read again, since it would take as much room as h. x goes through memory once for
+// T <= kChunk. For longer T a first sweep writes v at the start of each chunk to `starts` [chunks, N], and the chunks
+// are then recomputed from the last to the first; each thread reads only what it wrote. kSums: the gradients of the
+// parameters are wanted, and added up in `sums`.
+template <typename T, bool kSums, typename Place, int kOwn, typename Input, typename Gradients, typename Sink>
 __device__ __forceinline__ void backward_tile(const LifBackwardArgs& args, const Params<kOwn>& params,
-                                              const Input& input, const SpikeGradients& grads, Sink& sink,
-                                              float* starts, Pack<float, kWidth>* h_column, int64_t n,
-                                              LifParams<float> (&sums)[kSums ? kWidth : 1]) {
-  const T* x = static_cast<const T*>(args.x) + n;
-  Pack<float, kWidth>* const nowhere = nullptr;
-  float v[kWidth], h[kWidth], before[kWidth], grad_v[kWidth] = {};
-  start(args, params, n, v);
-  const int64_t last = (args.T - 1) / kChunk;
+                                              const Input& input, const Place& place, const Gradients& gradients,
+                                              Sink& sink, float* starts,
+                                              LifParams<float> (&sums)[kSums ? Place::kWidth : 1]) {
+  constexpr int kWidth = Place::kWidth;
+  constexpr bool kAgain = kSums || Sink::kTakesX;
+  constexpr int kRows = kSums && kOwn > 1 ? 1 : kSums || kWidth > 4 ? 2 : kAhead;  // at once, as 128 registers hold
+  const Reset reset = args.reset;
+  const int64_t N = args.N, last = (args.T - 1) / kChunk;
+  const T* x = static_cast<const T*>(args.x);
+  const History<kWidth> history;
+  float v[kWidth], grad_v[kWidth] = {};
+  start(args, params, place, v);
   for (int64_t chunk = 0; chunk < last; ++chunk) {
-    store(v, starts + chunk * args.N + n);
-    charge<T>(params, input, args.reset, x + chunk * kChunk * args.N, args.N, kChunk, v, nowhere);
+    place.store(v, starts + chunk * N);
+    charge(params, input, reset, place, x + chunk * kChunk * N, N, kChunk, v, [](int, const float (&)[kWidth]) {});
   }
-  if (args.grad_v_last) load(args.grad_v_last + n, grad_v);
+  if (args.grad_v_last) load(place, args.grad_v_last, grad_v);
   for (int64_t chunk = last; chunk >= 0; --chunk) {
-    const int64_t begin = chunk * kChunk * args.N;
+    const int64_t first_step = chunk * kChunk;
     const int steps = chunk < last ? kChunk : static_cast<int>(args.T - last * kChunk);
-    if (chunk < last) load(starts + chunk * args.N + n, v);
+    if (chunk < last) load(place, starts + chunk * N, v);
     float first[kWidth];
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) first[j] = v[j];
-    charge<T>(params, input, args.reset, x + begin, args.N, steps, v, h_column);
-    load(h_column[(steps - 1) * kThreads].value, h);
-#pragma unroll 2
-    for (int k = steps - 1; k >= 0; --k) {
-      const int64_t at = begin + k * args.N + n;
-      float grad_s[kWidth] = {}, grad_h[kWidth] = {}, grad_x[kWidth], x_again[kWidth];
-      grads(chunk * kChunk + k, grad_s);
-      if (args.grad_v_seq) load(static_cast<const T*>(args.grad_v_seq) + at, grad_h);
-      if constexpr (kSums) load(x + begin + k * args.N, x_again);
-      if (k > 0) load(h_column[(k - 1) * kThreads].value, before);
+    charge(params, input, reset, place, x + first_step * N, N, steps, v,
+           [&](int k, const float (&kept)[kWidth]) { history.keep(k, kept); });
+#pragma unroll 1
+    for (int end = steps; end > 0; end -= kRows) {  // step k = end - 1 - i has row i
+      typename Gradients::Row gradient_rows[kRows] = {};
+      typename Place::template Row<T> x_rows[kRows];
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) {
-        const LifParams<float>& p = params[j];
-        const float v_before = k > 0 ? lif_reset(p, args.reset, before[j]) : first[j];
-        const float ds_dh = surrogate_derivative(args.surrogate.surrogate, h[j] - p.v_threshold, args.surrogate.alpha,
-                                                 args.surrogate.beta);
-        const float g = lif_adjoint(p, args.reset, args.detach_reset, h[j], ds_dh, grad_s[j], grad_v[j], grad_h[j]);
-        if constexpr (kSums) {
-          add(sums[j], lif_parameter_gradients(p, args.reset, args.detach_reset, v_before, input(j, x_again[j]), h[j],
-                                               ds_dh, grad_s[j], grad_v[j], g));
-        }
-        grad_x[j] = p.b * g;
-        grad_v[j] = lif_charge_adjoint(p, args.reset, v_before, g);
-        h[j] = before[j];
+      for (int i = 0; i < kRows; ++i) {
+        const int k = end - 1 - i;
+        if (k < 0) continue;
+        if (args.grad_spikes) gradient_rows[i] = gradients.fetch(first_step + k);
+        if constexpr (kAgain) x_rows[i] = place.fetch(x + (first_step + k) * N);
       }
-      sink(at, grad_x);
+      float h[kRows + 1][kWidth] = {}, u[kRows * kWidth], ds_dh[kRows * kWidth];
+#pragma unroll
+      for (int i = 0; i <= kRows; ++i) {
+        if (end - 1 - i >= 0) history.recall(end - 1 - i, h[i]);
+      }
+#pragma unroll
+      for (int i = 0; i < kRows * kWidth; ++i) u[i] = h[i / kWidth][i % kWidth] - params[i % kWidth].v_threshold;
+      surrogate_derivatives(args.surrogate, u, ds_dh);
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+        const int k = end - 1 - i;
+        if (k < 0) break;
+        const int64_t t = first_step + k;
+        float grad_s[kWidth], grad_h[kWidth] = {}, x_again[kWidth] = {}, grad_x[kWidth];
+        gradients.unpack(gradient_rows[i], grad_s);
+        if (args.grad_v_seq) load(place, static_cast<const T*>(args.grad_v_seq) + t * N, grad_h);
+        if constexpr (kAgain) unpack(x_rows[i], x_again);
+#pragma unroll
+        for (int j = 0; j < kWidth; ++j) {
+          const LifParams<float>& p = params[j];
+          const float v_before = k > 0 ? lif_reset(p, reset, h[i + 1][j]) : first[j], ds = ds_dh[i * kWidth + j];
+          const float g = lif_adjoint(p, reset, args.detach_reset, h[i][j], ds, grad_s[j], grad_v[j], grad_h[j]);
+          if constexpr (kSums) {
+            add(sums[j], lif_parameter_gradients(p, reset, args.detach_reset, v_before, input(j, x_again[j]), h[i][j],
+                                                 ds, grad_s[j], grad_v[j], g));
+          }
+          grad_x[j] = p.b * g;
+          grad_v[j] = lif_charge_adjoint(p, reset, v_before, g);
+        }
+        sink(t, x_again, grad_x);
+      }
     }
   }
-  if (args.grad_v_init) store(grad_v, args.grad_v_init + n);
+  if (args.grad_v_init) place.store(grad_v, args.grad_v_init);
 }
 
 }  // namespace
