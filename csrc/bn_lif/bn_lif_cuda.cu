@@ -109,8 +109,9 @@ template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads) forward_kernel(const BnLifForwardArgs args) {
   const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
   if (n >= args.N) return;
-  forward_tile<T, kWidth>(args, Params<1>(args, n), NormalisedInput<kWidth>(args.bn, n),
-                          StoreSpikes<T, kWidth>{args, n}, n);
+  const Along<kWidth> place{n};
+  forward_tile<T>(args, Params<1>(args, n), NormalisedInput<kWidth>(args.bn, n), place,
+                  StoreSpikes<T, Along<kWidth>>{args, place});
 }
 
 // The pixel of a thread, with 2x2 pooling: four neighbouring threads have those of a cell. A cell that an odd height or
@@ -150,60 +151,67 @@ __global__ void __launch_bounds__(kThreads) pooled_forward_kernel(const BnLifFor
     sum += __shfl_xor_sync(0xffffffffu, sum, 2);
     if (pixel.whole && pixel.first) pooled[t * pixel.step] = from_float<T>(0.25f * sum);
   };
-  forward_tile<T, 1>(args, Params<1>(args, pixel.n), input, sink, pixel.n);
+  forward_tile<T>(args, Params<1>(args, pixel.n), input, Along<1>{pixel.n}, sink);
 }
 
 // Stores the current's gradient g, times scale where the statistics are given, and adds up g and g (x - mean).
 template <typename T, int kWidth>
 struct SumGradient {
+  static constexpr bool kTakesX = true;
   const NormalisedInput<kWidth>& input;
-  const T* x;
-  T* grad_x;
-  bool scaled;
+  const BnLifBackwardArgs& args;
+  Along<kWidth> place;
   float g_sum[kWidth], gd_sum[kWidth];
 
-  __device__ __forceinline__ void operator()(int64_t at, const float (&g)[kWidth]) {
+  __device__ __forceinline__ void operator()(int64_t t, const float (&x)[kWidth], const float (&g)[kWidth]) {
     float row[kWidth];
-    load(x + at, row);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
       g_sum[j] += g[j];
-      gd_sum[j] += g[j] * (row[j] - input.mean[j]);
-      row[j] = scaled ? g[j] * input.scale[j] : g[j];
+      gd_sum[j] += g[j] * (x[j] - input.mean[j]);
+      row[j] = args.batch_statistics ? g[j] : g[j] * input.scale[j];
     }
-    store(row, grad_x + at);
+    place.store(row, static_cast<T*>(args.grad_x) + t * args.N);
   }
 };
 
 template <typename T, int kWidth>
-__global__ void __launch_bounds__(kThreads) backward_kernel(const BnLifBackwardArgs args, float* starts) {
-  __shared__ Pack<float, kWidth> history[kChunk][kThreads];
-  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
-  if (n >= args.N) return;
-  const NormalisedInput<kWidth> input(args.bn, n);
+__global__ void __launch_bounds__(kThreads, 4) backward_kernel(const BnLifBackwardArgs args, float* starts) {
+  const Along<kWidth> place{(static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth};
+  if (place.n >= args.N) return;
+  const NormalisedInput<kWidth> input(args.bn, place.n);
   LifParams<float> none[1];
-  SumGradient<T, kWidth> sink{
-      input, static_cast<const T*>(args.x), static_cast<T*>(args.grad_x), !args.batch_statistics, {}, {}};
-  backward_tile<T, kWidth, false>(args, Params<1>(args, n), input, LoadSpikeGradients<T, kWidth>{args, n}, sink, starts,
-                                  &history[0][threadIdx.x], n, none);
-  store(sink.g_sum, args.sums + n);
-  store(sink.gd_sum, args.sums + args.N + n);
+  SumGradient<T, kWidth> sink{input, args, place, {}, {}};
+  backward_tile<T, false>(args, Params<1>(args, place.n), input, place,
+                          LoadSpikeGradients<T, Along<kWidth>>{args, place}, sink, starts, none);
+  place.store(sink.g_sum, args.sums);
+  place.store(sink.gd_sum, args.sums + args.N);
 }
 
 template <typename T>
+struct LoadPooledGradients {
+  using Row = Packed<T, 1>;
+  const T* grad_pooled;
+  int64_t step;
+  bool whole;
+  __device__ __forceinline__ Row fetch(int64_t t) const {
+    return whole ? tmkt::fetch<1>(grad_pooled + t * step) : Row{};
+  }
+  __device__ __forceinline__ void unpack(const Row& row, float (&grad_s)[1]) const {
+    tmkt::unpack(row, grad_s);
+    grad_s[0] *= 0.25f;
+  }
+};
+
+template <typename T>
 __global__ void __launch_bounds__(kThreads, 4) pooled_backward_kernel(const BnLifBackwardArgs args, float* starts) {
-  __shared__ Pack<float, 1> history[kChunk][kThreads];
   const Pixel pixel(args, args.bn);
   const NormalisedInput<1> input(args.bn, pixel.n);
+  const Along<1> place{pixel.n};
   LifParams<float> none[1];
-  SumGradient<T, 1> sink{input, static_cast<const T*>(args.x), static_cast<T*>(args.grad_x), !args.batch_statistics, {},
-                         {}};
-  const T* grad_pooled = static_cast<const T*>(args.grad_spikes) + pixel.cell;
-  const auto grads = [&](int64_t t, float (&grad_s)[1]) {
-    if (args.grad_spikes && pixel.whole) grad_s[0] = 0.25f * to_float(grad_pooled[t * pixel.step]);
-  };
-  backward_tile<T, 1, false>(args, Params<1>(args, pixel.n), input, grads, sink, starts, &history[0][threadIdx.x],
-                             pixel.n, none);
+  SumGradient<T, 1> sink{input, args, place, {}, {}};
+  const LoadPooledGradients<T> gradients{static_cast<const T*>(args.grad_spikes) + pixel.cell, pixel.step, pixel.whole};
+  backward_tile<T, false>(args, Params<1>(args, pixel.n), input, place, gradients, sink, starts, none);
   args.sums[pixel.n] = sink.g_sum[0];
   args.sums[args.N + pixel.n] = sink.gd_sum[0];
 }
@@ -245,15 +253,15 @@ class Cuda {
   void forward(const BnLifForwardArgs& args, const BnPrepare& prepare) const {
     const BnArgs& bn = args.bn;
     if (prepare.batch_mean) statistics(args, bn.channels, bn.inner, prepare.batch_mean, prepare.batch_var);
-    launch_(scale_kernel, bn.channels, prepare, bn.channels);
+    launch_(scale_kernel, bn.channels, 0, prepare, bn.channels);
     if (bn.pool_width > 0) return pooled_forward(args);
     with_float(args.kind, [&](auto type) {
       using T = typename decltype(type)::type;
-      constexpr int kWidth = kForwardWidth<T>;
+      constexpr int kWidth = kFullWidth<T>;
       if (args.N % kWidth == 0 && aligned({args.x, args.v_init, args.spikes, args.v_last, args.v_seq}, 16)) {
-        launch_(forward_kernel<T, kWidth>, args.N / kWidth, args);
+        launch_(forward_kernel<T, kWidth>, args.N / kWidth, 0, args);
       } else {
-        launch_(forward_kernel<T, 1>, args.N, args);
+        launch_(forward_kernel<T, 1>, args.N, 0, args);
       }
     });
   }
@@ -261,7 +269,7 @@ class Cuda {
   void backward(BnLifBackwardArgs args, const BnPrepare& prepare) const {
     Tensor of_neurons = new_empty(x_, {2, args.N}, ScalarType::Float);
     args.sums = data<float>(of_neurons);
-    launch_(scale_kernel, args.bn.channels, prepare, args.bn.channels);
+    launch_(scale_kernel, args.bn.channels, 0, prepare, args.bn.channels);
     if (args.N > 0) neurons_backward(args);
     gradients_kernel<<<blocks(args.bn.channels), kReduceThreads, 0, launch_.stream()>>>(args, prepare.var, prepare.eps);
     check_launch();
@@ -274,11 +282,11 @@ class Cuda {
     float* values = data<float>(moments);
     with_float(args.kind, [&](auto type) {
       using T = typename decltype(type)::type;
-      constexpr int kWidth = kForwardWidth<T>;
+      constexpr int kWidth = kFullWidth<T>;
       if (args.N % kWidth == 0 && aligned({args.x, values}, 16)) {
-        launch_(moments_kernel<T, kWidth>, args.N / kWidth, args, channels, inner, values);
+        launch_(moments_kernel<T, kWidth>, args.N / kWidth, 0, args, channels, inner, values);
       } else {
-        launch_(moments_kernel<T, 1>, args.N, args, channels, inner, values);
+        launch_(moments_kernel<T, 1>, args.N, 0, args, channels, inner, values);
       }
       statistics_kernel<T>
           <<<blocks(channels), kReduceThreads, 0, launch_.stream()>>>(args, channels, inner, values, mean, var);
@@ -288,7 +296,7 @@ class Cuda {
 
   void pooled_forward(const BnLifForwardArgs& args) const {
     with_float(args.kind, [&](auto type) {
-      launch_(pooled_forward_kernel<typename decltype(type)::type>, pool_slots(args, args.bn), args);
+      launch_(pooled_forward_kernel<typename decltype(type)::type>, pool_slots(args, args.bn), 0, args);
     });
   }
 
@@ -298,15 +306,15 @@ class Cuda {
     float* start = data<float>(starts);
     with_float(args.kind, [&](auto type) {
       using T = typename decltype(type)::type;
-      constexpr int kWidth = kBackwardWidth;
+      constexpr int kWidth = 4;
       if (args.bn.pool_width > 0) {
-        launch_(pooled_backward_kernel<T>, pool_slots(args, args.bn), args, start);
+        launch_(pooled_backward_kernel<T>, pool_slots(args, args.bn), History<1>::bytes(args.T), args, start);
       } else if (args.N % kWidth == 0 && aligned({args.x, args.v_init, args.grad_spikes, args.grad_v_last,
                                                   args.grad_v_seq, args.grad_x, args.grad_v_init, args.sums, start},
                                                  16)) {
-        launch_(backward_kernel<T, kWidth>, args.N / kWidth, args, start);
+        launch_(backward_kernel<T, kWidth>, args.N / kWidth, History<kWidth>::bytes(args.T), args, start);
       } else {
-        launch_(backward_kernel<T, 1>, args.N, args, start);
+        launch_(backward_kernel<T, 1>, args.N, History<1>::bytes(args.T), args, start);
       }
     });
   }
@@ -314,12 +322,12 @@ class Cuda {
   void finish(const BnLifBackwardArgs& args) const {
     with_float(args.kind, [&](auto type) {
       using T = typename decltype(type)::type;
-      constexpr int kWidth = kForwardWidth<T>;
+      constexpr int kWidth = kFullWidth<T>;
       const int64_t values = args.T * args.N;
       if (values % kWidth == 0 && aligned({args.x, args.grad_x}, 16)) {
-        launch_(finish_kernel<T, kWidth>, values / kWidth, args);
+        launch_(finish_kernel<T, kWidth>, values / kWidth, 0, args);
       } else {
-        launch_(finish_kernel<T, 1>, values, args);
+        launch_(finish_kernel<T, 1>, values, 0, args);
       }
     });
   }

@@ -35,15 +35,14 @@ struct Along {
     return tmkt::fetch<kWidth>(step + n);
   }
   template <typename T>
+  __device__ __forceinline__ void load(const T* step, float (&row)[kWidth]) const {
+    tmkt::load(step + n, row);
+  }
+  template <typename T>
   __device__ __forceinline__ void store(const float (&row)[kWidth], T* step) const {
     tmkt::store(row, step + n);
   }
 };
-
-template <typename T, typename Place>
-__device__ __forceinline__ void load(const Place& place, const T* step, float (&row)[Place::kWidth]) {
-  unpack(place.fetch(step), row);
-}
 
 // The parameters of a thread's neurons: one set for all of them (kOwn = 1), or each neuron's own.
 template <int kOwn>
@@ -96,7 +95,7 @@ template <typename Place, int kOwn>
 __device__ __forceinline__ void start(const LifArgs& args, const Params<kOwn>& params, const Place& place,
                                       float (&v)[Place::kWidth]) {
   if (args.v_init) {
-    load(place, args.v_init, v);
+    place.load(args.v_init, v);
   } else {
 #pragma unroll
     for (int j = 0; j < Place::kWidth; ++j) v[j] = params[j].v_reset;
@@ -272,11 +271,11 @@ __device__ __forceinline__ void backward_tile(const LifBackwardArgs& args, const
     place.store(v, starts + chunk * N);
     charge(params, input, reset, place, x + chunk * kChunk * N, N, kChunk, v, [](int, const float (&)[kWidth]) {});
   }
-  if (args.grad_v_last) load(place, args.grad_v_last, grad_v);
+  if (args.grad_v_last) place.load(args.grad_v_last, grad_v);
   for (int64_t chunk = last; chunk >= 0; --chunk) {
     const int64_t first_step = chunk * kChunk;
     const int steps = chunk < last ? kChunk : static_cast<int>(args.T - last * kChunk);
-    if (chunk < last) load(place, starts + chunk * N, v);
+    if (chunk < last) place.load(starts + chunk * N, v);
     float first[kWidth];
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) first[j] = v[j];
@@ -308,7 +307,7 @@ __device__ __forceinline__ void backward_tile(const LifBackwardArgs& args, const
         const int64_t t = first_step + k;
         float grad_s[kWidth], grad_h[kWidth] = {}, x_again[kWidth] = {}, grad_x[kWidth];
         gradients.unpack(gradient_rows[i], grad_s);
-        if (args.grad_v_seq) load(place, static_cast<const T*>(args.grad_v_seq) + t * N, grad_h);
+        if (args.grad_v_seq) place.load(static_cast<const T*>(args.grad_v_seq) + t * N, grad_h);
         if constexpr (kAgain) unpack(x_rows[i], x_again);
 #pragma unroll
         for (int j = 0; j < kWidth; ++j) {

@@ -139,9 +139,9 @@ void forward_cuda(const MixupForwardArgs& args, const Tensor& events) {
   with_float(args.mixed_kind, [&](auto type) {
     using T = typename decltype(type)::type;
     if (wide<kWidth>(args, {args.static_images, args.events, args.mixed})) {
-      launch(forward_kernel<T, kWidth>, elements / kWidth, args);
+      launch(forward_kernel<T, kWidth>, elements / kWidth, 0, args);
     } else {
-      launch(forward_kernel<T, 1>, elements, args);
+      launch(forward_kernel<T, 1>, elements, 0, args);
     }
   });
 }
@@ -153,11 +153,11 @@ void backward_cuda(const MixupBackwardArgs& args, const Tensor& events) {
   with_float(args.grad_kind, [&](auto type) {
     using T = typename decltype(type)::type;
     if (wide<kWidth>(args, {args.grad, args.grad_static, args.grad_events})) {
-      if (args.grad_static) launch(backward_static_kernel<T, kWidth>, static_elements / kWidth, args);
-      if (args.grad_events) launch(backward_events_kernel<T, kWidth>, event_elements / kWidth, args);
+      if (args.grad_static) launch(backward_static_kernel<T, kWidth>, static_elements / kWidth, 0, args);
+      if (args.grad_events) launch(backward_events_kernel<T, kWidth>, event_elements / kWidth, 0, args);
     } else {
-      if (args.grad_static) launch(backward_static_kernel<T, 1>, static_elements, args);
-      if (args.grad_events) launch(backward_events_kernel<T, 1>, event_elements, args);
+      if (args.grad_static) launch(backward_static_kernel<T, 1>, static_elements, 0, args);
+      if (args.grad_events) launch(backward_events_kernel<T, 1>, event_elements, 0, args);
     }
   });
 }
