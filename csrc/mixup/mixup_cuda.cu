@@ -23,17 +23,19 @@ __device__ __forceinline__ int64_t switch_step_of(const MixupArgs& args, int64_t
   return step;
 }
 
-__device__ __forceinline__ int64_t image_of(const MixupArgs& args, int64_t b) {
-  const int64_t i = args.static_index ? args.static_index[b] : b;
-  require(i >= 0 && i < args.static_count, "static_index: expected indices of static's images");
-  return i;
-}
+// What sample b is made of. All three are read before the first is checked.
+struct Sample {
+  int64_t switch_step, image, recording;
 
-__device__ __forceinline__ int64_t recording_of(const MixupArgs& args, int64_t b) {
-  const int64_t e = args.event_index ? args.event_index[b] : b;
-  require(e >= 0 && e < args.event_count, "event_index: expected indices of events' recordings");
-  return e;
-}
+  __device__ __forceinline__ Sample(const MixupArgs& args, int64_t b)
+      : switch_step(args.switch_step[b]),
+        image(args.static_index ? args.static_index[b] : b),
+        recording(args.event_index ? args.event_index[b] : b) {
+    require(switch_step >= 0 && switch_step <= args.T, "switch_step: expected values in 0..T");
+    require(image >= 0 && image < args.static_count, "static_index: expected indices of static's images");
+    require(recording >= 0 && recording < args.event_count, "event_index: expected indices of events' recordings");
+  }
+};
 
 template <int kPack>
 __device__ __forceinline__ void scale(float factor, float (&row)[kPack]) {
@@ -105,10 +107,8 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const MixupForwardArg
   if (!locate<kPack>(args.T, args.B * args.C, args.plane, &column)) return;
   const Division plane(column.row, args.C);
   const int64_t b = plane.quotient, c = plane.remainder;
-  const int64_t switch_step = switch_step_of(args, b);
-  const int64_t image = image_of(args, b);
-  const int64_t recording = recording_of(args, b);
-  const int64_t first_event = min(max(switch_step, column.begin), column.end);
+  const Sample sample(args, b);
+  const int64_t first_event = min(max(sample.switch_step, column.begin), column.end);
 
   const int64_t step = args.B * args.C * args.plane;
   T* mixed = static_cast<T*>(args.mixed) + column.row * args.plane + column.at;
@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const MixupForwardArg
     float row[kPack];
     with_pixel(args.static_kind, [&](auto type) {
       using Source = typename decltype(type)::type;
-      load(static_cast<const Source*>(args.static_images) + image * args.plane + column.at, row);
+      load(static_cast<const Source*>(args.static_images) + sample.image * args.plane + column.at, row);
     });
     scale(args.static_scale, row);
 #pragma unroll 4
@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const MixupForwardArg
   }
   if (first_event < column.end) {
     const int64_t event_step = args.event_count * args.C * args.plane;
-    const int64_t at = first_event * event_step + (recording * args.C + c) * args.plane + column.at;
+    const int64_t at = first_event * event_step + (sample.recording * args.C + c) * args.plane + column.at;
     with_pixel(args.event_kind, [&](auto type) {
       using Source = typename decltype(type)::type;
       convert<kPack>(static_cast<const Source*>(args.events) + at, event_step, mixed + first_event * step, step,
