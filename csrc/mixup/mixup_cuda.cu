@@ -10,17 +10,15 @@ extern "C" __device__ void __assert_fail(const char* assertion, const char* file
 namespace tmkt {
 namespace {
 
-constexpr int kSteps = 16;
-constexpr int kAhead = 4;  // loads of a thread that are in flight before the first is used
+constexpr int kSteps = 16;  // longer sequences are cut, so that a few samples make many threads too
+constexpr int kAhead = 4;   // loads of a thread that are in flight before the first is used
 
 __device__ __forceinline__ void require(bool condition, const char* message) {
   if (!condition) __assert_fail(message, __FILE__, __LINE__, "time_step_mixup");
 }
 
-__device__ __forceinline__ int64_t switch_step_of(const MixupArgs& args, int64_t b) {
-  const int64_t step = args.switch_step[b];
-  require(step >= 0 && step <= args.T, "switch_step: expected values in 0..T");
-  return step;
+__device__ __forceinline__ void require_step(const MixupArgs& args, int64_t switch_step) {
+  require(switch_step >= 0 && switch_step <= args.T, "switch_step: expected values in 0..T");
 }
 
 // What sample b is made of. All three are read before the first is checked.
@@ -31,7 +29,7 @@ struct Sample {
       : switch_step(args.switch_step[b]),
         image(args.static_index ? args.static_index[b] : b),
         recording(args.event_index ? args.event_index[b] : b) {
-    require(switch_step >= 0 && switch_step <= args.T, "switch_step: expected values in 0..T");
+    require_step(args, switch_step);
     require(image >= 0 && image < args.static_count, "static_index: expected indices of static's images");
     require(recording >= 0 && recording < args.event_count, "event_index: expected indices of events' recordings");
   }
@@ -152,7 +150,7 @@ constexpr int kLanes = 32, kWarps = kThreads / kLanes;
 constexpr int kWarpSources = 1024;
 
 // Links the samples by source. A warp has kWarpSources sources and goes through all samples from the last to the first,
-// 32 at a time: linear in B, and the order of the links depends on nothing but the index.
+// 32 at a time: work linear in B, and links that depend on nothing but the index.
 __global__ void __launch_bounds__(kThreads) link_kernel(const LinkArgs args) {
   __shared__ int64_t firsts[kWarps][kWarpSources];
   const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
@@ -188,8 +186,8 @@ __global__ void __launch_bounds__(kThreads) link_kernel(const LinkArgs args) {
   }
 }
 
-// A thread owns its elements of the gradient and adds up its samples in the order of b: no atomics, same bits every
-// run.
+// A thread owns its elements of the gradient and adds up its samples in the order of b: no atomics, the same bits in
+// every run.
 template <typename T, int kPack>
 __global__ void __launch_bounds__(kThreads) backward_events_kernel(const MixupBackwardArgs args, Samples samples) {
   const int64_t frame = args.C * args.plane;
@@ -198,7 +196,8 @@ __global__ void __launch_bounds__(kThreads) backward_events_kernel(const MixupBa
   for (int64_t t = column.begin; t < column.end; t += kAhead) {
     float sum[kAhead][kPack] = {};
     for (int64_t b = samples.of(column.row); b >= 0; b = samples.after(b)) {
-      const int64_t switch_step = switch_step_of(args, b);
+      const int64_t switch_step = args.switch_step[b];
+      require_step(args, switch_step);
       const T* grad = static_cast<const T*>(args.grad) + (t * args.B + b) * frame + column.at;
       Packed<T, kPack> ahead[kAhead];
 #pragma unroll
@@ -228,7 +227,8 @@ __global__ void __launch_bounds__(kThreads) backward_static_kernel(const MixupBa
   const int64_t step = args.B * args.C * args.plane;
   float sum[kPack] = {};
   for (int64_t b = samples.of(column.row); b >= 0; b = samples.after(b)) {
-    const int64_t steps = switch_step_of(args, b);
+    const int64_t steps = args.switch_step[b];
+    require_step(args, steps);
     for (int64_t c = 0; c < args.C; ++c) {
       const T* grad = static_cast<const T*>(args.grad) + (b * args.C + c) * args.plane + column.at;
       for (int64_t t = 0; t < steps; t += kAhead) {
@@ -256,8 +256,8 @@ Args in_planes(Args args) {
   return args;
 }
 
-// Calls f with the most elements of T, 16 bytes at most, that divide a row of so many pixels. Every access is aligned
-// then.
+// Calls f with the most elements of T, 16 bytes at most, that divide a row of so many pixels: no access is then
+// unaligned, and none straddles two rows.
 template <typename T, typename F>
 void with_pack(int64_t pixels, std::initializer_list<const void*> pointers, F f) {
   constexpr int kWide = 16 / sizeof(T), kHalf = 4;
