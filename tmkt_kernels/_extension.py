@@ -47,6 +47,19 @@ def _load() -> Extension:
     return Extension(frozenset(devices), None, info)
 
 
+def driver_version() -> tuple[int, int] | None:
+    """The newest CUDA that the NVIDIA driver serves; None without a driver. Leaves CUDA untouched."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    version = ctypes.c_int()
+    error = driver.cuDriverGetVersion(ctypes.byref(version))
+    if error:
+        raise RuntimeError(f"cuDriverGetVersion: CUDA error {error}")
+    return version.value // 1000, version.value % 1000 // 10
+
+
 def _check_simd_choice(info: dict[str, Any]) -> None:
     """TMKT_SIMD lowers the SIMD level; one that is unknown here or beyond this CPU is an error."""
     wanted = os.environ.get("TMKT_SIMD", info["simd"])
