@@ -43,8 +43,10 @@ def measure(
     rounds: int,
     without: tuple[str, ...],
     note: Callable[[str, bool], None],
+    ours_alone: bool = False,
 ) -> list[dict[str, Any]]:
-    """A row for each contestant but those `without`. `note(why, ours)` is told which could not run.
+    """A row for each contestant but those `without`; `ours_alone` leaves the copies beside them. `note(why, ours)` is
+    told which could not run.
 
     Raises:
         AssertionError: a result is wrong: nothing is timed.
@@ -57,6 +59,7 @@ def measure(
         name: contestant
         for name, contestant in case.contestants(device, dtype, shape).items()
         if name not in without and (not case.only or name in case.only)
+        if not ours_alone or contestant.ours or "copy_" in name
     }
     expected = case.expected(sets[0])
     entries: dict[str, Entry] = {}

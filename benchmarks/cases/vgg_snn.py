@@ -182,6 +182,8 @@ CASES = [
         cuda_dtypes=(torch.float32, torch.bfloat16) if step is training_step else (torch.bfloat16,),
         targets=targets if step is training_step else lambda device, dtype: (),
         small=(4, 2, 2, 8, 8),
+        model=True,
+        rank=2,
     )
     for name, step in (("inference", inference), ("training step", training_step))
 ]
