@@ -109,10 +109,12 @@ stage_check() {
   tail -n 1 "$out/tests.log"
 }
 
-compile() { # MORE...: into the cache, once on a machine
-  [ ! -e "$cache/warm$*" ] || return 0
-  part "warm $*" warm.log 90 "$python" -m benchmarks.run --device $device --cache "$cache/code" --warm $((cores > 2 ? cores - 1 : cores)) \
-    "$@" && touch "$cache/warm$*"
+compile() { # PROCESSES MORE...: into the cache, once on a machine
+  local processes=$1
+  shift
+  [ ! -e "$cache/warm $*" ] || return 0
+  part "warm $*" warm.log 90 "$python" -m benchmarks.run --device $device --cache "$cache/code" --warm "$processes" "$@" &&
+    touch "$cache/warm $*"
 }
 
 run() { # LOG MORE...: rows of what is asked for; no case is begun in the stage's last seconds
@@ -122,17 +124,18 @@ run() { # LOG MORE...: rows of what is asked for; no case is begun in the stage'
     --append --limit $(($(left) > 20 ? $(left) - 15 : $(left))) "$@"
 }
 
-small() { [ $dry ] && echo --small --rounds 2 --dtype float32 --without torch.compile; }
+# What a dry run adds: tiny shapes, and nothing that compiles.
+small() { [ ! $dry ] || echo --dry --rounds 2 --without torch.compile; }
 
 stage_warm() {
   wheels
-  compile --models without --sweeps without $(small)
+  compile $cores --models without --sweeps without $(small)
 }
 
 stage_bench() {
   wheels
   run bench.log --models without --sweeps without --ours $(small)
-  compile --models without --sweeps without $(small)
+  compile $cores --models without --sweeps without $(small)
   run bench.log --models without --sweeps without $(small)
   [ "$(left)" -lt 30 ] || run bench.log --models without --sweeps only $(small)
   [ ! -s "$out/rows.jsonl" ] || "$python" -m benchmarks.tables "$out/rows.jsonl"
@@ -140,7 +143,14 @@ stage_bench() {
 
 stage_models() {
   wheels
-  run models.log --models only --rounds 5 $(small)
+  local slow=(torch.compile "SpikingJelly compiled") only=() without=()
+  for name in "${slow[@]}"; do without+=(--without "$name"); done
+  for name in "tmkt native" "tmkt accelerate" SpikingJelly "${slow[@]}"; do only+=(--only "$name"); done
+  run models.log --models only --rounds 5 "${without[@]}" $(small)
+  [ ! $dry ] || return 0
+  # What compiles a whole network is the slowest part: last, training steps first, beside those that it is compared with.
+  compile 8 --models only --only torch.compile --only "SpikingJelly compiled"
+  run models.log --models only --rounds 5 "${only[@]}"
 }
 
 [ -z "$("$python" -c 'import importlib.util as u; print(*[] if u.find_spec("torch") else [1])')" ] ||

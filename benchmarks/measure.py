@@ -41,12 +41,10 @@ def measure(
     dtype: torch.dtype,
     shape: Shape,
     rounds: int,
-    without: tuple[str, ...],
     note: Callable[[str, bool], None],
-    ours_alone: bool = False,
+    wanted: Callable[[str, Contestant], bool] = lambda name, contestant: True,
 ) -> list[dict[str, Any]]:
-    """A row for each contestant but those `without`; `ours_alone` leaves the copies beside them. `note(why, ours)` is
-    told which could not run.
+    """A row for each contestant that is `wanted`. `note(why, ours)` is told which could not run.
 
     Raises:
         AssertionError: a result is wrong: nothing is timed.
@@ -55,12 +53,7 @@ def measure(
     if device == "cuda":
         torch.cuda.empty_cache()
     sets = input_sets(case, device, dtype, shape)
-    contestants = {
-        name: contestant
-        for name, contestant in case.contestants(device, dtype, shape).items()
-        if name not in without and (not case.only or name in case.only)
-        if not ours_alone or contestant.ours or "copy_" in name
-    }
+    contestants = chosen_contestants(case, device, dtype, shape, wanted)
     expected = case.expected(sets[0])
     entries: dict[str, Entry] = {}
     for name, contestant in contestants.items():
@@ -75,6 +68,16 @@ def measure(
     gc.collect()
     times = take_turns({name: entry.contestant.run for name, entry in entries.items()}, sets, device, rounds)
     return rows(case, dtype, shape, sets[0], entries, times)
+
+
+def chosen_contestants(
+    case: Case, device: str, dtype: torch.dtype, shape: Shape, wanted: Callable[[str, Contestant], bool]
+) -> dict[str, Contestant]:
+    return {
+        name: contestant
+        for name, contestant in case.contestants(device, dtype, shape).items()
+        if (not case.only or name in case.only) and wanted(name, contestant)
+    }
 
 
 def input_sets(case: Case, device: str, dtype: torch.dtype, shape: Shape) -> list[Inputs]:

@@ -9,7 +9,6 @@ import argparse
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 from benchmarks.environment import ROOT, commit
 from tmkt_kernels._extension import LIBRARY, extension

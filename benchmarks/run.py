@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--op", help="only this operator")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="only this dtype")
     parser.add_argument("--without", action="append", default=[], metavar="NAME", help="leave this contestant out")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="take this one, beside the copies")
     parser.add_argument(
         "--sweeps", choices=("with", "without", "only"), default="with", help="the scaling plots' points"
     )
@@ -51,11 +52,15 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--limit", type=float, help="seconds after which no case is begun; what is left out is named")
     parser.add_argument("--small", action="store_true", help="tiny shapes: shows that everything runs, times nothing")
+    parser.add_argument("--dry", action="store_true", help="the cases of a GPU on the CPU, with tiny shapes")
     parser.add_argument("--out", type=Path, help="JSONL file (default: benchmarks/results/<device>.jsonl)")
     parser.add_argument("--append", action="store_true", help="add a run to the file instead of replacing it")
     arguments = parser.parse_args()
     if arguments.warm and not arguments.cache:
         parser.error("--warm: expected --cache DIR, the folder to fill")
+    if arguments.dry and arguments.device != "cpu":
+        parser.error("--dry: expected --device cpu, which takes the GPU's part")
+    arguments.small |= arguments.dry
     return arguments
 
 
@@ -78,17 +83,13 @@ def warm(arguments: argparse.Namespace, console: Console) -> None:
     """
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # each process would start as many as there are cores
     begin, failures = time.perf_counter(), 0
-    tasks = [(point, kind) for point in points(arguments) for kind in COMPILES]
+    tasks = [(i, point, kind) for i, point in enumerate(points(arguments)) for kind in COMPILES]
     with ProcessPoolExecutor(arguments.warm, multiprocessing.get_context("spawn")) as pool:
-        running = {
-            pool.submit(call_once, arguments, i // len(COMPILES), kind): (point, kind)
-            for i, (point, kind) in enumerate(tasks)
-        }
+        running = {pool.submit(call_once, arguments, i, kind): point for i, point, kind in tasks}
         for done in as_completed(running):
-            point, kind = running[done]
             for line in done.result():
                 failures += "FAILED" in line
-                console.print(f"[{time.perf_counter() - begin:.0f} s] {title(*point)}, {line}", markup=False)
+                console.print(f"[{time.perf_counter() - begin:.0f} s] {title(*running[done])}, {line}", markup=False)
     for path in arguments.cache.rglob("*.best_config"):
         path.unlink()
     console.print(f"warm after {time.perf_counter() - begin:.0f} s, {failures} failures")
@@ -96,13 +97,13 @@ def warm(arguments: argparse.Namespace, console: Console) -> None:
 
 def call_once(arguments: argparse.Namespace, index: int, kind: str) -> list[str]:
     """In a process of its own: the contestants of a point whose name has `kind` in it, each called once."""
+    from benchmarks.measure import chosen_contestants
+
     case, dtype, shape = points(arguments)[index]
     torch.manual_seed(0)
     inputs, lines = case.inputs(arguments.device, dtype, shape), []
-    for name, contestant in case.contestants(arguments.device, dtype, shape).items():
-        if next((k for k in COMPILES if k in name), None) != kind or name in arguments.without:
-            continue
-        if case.only and name not in case.only:
+    for name, contestant in chosen_contestants(case, arguments.device, dtype, shape, wanted(arguments)).items():
+        if next((k for k in COMPILES if k in name), None) != kind:
             continue
         begin = time.perf_counter()
         try:
@@ -114,6 +115,18 @@ def call_once(arguments: argparse.Namespace, index: int, kind: str) -> list[str]
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
     return lines
+
+
+def wanted(arguments: argparse.Namespace) -> Callable[[str, Any], bool]:
+    """Which contestants are asked for; the copies are always."""
+
+    def is_wanted(name: str, contestant: Any) -> bool:
+        if "copy_" in name:
+            return True
+        asked = name in arguments.only if arguments.only else name not in arguments.without
+        return asked and (contestant.ours or not arguments.ours)
+
+    return is_wanted
 
 
 def title(case: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> str:
@@ -151,9 +164,8 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
                 continue
             note(f"[{i}/{len(todo)}, {spent:.0f} s] {name}", False)
             torch.manual_seed(0)
-            without = tuple(arguments.without)
             try:
-                rows = measure(case, arguments.device, dtype, shape, arguments.rounds, without, note, arguments.ours)
+                rows = measure(case, arguments.device, dtype, shape, arguments.rounds, note, wanted(arguments))
             except Exception as error:  # the rows of the other cases are worth having; the exit code tells
                 note(f"FAILED: {name}: {type(error).__name__}: {error}", True)
                 continue
@@ -173,14 +185,14 @@ def points(arguments: argparse.Namespace) -> list[tuple[Any, torch.dtype, tuple[
     """(case, dtype, shape) of all that is asked for, each once, those of the lowest rank first."""
     from benchmarks.cases import CASES
 
-    chosen = {}
+    chosen, device = {}, "cuda" if arguments.dry else arguments.device
     for case in CASES:
         sweeps = {"with": True, "without": not case.sweep, "only": bool(case.sweep)}[arguments.sweeps]
         models = {"with": True, "without": not case.model, "only": case.model}[arguments.models]
-        if not (sweeps and models) or arguments.op not in (None, case.op) or arguments.device not in case.devices:
+        if not (sweeps and models) or arguments.op not in (None, case.op) or device not in case.devices:
             continue
-        shape = case.shape_on(arguments.device, arguments.small)
-        for dtype in case.dtypes_on(arguments.device):
+        shape = case.shape_on(device, arguments.small)
+        for dtype in case.dtypes_on(device):
             if arguments.dtype in (None, str(dtype)[6:]):
                 chosen.setdefault((case.op, case.name, case.sweep, dtype, shape), (case, dtype, shape))
     return sorted(chosen.values(), key=lambda point: point[0].rank)

@@ -1,14 +1,14 @@
 """Every kernel once on small shapes, against the reference on the CPU: `python -m benchmarks.smoke [--device cuda]`.
 
-For compute-sanitizer: small launches, and beside them little that runs on the GPU. The shapes reach the wide kernels, the
-narrow ones (an odd number of neurons, and views that are not aligned), T beyond one tile of backward's history, and pooling of
-even and odd planes. TRITON_INTERPRET=1 has the Triton kernels run on the CPU.
+For compute-sanitizer: small launches, and little beside them that runs on the GPU. The shapes reach the wide kernels
+and the narrow ones (an odd number of neurons, and views that are not aligned), T beyond one tile of backward's history,
+and pooling of even and odd planes. TRITON_INTERPRET=1 has the Triton kernels run on the CPU.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor

@@ -118,8 +118,7 @@ def on_gpu(shape: Shape) -> Shape:
 
 
 def small_on_gpu(make: Callable[..., Case], *shapes: Shape) -> list[Case]:
-    """Layers as small as a GPU meets them too: its second-level cache holds a tensor, and launches weigh more. They have no
-    target."""
+    """Layers of a size that GPUs meet too: the second-level cache holds a tensor, launches weigh more. No target."""
     return [
         replace(make(shape, dtypes=HALVES[:2]), devices=("cuda",), targets=lambda device, dtype: ()) for shape in shapes
     ]
