@@ -93,7 +93,7 @@ sanitize() {
 stage_check() {
   export OMP_NUM_THREADS=1 TORCHINDUCTOR_COMPILE_THREADS=1 jobs=()
   [ $dry ] && export TRITON_INTERPRET=1 || export TMKT_REQUIRE_CUDA=1
-  "$python" -m tmkt_kernels >"$out/check.log" 2>&1 & jobs+=($!)
+  (facts=$("$python" -m tmkt_kernels 2>&1); echo "$facts" >>"$out/tests.log") & jobs+=($!)
   if [ $dry ]; then
     sanitize none native & jobs+=($!)
   elif command -v compute-sanitizer >/dev/null; then
@@ -103,7 +103,7 @@ stage_check() {
   else
     echo "== compute-sanitizer: not installed here, left out"
   fi
-  part tests tests.log 1800 "$python" -m pytest tests/kernels -m cuda -v --tb=short -rf --maxfail 60 --durations 10 \
+  part tests tests.log 1800 "$python" -m pytest tests/kernels -m cuda -v --tb=short -rf --maxfail 60 --durations 10 --durations-min 2 \
     -p no:cacheprovider --numprocesses $((cores > 2 ? cores - 2 : cores)) --dist worksteal
   for job in "${jobs[@]}"; do wait "$job" || status=1; done
   tail -n 1 "$out/tests.log"
@@ -143,7 +143,7 @@ stage_bench() {
 
 stage_models() {
   wheels
-  local slow=(torch.compile "SpikingJelly compiled") only=() without=()
+  local name slow=(torch.compile "SpikingJelly compiled") only=() without=()
   for name in "${slow[@]}"; do without+=(--without "$name"); done
   for name in "tmkt native" "tmkt accelerate" SpikingJelly "${slow[@]}"; do only+=(--only "$name"); done
   run models.log --models only --rounds 5 "${without[@]}" $(small)
@@ -151,6 +151,19 @@ stage_models() {
   # What compiles a whole network is the slowest part: last, training steps first, beside those that it is compared with.
   compile 8 --models only --only torch.compile --only "SpikingJelly compiled"
   run models.log --models only --rounds 5 "${only[@]}"
+}
+
+# ncu writes when its program ends: each backend has its share of the time, in which it ends by itself.
+stage_profile() {
+  local backend seconds
+  [ $dry ] || command -v ncu >/dev/null || { echo "== profile: ncu is not installed here"; status=1; return; }
+  for backend in native $([ $dry ] || echo triton); do
+    seconds=$(($(left) / ($([ $backend = native ] && echo 2 || echo 1)) - 20))
+    [ $seconds -gt 0 ] || { echo "== profile, $backend: left out, the stage's time is over"; status=1; continue; }
+    part "profile, $backend" profile.log 1800 sh -c "$python -m benchmarks.kernels ncu $backend --device $device \
+      --seconds $seconds $([ ! $dry ] || echo --small) >>'$out/profile.csv'"
+  done
+  "$python" -m benchmarks.kernels table "$out/profile.csv" | tee -a "$out/profile.log"
 }
 
 [ -z "$("$python" -c 'import importlib.util as u; print(*[] if u.find_spec("torch") else [1])')" ] ||

@@ -78,17 +78,17 @@ def counted(make: Make, shape: Shape) -> Traffic:
     and values that go in and out of these and of the neurons."""
     operations = values = 0
 
+    dense = nn.Conv1d, nn.Conv2d, nn.Linear
+
     def count(module: nn.Module, given: tuple[Any, ...], out: Any) -> None:
         nonlocal operations, values
-        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
+        if isinstance(module, dense):
             operations += 2 * out.numel() * module.weight[0].numel()
         values += given[0].numel() + out.numel()
 
     net = make(shape).train()
     for module in net.modules():
-        if not list(module.children()) and isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
-            module.register_forward_hook(count)
-        elif hasattr(module, "surrogate_function"):
+        if isinstance(module, dense) or hasattr(module, "surrogate_function"):
             module.register_forward_hook(count)
     with torch.no_grad():
         net(images("cpu", shape))
