@@ -2,7 +2,7 @@
 # GPU work in stages, each within the seconds that it is given: benchmarks/gpu.sh STAGE [SECONDS] [--dry]
 #   build    the library, for the GPU at hand (not where gpu-pack/ brings one)
 #   check    the GPU tests on all cores; beside them memcheck, racecheck and initcheck of compute-sanitizer (180 s)
-#   warm     what `bench` compiles, on all cores, into a cache; may run beside `check` (90 s)
+#   warm     compile what `bench` and `models` run, on all cores; for a run beside `check` (170 s)
 #   bench    the operators: ours first, then with the rivals (180 s)
 #   models   training steps and inference of whole networks (240 s)
 #   profile  bytes, throughput and stalls of the main kernels, by ncu (120 s)
@@ -14,7 +14,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 usage() { sed -n '2,9s/^# //p' "$0"; echo "gpu.sh: $1"; exit 2; }
 
-declare -A default=([build]=1800 [check]=180 [warm]=90 [bench]=180 [models]=240 [profile]=120)
+declare -A default=([build]=1800 [check]=180 [warm]=170 [bench]=180 [models]=240 [profile]=120)
 dry='' words=()
 for word; do [ "$word" = --dry ] && dry=1 || words+=("$word"); done
 [ ${#words[@]} -ge 1 ] && [ ${#words[@]} -le 2 ] || usage "expected a stage and its seconds, got: ${words[*]:-nothing}"
@@ -109,13 +109,20 @@ stage_check() {
   tail -n 1 "$out/tests.log"
 }
 
-compile() { # PROCESSES MORE...: into the cache, once on a machine
-  local processes=$1
-  shift
-  [ ! -e "$cache/warm $*" ] || return 0
-  part "warm $*" warm.log 90 "$python" -m benchmarks.run --device $device --cache "$cache/code" --warm "$processes" "$@" &&
-    touch "$cache/warm $*"
+# compile NAME PROCESSES THREADS MORE...: into the cache, once on a machine. A process compiles with so many threads.
+compile() {
+  local name=$1 processes=$2 threads=$3
+  shift 3
+  [ ! -e "$cache/$name" ] || return 0
+  TORCHINDUCTOR_COMPILE_THREADS=$threads part "compile $name" warm.log 120 "$python" -m benchmarks.run --device $device \
+    --cache "$cache/code" --warm "$processes" "$@" && touch "$cache/$name"
 }
+
+compile_operators() { compile operators "$cores" 1 --models without --sweeps without $(small); }
+
+# Of whole networks, what runs as it is compiles its few kernels in no time.
+compile_models() { [ $dry ] || compile models 6 3 --models only --case "training step" "${slow[@]/#/--only=}"; }
+slow=(torch.compile "SpikingJelly compiled")
 
 run() { # LOG MORE...: rows of what is asked for; no case is begun in the stage's last seconds
   local log=$1
@@ -129,13 +136,14 @@ small() { [ ! $dry ] || echo --dry --rounds 2 --without torch.compile; }
 
 stage_warm() {
   wheels
-  compile $cores --models without --sweeps without $(small)
+  compile_operators
+  compile_models
 }
 
 stage_bench() {
   wheels
   run bench.log --models without --sweeps without --ours $(small)
-  compile $cores --models without --sweeps without $(small)
+  compile_operators
   run bench.log --models without --sweeps without $(small)
   [ "$(left)" -lt 30 ] || run bench.log --models without --sweeps only $(small)
   [ ! -s "$out/rows.jsonl" ] || "$python" -m benchmarks.tables "$out/rows.jsonl"
@@ -143,14 +151,12 @@ stage_bench() {
 
 stage_models() {
   wheels
-  local name slow=(torch.compile "SpikingJelly compiled") only=() without=()
-  for name in "${slow[@]}"; do without+=(--without "$name"); done
-  for name in "tmkt native" "tmkt accelerate" SpikingJelly "${slow[@]}"; do only+=(--only "$name"); done
-  run models.log --models only --rounds 5 "${without[@]}" $(small)
+  local beside=("tmkt native" "tmkt accelerate" SpikingJelly)
+  run models.log --models only --rounds 5 "${slow[@]/#/--without=}" $(small)
   [ ! $dry ] || return 0
-  # What compiles a whole network is the slowest part: last, training steps first, beside those that it is compared with.
-  compile 8 --models only --only torch.compile --only "SpikingJelly compiled"
-  run models.log --models only --rounds 5 "${only[@]}"
+  # What compiles a whole network takes longest: last, and in training steps alone.
+  compile_models
+  run models.log --models only --case "training step" --rounds 5 "${beside[@]/#/--only=}" "${slow[@]/#/--only=}"
 }
 
 # ncu writes when its program ends: each backend has its share of the time, in which it ends by itself.

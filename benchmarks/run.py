@@ -38,6 +38,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
     parser.add_argument("--rounds", type=int, default=9, help="turns each contestant takes (default 9)")
     parser.add_argument("--op", help="only this operator")
+    parser.add_argument("--case", help="only cases of this name")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="only this dtype")
     parser.add_argument("--without", action="append", default=[], metavar="NAME", help="leave this contestant out")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="take this one, beside the copies")
@@ -189,7 +190,8 @@ def points(arguments: argparse.Namespace) -> list[tuple[Any, torch.dtype, tuple[
     for case in CASES:
         sweeps = {"with": True, "without": not case.sweep, "only": bool(case.sweep)}[arguments.sweeps]
         models = {"with": True, "without": not case.model, "only": case.model}[arguments.models]
-        if not (sweeps and models) or arguments.op not in (None, case.op) or device not in case.devices:
+        named = arguments.op in (None, case.op) and arguments.case in (None, case.name)
+        if not (sweeps and models and named and device in case.devices):
             continue
         shape = case.shape_on(device, arguments.small)
         for dtype in case.dtypes_on(device):

@@ -97,7 +97,7 @@ def contestants(step: Step) -> Callable[..., dict[str, Contestant]]:
     def make(device: str, dtype: torch.dtype, shape: Shape) -> dict[str, Contestant]:
         def contestant(norm_neuron: Callable[[int, bool], nn.Module], **options: Any) -> Contestant:
             model = build(norm_neuron, device, shape).train(step is training_step)
-            return Contestant(lambda inputs: step(model, inputs), check, **options)
+            return Contestant(lambda inputs: step(model, inputs), check(step, dtype), **options)
 
         found = {"copy_": Contestant(copy)}
         for name, backend in our_backends(device).items():
