@@ -169,7 +169,7 @@ stage_profile() {
     part "profile, $backend" profile.log 1800 sh -c "$python -m benchmarks.kernels ncu $backend --device $device \
       --seconds $seconds $([ ! $dry ] || echo --small) >>'$out/profile.csv'"
   done
-  "$python" -m benchmarks.kernels table "$out/profile.csv" | tee -a "$out/profile.log"
+  [ ! -s "$out/profile.csv" ] || "$python" -m benchmarks.kernels table "$out/profile.csv" | tee -a "$out/profile.log"
 }
 
 [ -z "$("$python" -c 'import importlib.util as u; print(*[] if u.find_spec("torch") else [1])')" ] ||
