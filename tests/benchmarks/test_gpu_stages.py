@@ -39,7 +39,7 @@ def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_a_part_that_is_cut_short_is_said_to_be_and_leaves_its_log(tmp_path):
-    done = stage(tmp_path, "models", "1")
+    done = stage(tmp_path, "models", "6")
     assert done.returncode == 1
     assert ": CUT SHORT at its limit after " in done.stdout
     assert (tmp_path / "models.log").read_text().startswith("== run --models only")
