@@ -91,7 +91,8 @@ sanitize() {
 }
 
 stage_check() {
-  export OMP_NUM_THREADS=1 TORCHINDUCTOR_COMPILE_THREADS=1 jobs=()
+  local tool job jobs=()
+  export OMP_NUM_THREADS=1 TORCHINDUCTOR_COMPILE_THREADS=1
   [ $dry ] && export TRITON_INTERPRET=1 || export TMKT_REQUIRE_CUDA=1
   (facts=$("$python" -m tmkt_kernels 2>&1); echo "$facts" >>"$out/tests.log") & jobs+=($!)
   if [ $dry ]; then
@@ -180,7 +181,7 @@ missing=$("$python" -c 'import importlib.util as u; print(*(p for p in ("pytest"
 for name in $([ "$stage" = all ] && echo check bench models profile || echo "$stage"); do
   deadline=$((SECONDS + ${given:-${default[$name]}}))
   begin=$SECONDS
-  "stage_$name"
+  ("stage_$name"; exit $status) || status=1 # what a stage exports is its own
   echo "== stage $name: $((SECONDS - begin)) s"
 done
 exit $status
