@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# GPU work in stages, each within the seconds that it is given: benchmarks/gpu.sh STAGE [SECONDS] [--dry]
+# GPU work in stages, each within the seconds that it is given: benchmarks/gpu.sh STAGE [SECONDS] [--dry] [-- OPTION...]
 #   build    the library, for the GPU at hand (not where gpu-pack/ brings one)
 #   check    the GPU tests on all cores; beside them memcheck, racecheck and initcheck of compute-sanitizer (180 s)
 #   warm     compile what `bench` and `models` run, on all cores; for a run beside `check` (170 s)
@@ -8,15 +8,19 @@
 #   profile  bytes, throughput and stalls of the main kernels, by ncu (120 s)
 #   all      check, bench, models, profile
 # Rows and logs go to $OUT (build/gpu) as they come: what is cut short keeps what it has. Without a GPU, or with --dry, a
-# stage runs the same programs on the CPU, with small shapes. From gpu-pack/ (make gpu-pack), where it lies in the tree, come the
-# library and the wheels that the machine lacks. Needs no network, and no environment of ours; $PYTHON is python3.
+# stage runs the same programs on the CPU, with small shapes. Options go to benchmarks.run, as --without "tmkt native" does.
+# From gpu-pack/ (make gpu-pack), where it lies in the tree, come the library and the wheels that the machine lacks. Needs no
+# network, and no environment of ours; $PYTHON is python3.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-usage() { sed -n '2,9s/^# //p' "$0"; echo "gpu.sh: $1"; exit 2; }
+usage() { sed -n '2,/^set/s/^# //p' "$0"; echo "gpu.sh: $1"; exit 2; }
 
 declare -A default=([build]=1800 [check]=180 [warm]=170 [bench]=180 [models]=240 [profile]=120)
-dry='' words=()
-for word; do [ "$word" = --dry ] && dry=1 || words+=("$word"); done
+dry='' words=() options=()
+while [ $# -gt 0 ]; do
+  case $1 in --dry) dry=1 ;; --) shift; options=("$@"); break ;; *) words+=("$1") ;; esac
+  shift
+done
 [ ${#words[@]} -ge 1 ] && [ ${#words[@]} -le 2 ] || usage "expected a stage and its seconds, got: ${words[*]:-nothing}"
 stage=${words[0]} given=${words[1]:-}
 [ "$stage" = all ] || [ -n "${default[$stage]:-}" ] || usage "expected a stage, got '$stage'"
@@ -116,20 +120,21 @@ compile() {
   shift 3
   [ ! -e "$cache/$name" ] || return 0
   TORCHINDUCTOR_COMPILE_THREADS=$threads part "compile $name" warm.log 120 "$python" -m benchmarks.run --device $device \
-    --cache "$cache/code" --warm "$processes" "$@" && touch "$cache/$name"
+    --cache "$cache/code" --warm "$processes" "$@" "${options[@]}" && touch "$cache/$name"
 }
 
-compile_operators() { compile operators "$cores" 1 --models without --sweeps without $(small); }
+# Few enough processes that all their tensors fit the GPU at once.
+compile_operators() { compile operators $((cores < 10 ? cores : 10)) 1 --models without --sweeps without $(small); }
 
 # Of whole networks, what runs as it is compiles its few kernels in no time.
-compile_models() { [ $dry ] || compile models 6 3 --models only --case "training step" "${slow[@]/#/--only=}"; }
+compile_models() { [ $dry ] || compile models 4 4 --models only --case "training step" "${slow[@]/#/--only=}"; }
 slow=(torch.compile "SpikingJelly compiled")
 
 run() { # LOG MORE...: rows of what is asked for; no case is begun in the stage's last seconds
   local log=$1
   shift
   part "run $*" "$log" 1800 "$python" -m benchmarks.run --device $device --cache "$cache/code" --out "$out/rows.jsonl" \
-    --append --limit $(($(left) > 20 ? $(left) - 15 : $(left))) "$@"
+    --append --limit $(($(left) > 20 ? $(left) - 15 : $(left))) "$@" "${options[@]}"
 }
 
 # What a dry run adds: tiny shapes, and nothing that compiles.
