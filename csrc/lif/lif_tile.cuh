@@ -252,15 +252,17 @@ __device__ __forceinline__ void charge(const Params<kOwn>& params, const Input& 
 // and x, if Sink::kTakesX: it is then read again, since it would take as much room as h. x goes through memory once for
 // T <= kChunk. For longer T a first sweep writes v at the start of each chunk to `starts` [chunks, N], and the chunks
 // are then recomputed from the last to the first; each thread reads only what it wrote. kSums: the gradients of the
-// parameters are wanted, and added up in `sums`.
-template <typename T, bool kSums, typename Place, int kOwn, typename Input, typename Gradients, typename Sink>
+// parameters are wanted, and added up in `sums`. kMostRows: of how many steps the rows may be in registers at once.
+template <typename T, bool kSums, int kMostRows = kAhead, typename Place, int kOwn, typename Input, typename Gradients,
+          typename Sink>
 __device__ __forceinline__ void backward_tile(const LifBackwardArgs& args, const Params<kOwn>& params,
                                               const Input& input, const Place& place, const Gradients& gradients,
                                               Sink& sink, float* starts,
                                               LifParams<float> (&sums)[kSums ? Place::kWidth : 1]) {
   constexpr int kWidth = Place::kWidth;
   constexpr bool kAgain = kSums || Sink::kTakesX;
-  constexpr int kRows = kSums && kOwn > 1 ? 1 : kSums || kWidth > 4 ? 2 : kAhead;  // at once, as 128 registers hold
+  constexpr int kHeld = kSums && kOwn > 1 ? 1 : kSums || kWidth > 4 ? 2 : kAhead;  // by 128 registers
+  constexpr int kRows = kMostRows < kHeld ? kMostRows : kHeld;
   const Reset reset = args.reset;
   const int64_t N = args.N, last = (args.T - 1) / kChunk;
   const T* x = static_cast<const T*>(args.x);
