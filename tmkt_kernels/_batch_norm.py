@@ -28,7 +28,8 @@ def adopt(layer: nn.modules.batchnorm._BatchNorm, norm: nn.modules.batchnorm._Ba
 
 @torch.no_grad()
 def track(layer: nn.modules.batchnorm._BatchNorm, mean: Tensor, var: Tensor, count: int | Tensor) -> None:
-    """torch's running averages, where the layer has them: of the mean, and of the unbiased variance."""
+    """torch's running averages, where the layer has them: of the mean, and of the unbiased variance. As with torch, an
+    empty batch is counted, and changes neither."""
     if not layer.track_running_stats:
         return
     # Once each: attributes of a module cost as much as the arithmetic.
@@ -37,7 +38,11 @@ def track(layer: nn.modules.batchnorm._BatchNorm, mean: Tensor, var: Tensor, cou
     assert running_mean is not None
     assert running_var is not None
     batches.add_(1)
-    momentum = 1.0 / float(batches) if layer.momentum is None else layer.momentum
+    momentum: Any = 1.0 / float(batches) if layer.momentum is None else layer.momentum
+    if isinstance(count, Tensor):
+        momentum = torch.where(count > 0, momentum, 0.0).to(running_mean.dtype)
+    elif count == 0:
+        return
     running_mean.lerp_(mean.to(running_mean.dtype), momentum)
     running_var.lerp_((var * (count / (count - 1))).to(running_var.dtype), momentum)
 
@@ -76,14 +81,17 @@ def synchronise(
     dims = [d for d in range(x.dim()) if d != dim]
     with torch.no_grad():
         var, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), dims, correction=0)
+        if x.numel() == 0:
+            var, mean = torch.zeros_like(var), torch.zeros_like(mean)  # not nan, which all processes would get
         own = torch.cat([mean, var, mean.new_full((1,), 0)]).double()
         own[-1] = x.numel() // x.shape[dim]
         every = [torch.empty_like(own) for _ in range(processes(group))]
         dist.all_gather(every, own, group)
         means, vars, counts = torch.split(torch.stack(every), [x.shape[dim], x.shape[dim], 1], dim=1)
         count = counts.sum()
-        mean = (counts * means).sum(0) / count
-        var = (counts * (vars + (means - mean).square())).sum(0) / count
+        some = count.clamp(min=1)
+        mean = (counts * means).sum(0) / some
+        var = (counts * (vars + (means - mean).square())).sum(0) / some
         mean, var = mean.float(), var.float()
     weight = torch.ones_like(mean).requires_grad_() if weight is None else weight
     bias = torch.zeros_like(mean).requires_grad_() if bias is None else bias

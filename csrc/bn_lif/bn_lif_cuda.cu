@@ -1,249 +1,166 @@
-// tmkt::bn_lif_fwd and tmkt::bn_lif_bwd on CUDA. Sums over neurons have a fixed order: no atomics.
+// tmkt::bn_lif_fwd and tmkt::bn_lif_bwd on CUDA. Sums have a fixed order: no atomics.
+//
+// A block works on the neurons of one channel, or of few, and adds up what the channel needs: its sums, one set a block
+// and channel, go to scratch memory, and a small kernel adds those of the blocks. Each pass over x starts where the one
+// before ended, since that is what the second-level cache still holds.
 #include "bn_lif/bn_lif_op.h"
-#include "lif/lif_tile.cuh"
+#include "bn_lif/bn_tile.cuh"
 
 namespace tmkt {
 namespace {
 
-__device__ __forceinline__ int64_t channel_of(const BnArgs& bn, int64_t n) { return n / bn.inner % bn.channels; }
+// The mean of a channel's neurons over t, minus the pivot; its square; the squared deviations from it: sums over
+// neurons. Those of a neuron are told from its own first value, so that they are exact however far from zero x lies.
+constexpr int kMoments = 3;
 
-template <int kWidth>
-struct NormalisedInput {
-  float mean[kWidth], scale[kWidth], bias[kWidth];
+// Where the means of a channel are told from.
+template <typename T>
+__device__ __forceinline__ float pivot_of(const LifArgs& args, int64_t inner, int64_t channel) {
+  return to_float(static_cast<const T*>(args.x)[channel * inner]);
+}
 
-  __device__ __forceinline__ NormalisedInput(const BnArgs& bn, int64_t n) {
+template <typename T, typename Pack>
+__global__ void __launch_bounds__(kThreads) moments_kernel(const LifArgs args, const Tiling tiling, double* of_blocks) {
+  using Place = typename Pack::Place;
+  constexpr int kWidth = Place::kWidth, kOwn = Pack::kOwn;
+  const Item item(tiling, false);
+  const Pack pack(tiling, item);
+  double moments[kOwn][kMoments] = {};
+  if (pack.there) {
+    const T* x = static_cast<const T*>(args.x);
+    float first[kWidth], sum[kWidth] = {}, squares[kWidth] = {}, pivot[kOwn];
+#pragma unroll
+    for (int j = 0; j < kOwn; ++j) pivot[j] = pivot_of<T>(args, tiling.inner, pack.channel[j]);
+#pragma unroll 1
+    for (int64_t begin = 0; begin < args.T; begin += kAhead) {
+      typename Place::template Row<T> rows[kAhead];
+#pragma unroll
+      for (int k = 0; k < kAhead; ++k) {
+        if (begin + k < args.T) rows[k] = pack.place.fetch(x + (begin + k) * args.N);
+      }
+      if (begin == 0) unpack(rows[0], first);
+#pragma unroll
+      for (int k = 0; k < kAhead; ++k) {
+        if (begin + k >= args.T) break;
+        float row[kWidth];
+        unpack(rows[k], row);
+#pragma unroll
+        for (int j = 0; j < kWidth; ++j) {
+          const float d = row[j] - first[j];
+          sum[j] += d;
+          squares[j] += d * d;
+        }
+      }
+    }
+    const float steps = static_cast<float>(args.T);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
-      const int64_t channel = channel_of(bn, n + j);
-      mean[j] = bn.mean[channel];
-      scale[j] = bn.scale[channel];
-      bias[j] = bn.bias[channel];
+      double (&of_channel)[kMoments] = moments[kOwn > 1 ? j : 0];
+      const float over_t = sum[j] / steps, mean = (first[j] - pivot[kOwn > 1 ? j : 0]) + over_t;
+      of_channel[0] += mean;
+      of_channel[1] += static_cast<double>(mean) * mean;
+      of_channel[2] += squares[j] - sum[j] * over_t;
     }
   }
-  __device__ __forceinline__ float operator()(int j, float x) const { return (x - mean[j]) * scale[j] + bias[j]; }
-};
+  add_up(tiling, item, moments, of_blocks);
+}
 
-// Of each neuron its mean over t, minus the channel's first value, and the squared deviations from the mean, as sums of
-// differences from the neuron's own first value: moments [2, N].
-template <typename T, int kWidth>
+template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    moments_kernel(const LifArgs args, int64_t channels, int64_t inner, float* moments) {
-  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
-  if (n >= args.N) return;
-  const T* x = static_cast<const T*>(args.x);
-  const float steps = static_cast<float>(args.T);
-  float first[kWidth], row[kWidth], sum[kWidth] = {}, squares[kWidth] = {};
-  load(x + n, first);
-#pragma unroll 4
-  for (int64_t t = 1; t < args.T; ++t) {
-    load(x + t * args.N + n, row);
-#pragma unroll
-    for (int j = 0; j < kWidth; ++j) {
-      const float d = row[j] - first[j];
-      sum[j] += d;
-      squares[j] += d * d;
-    }
-  }
-#pragma unroll
-  for (int j = 0; j < kWidth; ++j) {
-    const float mean = sum[j] / steps;
-    const float pivot = to_float(x[(n + j) / inner % channels * inner]);
-    squares[j] -= sum[j] * mean;
-    sum[j] = (first[j] - pivot) + mean;
-  }
-  store(sum, moments + n);
-  store(squares, moments + args.N + n);
+    statistics_kernel(const LifArgs args, const Tiling tiling, const double* of_blocks, float* mean, float* var) {
+  double sums[kMoments];
+  if (!channel_sums(tiling, of_blocks, sums)) return;
+  const int64_t c = blockIdx.x;
+  const double neurons = static_cast<double>(tiling.samples * tiling.inner), center = sums[0] / neurons;
+  const double between = sums[1] - sums[0] * center, within = sums[2] / static_cast<double>(args.T);
+  mean[c] = static_cast<float>(pivot_of<T>(args, tiling.inner, c) + center);
+  var[c] = static_cast<float>((within + (between > 0.0 ? between : 0.0)) / neurons);
 }
 
-constexpr int kReduceThreads = 256;
-
-// Sum over the block, in the order of a tree; all threads get it.
-__device__ __forceinline__ double block_sum(double value) {
-  __shared__ double sums[kReduceThreads];
-  __syncthreads();
-  sums[threadIdx.x] = value;
-  for (int width = kReduceThreads / 2; width > 0; width /= 2) {
-    __syncthreads();
-    if (threadIdx.x < width) sums[threadIdx.x] += sums[threadIdx.x + width];
-  }
-  __syncthreads();
-  return sums[0];
+template <typename T, typename Pack>
+__global__ void __launch_bounds__(kThreads)
+    forward_kernel(const BnLifForwardArgs args, const Norm norm, const Tiling tiling) {
+  const Item item(tiling, true);
+  const Pack pack(tiling, item);
+  if (!pack.there) return;
+  const Normalised<Pack::kOwn> input(norm, pack.channel);
+  forward_tile<T>(args, Params<1>(args, 0), input, pack.place, pack.template spikes<T>(args));
 }
 
-// Sum over the neurons of channel blockIdx.x of f(n).
-template <typename F>
-__device__ __forceinline__ double channel_sum(int64_t N, int64_t channels, int64_t inner, F f) {
-  double sum = 0.0;
-  // Short planes a thread each, long ones by all threads together: without a division for each value.
-  const int64_t plane = channels * inner, first = blockIdx.x * inner;
-  const bool together = inner >= 32;
-  const int64_t planes_step = together ? 1 : kReduceThreads, values_step = together ? kReduceThreads : 1;
-  for (int64_t p = (together ? 0 : threadIdx.x) * plane; p < N; p += planes_step * plane) {
-    for (int64_t i = together ? threadIdx.x : 0; i < inner; i += values_step) sum += f(p + first + i);
-  }
-  return block_sum(sum);
-}
-
-template <typename T>
-__global__ void __launch_bounds__(kReduceThreads) statistics_kernel(const LifArgs args, int64_t channels, int64_t inner,
-                                                                    const float* moments, float* mean, float* var) {
-  const double neurons = static_cast<double>(args.N / channels);
-  const auto sum = [&](auto f) { return channel_sum(args.N, channels, inner, f); };
-  const double center = sum([&](int64_t n) { return static_cast<double>(moments[n]); }) / neurons;
-  const double between = sum([&](int64_t n) { return (moments[n] - center) * (moments[n] - center); });
-  const double within = sum([&](int64_t n) { return static_cast<double>(moments[args.N + n]); });
-  if (threadIdx.x > 0) return;
-  const double pivot = to_float(static_cast<const T*>(args.x)[blockIdx.x * inner]);
-  mean[blockIdx.x] = static_cast<float>(pivot + center);
-  var[blockIdx.x] = static_cast<float>((within / static_cast<double>(args.T) + between) / neurons);
-}
-
-__global__ void __launch_bounds__(kThreads) scale_kernel(const BnPrepare p, int64_t channels) {
-  const int64_t c = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (c >= channels) return;
-  p.scale[c] = bn_scale(p.var[c], p.weight ? p.weight[c] : 1.0f, p.eps);
-  if (p.zero_bias) p.zero_bias[c] = 0.0f;
-}
-
-template <typename T, int kWidth>
-__global__ void __launch_bounds__(kThreads) forward_kernel(const BnLifForwardArgs args) {
-  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
-  if (n >= args.N) return;
-  const Along<kWidth> place{n};
-  forward_tile<T>(args, Params<1>(args, n), NormalisedInput<kWidth>(args.bn, n), place,
-                  StoreSpikes<T, Along<kWidth>>{args, place});
-}
-
-// The pixel of a thread, with 2x2 pooling: four neighbouring threads have those of a cell. A cell that an odd height or
-// width cuts off has its pixels twice, and so has the last one in what is left of a block: computed, and stored, twice
-// alike.
-struct Pixel {
-  int64_t n, cell, step;  // neuron; pooled value, and values in a step of these
-  bool whole, first;      // of the cell: all pixels are there; this one stores
-
-  __device__ __forceinline__ Pixel(const LifArgs& args, const BnArgs& bn) {
-    const int64_t width = bn.pool_width, height = bn.inner / width, columns = (width + 1) / 2;
-    const int64_t of_plane = (height + 1) / 2 * columns, planes = args.N / bn.inner;
-    const int64_t slot =
-        min(static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, 4 * of_plane * planes - 4 + threadIdx.x % 4);
-    const int64_t plane = slot / 4 / of_plane, in_plane = slot / 4 % of_plane, corner = slot % 4;
-    const int64_t row = in_plane / columns * 2, column = in_plane % columns * 2;
-    n = plane * bn.inner + min(row + corner / 2, height - 1) * width + min(column + corner % 2, width - 1);
-    step = planes * (height / 2) * (width / 2);
-    cell = plane * (height / 2) * (width / 2) + row / 2 * (width / 2) + column / 2;
-    whole = row + 1 < height && column + 1 < width;
-    first = corner == 0;
-  }
-};
-
-int64_t pool_slots(const LifArgs& args, const BnArgs& bn) {
-  const int64_t width = bn.pool_width, height = bn.inner / width;
-  return args.N / bn.inner * ((height + 1) / 2) * ((width + 1) / 2) * 4;
-}
-
-template <typename T>
-__global__ void __launch_bounds__(kThreads) pooled_forward_kernel(const BnLifForwardArgs args) {
-  const Pixel pixel(args, args.bn);
-  const NormalisedInput<1> input(args.bn, pixel.n);
-  T* pooled = static_cast<T*>(args.spikes) + pixel.cell;
-  const auto sink = [&](int64_t t, const float (&s)[1]) {
-    float sum = s[0] + __shfl_xor_sync(0xffffffffu, s[0], 1);
-    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-    if (pixel.whole && pixel.first) pooled[t * pixel.step] = from_float<T>(0.25f * sum);
-  };
-  forward_tile<T>(args, Params<1>(args, pixel.n), input, Along<1>{pixel.n}, sink);
-}
-
-// Stores the current's gradient g, times scale where the statistics are given, and adds up g and g (x - mean).
-template <typename T, int kWidth>
-struct SumGradient {
+// Takes the current's gradient g: adds up g and g (x - mean), where `sums` are wanted, and writes grad_x, where it is.
+template <typename T, typename Place, int kOwn>
+struct CurrentGradients {
   static constexpr bool kTakesX = true;
-  const NormalisedInput<kWidth>& input;
   const BnLifBackwardArgs& args;
-  Along<kWidth> place;
-  float g_sum[kWidth], gd_sum[kWidth];
+  const Place& place;
+  const Normalised<kOwn>& input;
+  const bool add;
+  float g_mean[kOwn], slope[kOwn];  // what the batch's statistics take off
+  float g_sum[Place::kWidth], gd_sum[Place::kWidth];
 
-  __device__ __forceinline__ void operator()(int64_t t, const float (&x)[kWidth], const float (&g)[kWidth]) {
-    float row[kWidth];
+  __device__ __forceinline__ CurrentGradients(const BnLifBackwardArgs& args, const Place& place,
+                                              const Normalised<kOwn>& input, const int64_t (&channel)[kOwn], bool add)
+      : args(args), place(place), input(input), add(add), g_mean{}, slope{}, g_sum{}, gd_sum{} {
+    if (!args.grad_x || !args.batch_statistics) return;
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) {
-      g_sum[j] += g[j];
-      gd_sum[j] += g[j] * (x[j] - input.mean[j]);
-      row[j] = args.batch_statistics ? g[j] : g[j] * input.scale[j];
+    for (int j = 0; j < kOwn; ++j) {
+      g_mean[j] = args.g_mean[channel[j]];
+      slope[j] = args.slope[channel[j]];
     }
-    place.store(row, static_cast<T*>(args.grad_x) + t * args.N);
+  }
+  __device__ __forceinline__ void operator()(int64_t t, const float (&x)[Place::kWidth],
+                                             const float (&g)[Place::kWidth]) {
+    float row[Place::kWidth];
+#pragma unroll
+    for (int j = 0; j < Place::kWidth; ++j) {
+      const int own = kOwn > 1 ? j : 0;
+      const float d = x[j] - input.mean[own];
+      if (add) {
+        g_sum[j] += g[j];
+        gd_sum[j] += g[j] * d;
+      }
+      row[j] = input.scale[own] * (g[j] - g_mean[own] - d * slope[own]);
+    }
+    if (args.grad_x) place.store(row, static_cast<T*>(args.grad_x) + t * args.N);
   }
 };
 
-template <typename T, int kWidth>
-__global__ void __launch_bounds__(kThreads, 4) backward_kernel(const BnLifBackwardArgs args, float* starts) {
-  const Along<kWidth> place{(static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth};
-  if (place.n >= args.N) return;
-  const NormalisedInput<kWidth> input(args.bn, place.n);
-  LifParams<float> none[1];
-  SumGradient<T, kWidth> sink{input, args, place, {}, {}};
-  backward_tile<T, false>(args, Params<1>(args, place.n), input, place,
-                          LoadSpikeGradients<T, Along<kWidth>>{args, place}, sink, starts, none);
-  place.store(sink.g_sum, args.sums);
-  place.store(sink.gd_sum, args.sums + args.N);
+// With statistics of the batch in two passes, each of which computes g: the first adds up (`of_blocks` is given, grad_x
+// is not), the second writes. With given statistics in one, which does both.
+constexpr int kGradientSums = 2;
+template <typename T, typename Pack, int kSurrogate>
+__global__ void __launch_bounds__(kThreads, 4) backward_kernel(const BnLifBackwardArgs args, const Norm norm,
+                                                               const Tiling tiling, float* starts, double* of_blocks) {
+  using Place = typename Pack::Place;
+  constexpr int kOwn = Pack::kOwn;
+  const Item item(tiling, !of_blocks);
+  const Pack pack(tiling, item);
+  double sums[kOwn][kGradientSums] = {};
+  if (pack.there) {
+    const Normalised<kOwn> input(norm, pack.channel);
+    CurrentGradients<T, Place, kOwn> sink(args, pack.place, input, pack.channel, of_blocks);
+    LifParams<float> none[1];
+    backward_tile<T, false, kSurrogate>(args, Params<1>(args, 0), input, pack.place, pack.template gradients<T>(args),
+                                        sink, starts, none);
+#pragma unroll
+    for (int j = 0; j < Place::kWidth; ++j) {
+      sums[kOwn > 1 ? j : 0][0] += sink.g_sum[j];
+      sums[kOwn > 1 ? j : 0][1] += sink.gd_sum[j];
+    }
+  }
+  if (of_blocks) add_up(tiling, item, sums, of_blocks);
 }
 
-template <typename T>
-struct LoadPooledGradients {
-  using Row = Packed<T, 1>;
-  const T* grad_pooled;
-  int64_t step;
-  bool whole;
-  __device__ __forceinline__ Row fetch(int64_t t) const {
-    return whole ? tmkt::fetch<1>(grad_pooled + t * step) : Row{};
-  }
-  __device__ __forceinline__ void unpack(const Row& row, float (&grad_s)[1]) const {
-    tmkt::unpack(row, grad_s);
-    grad_s[0] *= 0.25f;
-  }
-};
-
-template <typename T>
-__global__ void __launch_bounds__(kThreads, 4) pooled_backward_kernel(const BnLifBackwardArgs args, float* starts) {
-  const Pixel pixel(args, args.bn);
-  const NormalisedInput<1> input(args.bn, pixel.n);
-  const Along<1> place{pixel.n};
-  LifParams<float> none[1];
-  SumGradient<T, 1> sink{input, args, place, {}, {}};
-  const LoadPooledGradients<T> gradients{static_cast<const T*>(args.grad_spikes) + pixel.cell, pixel.step, pixel.whole};
-  backward_tile<T, false>(args, Params<1>(args, pixel.n), input, place, gradients, sink, starts, none);
-  args.sums[pixel.n] = sink.g_sum[0];
-  args.sums[args.N + pixel.n] = sink.gd_sum[0];
-}
-
-__global__ void __launch_bounds__(kReduceThreads)
-    gradients_kernel(const BnLifBackwardArgs args, const float* var, float eps) {
-  const int64_t N = args.N, channels = args.bn.channels, inner = args.bn.inner, c = blockIdx.x;
-  const float* sums = args.sums;
-  const double g = channel_sum(N, channels, inner, [=](int64_t n) { return static_cast<double>(sums[n]); });
-  const double gd = channel_sum(N, channels, inner, [=](int64_t n) { return static_cast<double>(sums[N + n]); });
-  if (threadIdx.x > 0) return;
-  const BnGradients grad = bn_gradients(g, gd, var[c], eps, args.T * N / channels);
+__global__ void __launch_bounds__(kThreads)
+    gradients_kernel(const BnLifBackwardArgs args, const Norm norm, const Tiling tiling, const double* of_blocks) {
+  double sums[kGradientSums];
+  if (!channel_sums(tiling, of_blocks, sums)) return;
+  const int64_t c = blockIdx.x, count = args.T * tiling.samples * tiling.inner;
+  const BnGradients grad = bn_gradients(sums[0], sums[1], norm.var[c], norm.eps, count);
   args.grad_weight[c] = grad.weight;
   args.grad_bias[c] = grad.bias;
   args.g_mean[c] = grad.g_mean;
   args.slope[c] = grad.slope;
-}
-
-template <typename T, int kWidth>
-__global__ void __launch_bounds__(kThreads) finish_kernel(const BnLifBackwardArgs args) {
-  const int64_t at = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
-  if (at >= args.T * args.N) return;
-  T* grad_x = static_cast<T*>(args.grad_x) + at;
-  float x[kWidth], g[kWidth];
-  load(static_cast<const T*>(args.x) + at, x);
-  load(grad_x, g);
-#pragma unroll
-  for (int j = 0; j < kWidth; ++j) {
-    const int64_t c = channel_of(args.bn, at + j);  // a step is a whole number of turns through the channels
-    g[j] = args.bn.scale[c] * (g[j] - args.g_mean[c] - (x[j] - args.bn.mean[c]) * args.slope[c]);
-  }
-  store(g, grad_x);
 }
 
 class Cuda {
@@ -251,90 +168,75 @@ class Cuda {
   explicit Cuda(const Tensor& x) : launch_(x), x_(x) {}
 
   void forward(const BnLifForwardArgs& args, const BnPrepare& prepare) const {
-    const BnArgs& bn = args.bn;
-    if (prepare.batch_mean) statistics(args, bn.channels, bn.inner, prepare.batch_mean, prepare.batch_var);
-    launch_(scale_kernel, bn.channels, 0, prepare, bn.channels);
-    if (bn.pool_width > 0) return pooled_forward(args);
     with_float(args.kind, [&](auto type) {
       using T = typename decltype(type)::type;
-      constexpr int kWidth = kFullWidth<T>;
-      if (args.N % kWidth == 0 && aligned({args.x, args.v_init, args.spikes, args.v_last, args.v_seq}, 16)) {
-        launch_(forward_kernel<T, kWidth>, args.N / kWidth, 0, args);
-      } else {
-        launch_(forward_kernel<T, 1>, args.N, 0, args);
-      }
+      if (prepare.batch_mean) statistics<T>(args, args.bn, prepare.batch_mean, prepare.batch_var);
+      const bool whole_words = aligned({args.x, args.v_init, args.spikes, args.v_last, args.v_seq}, 16);
+      with_pack<kFullWidth<T>, kFullWidth<T>, 4>(args.bn, whole_words, [&](auto tag) {
+        using Pack = typename decltype(tag)::type;
+        const Tiling tiling = Pack::tiling(args.N, args.bn, sizeof(T));
+        launch_.blocks(forward_kernel<T, Pack>, tiling.blocks(), 0, args, Norm(args.bn, prepare), tiling);
+      });
     });
   }
 
-  void backward(BnLifBackwardArgs args, const BnPrepare& prepare) const {
-    Tensor of_neurons = new_empty(x_, {2, args.N}, ScalarType::Float);
-    args.sums = data<float>(of_neurons);
-    launch_(scale_kernel, args.bn.channels, 0, prepare, args.bn.channels);
-    if (args.N > 0) neurons_backward(args);
-    gradients_kernel<<<blocks(args.bn.channels), kReduceThreads, 0, launch_.stream()>>>(args, prepare.var, prepare.eps);
-    check_launch();
-    if (args.N > 0 && args.batch_statistics) finish(args);
+  void backward(const BnLifBackwardArgs& args, const BnPrepare& prepare) const {
+    const int64_t chunks = (args.T - 1) / kChunk;
+    OptionalTensor scratch;
+    if (chunks > 0) scratch = new_empty(x_, {chunks, args.N}, ScalarType::Float);
+    float* starts = scratch ? data<float>(*scratch) : nullptr;
+    const bool whole_words = aligned({args.x, args.v_init, args.grad_spikes, args.grad_v_last, args.grad_v_seq,
+                                      args.grad_x, args.grad_v_init, starts},
+                                     16);
+    const Norm norm(args.bn, prepare);
+    with_float(args.kind, [&](auto type) {
+      using T = typename decltype(type)::type;
+      with_pack<4, 4, 2>(args.bn, whole_words, [&](auto tag) {
+        using Pack = typename decltype(tag)::type;
+        const Tiling tiling = Pack::tiling(args.N, args.bn, sizeof(T));
+        const Tensor sums = new_sums(tiling, kGradientSums);
+        double* of_blocks = data<double>(sums);
+        const auto pass = [&](const BnLifBackwardArgs& of_pass, double* adds_to) {
+          const size_t bytes =
+              std::max(History<Pack::Place::kWidth>::bytes(args.T), bytes_to_add_up<Pack>(kGradientSums));
+          const auto launch = [&](auto surrogate) {
+            launch_.blocks(backward_kernel<T, Pack, decltype(surrogate)::value>, tiling.blocks(), bytes, of_pass, norm,
+                           tiling, starts, adds_to);
+          };
+          if constexpr (Pack::kCommon) {
+            with_surrogate(args.surrogate.surrogate, launch);
+          } else {
+            launch(IntTag<kLookedUp>{});
+          }
+        };
+        BnLifBackwardArgs first = args;
+        if (args.batch_statistics) first.grad_x = first.grad_v_init = nullptr;
+        pass(first, of_blocks);
+        launch_.blocks(gradients_kernel, args.bn.channels, 0, args, norm, tiling, of_blocks);
+        if (args.batch_statistics) pass(args, nullptr);
+      });
+    });
   }
 
  private:
-  void statistics(const LifArgs& args, int64_t channels, int64_t inner, float* mean, float* var) const {
-    Tensor moments = new_empty(x_, {2, args.N}, ScalarType::Float);
-    float* values = data<float>(moments);
-    with_float(args.kind, [&](auto type) {
-      using T = typename decltype(type)::type;
-      constexpr int kWidth = kFullWidth<T>;
-      if (args.N % kWidth == 0 && aligned({args.x, values}, 16)) {
-        launch_(moments_kernel<T, kWidth>, args.N / kWidth, 0, args, channels, inner, values);
-      } else {
-        launch_(moments_kernel<T, 1>, args.N, 0, args, channels, inner, values);
-      }
-      statistics_kernel<T>
-          <<<blocks(channels), kReduceThreads, 0, launch_.stream()>>>(args, channels, inner, values, mean, var);
-      check_launch();
-    });
-  }
-
-  void pooled_forward(const BnLifForwardArgs& args) const {
-    with_float(args.kind, [&](auto type) {
-      launch_(pooled_forward_kernel<typename decltype(type)::type>, pool_slots(args, args.bn), 0, args);
-    });
-  }
-
-  void neurons_backward(const BnLifBackwardArgs& args) const {
-    const int64_t chunks = (args.T - 1) / kChunk;
-    Tensor starts = new_empty(x_, {chunks, args.N}, ScalarType::Float);
-    float* start = data<float>(starts);
-    with_float(args.kind, [&](auto type) {
-      using T = typename decltype(type)::type;
-      constexpr int kWidth = 4;
-      if (args.bn.pool_width > 0) {
-        launch_(pooled_backward_kernel<T>, pool_slots(args, args.bn), History<1>::bytes(args.T), args, start);
-      } else if (args.N % kWidth == 0 && aligned({args.x, args.v_init, args.grad_spikes, args.grad_v_last,
-                                                  args.grad_v_seq, args.grad_x, args.grad_v_init, args.sums, start},
-                                                 16)) {
-        launch_(backward_kernel<T, kWidth>, args.N / kWidth, History<kWidth>::bytes(args.T), args, start);
-      } else {
-        launch_(backward_kernel<T, 1>, args.N, History<1>::bytes(args.T), args, start);
+  template <typename T>
+  void statistics(const LifArgs& args, BnArgs bn, float* mean, float* var) const {
+    bn.pool_width = 0;  // pooling is of the spikes
+    with_pack<kFullWidth<T>, kFullWidth<T>, 4>(bn, aligned({args.x}, 16), [&](auto tag) {
+      using Pack = typename decltype(tag)::type;
+      if constexpr (!Pack::kPools) {
+        const Tiling tiling = Pack::tiling(args.N, bn, sizeof(T));
+        const Tensor sums = new_sums(tiling, kMoments);
+        double* of_blocks = data<double>(sums);
+        launch_.blocks(moments_kernel<T, Pack>, tiling.blocks(), bytes_to_add_up<Pack>(kMoments), args, tiling,
+                       of_blocks);
+        launch_.blocks(statistics_kernel<T>, bn.channels, 0, args, tiling, of_blocks, mean, var);
       }
     });
   }
 
-  void finish(const BnLifBackwardArgs& args) const {
-    with_float(args.kind, [&](auto type) {
-      using T = typename decltype(type)::type;
-      constexpr int kWidth = kFullWidth<T>;
-      const int64_t values = args.T * args.N;
-      if (values % kWidth == 0 && aligned({args.x, args.grad_x}, 16)) {
-        launch_(finish_kernel<T, kWidth>, values / kWidth, 0, args);
-      } else {
-        launch_(finish_kernel<T, 1>, values, 0, args);
-      }
-    });
-  }
-
-  static unsigned blocks(int64_t channels) {
-    STD_TORCH_CHECK(channels <= INT32_MAX, "bn_lif: at most 2^31 - 1 channels, got ", channels);
-    return static_cast<unsigned>(channels);
+  Tensor new_sums(const Tiling& tiling, int64_t count) const {
+    return new_empty(x_, {tiling.channels, tiling.chunks, count}, ScalarType::Double);
   }
 
   CudaLaunch launch_;

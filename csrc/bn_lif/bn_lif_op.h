@@ -77,7 +77,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> bn_lif_fwd(
                           mean ? nullptr : data<float>(batch_var),
                           scale,
                           zero_bias};
-  if (args.N > 0) Backend(x).forward(args, prepare);
+  if (args.N > 0) {
+    Backend(x).forward(args, prepare);
+  } else {  // the statistics of nothing
+    torch::stable::zero_(batch_mean);
+    torch::stable::zero_(batch_var);
+  }
   return {spikes, v_last, v_seq, batch_mean, batch_var};
 }
 

@@ -43,7 +43,7 @@ def usage() -> list[tuple[str, str, dict[str, int]]]:
 def test_every_operator_is_there_for_every_architecture(usage):
     for arch in {arch for arch, _, _ in usage}:
         names = " ".join(name for of, name, _ in usage if of == arch)
-        for kernel in ("forward_kernel", "backward_kernel", "pooled_forward_kernel", "finish_kernel", "mixup"):
+        for kernel in ("forward_kernel", "backward_kernel", "moments_kernel", "gradients_kernel", "CellPack", "mixup"):
             assert kernel in names, f"{arch} lacks {kernel}"
 
 

@@ -46,8 +46,9 @@ def bn_lif(
 
     Returns:
         (spikes, v_last, batch_mean, batch_var), or with v_seq after v_last; shapes and dtypes as those of `lif`;
-        batch_mean and batch_var (biased) [C] in float32, empty if mean and var are given. Differentiable with respect
-        to x_seq, weight, bias and v_init. Backward keeps x_seq alone, and recomputes the current and h.
+        batch_mean and batch_var (biased) [C] in float32, empty if mean and var are given, 0 for an empty batch.
+        Differentiable with respect to x_seq, weight, bias and v_init. Backward keeps x_seq alone, and recomputes the
+        current and h.
 
     Raises:
         TypeError, ValueError: a bad shape, dtype, device or parameter, named with what was expected.
@@ -97,7 +98,7 @@ def run(
             )
         if tensor.dtype != torch.promote_types(tensor.dtype, torch.float32):
             raise TypeError(f"{name}: expected float32, got {tensor.dtype}")
-    if mean is None and x_seq.numel() == channels:
+    if mean is None and x_seq.numel() == channels > 0:
         raise ValueError(f"x_seq: expected more than 1 value per channel in training, got shape {tuple(x_seq.shape)}")
     chosen = _dispatch.choose("bn_lif", x_seq.device, x_seq.dtype, backend)
     if chosen != "reference" and not isinstance(params.surrogate, int):

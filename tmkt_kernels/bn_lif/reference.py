@@ -25,12 +25,15 @@ def bn_lif_reference(
     """x [T, ...], whose step has neuron n in channel n // inner % channels -> spikes, v_last, v_seq, and the batch's
     mean and biased variance [channels], which are empty where mean and var are given.
 
-    Statistics in fp64, everything else in fp32, or in fp64 for an fp64 input.
+    Statistics in fp64, everything else in fp32, or in fp64 for an fp64 input. Those of an empty batch are 0.
     """
     compute = torch.promote_types(x.dtype, torch.float32)
-    planes = x.to(compute).reshape(x.shape[0], -1, channels, inner)
+    samples = x[0].numel() // max(channels * inner, 1)
+    planes = x.to(compute).reshape(x.shape[0], samples, channels, inner)
     batch_mean = batch_var = planes.new_empty((0,))
-    if mean is None or var is None:
+    if (mean is None or var is None) and x.numel() == 0:
+        mean = var = batch_mean = batch_var = planes.new_zeros((channels,))
+    elif mean is None or var is None:
         batch_var, batch_mean = (s.to(compute) for s in torch.var_mean(planes.double(), dim=(0, 1, 3), correction=0))
         mean, var = batch_mean, batch_var
 

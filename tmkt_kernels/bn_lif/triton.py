@@ -327,7 +327,7 @@ def bn_lif_fwd(
     own = channels if mean is None else 0
     batch = x.new_empty((own,), dtype=torch.float32), x.new_empty((own,), dtype=torch.float32)
     if N == 0:
-        return spikes, v_last, v_seq, *batch
+        return spikes, v_last, v_seq, *map(torch.zeros_like, batch)  # the statistics of nothing
     if mean is None or var is None:
         mean, var = batch = statistics(x, channels, inner)
     slots, sizes = launch_sizes(N, inner, pool_width, 16 // x.element_size())
