@@ -1,4 +1,5 @@
-"""Compiles csrc/*/*_cuda.cu for the CPU, on the emulator: `python build.py [plain|address|thread]` prints the library.
+"""Compiles for the CPU, on the emulator: `python build.py operators|defects [plain|address|thread]` prints the path of the
+library of csrc/*/*_cuda.cu, or of the program of defects.cu, plain or under AddressSanitizer or ThreadSanitizer.
 
 Of CUDA's syntax, C++ lacks `kernel<<<config>>>(arguments)` and `__shared__`; both are rewritten, line by line, so that
 messages name the places of the originals.
@@ -21,7 +22,7 @@ COMPILER = os.environ.get("CXX", "g++")
 
 # One g++ for all: what the CPU and CUDA compute differs in nothing but exp, log and cos. The checks are emulator.cpp's.
 FLAGS = "-std=c++17 -O1 -g1 -fPIC -w -fvisibility=hidden -ffp-contract=off -mf16c -D__assert_fail=emulator_assert_fail"
-CHECKS = "-fsanitize=alignment,null,bounds"
+CHECKS = "-fsanitize=alignment,null,bounds,integer-divide-by-zero"
 KINDS = {
     "plain": ("", ""),
     "address": ("-fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all", "-DEMULATOR_ADDRESS"),
@@ -156,7 +157,8 @@ def torch_folder() -> Path:
 
 
 def torch_flags() -> list[str]:
-    return ["-DTORCH_TARGET_VERSION=0x020a000000000000", "-isystem", str(torch_folder() / "include")]
+    defines = ["-DTORCH_TARGET_VERSION=0x020a000000000000", '-DTMKT_CUDA_VERSION="emulated"', '-DTMKT_CUDA_ARCHS=""']
+    return [*defines, "-isystem", str(torch_folder() / "include")]
 
 
 def build_operators(kind: str = "plain") -> Path:
@@ -173,4 +175,4 @@ def build_defects(kind: str = "plain") -> Path:
 
 
 if __name__ == "__main__":
-    print(build_operators(*sys.argv[1:]))
+    print({"operators": build_operators, "defects": build_defects}[sys.argv[1]](*sys.argv[2:]))

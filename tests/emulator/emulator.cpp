@@ -513,7 +513,7 @@ void* shared_of(const void* pointer, unsigned rank) {
 
 namespace {
 
-// What GCC's -fsanitize=alignment,null,bounds passes to its run-time library, which these functions stand for.
+// What GCC's -fsanitize=alignment,null,bounds,integer-divide-by-zero passes to its run-time library, which these functions stand for.
 struct Place {
   const char* file;
   uint32_t line, column;
@@ -550,6 +550,10 @@ void __ubsan_handle_type_mismatch_v1(emulator::Mismatch* found, uintptr_t pointe
 
 void __ubsan_handle_out_of_bounds(emulator::OutOfBounds* found, uintptr_t index) {
   emulator::fail_at(found->place, "index " + std::to_string(index) + " is out of bounds of " + found->array->name);
+}
+
+void __ubsan_handle_divrem_overflow(const emulator::Place* place, uintptr_t, uintptr_t) {
+  emulator::fail_at(*place, "integer division by zero");
 }
 
 // What device code stops with (build.py renames glibc's, which ends the process).
