@@ -20,7 +20,7 @@ __global__ void neighbour(float* out) {
   __shared__ float values[kThreads];
   values[threadIdx.x] = static_cast<float>(threadIdx.x);
   if (kBarrier) __syncthreads();
-  out[threadIdx.x] = values[(threadIdx.x + 1) % kThreads];
+  out[blockIdx.x * kThreads + threadIdx.x] = values[(threadIdx.x + 1) % kThreads];
 }
 
 template <bool kDivergent>
@@ -57,7 +57,7 @@ __global__ void uninitialised(float* out, int written) {
   __shared__ float values[kThreads];
   if (threadIdx.x < written) values[threadIdx.x] = 1.0f;
   __syncthreads();
-  out[threadIdx.x] = values[kThreads - 1 - threadIdx.x];
+  out[blockIdx.x * kThreads + threadIdx.x] = values[kThreads - 1 - threadIdx.x];
 }
 
 __global__ void shuffle(float* out, unsigned mask, int lanes) {
@@ -77,6 +77,8 @@ __global__ void wide(float* out, int offset) {
 }
 
 __global__ void through_null(const float* in, float* out) { out[threadIdx.x] = in[0]; }
+
+__global__ void divides(float* out, int by) { out[threadIdx.x] = static_cast<float>(static_cast<int>(threadIdx.x) / by); }
 
 __global__ void asserts(float* out, bool condition) {
   assert(condition);
@@ -113,7 +115,7 @@ __global__ void cluster_read(float* out) {
 
 // Every thread of every block stores to one place.
 __global__ void race_of_blocks(float* out) {
-  if (threadIdx.x == 0) out[0] = static_cast<float>(blockIdx.x);
+  if (threadIdx.x == 5) out[0] = static_cast<float>(blockIdx.x);
 }
 
 __global__ void nothing() {}
@@ -136,7 +138,7 @@ constexpr int kLarge = 100 << 10;
 }  // namespace
 
 int main(int count, char** arguments) {
-  std::vector<float> memory(2 * kThreads, 0.0f);
+  std::vector<float> memory(4 * kThreads, 0.0f);
   float* out = memory.data();
   while (reinterpret_cast<uintptr_t>(out) % sizeof(float4)) ++out;
   const std::map<std::string, std::function<void()>> cases = {
@@ -160,6 +162,7 @@ int main(int count, char** arguments) {
       {"aligned", [&] { wide<<<1, 1>>>(out, 4); }},
       {"misaligned", [&] { wide<<<1, 1>>>(out, 1); }},
       {"null", [&] { through_null<<<1, 1>>>(nullptr, out); }},
+      {"zero", [&] { divides<<<1, 1>>>(out, 0); }},
       {"assert", [&] { asserts<<<1, 1>>>(out, false); }},
       {"cluster", [&] { launch_clusters(4, 2, cluster_sum<true>, out); }},
       {"cluster-end", [&] { launch_clusters(4, 2, cluster_read<true>, out); }},

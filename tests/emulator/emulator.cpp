@@ -243,9 +243,6 @@ void make(Fiber& fiber, size_t i, unsigned rank, unsigned thread) {
   top[-1] = nullptr;
   top[-2] = reinterpret_cast<void*>(&entry);
   fiber.stack_pointer = std::fill_n(top - 8, 6, nullptr) - 6;
-#ifdef EMULATOR_THREAD
-  fiber.tsan = __tsan_create_fiber(0);
-#endif
 }
 
 // Not by memset, which ThreadSanitizer sees as the scheduler's.
@@ -367,6 +364,12 @@ void run_cluster() {
     for (unsigned t = 0; t < threads; ++t) make(fibers[rank * threads + t], rank * threads + t, rank, t);
   }
   std::vector<Fiber*> ready;
+#ifdef EMULATOR_THREAD
+  // In random order, for ThreadSanitizer takes two fibers for one where the later has the number of the earlier.
+  for (Fiber& fiber : fibers) ready.push_back(&fiber);
+  std::shuffle(ready.begin(), ready.end(), generator);
+  for (Fiber* fiber : ready) fiber->tsan = __tsan_create_fiber(0);
+#endif
   std::vector<bool> ended(cluster_size);
   while (!failed) {
     ready.clear();
