@@ -1,5 +1,5 @@
-"""Compiles for the CPU, on the emulator: `python build.py operators|defects [plain|address|thread]` prints the path of the
-library of csrc/*/*_cuda.cu, or of the program of defects.cu, plain or under AddressSanitizer or ThreadSanitizer.
+"""Compiles csrc/*/*_cuda.cu into a library, or defects.cu into a program, for the CPU, and prints its path:
+`python build.py operators|defects [plain|address|thread]`, the latter two under that sanitizer.
 
 Of CUDA's syntax, C++ lacks `kernel<<<config>>>(arguments)` and `__shared__`; both are rewritten, line by line, so that
 messages name the places of the originals.
@@ -142,7 +142,9 @@ def compile_all(kind: str, sources: list[Path], includes: list[str], target: Pat
             command = [COMPILER, *flags, *paths, *torch_flags(), "-c", text, "-o", output]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise RuntimeError(f"{source.relative_to(ROOT)} does not compile on the emulator:\n{done.stderr[:8000]}")
+                raise RuntimeError(
+                    f"{source.relative_to(ROOT)} does not compile on the emulator:\n{done.stderr[:8000]}"
+                )
             return output
 
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:

@@ -72,13 +72,13 @@ __global__ void two_masks(float* out) {
   out[threadIdx.x] = __shfl_xor_sync(mask, 1.0f, 1);
 }
 
-__global__ void wide(float* out, int offset) {
-  *reinterpret_cast<float4*>(out + offset) = {};
-}
+__global__ void wide(float* out, int offset) { *reinterpret_cast<float4*>(out + offset) = {}; }
 
 __global__ void through_null(const float* in, float* out) { out[threadIdx.x] = in[0]; }
 
-__global__ void divides(float* out, int by) { out[threadIdx.x] = static_cast<float>(static_cast<int>(threadIdx.x) / by); }
+__global__ void divides(float* out, int by) {
+  out[threadIdx.x] = static_cast<float>(static_cast<int>(threadIdx.x) / by);
+}
 
 __global__ void asserts(float* out, bool condition) {
   assert(condition);

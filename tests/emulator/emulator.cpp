@@ -319,8 +319,8 @@ void release_warp(Fiber* lanes, int count) {
       if (lanes[j].mask == lanes[i].mask) continue;
       char masks[64];
       std::snprintf(masks, sizeof masks, "%08x and %08x", lanes[i].mask, lanes[j].mask);
-      return note_failure("lanes of a warp name different masks, " + std::string(masks) + ": " + name(lanes[i]) + " at " +
-                          place(lanes[i].site) + ", " + name(lanes[j]) + " at " + place(lanes[j].site));
+      return note_failure("lanes of a warp name different masks, " + std::string(masks) + ": " + name(lanes[i]) +
+                          " at " + place(lanes[i].site) + ", " + name(lanes[j]) + " at " + place(lanes[j].site));
     }
     if (!at_one_place(group, "warp")) return;
     for (Fiber* fiber : group) fiber->received = values;
@@ -409,7 +409,8 @@ Error check(const Config& config, const Grants& grant) {
     return kInvalidConfiguration;
   }
   if (config.dynamic_shared > grant.dynamic_shared) return kInvalidValue;
-  if (config.cluster == 0 || config.cluster > (grant.large_cluster ? kLargeCluster : kPortableCluster)) return kInvalidCluster;
+  if (config.cluster == 0 || config.cluster > (grant.large_cluster ? kLargeCluster : kPortableCluster))
+    return kInvalidCluster;
   return grid.x % config.cluster == 0 ? kSuccess : kInvalidConfiguration;
 }
 
@@ -516,7 +517,8 @@ void* shared_of(const void* pointer, unsigned rank) {
 
 namespace {
 
-// What GCC's -fsanitize=alignment,null,bounds,integer-divide-by-zero passes to its run-time library, which these functions stand for.
+// What GCC's -fsanitize=alignment,null,bounds,integer-divide-by-zero passes to its run-time library, which these
+// functions stand for.
 struct Place {
   const char* file;
   uint32_t line, column;

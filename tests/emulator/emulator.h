@@ -1,5 +1,5 @@
-// Runs CUDA kernels on the CPU: the threads of a cluster of blocks are fibers, which a scheduler resumes in random order
-// between the places where they wait for one another. include/cuda_runtime.h puts CUDA's names on top of it.
+// Runs CUDA kernels on the CPU: the threads of a cluster of blocks are fibers, which a scheduler resumes in random
+// order between the places where they wait for one another. include/cuda_runtime.h puts CUDA's names on top of it.
 #pragma once
 
 #include <cstddef>
@@ -45,8 +45,8 @@ struct Grants {
 };
 Grants& grants(const void* kernel);
 
-// Runs `body` once a thread of the grid. An impossible configuration, or a defect that a thread meets, is the error that
-// it returns and that last_error() keeps.
+// Runs `body` once a thread of the grid. An impossible configuration, or a defect that a thread meets, is the error
+// that it returns and that last_error() keeps.
 Error run(const Config& config, const void* kernel, const std::function<void()>& body);
 Error last_error(bool clear);
 const char* error_text(Error error);

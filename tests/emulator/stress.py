@@ -59,7 +59,10 @@ class Stress:
         shape = (self.random.randint(1, 40), self.pick(1, 2, 5), channels, *self.pick((), (7,), (4, 8), (5, 3)))
         tensor = lambda *values: [self.pick(*values) for _ in range(self.pick(1, channels))]  # noqa: E731
         if self.pick(True, False):
-            neuron = {"beta": self.pick(0.5, 0.9, tensor(0.5, 0.7, 0.9)), "reset_mechanism": self.pick(*RESET_MECHANISMS)}
+            neuron = {
+                "beta": self.pick(0.5, 0.9, tensor(0.5, 0.7, 0.9)),
+                "reset_mechanism": self.pick(*RESET_MECHANISMS),
+            }
             neuron["threshold"] = self.pick(1.0, 0.5, tensor(0.5, 0.8))
         else:
             neuron = {"tau": self.pick(1.0, 1.7, 2.0, math.inf, tensor(1.5, 2.0)), "v_reset": self.pick(None, 0.0, 0.2)}
@@ -80,7 +83,12 @@ class Stress:
                 close(actual, expected, dtype, (case, dtype))
 
     def bn_lif(self) -> None:
-        shape = (self.random.randint(1, 40), self.pick(1, 3), self.pick(1, 3, 8), *self.pick((5,), (4, 8), (7, 9), (2, 5)))
+        shape = (
+            self.random.randint(1, 40),
+            self.pick(1, 3),
+            self.pick(1, 3, 8),
+            *self.pick((5,), (4, 8), (7, 9), (2, 5)),
+        )
         pool = self.pick(1, 2) if len(shape) == 5 else 1
         dtype, channels = self.pick(*FLOATS), shape[2]
         x = self.view((torch.randn(shape) * 1.7 + 0.4).to(dtype))
@@ -138,9 +146,10 @@ def close(actual, expected, dtype, what, slack: float = 1.0) -> None:
     error, size = float((actual.double() - expected.double()).norm()), float(expected.double().norm())
     if slack == 1.0 and size > 1e-3:
         try:
-            return assert_gradient_close(actual, expected, dtype)
+            assert_gradient_close(actual, expected, dtype)
         except AssertionError as wrong:
             raise AssertionError(what) from wrong
+        return
     allowed = slack * (1e-5 if dtype == torch.float32 else 1e-2) * max(size, 1.0)
     assert error <= allowed, (what, error, allowed)
 

@@ -9,7 +9,9 @@ TARGETS = [
     pytest.param(("native", "cuda"), id="native-cuda", marks=pytest.mark.cuda),
     pytest.param(("triton", "cuda"), id="triton-cuda", marks=pytest.mark.cuda),
 ]
-if extension.info.get("cuda") == "emulated":  # test_cuda_emulated.py starts this process: the CUDA kernels serve the CPU
+if (
+    extension.info.get("cuda") == "emulated"
+):  # test_cuda_emulated.py starts this process: the CUDA kernels serve the CPU
     TARGETS = [pytest.param(("native", "cpu"), id="cuda-emulated")]
 
 

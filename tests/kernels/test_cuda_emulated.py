@@ -32,7 +32,9 @@ CASES = "(cuda-emulated and not opcheck and not compiles_into and not streamed) 
 @pytest.fixture(scope="session")
 def environment():
     """That of a process whose operators are the emulated kernels."""
-    built = subprocess.run([sys.executable, EMULATOR / "build.py", "operators"], capture_output=True, text=True, check=False)
+    built = subprocess.run(
+        [sys.executable, EMULATOR / "build.py", "operators"], capture_output=True, text=True, check=False
+    )
     assert built.returncode == 0, built.stderr
     return os.environ | {"TMKT_LIBRARY": built.stdout.strip(), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 

@@ -26,15 +26,33 @@ using dim3 = emulator::Dim3;
 constexpr int warpSize = emulator::kWarp;
 
 // --- types ---
-struct alignas(8) float2 { float x, y; };
-struct alignas(16) float4 { float x, y, z, w; };
-struct alignas(8) int2 { int x, y; };
-struct alignas(16) int4 { int x, y, z, w; };
-struct alignas(8) uint2 { unsigned x, y; };
-struct alignas(16) uint4 { unsigned x, y, z, w; };
-struct alignas(4) ushort2 { unsigned short x, y; };
-struct alignas(8) ushort4 { unsigned short x, y, z, w; };
-struct alignas(16) double2 { double x, y; };
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(8) int2 {
+  int x, y;
+};
+struct alignas(16) int4 {
+  int x, y, z, w;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+struct alignas(4) ushort2 {
+  unsigned short x, y;
+};
+struct alignas(8) ushort4 {
+  unsigned short x, y, z, w;
+};
+struct alignas(16) double2 {
+  double x, y;
+};
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
@@ -83,15 +101,22 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
   cudaDeviceProp p;
   cudaGetDeviceProperties(&p, device);
   switch (attribute) {
-    case cudaDevAttrMultiProcessorCount: return *value = p.multiProcessorCount, cudaSuccess;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: return *value = static_cast<int>(p.sharedMemPerBlockOptin), cudaSuccess;
+    case cudaDevAttrMultiProcessorCount:
+      return *value = p.multiProcessorCount, cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      return *value = static_cast<int>(p.sharedMemPerBlockOptin), cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
       return *value = static_cast<int>(p.sharedMemPerMultiprocessor), cudaSuccess;
-    case cudaDevAttrComputeCapabilityMajor: return *value = p.major, cudaSuccess;
-    case cudaDevAttrComputeCapabilityMinor: return *value = p.minor, cudaSuccess;
-    case cudaDevAttrClusterLaunch: return *value = p.major >= 9, cudaSuccess;
-    case cudaDevAttrL2CacheSize: return *value = p.l2CacheSize, cudaSuccess;
-    case cudaDevAttrMaxThreadsPerMultiProcessor: return *value = p.maxThreadsPerMultiProcessor, cudaSuccess;
+    case cudaDevAttrComputeCapabilityMajor:
+      return *value = p.major, cudaSuccess;
+    case cudaDevAttrComputeCapabilityMinor:
+      return *value = p.minor, cudaSuccess;
+    case cudaDevAttrClusterLaunch:
+      return *value = p.major >= 9, cudaSuccess;
+    case cudaDevAttrL2CacheSize:
+      return *value = p.l2CacheSize, cudaSuccess;
+    case cudaDevAttrMaxThreadsPerMultiProcessor:
+      return *value = p.maxThreadsPerMultiProcessor, cudaSuccess;
   }
   return cudaErrorInvalidValue;
 }
@@ -114,7 +139,9 @@ cudaError_t cudaFuncSetAttribute(Kernel* kernel, cudaFuncAttribute attribute, in
 
 enum cudaLaunchAttributeID { cudaLaunchAttributeIgnore, cudaLaunchAttributeClusterDimension };
 union cudaLaunchAttributeValue {
-  struct { unsigned x, y, z; } clusterDim;
+  struct {
+    unsigned x, y, z;
+  } clusterDim;
 };
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
@@ -139,7 +166,8 @@ inline Config config_of(const cudaLaunchConfig_t& from) {
 }
 }  // namespace emulator
 template <typename... Parameters, typename... Arguments>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                               Arguments&&... arguments) {
   return emulator::launch(emulator::config_of(*config), kernel, arguments...);
 }
 // By threads and shared memory; registers are not known here.
@@ -236,18 +264,22 @@ T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = warpSize, EMUL
 }
 
 // --- memory: caches are not emulated, -fsanitize=alignment checks the address ---
-#define EMULATOR_LOAD(name) \
-  template <typename T>     \
-  inline T name(const T* from) { return *from; }
+#define EMULATOR_LOAD(name)      \
+  template <typename T>          \
+  inline T name(const T* from) { \
+    return *from;                \
+  }
 EMULATOR_LOAD(__ldg)
 EMULATOR_LOAD(__ldca)
 EMULATOR_LOAD(__ldcg)
 EMULATOR_LOAD(__ldcs)
 EMULATOR_LOAD(__ldcv)
 EMULATOR_LOAD(__ldlu)
-#define EMULATOR_STORE(name) \
-  template <typename T>      \
-  inline void name(T* to, T value) { *to = value; }
+#define EMULATOR_STORE(name)         \
+  template <typename T>              \
+  inline void name(T* to, T value) { \
+    *to = value;                     \
+  }
 EMULATOR_STORE(__stcg)
 EMULATOR_STORE(__stcs)
 EMULATOR_STORE(__stwb)
