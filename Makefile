@@ -42,8 +42,9 @@ wheel: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(RUN)mkdocs build --strict
 
-# The CPU loops under AddressSanitizer and UndefinedBehaviorSanitizer; needs a C++ compiler alone, and ten minutes.
-sanitize:
+# The CPU loops under AddressSanitizer and UndefinedBehaviorSanitizer, and the CUDA kernels, emulated on the CPU, under
+# ThreadSanitizer too; needs g++ and a quarter of an hour.
+sanitize: $(VENV)/.installed
 	tests/sanitize.sh
 
 # On a machine with a GPU: builds in place for the python3 at hand (ours, if `make test` made one), then all stages: the GPU

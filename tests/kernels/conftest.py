@@ -2,14 +2,20 @@
 
 import pytest
 
+from tmkt_kernels._extension import extension
 
-@pytest.fixture(
-    params=[
-        pytest.param(("native", "cpu"), id="native-cpu"),
-        pytest.param(("native", "cuda"), id="native-cuda", marks=pytest.mark.cuda),
-        pytest.param(("triton", "cuda"), id="triton-cuda", marks=pytest.mark.cuda),
-    ]
-)
+TARGETS = [
+    pytest.param(("native", "cpu"), id="native-cpu"),
+    pytest.param(("native", "cuda"), id="native-cuda", marks=pytest.mark.cuda),
+    pytest.param(("triton", "cuda"), id="triton-cuda", marks=pytest.mark.cuda),
+]
+if (
+    extension.info.get("cuda") == "emulated"
+):  # test_cuda_emulated.py starts this process: the CUDA kernels serve the CPU
+    TARGETS = [pytest.param(("native", "cpu"), id="cuda-emulated")]
+
+
+@pytest.fixture(params=TARGETS)
 def target(request: pytest.FixtureRequest) -> tuple[str, str]:
     """(backend, device)."""
     return request.param
