@@ -58,7 +58,7 @@ part() {
   shift 3
   [ "$limit" -gt 0 ] || { echo "== $name: left out, the stage's time is over"; status=1; return 1; }
   echo "== $name" >>"$log"
-  timeout --signal INT --kill-after 5 "$limit" "$@" >>"$log" 2>&1 || rc=$?
+  timeout --signal INT --kill-after 3 $((limit > 6 ? limit - 3 : limit)) "$@" >>"$log" 2>&1 || rc=$?
   report "$name" "$log" $rc $((SECONDS - begin))
   return $rc
 }

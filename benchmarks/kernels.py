@@ -122,7 +122,8 @@ class Launch(NamedTuple):
     def stalls(self) -> list[tuple[str, float]]:
         """Why warps waited, the commonest reasons first, in warps of those that are active at an issue."""
         found = [(match[1], value) for metric, value in self.values.items() if (match := STALL.fullmatch(metric))]
-        return sorted(((why, value) for why, value in found if why != "selected"), key=lambda reason: -reason[1])
+        waits = [(why, value) for why, value in found if why != "selected" and not why.endswith("_not_issued")]
+        return sorted(waits, key=lambda reason: -reason[1])
 
 
 def short_name(kernel: str) -> str:

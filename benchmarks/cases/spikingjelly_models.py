@@ -73,7 +73,7 @@ def expected(make: Make, step: Step) -> Callable[[Inputs], torch.Tensor]:
 
 
 @functools.cache
-def counted(make: Make, shape: Shape) -> Traffic:
+def counted(make: Make, device: str, shape: Shape) -> Traffic:
     """Of one forward pass: operations of its convolutions and linear layers (attention's two products are left out),
     and values that go in and out of these and of the neurons."""
     operations = values = 0
@@ -86,12 +86,12 @@ def counted(make: Make, shape: Shape) -> Traffic:
             operations += 2 * out.numel() * module.weight[0].numel()
         values += given[0].numel() + out.numel()
 
-    net = make(shape).train()
+    net = make(shape).to(device).train()
     for module in net.modules():
         if isinstance(module, dense) or hasattr(module, "surrogate_function"):
             module.register_forward_hook(count)
     with torch.no_grad():
-        net(images("cpu", shape))
+        net(images(device, shape))
     return Traffic(values, operations)
 
 
@@ -100,7 +100,7 @@ def traffic(make: Make, step: Step) -> Callable[[Inputs], Traffic]:
 
     def count(inputs: Inputs) -> Traffic:
         T, B, *rest = inputs.x.shape
-        values, operations = counted(make, (T, 1, *rest))
+        values, operations = counted(make, inputs.x.device.type, (T, 1, *rest))
         passes = 3 if step is training_step else 1
         return Traffic(passes * B * values * inputs.dtype.itemsize, passes * B * operations)
 
