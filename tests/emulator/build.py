@@ -161,7 +161,7 @@ def torch_folder() -> Path:
 def torch_flags() -> list[str]:
     defines = [
         "-DTORCH_TARGET_VERSION=0x020a000000000000",
-        '-DTMKT_CUDA_VERSION="emulated"',
+        '-DTMKT_CUDA_VERSION=""',
         '-DTMKT_CUDA_ARCHS=""',
         '-DTMKT_CUDA_PTX=""',
     ]
