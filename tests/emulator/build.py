@@ -159,8 +159,12 @@ def torch_folder() -> Path:
 
 
 def torch_flags() -> list[str]:
-    facts = ['-DTMKT_CUDA_VERSION="emulated"', '-DTMKT_CUDA_ARCHS=""', '-DTMKT_CUDA_PTX=""']
-    defines = ["-DTORCH_TARGET_VERSION=0x020a000000000000", *facts]
+    defines = [
+        "-DTORCH_TARGET_VERSION=0x020a000000000000",
+        '-DTMKT_CUDA_VERSION=""',
+        '-DTMKT_CUDA_ARCHS=""',
+        '-DTMKT_CUDA_PTX=""',
+    ]
     return [*defines, "-isystem", str(torch_folder() / "include")]
 
 

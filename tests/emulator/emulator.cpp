@@ -566,6 +566,9 @@ void emulator_assert_fail(const char* assertion, const char* file, unsigned line
   emulator::fail_at({file, line, 0}, std::string("device-side assert triggered: ") + assertion);
 }
 
+// By which the tests know the library.
+__attribute__((visibility("default"))) extern const char tmkt_emulated = 1;
+
 int aoti_torch_get_current_cuda_stream(int32_t, void** stream) {
   *stream = nullptr;
   return 0;

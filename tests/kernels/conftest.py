@@ -1,17 +1,18 @@
 """The backends and devices that operator tests run on; those that this machine lacks are skipped, named."""
 
+import ctypes
+
 import pytest
 
-from tmkt_kernels._extension import extension
+from tmkt_kernels._extension import LIBRARY, extension
 
 TARGETS = [
     pytest.param(("native", "cpu"), id="native-cpu"),
     pytest.param(("native", "cuda"), id="native-cuda", marks=pytest.mark.cuda),
     pytest.param(("triton", "cuda"), id="triton-cuda", marks=pytest.mark.cuda),
 ]
-if (
-    extension.info.get("cuda") == "emulated"
-):  # test_cuda_emulated.py starts this process: the CUDA kernels serve the CPU
+# The process that test_cuda_emulated.py starts: the CUDA kernels serve the CPU.
+if extension.problem is None and hasattr(ctypes.CDLL(str(LIBRARY)), "tmkt_emulated"):
     TARGETS = [pytest.param(("native", "cpu"), id="cuda-emulated")]
 
 
