@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py
 
-.PHONY: demo test check docs bench wheel sanitize gpu clean
+.PHONY: demo test check docs bench wheel sanitize gpu gpu-pack clean
 
 demo: $(VENV)/.installed
 	$(RUN)tmkt demo
@@ -42,14 +42,20 @@ wheel: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(RUN)mkdocs build --strict
 
-# The CPU loops under AddressSanitizer and UndefinedBehaviorSanitizer; needs a C++ compiler alone, and ten minutes.
-sanitize:
+# The CPU loops under AddressSanitizer and UndefinedBehaviorSanitizer, and the CUDA kernels, emulated on the CPU, under
+# ThreadSanitizer too; needs g++ and a quarter of an hour.
+sanitize: $(VENV)/.installed
 	tests/sanitize.sh
 
-# On a machine with a GPU: builds in place for the python3 at hand (ours, if `make test` made one), runs the GPU tests
-# and all benchmarks. Needs no network, and no environment of ours.
+# On a machine with a GPU: builds in place for the python3 at hand (ours, if `make test` made one), then all stages: the GPU
+# tests, all benchmarks, a profile. Needs no network, and no environment of ours.
 gpu:
-	OUT=$(OUT) benchmarks/gpu.sh
+	OUT=$(OUT) benchmarks/gpu.sh build
+	OUT=$(OUT) benchmarks/gpu.sh all
+
+# gpu-pack/: what a bare GPU machine lacks for single stages, `benchmarks/gpu.sh STAGE SECONDS`. Builds nothing.
+gpu-pack: $(VENV)/.packages
+	$(RUN)python -m benchmarks.pack
 
 # Torch first and without build isolation: the extension then compiles against the very torch that it runs with.
 # setuptools-scm is for norse, which comes as source.

@@ -93,7 +93,8 @@ class Case:
 
     `expected(inputs)` is the reference's result, that checks compare with; `traffic(inputs)` counts. `yardstick` names
     the contestant that ratios refer to: a copy where bandwidth is the limit. A case with a `sweep` ("T", "N", "layout")
-    is a point of a scaling plot, and `only` then names the contestants to take.
+    is a point of a scaling plot, and `only` then names the contestants to take. A `model` is a whole network. Cases
+    of a lower `rank` are measured first: what a limit on time cuts off is the least important.
     """
 
     op: str
@@ -112,6 +113,8 @@ class Case:
     sweep: str = ""
     only: tuple[str, ...] = ()
     small: Shape | None = None
+    model: bool = False
+    rank: int = 1
 
     def shape_on(self, device: str, small: bool = False) -> Shape:
         """`small`: for a dry run, that times nothing."""

@@ -28,6 +28,7 @@ def describe(device: str, threads: int) -> dict[str, Any]:
         "torch": facts["torch"],
         "cuda": torch.version.cuda if on_gpu else None,
         "triton": facts["triton"],
+        "tf32": tf32() if on_gpu else None,
         "huge_pages": huge_pages(),
         "simd": facts["library"]["simd"] if isinstance(facts["library"], dict) else None,
         "tmkt_kernels": facts["tmkt_kernels"],
@@ -36,12 +37,18 @@ def describe(device: str, threads: int) -> dict[str, Any]:
     }
 
 
+def tf32() -> str:
+    """Where torch computes float32 with the 10-bit mantissas of TF32, as it is set: a product's speed hangs on it."""
+    found = {"matrix products": torch.backends.cuda.matmul.allow_tf32, "convolutions": torch.backends.cudnn.allow_tf32}
+    return ", ".join(where for where, allowed in found.items() if allowed) or "nowhere"
+
+
 def commit() -> str | None:
-    """The commit, with a + if tracked files differ from it; None outside a repository."""
+    """The commit, with a + if tracked files differ from it. Outside a repository what TMKT_COMMIT says, or None."""
     head = output("git", "rev-parse", "--short", "HEAD")
-    return head and head + (
-        "+" if output("git", "status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results") else ""
-    )
+    if head is None:
+        return os.environ.get("TMKT_COMMIT")
+    return head + ("+" if output("git", "status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results") else "")
 
 
 def output(*command: str) -> str | None:

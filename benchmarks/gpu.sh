@@ -1,53 +1,192 @@
 #!/usr/bin/env bash
-# `make gpu`: build here, run the GPU tests, compute-sanitizer and all benchmarks; a short table last. Rows and logs go to
-# $OUT. Each part has its share of eight minutes. Without a GPU it is a dry run: the same parts on the CPU, with small shapes
-# and Triton's interpreter.
+# GPU work in stages, each within the seconds that it is given: benchmarks/gpu.sh STAGE [SECONDS] [--dry] [-- OPTION...]
+#   build    the library, for the GPU at hand (not where gpu-pack/ brings one)
+#   check    the GPU tests on all cores; beside them memcheck, racecheck and initcheck of compute-sanitizer (180 s)
+#   warm     compile what `bench` and `models` run, on all cores; for a run beside `check` (170 s)
+#   bench    the operators: ours first, then with the rivals (180 s)
+#   models   training steps and inference of whole networks (240 s)
+#   profile  bytes, throughput and stalls of the main kernels, by ncu (120 s)
+#   all      check, bench, models, profile
+# Rows and logs go to $OUT (build/gpu) as they come: what is cut short keeps what it has. Without a GPU, or with --dry, a
+# stage runs the same programs on the CPU, with small shapes. Options go to benchmarks.run, as --without "tmkt native" does.
+# From gpu-pack/ (make gpu-pack), where it lies in the tree, come the library and the wheels that the machine lacks. Needs no
+# network, and no environment of ours; $PYTHON is python3.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-out=${OUT:-build/gpu} python=${PYTHON:-python3}
-mkdir -p "$out"
-status=0
+usage() { sed -n '2,/^set/s/^# //p' "$0"; echo "gpu.sh: $1"; exit 2; }
 
-# part NAME SECONDS COMMAND...: its output goes to $out/NAME.log; says how long it took, and why it failed.
+declare -A default=([build]=1800 [check]=180 [warm]=170 [bench]=180 [models]=240 [profile]=120)
+dry='' words=() options=()
+while [ $# -gt 0 ]; do
+  case $1 in --dry) dry=1 ;; --) shift; options=("$@"); break ;; *) words+=("$1") ;; esac
+  shift
+done
+[ ${#words[@]} -ge 1 ] && [ ${#words[@]} -le 2 ] || usage "expected a stage and its seconds, got: ${words[*]:-nothing}"
+stage=${words[0]} given=${words[1]:-}
+[ "$stage" = all ] || [ -n "${default[$stage]:-}" ] || usage "expected a stage, got '$stage'"
+[[ "$given" =~ ^([1-9][0-9]*)?$ ]] || usage "expected whole seconds, got '$given'"
+nvidia-smi -L >/dev/null 2>&1 || dry=1
+
+out=${OUT:-build/gpu} python=${PYTHON:-python3} pack=gpu-pack
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+cache=${TMKT_CACHE:-${TMPDIR:-/tmp}/tmkt-gpu-$(id -u)} # of compiled code and unpacked wheels; outlives a stage
+export TRITON_CACHE_DIR=$cache/code/triton
+device=$([ $dry ] && echo cpu || echo cuda)
+cores=$(nproc) status=0
+mkdir -p "$out" "$cache/code"
+
+# The library is linked, not copied, so that it is always the pack's.
+if [ -e $pack/libtmkt_kernels.so ]; then
+  [ -e tmkt_kernels/libtmkt_kernels.so ] || ln -sf ../$pack/libtmkt_kernels.so tmkt_kernels/
+  TMKT_COMMIT=$(cat $pack/commit)
+  export TMKT_COMMIT
+fi
+
+# report NAME LOG CODE SECONDS: how a part ended, and the end of its log if it did not end well.
+report() {
+  local how="FAILED, exit code $3"
+  case $3 in 0) how=done ;; 124 | 137) how="CUT SHORT at its limit" ;; esac
+  [ "$3" -eq 0 ] || { status=1; tail -n 25 "$2"; }
+  echo "== $1: $how after $4 s (log: $2)"
+}
+
+left() { echo $((deadline - SECONDS)); }
+
+# part NAME LOG MOST COMMAND...: for MOST seconds at most, and no longer than the stage has; appends to $out/LOG.
 part() {
-  local name=$1 limit=$2 begin=$SECONDS rc=0
-  shift 2
-  timeout "$limit" "$@" >"$out/$name.log" 2>&1 || rc=$?
-  [ $rc -eq 0 ] || { status=1; tail -n 15 "$out/$name.log"; }
-  echo "== $name: $([ $rc -eq 0 ] && echo done || echo "FAILED, exit code $rc") after $((SECONDS - begin)) s (log: $out/$name.log)"
+  local name=$1 log=$out/$2 limit=$(($3 < $(left) ? $3 : $(left))) begin=$SECONDS rc=0
+  shift 3
+  [ "$limit" -gt 0 ] || { echo "== $name: left out, the stage's time is over"; status=1; return 1; }
+  echo "== $name" >>"$log"
+  timeout --signal INT --kill-after 3 $((limit > 6 ? limit - 3 : limit)) "$@" >>"$log" 2>&1 || rc=$?
+  report "$name" "$log" $rc $((SECONDS - begin))
   return $rc
 }
 
-"$python" -c 'import torch' || { echo "make gpu: $python has no torch; activate an environment that has"; exit 1; }
-gpu=$("$python" -c 'import torch; print(int(torch.cuda.is_available()))')
-if [ "$gpu" = 1 ]; then
-  # For this GPU alone: it halves the time of the build.
-  : "${TMKT_CUDA_ARCHS:=$("$python" -c 'import torch; print("%d%d" % torch.cuda.get_device_capability())')}"
-  export TMKT_CUDA_ARCHS
-fi
-part build $([ "$gpu" = 1 ] && echo 150 || echo 1800) "$python" setup.py build_ext --inplace || exit 1
-"$python" -m tmkt_kernels | tee "$out/report.txt"
-missing=$("$python" -c 'import importlib.util as u; print(*(p for p in ("pytest", "pytest_timeout", "hypothesis", "rich") if not u.find_spec(p)))')
-[ -z "$missing" ] || echo "not installed here: $missing"
+# Wheels of the rivals, once on a machine.
+wheels() {
+  [ -d $pack/wheels ] || return 0
+  if [ ! -e "$cache/site/.complete" ]; then
+    "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target "$cache/site" \
+      $pack/wheels/*.whl && touch "$cache/site/.complete" || { echo "gpu.sh: the wheels do not install"; exit 1; }
+  fi
+  export PYTHONPATH="$PYTHONPATH:$cache/site"
+}
 
-if [ "$gpu" = 1 ]; then
-  workers=$("$python" -c 'import xdist' 2>/dev/null && echo "-n 8")
-  TMKT_REQUIRE_CUDA=1 part tests 120 "$python" -m pytest tests/kernels -q -m cuda $workers
-  if command -v compute-sanitizer >/dev/null; then
-    for tool in memcheck racecheck; do
-      part "$tool" 60 compute-sanitizer --tool $tool --error-exitcode 1 "$python" -m benchmarks.smoke --device cuda
-    done
+stage_build() {
+  # For this GPU alone: it halves the time of the build.
+  [ $dry ] || [ -n "${TMKT_CUDA_ARCHS:-}" ] ||
+    TMKT_CUDA_ARCHS=$("$python" -c 'import torch; print("%d%d" % torch.cuda.get_device_capability())')
+  export TMKT_CUDA_ARCHS
+  part build build.log 1800 "$python" setup.py build_ext --inplace
+}
+
+# In the background, one line each of sanitizers.log with its tool's name in front. The smoke program allocates each tensor by
+# itself, so that memcheck sees the first byte beyond it.
+sanitize() {
+  local tool=$1 backend=$2 log=$out/sanitizers.log begin=$SECONDS rc=0
+  local command=("$python" -m benchmarks.smoke --device $device --backend "$backend")
+  [ "$tool" = none ] || [ $dry ] || command=(compute-sanitizer --tool "$tool" --error-exitcode 1 "${command[@]}")
+  [ "$(left)" -gt 10 ] || { echo "== $tool, $backend: left out, the stage's time is over"; return 0; }
+  PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout --kill-after 5 $(($(left) - 5)) "${command[@]}" \
+    > >(sed -u "s/^/$tool, $backend: /" >>"$log") 2>&1 || rc=$?
+  report "$tool, $backend" "$log" $rc $((SECONDS - begin))
+  return $rc
+}
+
+stage_check() {
+  local tool job jobs=()
+  export OMP_NUM_THREADS=1 TORCHINDUCTOR_COMPILE_THREADS=1
+  [ $dry ] && export TRITON_INTERPRET=1 || export TMKT_REQUIRE_CUDA=1
+  (facts=$("$python" -m tmkt_kernels 2>&1); echo "$facts" >>"$out/tests.log") & jobs+=($!)
+  if [ $dry ]; then
+    sanitize none native & jobs+=($!)
+  elif command -v compute-sanitizer >/dev/null; then
+    for tool in memcheck racecheck initcheck; do sanitize $tool native & jobs+=($!); done
+    # Compiled without the tool first: under it that would take minutes.
+    (sanitize none triton && sanitize memcheck triton && sanitize racecheck triton) & jobs+=($!)
   else
     echo "== compute-sanitizer: not installed here, left out"
   fi
-  part bench 260 "$python" -m benchmarks.run --device cuda --limit 200 --out "$out/rows.jsonl"
-else
-  echo "== dry run: no GPU here; the CPU takes its part, with small shapes and Triton's interpreter"
-  export TRITON_INTERPRET=1
-  part tests 1800 "$python" -m pytest tests/kernels/test_triton.py tests/kernels/test_cuda.py -q
-  echo "== compute-sanitizer: needs a GPU; the program it would run:"
-  part smoke 900 "$python" -m benchmarks.smoke
-  part bench 1800 "$python" -m benchmarks.run --small --rounds 2 --without torch.compile --out "$out/rows.jsonl"
-fi
-[ -s "$out/rows.jsonl" ] && "$python" -m benchmarks.tables "$out/rows.jsonl"
+  part tests tests.log 1800 "$python" -m pytest tests/kernels -m cuda -v --tb=short -rf --maxfail 60 --durations 10 --durations-min 2 \
+    -p no:cacheprovider --numprocesses $((cores > 2 ? cores - 2 : cores)) --dist worksteal
+  for job in "${jobs[@]}"; do wait "$job" || status=1; done
+  tail -n 1 "$out/tests.log"
+}
+
+# compile NAME PROCESSES THREADS MORE...: into the cache, once on a machine. A process compiles with so many threads.
+compile() {
+  local name=$1 processes=$2 threads=$3
+  shift 3
+  [ ! -e "$cache/$name" ] || return 0
+  TORCHINDUCTOR_COMPILE_THREADS=$threads part "compile $name" warm.log 120 "$python" -m benchmarks.run --device $device \
+    --cache "$cache/code" --warm "$processes" "$@" "${options[@]}" && touch "$cache/$name"
+}
+
+# Few enough processes that all their tensors fit the GPU at once.
+compile_operators() { compile operators $((cores < 10 ? cores : 10)) 1 --models without --sweeps without $(small); }
+
+# Of whole networks, what runs as it is compiles its few kernels in no time.
+compile_models() { [ $dry ] || compile models 4 4 --models only --case "training step" "${slow[@]/#/--only=}"; }
+slow=(torch.compile "SpikingJelly compiled")
+
+run() { # LOG MORE...: rows of what is asked for; no case is begun in the stage's last seconds
+  local log=$1
+  shift
+  part "run $*" "$log" 1800 "$python" -m benchmarks.run --device $device --cache "$cache/code" --out "$out/rows.jsonl" \
+    --append --limit $(($(left) > 20 ? $(left) - 15 : $(left))) "$@" "${options[@]}"
+}
+
+# What a dry run adds: tiny shapes, and nothing that compiles.
+small() { [ ! $dry ] || echo --dry --rounds 2 --without torch.compile; }
+
+stage_warm() {
+  wheels
+  compile_operators
+  compile_models
+}
+
+stage_bench() {
+  wheels
+  run bench.log --models without --sweeps without --ours $(small)
+  compile_operators
+  run bench.log --models without --sweeps without $(small)
+  [ "$(left)" -lt 30 ] || run bench.log --models without --sweeps only $(small)
+  [ ! -s "$out/rows.jsonl" ] || "$python" -m benchmarks.tables "$out/rows.jsonl"
+}
+
+stage_models() {
+  wheels
+  local beside=("tmkt native" "tmkt accelerate" SpikingJelly)
+  run models.log --models only --rounds 5 "${slow[@]/#/--without=}" $(small)
+  [ ! $dry ] || return 0
+  # What compiles a whole network takes longest: last, and in training steps alone.
+  compile_models
+  run models.log --models only --case "training step" --rounds 5 "${beside[@]/#/--only=}" "${slow[@]/#/--only=}"
+}
+
+# ncu writes when its program ends: each backend has its share of the time, in which it ends by itself.
+stage_profile() {
+  local backend seconds
+  [ $dry ] || command -v ncu >/dev/null || { echo "== profile: ncu is not installed here"; status=1; return; }
+  for backend in native $([ $dry ] || echo triton); do
+    seconds=$(($(left) / ($([ $backend = native ] && echo 2 || echo 1)) - 20))
+    [ $seconds -gt 0 ] || { echo "== profile, $backend: left out, the stage's time is over"; status=1; continue; }
+    part "profile, $backend" profile.log 1800 sh -c "$python -m benchmarks.kernels ncu $backend --device $device \
+      --seconds $seconds $([ ! $dry ] || echo --small) >>'$out/profile.csv'"
+  done
+  [ ! -s "$out/profile.csv" ] || "$python" -m benchmarks.kernels table "$out/profile.csv" | tee -a "$out/profile.log"
+}
+
+[ -z "$("$python" -c 'import importlib.util as u; print(*[] if u.find_spec("torch") else [1])')" ] ||
+  { echo "gpu.sh: $python has no torch; activate an environment that has, or set PYTHON"; exit 1; }
+missing=$("$python" -c 'import importlib.util as u; print(*(p for p in ("pytest", "pytest_timeout", "xdist", "hypothesis", "rich") if not u.find_spec(p)))')
+[ -z "$missing" ] || { echo "gpu.sh: $python lacks $missing"; exit 1; }
+[ ! $dry ] || echo "== dry run: the CPU takes the GPU's part, with small shapes"
+for name in $([ "$stage" = all ] && echo check bench models profile || echo "$stage"); do
+  deadline=$((SECONDS + ${given:-${default[$name]}}))
+  begin=$SECONDS
+  ("stage_$name"; exit $status) || status=1 # what a stage exports is its own
+  echo "== stage $name: $((SECONDS - begin)) s"
+done
 exit $status

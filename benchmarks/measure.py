@@ -41,30 +41,28 @@ def measure(
     dtype: torch.dtype,
     shape: Shape,
     rounds: int,
-    without: tuple[str, ...],
     note: Callable[[str, bool], None],
+    wanted: Callable[[str, Contestant], bool] = lambda name, contestant: True,
 ) -> list[dict[str, Any]]:
-    """A row for each contestant but those `without`. `note(why, ours)` is told which could not run.
+    """A row for each contestant that is `wanted`. `note(why, ours)` is told which could not run.
 
     Raises:
-        AssertionError: a result is wrong: nothing is timed.
+        AssertionError: a result of ours is wrong: nothing is timed. A rival's that is wrong is left out.
     """
     torch._dynamo.reset()
     if device == "cuda":
         torch.cuda.empty_cache()
     sets = input_sets(case, device, dtype, shape)
-    contestants = {
-        name: contestant
-        for name, contestant in case.contestants(device, dtype, shape).items()
-        if name not in without and (not case.only or name in case.only)
-    }
+    contestants = chosen_contestants(case, device, dtype, shape, wanted)
     expected = case.expected(sets[0])
     entries: dict[str, Entry] = {}
     for name, contestant in contestants.items():
         try:
             entries[name] = gate(contestant, sets[0], expected, device)
         except AssertionError as error:
-            raise AssertionError(f"{case.op} {case.name}, {dtype}, {list(shape)}: {name}: {error}") from error
+            if contestant.ours:
+                raise AssertionError(f"{case.op} {case.name}, {dtype}, {list(shape)}: {name}: {error}") from error
+            note(f"{name} is wrong and left out: {error}", True)
         except Exception as error:
             why = (str(error).strip().splitlines() or [""])[0][:160]
             note(f"{name} cannot run here: {type(error).__name__}: {why}", contestant.ours)
@@ -72,6 +70,16 @@ def measure(
     gc.collect()
     times = take_turns({name: entry.contestant.run for name, entry in entries.items()}, sets, device, rounds)
     return rows(case, dtype, shape, sets[0], entries, times)
+
+
+def chosen_contestants(
+    case: Case, device: str, dtype: torch.dtype, shape: Shape, wanted: Callable[[str, Contestant], bool]
+) -> dict[str, Contestant]:
+    return {
+        name: contestant
+        for name, contestant in case.contestants(device, dtype, shape).items()
+        if (not case.only or name in case.only) and wanted(name, contestant)
+    }
 
 
 def input_sets(case: Case, device: str, dtype: torch.dtype, shape: Shape) -> list[Inputs]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tmkt_kernels.lif.reference import Fire
 
@@ -87,21 +87,27 @@ def compiled_loop(v_threshold: float) -> Layer:
 def spikingjelly(v_threshold: float, precision: torch.dtype | None = None) -> Layer:
     """LIFNode as it is by default; with a `precision`, as its precision API sets it up (CUDA, Triton)."""
     from spikingjelly.activation_based import functional, neuron, surrogate
-    from spikingjelly.activation_based.precision import PrecisionConfig, prepare_model_for_precision
 
     node: Any = neuron.LIFNode(
         v_threshold=v_threshold, surrogate_function=surrogate.ATan(), detach_reset=True, step_mode="m"
     )
     if precision:
-        short = {torch.bfloat16: "bf16", torch.float16: "fp16"}[precision]
-        config = PrecisionConfig(mode=short, neuron_storage=short)
-        node = prepare_model_for_precision(node, "cuda", config).model
+        node = precise(node, precision)
 
     def run(x_seq: Tensor) -> Tensor:
         functional.reset_net(node)
         return node(x_seq)
 
     return run
+
+
+def precise(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The model as SpikingJelly's precision API sets it up for a half type."""
+    from spikingjelly.activation_based.precision import PrecisionConfig, prepare_model_for_precision
+
+    short = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+    config = PrecisionConfig(mode=short, neuron_storage=short)
+    return prepare_model_for_precision(model, "cuda", config).model
 
 
 def snntorch(v_threshold: float) -> Layer:

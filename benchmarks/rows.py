@@ -94,13 +94,13 @@ class Measured:
         return [value for value in found if value is not None]
 
     def verdicts(self) -> list[Verdict]:
-        """Of each target, the worst run's."""
+        """Of each target, the worst run's among those that measured it."""
         by_target: dict[Target, list[Verdict]] = {}
         for rows in self.by_run.values():
             targets = [Target(*target) for target in next(iter(rows.values())).get("targets", ())]
             for verdict in judge(targets, list(rows.values())):
                 by_target.setdefault(verdict.target, []).append(verdict)
-        return [max(found, key=lambda v: float("inf") if v.found is None else v.found) for found in by_target.values()]
+        return [max(found, key=lambda v: float("-inf") if v.found is None else v.found) for found in by_target.values()]
 
 
 def thread_count(threads: int) -> str:

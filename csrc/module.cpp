@@ -7,6 +7,7 @@
 #ifndef TMKT_CUDA_VERSION
 #define TMKT_CUDA_VERSION ""
 #define TMKT_CUDA_ARCHS ""
+#define TMKT_CUDA_PTX ""
 #endif
 
 namespace tmkt {
@@ -53,7 +54,8 @@ extern "C" __attribute__((visibility("default"))) const char* tmkt_build_info() 
 #endif
     return R"({"compiler": ")" __VERSION__ R"(", "simd": ")" + std::string(tmkt::simd_name(tmkt::simd_level())) +
            R"(", "simd_levels": )" + levels +
-           R"(, "cuda": ")" TMKT_CUDA_VERSION R"(", "cuda_archs": ")" TMKT_CUDA_ARCHS R"("})";
+           R"(, "cuda": ")" TMKT_CUDA_VERSION R"(", "cuda_archs": ")" TMKT_CUDA_ARCHS
+           R"(", "cuda_ptx": ")" TMKT_CUDA_PTX R"("})";
   }();
   return info.c_str();
 }

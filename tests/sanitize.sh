@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Compiles the CPU loops for each SIMD level that this CPU has, with AddressSanitizer and UndefinedBehaviorSanitizer, and
-# runs them on odd and even sizes. Stops at the first finding.
+# runs them on odd and even sizes. Then the CUDA kernels, emulated on the CPU (emulator/README.md). Stops at the first
+# finding.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p build/sanitize
@@ -27,3 +28,20 @@ for level in "${levels[@]}"; do
   "${compile[@]}" "${objects[@]}" -o "build/sanitize/$level"
   "build/sanitize/$level"
 done
+
+# Random calls of torch's operators against the reference. ThreadSanitizer knows each CUDA thread as a thread of its own,
+# which barriers alone order. Python has to load the sanitizers' libraries first; what it leaks is none of our business.
+export OMP_NUM_THREADS=1 PYTHONPATH=. ASAN_OPTIONS=detect_leaks=0
+runtime() { "${CXX:-g++}" -print-file-name="lib$1.so"; }
+stress() {  # kind, number of cases, runtime libraries
+  local kind=$1 cases=$2 library seed digests=()
+  library=$(python tests/emulator/build.py operators "$kind")
+  for seed in 1 2; do
+    digests+=("$(LD_PRELOAD="${*:3}" TMKT_LIBRARY=$library TMKT_EMULATOR_SEED=$seed \
+      python tests/emulator/stress.py --cases "$cases")")
+  done
+  echo "emulated CUDA kernels, $kind: ${digests[0]}"
+  [ "${digests[0]}" = "${digests[1]}" ] || { echo "another order of the threads gave other bits"; exit 1; }
+}
+stress address 150 "$(runtime asan)" "$(runtime ubsan)"
+stress thread 60 "$(runtime tsan)"

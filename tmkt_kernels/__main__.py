@@ -58,9 +58,8 @@ def main() -> None:
         info = extension.info
         print(f"{'library':13} compiled by {info['compiler']}")
         print(f"{'  simd':13} {info['simd']} in use, of {', '.join(info['simd_levels'])}")
-        cuda = (
-            f"{info['cuda']}, sm_{info['cuda_archs'].replace(' ', ', sm_')} and PTX" if info["cuda"] else "not compiled"
-        )
+        archs, ptx = (", ".join(f"sm_{arch}" for arch in info[key].split()) for key in ("cuda_archs", "cuda_ptx"))
+        cuda = f"{info['cuda']}, {archs}, and PTX for {ptx} and later" if info["cuda"] else "not compiled"
         print(f"{'  cuda':13} {cuda}" + ("" if info["cuda"] else f" ({build_report().get('cuda', 'reason unknown')})"))
     print(f"{'events':13} {facts['events']}")
     for device, operators in facts["backends"].items():

@@ -3,15 +3,18 @@
 "native" is the compiled C++/CUDA library, "triton" the Triton kernels, "reference" plain PyTorch.
 "auto" takes the first of them that serves the tensor's device and dtype. A backend asked for by
 name that cannot serve raises with the reason and the remedy; nothing falls back on an exception.
+Among GPUs of different kinds each is asked for itself.
 """
 
+import functools
 import importlib.util
 import os
 import sys
+from collections.abc import Collection
 
 import torch
 
-from ._extension import extension
+from ._extension import driver_version, extension
 
 BACKENDS = ("native", "triton", "reference")
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -30,6 +33,47 @@ def _native_problem(device: str) -> str | None:
     return f"there is no compiled kernel for device {device!r}; move the tensor to the CPU or to a CUDA device"
 
 
+def cuda_problem(
+    archs: Collection[int],
+    ptx: Collection[int],
+    runtime: tuple[int, int],
+    capability: tuple[int, int],
+    driver: tuple[int, int] | None,
+) -> str | None:
+    """Why a library cannot run on a GPU of this compute capability under this driver; None if it can.
+
+    The library has machine code for `archs` (86 for sm_86) and PTX for `ptx`, both made by CUDA `runtime`, which is
+    linked in. Machine code runs on its own major version from its own minor on; the driver compiles PTX for any later
+    GPU if it is at least as new as the CUDA that made it. Drivers serve every CUDA of their major version and below.
+    """
+    made_by = f"the library was compiled by CUDA {runtime[0]}.{runtime[1]}"
+    if driver is None:
+        return f"{made_by}, and there is no NVIDIA driver (libcuda.so.1); install it"
+    has = f"the driver serves CUDA {driver[0]}.{driver[1]}"
+    if driver[0] < runtime[0]:
+        return f"{made_by}, {has} at most; update the driver, or install again with nvcc of CUDA {driver[0]}"
+    gpu = 10 * capability[0] + capability[1]
+    if any(arch // 10 == capability[0] and arch <= gpu for arch in archs):
+        return None
+    if not any(arch <= gpu for arch in ptx):
+        known = ", ".join(f"sm_{arch}" for arch in archs)
+        return f"the library was compiled for {known}, the GPU is sm_{gpu}; install again with TMKT_CUDA_ARCHS={gpu}"
+    if driver < runtime:
+        return f"{made_by} and has only PTX for sm_{gpu}, {has} at most and so cannot translate it; update the driver"
+    return None
+
+
+def _gpu_problem(index: int | None) -> str | None:
+    """Why the compiled library cannot run on this GPU (None: the current one). torch.compile makes it a constant."""
+    if not torch.cuda.is_available():
+        return None  # the tensor is a fake one
+    gpu = torch.cuda.get_device_properties(index)
+    return cuda_problem(_ARCHS, _PTX, _RUNTIME, (gpu.major, gpu.minor), _DRIVER)
+
+
+_remembered_gpu_problem = functools.cache(_gpu_problem)
+
+
 def _triton_problem(device: str) -> str | None:
     if not _HAS_TRITON:
         return "the package triton is not installed; `pip install triton`"
@@ -41,7 +85,14 @@ def _triton_problem(device: str) -> str | None:
     )
 
 
-# Computed once, as strings: torch.compile traces through `choose`, so it must stay a table look-up.
+_ARCHS, _PTX = ([int(arch) for arch in extension.info.get(key, "").split()] for key in ("cuda_archs", "cuda_ptx"))
+_RUNTIME, _DRIVER = (0, 0), None
+if extension.info.get("cuda"):
+    _major, _minor, *_ = extension.info["cuda"].split(".")
+    _RUNTIME, _DRIVER = (int(_major), int(_minor)), driver_version()
+
+# Computed once, as strings: torch.compile traces through `choose`, so it must stay a table look-up. What only a GPU can
+# say is asked when the first tensor is there: asking initialises CUDA, and a process cannot fork after that.
 _PROBLEMS: dict[tuple[str, str], str | None] = {
     (backend, device): problem(device)
     for device in ("cpu", "cuda")
@@ -49,19 +100,25 @@ _PROBLEMS: dict[tuple[str, str], str | None] = {
 }
 
 
-def problem(backend: str, device: str, dtype: torch.dtype) -> str | None:
-    """Why `backend` cannot serve tensors of this device type and dtype; None if it can."""
+def problem(backend: str, device: torch.device | str, dtype: torch.dtype) -> str | None:
+    """Why `backend` cannot serve tensors of this device and dtype; None if it can."""
+    device = torch.device(device)
     if backend == "reference":
         return None
-    if (backend, device) not in _PROBLEMS:
-        return f"{backend} kernels exist for cpu and cuda; the tensor is on {device!r}"
+    if (backend, device.type) not in _PROBLEMS:
+        return f"{backend} kernels exist for cpu and cuda; the tensor is on {device.type!r}"
     if dtype not in KERNEL_DTYPES:
         return f"{backend} kernels take float32, bfloat16 and float16; got {dtype} (the reference takes float64 too)"
-    return _PROBLEMS[backend, device]
+    why_not = _PROBLEMS[backend, device.type]
+    if why_not is None and (backend, device.type) == ("native", "cuda"):
+        current = device.index is None  # whichever GPU that is now
+        ask = _gpu_problem if current or torch.compiler.is_compiling() else _remembered_gpu_problem
+        return ask(device.index)
+    return why_not
 
 
-def choose(op: str, device: str, dtype: torch.dtype, requested: str) -> str:
-    """Name the backend that serves operator `op` on this device type and compute dtype.
+def choose(op: str, device: torch.device | str, dtype: torch.dtype, requested: str) -> str:
+    """Name the backend that serves operator `op` on this device and compute dtype.
 
     Raises ValueError for an unknown name and RuntimeError for a known one that cannot serve.
     """
@@ -78,7 +135,7 @@ def choose(op: str, device: str, dtype: torch.dtype, requested: str) -> str:
     return requested
 
 
-def explain(op: str, device: str) -> list[tuple[str, str]]:
+def explain(op: str, device: torch.device | str) -> list[tuple[str, str]]:
     """For `python -m tmkt_kernels`: each backend with "serves ..." or the reason why it does not (float32)."""
     chosen = choose(op, device, torch.float32, "auto")
     rows = []

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 _HERE = Path(__file__).parent
-LIBRARY = _HERE / "libtmkt_kernels.so"
+# TMKT_LIBRARY names another build, for tests: the CUDA kernels emulated on the CPU, or one under a sanitizer.
+LIBRARY = Path(os.environ.get("TMKT_LIBRARY", _HERE / "libtmkt_kernels.so"))
 BUILD_REPORT = _HERE / "_build_report.json"  # written by setup.py: what was built, or what was missing
 
 REBUILD = "install a C++17 compiler (g++ or clang++) and run `pip install --force-reinstall --no-deps tmkt` again"
@@ -36,6 +37,8 @@ def build_report() -> dict[str, Any]:
 
 def _load() -> Extension:
     if not LIBRARY.exists():
+        if "TMKT_LIBRARY" in os.environ:
+            raise FileNotFoundError(f"TMKT_LIBRARY: there is no {LIBRARY}; unset it for the installed library")
         problem = build_report().get("native", "the compiled library is absent: this source tree was never built")
         return Extension(frozenset(), f"{problem}; {REBUILD}", {})
     torch.ops.load_library(str(LIBRARY))  # type: ignore[no-untyped-call]
@@ -45,6 +48,19 @@ def _load() -> Extension:
     _check_simd_choice(info)
     devices = {"cpu"} | ({"cuda"} if info["cuda"] else set())
     return Extension(frozenset(devices), None, info)
+
+
+def driver_version() -> tuple[int, int] | None:
+    """The newest CUDA that the NVIDIA driver serves; None without a driver. Leaves CUDA untouched."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    version = ctypes.c_int()
+    error = driver.cuDriverGetVersion(ctypes.byref(version))
+    if error:
+        raise RuntimeError(f"cuDriverGetVersion: CUDA error {error}")
+    return version.value // 1000, version.value % 1000 // 10
 
 
 def _check_simd_choice(info: dict[str, Any]) -> None:

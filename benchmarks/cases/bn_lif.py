@@ -1,5 +1,6 @@
 """`bn_lif`: batch norm over steps and samples and the neurons, forward + backward, with and without 2x2 pooling."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,15 @@ from benchmarks.case import (
     our_backends,
     size,
 )
-from benchmarks.cases.lif import BACKWARD_OPERATIONS, FORWARD_OPERATIONS, SHAPES, forward_backward, on_gpu, sequence
+from benchmarks.cases.lif import (
+    BACKWARD_OPERATIONS,
+    FORWARD_OPERATIONS,
+    SHAPES,
+    forward_backward,
+    on_gpu,
+    sequence,
+    small_on_gpu,
+)
 from benchmarks.rivals import plain_loop, rivals
 from tmkt_kernels.bn_lif import average_pool
 
@@ -144,4 +153,8 @@ def training(shape: Shape, pooled: bool = False, **options: Any) -> Case:
     )
 
 
-CASES = [training(SHAPES[0], pooled, dtypes=HALVES[:2], cuda_shape=on_gpu(SHAPES[0])) for pooled in (False, True)]
+CASES = [
+    *(training(SHAPES[0], pooled, dtypes=HALVES[:2], cuda_shape=on_gpu(SHAPES[0]), rank=0) for pooled in (False, True)),
+    *small_on_gpu(training, *SHAPES[:2]),
+    *small_on_gpu(functools.partial(training, pooled=True), SHAPES[0]),
+]

@@ -1,6 +1,7 @@
 """`lif`: one layer of neurons, forward, and forward + backward."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -116,9 +117,22 @@ def on_gpu(shape: Shape) -> Shape:
     return (shape[0], 16 * shape[1], *shape[2:])
 
 
+def small_on_gpu(make: Callable[..., Case], *shapes: Shape) -> list[Case]:
+    """Layers of a size that GPUs meet too: the second-level cache holds a tensor, launches weigh more. No target."""
+    return [
+        replace(make(shape, dtypes=HALVES[:2]), devices=("cuda",), targets=lambda device, dtype: ()) for shape in shapes
+    ]
+
+
 # Each dtype is two compilations more, half a minute at T = 32: where it says nothing new it is left out.
 CASES = [
-    make(shape, dtypes=dtypes, cuda_shape=on_gpu(shape), cuda_dtypes=HALVES[: 2 if shape is SHAPES[0] else 1])
+    make(
+        shape,
+        dtypes=dtypes,
+        cuda_shape=on_gpu(shape),
+        cuda_dtypes=HALVES[: 2 if shape is SHAPES[0] else 1],
+        rank=0 if shape is SHAPES[0] else 2,
+    )
     for shape, dtypes in zip(SHAPES, (HALVES, HALVES[:2], HALVES[:1]), strict=True)
-    for make in (forward, training)
-]
+    for make in (training, forward)
+] + small_on_gpu(training, *SHAPES[:2])

@@ -48,6 +48,7 @@ def ceiling(name: str, run: Contestant, shape: Shape, cuda_shape: Shape, traffic
         traffic,
         cuda_shape=cuda_shape,
         cuda_dtypes=(torch.float32, torch.bfloat16),
+        rank=2,
     )
 
 

@@ -19,7 +19,7 @@ T = 4
 
 def point(case: Case, sweep: str, device: str) -> Case:
     only = ON_GPU if device == "cuda" and case.op == "lif" and sweep != "layout" else OURS
-    return replace(case, sweep=sweep, only=only, devices=(device,), targets=lambda device, dtype: ())
+    return replace(case, sweep=sweep, only=only, devices=(device,), targets=lambda device, dtype: (), rank=3)
 
 
 def over_steps(device: str) -> list[Case]:

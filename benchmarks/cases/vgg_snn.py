@@ -1,9 +1,9 @@
 """Whole models: VGG-SNN at the paper's sizes, a training step and inference, with our layers and with the rivals'.
 
-All contestants are one chain of modules with the same weights; only what stands for "batch norm, neuron" differs.
+All contestants are one chain of modules with the same weights; only what stands for "batch norm, neuron" differs. The
+rivals' neurons are rested before each call, SpikingJelly's modules with the whole net.
 """
 
-import contextlib
 import copy as copying
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.case import Case, Contestant, Inputs, Shape, Target, Traffic, copy, our_backends
+from benchmarks.case import HALVES, Case, Contestant, Inputs, Shape, Target, Traffic, copy, our_backends
 from benchmarks.cases.bn_lif import chain
-from benchmarks.rivals import plain_loop, rivals
+from benchmarks.networks import Step, check, inference, spikingjelly_contestants, training_step
+from benchmarks.rivals import is_installed, plain_loop
 from tmkt_kernels.nn import BatchNormLIF2d
 
 POOL = "pool"
@@ -21,8 +22,6 @@ LAYOUT = (64, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL)
 SMALL_LAYOUT = (4, POOL, 8, POOL)
 V_THRESHOLD = 0.5
 CLASSES = 101
-
-Step = Callable[[nn.Module, Inputs], Any]
 
 
 class Conv(nn.Conv2d):
@@ -36,12 +35,11 @@ class Conv(nn.Conv2d):
 
 
 class BatchNormThen(nn.BatchNorm2d):
-    """Batch norm and a rival's neuron, pooled if asked; compiled as one function if asked."""
+    """Batch norm and a neuron, pooled if asked, compiled as one function."""
 
-    def __init__(self, channels: int, pooled: bool, neuron: Callable[[Tensor], Tensor], compiled: bool) -> None:
+    def __init__(self, channels: int, pooled: bool, neuron: Callable[[Tensor], Tensor]) -> None:
         super().__init__(channels)
-        run = chain(super().forward, neuron, pooled)
-        self.run = torch.compile(run, dynamic=False) if compiled else run
+        self.run = torch.compile(chain(super().forward, neuron, pooled), dynamic=False)
 
     def forward(self, x_seq: Tensor) -> Tensor:
         return self.run(x_seq)
@@ -51,8 +49,19 @@ def ours(channels: int, pooled: bool, backend: str) -> nn.Module:
     return BatchNormLIF2d(channels, v_threshold=V_THRESHOLD, pool=2 if pooled else 1, backend=backend)
 
 
+def spikingjelly(channels: int, pooled: bool) -> nn.Module:
+    """SpikingJelly's modules, in its multi-step mode."""
+    from spikingjelly.activation_based import layer, neuron, surrogate
+
+    fire = neuron.LIFNode(
+        v_threshold=V_THRESHOLD, surrogate_function=surrogate.ATan(), detach_reset=True, step_mode="m"
+    )
+    pool = [layer.AvgPool2d(2, step_mode="m")] if pooled else []
+    return nn.Sequential(layer.BatchNorm2d(channels, step_mode="m"), fire, *pool)
+
+
 class VGG(nn.Module):
-    """x_seq [T, B, 2, H, W] -> logits [B, CLASSES], the mean over time; `norm_neuron(channels, pooled)` is a layer."""
+    """x_seq [T, B, 2, H, W] -> logits [T, B, CLASSES]; `norm_neuron(channels, pooled)` is a layer."""
 
     def __init__(self, layout: tuple[int | str, ...], size: int, norm_neuron: Callable[[int, bool], nn.Module]) -> None:
         super().__init__()
@@ -68,42 +77,13 @@ class VGG(nn.Module):
         self.head = nn.Linear(channels * size * size, CLASSES)
 
     def forward(self, x_seq: Tensor) -> Tensor:
-        return self.head(self.features(x_seq).flatten(2)).mean(0)
+        return self.head(self.features(x_seq).flatten(2))
 
 
 def inputs(device: str, dtype: torch.dtype, shape: Shape) -> Inputs:
     frames = torch.poisson(torch.full(shape, 0.3, device=device))
     labels = torch.randint(0, CLASSES, (shape[1],), device=device)
     return Inputs(x=frames, labels=labels, dtype=dtype, data=frames, out=torch.empty_like(frames))
-
-
-def precision(inputs: Inputs) -> Any:
-    """Autocast for half types."""
-    if inputs.dtype == torch.float32:
-        return contextlib.nullcontext()
-    return torch.autocast(inputs.x.device.type, inputs.dtype)
-
-
-def training_step(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Forward, cross-entropy, backward, and an AdamW step whose learning rate is 0: each call does the same work."""
-    optimizer = model.__dict__.setdefault("optimizer", torch.optim.AdamW(model.parameters(), lr=0.0, fused=True))
-    optimizer.zero_grad(set_to_none=True)
-    with precision(inputs):
-        loss = nn.functional.cross_entropy(model(inputs.x), inputs.labels)
-    loss.backward()
-    optimizer.step()
-    return loss.detach()
-
-
-def inference(model: nn.Module, inputs: Inputs) -> Tensor:
-    with torch.no_grad(), precision(inputs):
-        return model(inputs.x)
-
-
-def check(result: Tensor, expected: Tensor) -> None:
-    """Rounding flips a spike here and there, and what follows it: logits and loss are near each other, not equal."""
-    error = float((result.float() - expected.float()).norm() / expected.float().norm())
-    assert error < 0.1, f"loss or logits differ by {error:.1e} from the reference's"
 
 
 def build(norm_neuron: Callable[[int, bool], nn.Module], device: str, shape: Shape) -> nn.Module:
@@ -117,19 +97,16 @@ def contestants(step: Step) -> Callable[..., dict[str, Contestant]]:
     def make(device: str, dtype: torch.dtype, shape: Shape) -> dict[str, Contestant]:
         def contestant(norm_neuron: Callable[[int, bool], nn.Module], **options: Any) -> Contestant:
             model = build(norm_neuron, device, shape).train(step is training_step)
-            return Contestant(lambda inputs: step(model, inputs), check, **options)
+            return Contestant(lambda inputs: step(model, inputs), check(step, dtype), **options)
 
         found = {"copy_": Contestant(copy)}
         for name, backend in our_backends(device).items():
             found[name] = contestant(lambda c, pooled, b=backend: ours(c, pooled, b), ours=True)
-        for name, rival in rivals(device, dtype).items():
-            if name == "torch.compile":
-                layer = lambda c, pooled: BatchNormThen(c, pooled, plain_loop(V_THRESHOLD), True)  # noqa: E731
-            elif name.startswith("SpikingJelly"):
-                layer = lambda c, pooled, make=rival.make: BatchNormThen(c, pooled, make(V_THRESHOLD), False)  # noqa: E731
-            else:
-                continue  # one step after another in Python, as the layers' rows show
-            found[name] = contestant(layer, version=rival.version)
+        compiled = lambda c, pooled: BatchNormThen(c, pooled, plain_loop(V_THRESHOLD))  # noqa: E731
+        found["torch.compile"] = contestant(compiled)
+        if is_installed("spikingjelly"):  # the other rivals take one step after another in Python, as their rows show
+            net = build(spikingjelly, device, shape).train(step is training_step)
+            found |= spikingjelly_contestants(net, step, dtype)
         return found
 
     return make
@@ -179,9 +156,11 @@ CASES = [
         traffic(step is training_step),
         yardstick="tmkt native",
         cuda_shape=(10, 120, 2, 48, 48),
-        cuda_dtypes=(torch.float32, torch.bfloat16) if step is training_step else (torch.bfloat16,),
+        cuda_dtypes=HALVES[:2],
         targets=targets if step is training_step else lambda device, dtype: (),
         small=(4, 2, 2, 8, 8),
+        model=True,
+        rank=rank,
     )
-    for name, step in (("inference", inference), ("training step", training_step))
+    for name, step, rank in (("training step", training_step, 2), ("inference", inference, 3))
 ]

@@ -83,7 +83,7 @@ struct CurrentGradients {
 
 // With statistics of the batch in two passes, each of which computes g: the first adds up (`of_blocks` is given, grad_x
 // is not), the second writes. With given statistics in one, which does both.
-template <typename T, typename Pack>
+template <typename T, typename Pack, int kSurrogate>
 __global__ void __launch_bounds__(kThreads, 4) backward_kernel(const BnLifBackwardArgs args, const Norm norm,
                                                                const Tiling tiling, float* starts, double* of_blocks) {
   using Place = typename Pack::Place;
@@ -95,9 +95,8 @@ __global__ void __launch_bounds__(kThreads, 4) backward_kernel(const BnLifBackwa
     const Normalised<kOwn> input(norm, pack.channel);
     CurrentGradients<T, Place, kOwn> sink(args, pack.place, input, pack.channel, of_blocks);
     LifParams<float> none[1];
-    constexpr int kRows = kOwn > 1 ? 1 : 2;  // all that 128 registers hold
-    backward_tile<T, false, kRows>(args, Params<1>(args, 0), input, pack.place, pack.template gradients<T>(args), sink,
-                                   starts, none);
+    backward_tile<T, false, kSurrogate>(args, Params<1>(args, 0), input, pack.place, pack.template gradients<T>(args),
+                                        sink, starts, none);
 #pragma unroll
     for (int j = 0; j < Place::kWidth; ++j) {
       sums[kOwn > 1 ? j : 0][0] += sink.g_sum[j];
@@ -158,7 +157,15 @@ class Cuda {
         const auto pass = [&](const BnLifBackwardArgs& of_pass, double* adds_to) {
           const size_t bytes =
               std::max(History<Pack::Place::kWidth>::bytes(args.T), bytes_to_add_up<Pack>(kGradientSums));
-          launch_.blocks(backward_kernel<T, Pack>, tiling.blocks(), bytes, of_pass, norm, tiling, starts, adds_to);
+          const auto launch = [&](auto surrogate) {
+            launch_.blocks(backward_kernel<T, Pack, decltype(surrogate)::value>, tiling.blocks(), bytes, of_pass, norm,
+                           tiling, starts, adds_to);
+          };
+          if constexpr (Pack::kCommon) {
+            with_surrogate(args.surrogate.surrogate, launch);
+          } else {
+            launch(IntTag<kLookedUp>{});
+          }
         };
         BnLifBackwardArgs first = args;
         if (args.batch_statistics) first.grad_x = first.grad_v_init = nullptr;
@@ -194,7 +201,15 @@ class Cuda {
       const size_t history = History<Pack::Place::kWidth>::bytes(args.T);
       const std::optional<Residence> home = residence(tiling, bytes_of_pack, history, kThreads);
       if (!home) return false;
-      launch_clusters(resident_backward_kernel<T, Pack>, *home, tiling, args, norm, tiling, *home);
+      const auto launch = [&](auto surrogate) {
+        launch_clusters(resident_backward_kernel<T, Pack, decltype(surrogate)::value>, *home, tiling, args, norm,
+                        tiling, *home);
+      };
+      if constexpr (Pack::kPools && sizeof(T) < sizeof(float)) {
+        launch(IntTag<kLookedUp>{});  // the others would spill registers
+      } else {
+        with_surrogate(args.surrogate.surrogate, launch);
+      }
       return true;
     }
     return false;

@@ -20,7 +20,7 @@ struct Residence {
   int64_t packs;
   size_t history, bytes;  // of shared memory, a block: for the history, and all
 
-  TMKT_INLINE int64_t slots() const { return static_cast<int64_t>(threads) * rounds; }
+  TMKT_INLINE int slots() const { return threads * rounds; }
 };
 
 constexpr int kResidentThreads = 256;
@@ -65,7 +65,7 @@ inline std::optional<Residence> residence(const Tiling& tiling, size_t bytes_of_
     if (home.rounds == 0) return {};
     home.threads = static_cast<int>((home.packs + home.rounds - 1) / home.rounds + 31) / 32 * 32;
     home.history = history;
-    home.bytes = history + bytes_of_pack * home.slots();
+    home.bytes = history + bytes_of_pack * home.threads * home.rounds;
     if (2 * (static_cast<int64_t>(home.bytes) + kReserved) > device.shared_bytes) continue;
     if (found && home.threads < 64) break;
     found = home;
@@ -173,29 +173,29 @@ __device__ __forceinline__ void each_pack(const Tiling& tiling, const Residence&
   const int64_t all = tiling.samples * tiling.of_channel, first = cluster_rank() * home.packs;
 #pragma unroll 1
   for (int round = 0; round < home.rounds; ++round) {
-    const int64_t slot = round * static_cast<int64_t>(home.threads) + threadIdx.x;
+    const int slot = round * home.threads + static_cast<int>(threadIdx.x);
     if (slot < home.packs && first + slot < all) f(slot, Pack(tiling, Item(tiling, channel, first + slot)));
   }
 }
 
 template <typename T, typename Pack>
-__global__ void __launch_bounds__(kResidentThreads)
+__global__ void __launch_bounds__(kResidentThreads, 2)
     resident_forward_kernel(const BnLifForwardArgs args, const Norm norm, const Tiling tiling, const Residence home,
                             float* batch_mean, float* batch_var) {
   extern __shared__ uint4 shared_memory[];
   using Place = Resident<typename Pack::Place>;
   constexpr int kWidth = Place::kWidth;
-  const int64_t channel = blockIdx.x / home.blocks, pitch = home.slots() * kWidth;
+  const int channel = blockIdx.x / home.blocks, pitch = home.slots() * kWidth;
   T* rows = reinterpret_cast<T*>(shared_memory);  // [T, slots, kWidth]
-  each_pack<Pack>(tiling, home, channel, [&](int64_t slot, const Pack& pack) {
-    for (int64_t t = 0; t < args.T; ++t) {
+  each_pack<Pack>(tiling, home, channel, [&](int slot, const Pack& pack) {
+    for (int t = 0; t < args.T; ++t) {
       copy_row(pack.place, static_cast<const T*>(args.x) + t * args.N, rows + t * pitch + slot * kWidth);
     }
   });
   const float pivot[1] = {pivot_of<T>(args, tiling.inner, channel)};
   double moments[1][kMoments] = {};
   wait_for_copies();
-  each_pack<Pack>(tiling, home, channel, [&](int64_t slot, const Pack& pack) {
+  each_pack<Pack>(tiling, home, channel, [&](int slot, const Pack& pack) {
     add_moments(Place{pack.place}, rows + slot * kWidth, args.T, pitch, pivot, moments);
   });
   cluster_sums(home.blocks, moments[0]);
@@ -206,7 +206,7 @@ __global__ void __launch_bounds__(kResidentThreads)
   }
   Normalised<1> input;
   input.set(0, norm, channel, of_channel.mean, of_channel.var);
-  each_pack<Pack>(tiling, home, channel, [&](int64_t slot, const Pack& pack) {
+  each_pack<Pack>(tiling, home, channel, [&](int slot, const Pack& pack) {
     BnLifForwardArgs copy = args;
     copy.x = rows + slot * kWidth;
     copy.N = pitch;
@@ -221,8 +221,8 @@ template <typename T, typename Place>
 struct CopiedGradients {
   using Row = typename Place::template Row<T>;
   const float* rows;
-  int64_t pitch;
-  __device__ __forceinline__ Row fetch(int64_t t) const { return *reinterpret_cast<const Row*>(rows + t * pitch); }
+  int pitch;
+  __device__ __forceinline__ Row fetch(int t) const { return *reinterpret_cast<const Row*>(rows + t * pitch); }
   __device__ __forceinline__ void unpack(const Row& row, float (&grad_s)[Place::kWidth]) const {
     tmkt::unpack(row, grad_s);
   }
@@ -231,10 +231,9 @@ template <typename Place>
 struct KeepGradients {
   static constexpr bool kTakesX = true;
   float *rows, mean;
-  int64_t pitch;
+  int pitch;
   float g_sum[Place::kWidth], gd_sum[Place::kWidth];
-  __device__ __forceinline__ void operator()(int64_t t, const float (&x)[Place::kWidth],
-                                             const float (&g)[Place::kWidth]) {
+  __device__ __forceinline__ void operator()(int t, const float (&x)[Place::kWidth], const float (&g)[Place::kWidth]) {
 #pragma unroll
     for (int j = 0; j < Place::kWidth; ++j) {
       g_sum[j] += g[j];
@@ -244,18 +243,18 @@ struct KeepGradients {
   }
 };
 
-template <typename T, typename Pack>
+template <typename T, typename Pack, int kSurrogate>
 __global__ void __launch_bounds__(kThreads, 4)
     resident_backward_kernel(const BnLifBackwardArgs args, const Norm norm, const Tiling tiling, const Residence home) {
   extern __shared__ uint4 shared_memory[];
   using Place = Resident<typename Pack::Place>;
   constexpr int kWidth = Place::kWidth;
-  const int64_t channel = blockIdx.x / home.blocks, pitch = home.slots() * kWidth;
+  const int channel = blockIdx.x / home.blocks, pitch = home.slots() * kWidth;
   float* g_rows = reinterpret_cast<float*>(reinterpret_cast<char*>(shared_memory) + home.history);
   T* x_rows = reinterpret_cast<T*>(g_rows + args.T * pitch);
-  each_pack<Pack>(tiling, home, channel, [&](int64_t slot, const Pack& pack) {
-    for (int64_t t = 0; t < args.T; ++t) {
-      const int64_t at = t * pitch + slot * kWidth;
+  each_pack<Pack>(tiling, home, channel, [&](int slot, const Pack& pack) {
+    for (int t = 0; t < args.T; ++t) {
+      const int at = t * pitch + slot * kWidth;
       copy_row(pack.place, static_cast<const T*>(args.x) + t * args.N, x_rows + at);
       if constexpr (!Pack::kPools) {
         if (!args.grad_spikes) continue;
@@ -267,14 +266,15 @@ __global__ void __launch_bounds__(kThreads, 4)
   const Normalised<1> input(norm, channels);
   double sums[kGradientSums] = {};
   wait_for_copies();
-  each_pack<Pack>(tiling, home, channel, [&](int64_t slot, const Pack& pack) {
+  each_pack<Pack>(tiling, home, channel, [&](int slot, const Pack& pack) {
     BnLifBackwardArgs copy = args;
     copy.x = x_rows + slot * kWidth;
     copy.N = pitch;
     KeepGradients<Place> sink{g_rows + slot * kWidth, input.mean[0], pitch, {}, {}};
     LifParams<float> none[1];
     const auto backward = [&](const auto& gradients) {
-      backward_tile<T, false, 2>(copy, Params<1>(args, 0), input, Place{pack.place}, gradients, sink, nullptr, none);
+      backward_tile<T, false, kSurrogate>(copy, Params<1>(args, 0), input, Place{pack.place}, gradients, sink, nullptr,
+                                          none);
     };
     if constexpr (Pack::kPools) {
       backward(pack.template gradients<T>(args));
@@ -294,9 +294,9 @@ __global__ void __launch_bounds__(kThreads, 4)
     args.grad_weight[channel] = grad.weight;
     args.grad_bias[channel] = grad.bias;
   }
-  each_pack<Pack>(tiling, home, channel, [&](int64_t slot, const Pack& pack) {
-    for (int64_t t = 0; t < args.T; ++t) {
-      const int64_t at = t * pitch + slot * kWidth;
+  each_pack<Pack>(tiling, home, channel, [&](int slot, const Pack& pack) {
+    for (int t = 0; t < args.T; ++t) {
+      const int at = t * pitch + slot * kWidth;
       float row[kWidth], g[kWidth];
       unpack(Place{pack.place}.fetch(x_rows + at), row);
       unpack(*reinterpret_cast<const Packed<float, kWidth>*>(g_rows + at), g);

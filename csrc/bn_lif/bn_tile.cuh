@@ -98,7 +98,7 @@ struct Item {
 template <int kWidth, int kOwnChannels>
 struct Neighbours {
   static constexpr int kOwn = kOwnChannels;
-  static constexpr bool kPools = false;
+  static constexpr bool kPools = false, kCommon = kWidth > 1 && kOwn == 1;  // kCommon: worth kernels of its own
   using Place = Along<kWidth>;
   Place place;
   int64_t channel[kOwn];
@@ -255,7 +255,7 @@ struct LoadPooledGradients {
 template <int kColumns>
 struct CellPack {
   static constexpr int kOwn = 1, kCells = kColumns == 0 ? 1 : kColumns / 2;
-  static constexpr bool kPools = true;
+  static constexpr bool kPools = true, kCommon = kColumns > 0;
   using Place = std::conditional_t<kColumns == 0, AnyCell, WholeCells<kColumns>>;
   Place place;
   int64_t channel[1], pooled, step;  // first pooled value, and values of a pooled step

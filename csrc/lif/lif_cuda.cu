@@ -23,15 +23,15 @@ struct StoreGradient {
   }
 };
 
-template <typename T, int kWidth, int kOwn, bool kSums>
+template <typename T, int kWidth, int kOwn, bool kSums, int kSurrogate>
 __global__ void __launch_bounds__(kThreads, 4) backward_kernel(const LifBackwardArgs args, float* starts) {
   using Place = Along<kWidth>;
   const Place place{(static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth};
   if (place.n >= args.N) return;
   LifParams<float> sums[kSums ? kWidth : 1] = {};
   const StoreGradient<T, Place> sink{args, place};
-  backward_tile<T, kSums>(args, Params<kOwn>(args, place.n), PlainInput{}, place,
-                          LoadSpikeGradients<T, Place>{args, place}, sink, starts, sums);
+  backward_tile<T, kSums, kSurrogate>(args, Params<kOwn>(args, place.n), PlainInput{}, place,
+                                      LoadSpikeGradients<T, Place>{args, place}, sink, starts, sums);
   if constexpr (kSums) {
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
@@ -63,9 +63,10 @@ void forward_cuda(const LifForwardArgs& args, const Tensor& x) {
   });
 }
 
-template <typename T, int kWidth, int kOwn, bool kSums>
+template <typename T, int kWidth, int kOwn, bool kSums, int kSurrogate = kLookedUp>
 void launch_backward(const CudaLaunch& launch, const LifBackwardArgs& args, float* starts) {
-  launch(backward_kernel<T, kWidth, kOwn, kSums>, args.N / kWidth, History<kWidth>::bytes(args.T), args, starts);
+  launch(backward_kernel<T, kWidth, kOwn, kSums, kSurrogate>, args.N / kWidth, History<kWidth>::bytes(args.T), args,
+         starts);
 }
 
 void backward_cuda(const LifBackwardArgs& args, const Tensor& x) {
@@ -89,7 +90,9 @@ void backward_cuda(const LifBackwardArgs& args, const Tensor& x) {
         launch_backward<T, kNarrow, 1, true>(launch, args, starts);
       }
     } else if (whole_words && args.N % kWidth == 0 && !mixed_channels(args, kWidth)) {
-      launch_backward<T, kWidth, 1, false>(launch, args, starts);
+      with_surrogate(args.surrogate.surrogate, [&](auto surrogate) {
+        launch_backward<T, kWidth, 1, false, decltype(surrogate)::value>(launch, args, starts);
+      });
     } else if (whole_words && args.N % kNarrow == 0) {
       launch_backward<T, kNarrow, kNarrow, false>(launch, args, starts);
     } else {

@@ -64,7 +64,7 @@ TMKT_INLINE V lif_adjoint(const LifParams<P>& p, Reset reset, bool detach, V h, 
   if (reset == Reset::kHard) through_v = lif_fires(p, reset, h) ? 0.0f : grad_v;
   if (!detach && reset == Reset::kHard) through_v += grad_v * ((p.v_reset - h) * ds_dh);
   if (!detach && reset == Reset::kSoft) through_v += grad_v * (-p.v_threshold * ds_dh);
-  return grad_s * ds_dh + through_v + grad_h;
+  return multiply_add(grad_s, ds_dh, through_v) + grad_h;
 }
 
 // Gradient of v before the step, given that of h, `g`.

@@ -141,13 +141,29 @@ __device__ __forceinline__ void with_reset(Reset reset, const F& f) {
       return f(std::integral_constant<Reset, Reset::kDelayedSubtract>{});
     case static_cast<int>(Reset::kDelayedZero):
       return f(std::integral_constant<Reset, Reset::kDelayedZero>{});
-    default:
+    case static_cast<int>(Reset::kNone):
       return f(std::integral_constant<Reset, Reset::kNone>{});
   }
 }
 
+// The surrogates that most networks are trained with have kernels of their own; all others share one that looks them
+// up.
+constexpr int kLookedUp = -1;
+
+template <typename F>
+void with_surrogate(Surrogate surrogate, F f) {
+  switch (surrogate) {
+    case Surrogate::kAtan:
+      return f(IntTag<static_cast<int>(Surrogate::kAtan)>{});
+    case Surrogate::kSigmoid:
+      return f(IntTag<static_cast<int>(Surrogate::kSigmoid)>{});
+    default:
+      return f(IntTag<kLookedUp>{});
+  }
+}
+
 // ds/dh of all values of a thread: one look at the surrogate, and their chains of arithmetic overlap.
-template <int kValues>
+template <int kSurrogate, int kValues>
 __device__ __forceinline__ void surrogate_derivatives(const SurrogateShape& shape, const float (&u)[kValues],
                                                       float (&out)[kValues]) {
   const auto all = [&](auto surrogate) {
@@ -156,6 +172,9 @@ __device__ __forceinline__ void surrogate_derivatives(const SurrogateShape& shap
       out[j] = surrogate_derivative(decltype(surrogate)::value, u[j], shape.alpha, shape.beta);
     }
   };
+  if constexpr (kSurrogate != kLookedUp) {
+    return all(std::integral_constant<Surrogate, static_cast<Surrogate>(kSurrogate)>{});
+  }
   switch (static_cast<int>(shape.surrogate)) {
 #define TMKT_CASE(name)                   \
   case static_cast<int>(Surrogate::name): \
@@ -222,10 +241,11 @@ __device__ __forceinline__ void forward_tile(const LifForwardArgs& args, const P
   place.store(v, args.v_last);
 }
 
-// Advances v through `steps` steps from row x on; `keep(k, h)` gets h of each.
-template <typename T, typename Place, int kOwn, typename Input, typename Keep>
-__device__ __forceinline__ void charge(const Params<kOwn>& params, const Input& input, Reset reset, const Place& place,
-                                       const T* x, int64_t N, int steps, float (&v)[Place::kWidth], const Keep& keep) {
+// Advances v through `steps` steps from row x on; `keep(k, h)` gets h of each. `reset` is a type or a value.
+template <typename T, typename Place, int kOwn, typename Input, typename ResetOf, typename Keep>
+__device__ __forceinline__ void charge(const Params<kOwn>& params, const Input& input, ResetOf reset,
+                                       const Place& place, const T* x, int64_t N, int steps, float (&v)[Place::kWidth],
+                                       const Keep& keep) {
 #pragma unroll 1
   for (int begin = 0; begin < steps; begin += kAhead) {
     typename Place::template Row<T> rows[kAhead];
@@ -248,25 +268,37 @@ __device__ __forceinline__ void charge(const Params<kOwn>& params, const Input& 
   }
 }
 
-// The adjoint of forward_tile. `gradients` gives those of the spikes; `sink(t, x, g)` takes those of the currents, g,
-// and x, if Sink::kTakesX: it is then read again, since it would take as much room as h. x goes through memory once for
-// T <= kChunk. For longer T a first sweep writes v at the start of each chunk to `starts` [chunks, N], and the chunks
-// are then recomputed from the last to the first; each thread reads only what it wrote. kSums: the gradients of the
-// parameters are wanted, and added up in `sums`. kMostRows: of how many steps the rows may be in registers at once.
-template <typename T, bool kSums, int kMostRows = kAhead, typename Place, int kOwn, typename Input, typename Gradients,
-          typename Sink>
-__device__ __forceinline__ void backward_tile(const LifBackwardArgs& args, const Params<kOwn>& params,
-                                              const Input& input, const Place& place, const Gradients& gradients,
-                                              Sink& sink, float* starts,
-                                              LifParams<float> (&sums)[kSums ? Place::kWidth : 1]) {
-  constexpr int kWidth = Place::kWidth;
+// Steps of gradients that backward holds, while as many more are on their way: what 128 registers have room for.
+template <bool kSums, bool kLooked>
+constexpr int kRowsOf = kSums || kLooked ? 1 : 2;
+
+template <typename T, bool kSums, int kSurrogate, typename Place, int kOwn, typename Input, typename Gradients,
+          typename Sink, typename ResetOf, typename DetachOf>
+__device__ __forceinline__ void backward_steps(const LifBackwardArgs& args, ResetOf reset, DetachOf detach,
+                                               const Params<kOwn>& params, const Input& input, const Place& place,
+                                               const Gradients& gradients, Sink& sink, float* starts,
+                                               LifParams<float> (&sums)[kSums ? Place::kWidth : 1]) {
+  constexpr int kWidth = Place::kWidth, kRows = kRowsOf<kSums, kSurrogate == kLookedUp>;
   constexpr bool kAgain = kSums || Sink::kTakesX;
-  constexpr int kHeld = kSums && kOwn > 1 ? 1 : kSums || kWidth > 4 ? 2 : kAhead;  // by 128 registers
-  constexpr int kRows = kMostRows < kHeld ? kMostRows : kHeld;
-  const Reset reset = args.reset;
+  // Row i belongs to step end - 1 - i.
+  struct Rows {
+    typename Gradients::Row gradient[kRows];
+    typename Place::template Row<T> x[kAgain ? kRows : 1];
+  };
   const int64_t N = args.N, last = (args.T - 1) / kChunk;
   const T* x = static_cast<const T*>(args.x);
   const History<kWidth> history;
+  const auto ask = [&](int64_t first_step, int end) {
+    Rows rows = {};
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      if (end - 1 - i < 0) continue;
+      const int64_t t = first_step + end - 1 - i;
+      if (args.grad_spikes) rows.gradient[i] = gradients.fetch(t);
+      if constexpr (kAgain) rows.x[i] = place.fetch(x + t * N);
+    }
+    return rows;
+  };
   float v[kWidth], grad_v[kWidth] = {};
   start(args, params, place, v);
   for (int64_t chunk = 0; chunk < last; ++chunk) {
@@ -277,6 +309,7 @@ __device__ __forceinline__ void backward_tile(const LifBackwardArgs& args, const
   for (int64_t chunk = last; chunk >= 0; --chunk) {
     const int64_t first_step = chunk * kChunk;
     const int steps = chunk < last ? kChunk : static_cast<int>(args.T - last * kChunk);
+    Rows rows = ask(first_step, steps);
     if (chunk < last) place.load(starts + chunk * N, v);
     float first[kWidth];
 #pragma unroll
@@ -284,16 +317,8 @@ __device__ __forceinline__ void backward_tile(const LifBackwardArgs& args, const
     charge(params, input, reset, place, x + first_step * N, N, steps, v,
            [&](int k, const float (&kept)[kWidth]) { history.keep(k, kept); });
 #pragma unroll 1
-    for (int end = steps; end > 0; end -= kRows) {  // step k = end - 1 - i has row i
-      typename Gradients::Row gradient_rows[kRows] = {};
-      typename Place::template Row<T> x_rows[kRows];
-#pragma unroll
-      for (int i = 0; i < kRows; ++i) {
-        const int k = end - 1 - i;
-        if (k < 0) continue;
-        if (args.grad_spikes) gradient_rows[i] = gradients.fetch(first_step + k);
-        if constexpr (kAgain) x_rows[i] = place.fetch(x + (first_step + k) * N);
-      }
+    for (int end = steps; end > 0; end -= kRows) {
+      const Rows next = ask(first_step, end - kRows);
       float h[kRows + 1][kWidth] = {}, u[kRows * kWidth], ds_dh[kRows * kWidth];
 #pragma unroll
       for (int i = 0; i <= kRows; ++i) {
@@ -301,33 +326,56 @@ __device__ __forceinline__ void backward_tile(const LifBackwardArgs& args, const
       }
 #pragma unroll
       for (int i = 0; i < kRows * kWidth; ++i) u[i] = h[i / kWidth][i % kWidth] - params[i % kWidth].v_threshold;
-      surrogate_derivatives(args.surrogate, u, ds_dh);
+      surrogate_derivatives<kSurrogate>(args.surrogate, u, ds_dh);
 #pragma unroll
       for (int i = 0; i < kRows; ++i) {
         const int k = end - 1 - i;
         if (k < 0) break;
         const int64_t t = first_step + k;
         float grad_s[kWidth], grad_h[kWidth] = {}, x_again[kWidth] = {}, grad_x[kWidth];
-        gradients.unpack(gradient_rows[i], grad_s);
+        gradients.unpack(rows.gradient[i], grad_s);
         if (args.grad_v_seq) place.load(static_cast<const T*>(args.grad_v_seq) + t * N, grad_h);
-        if constexpr (kAgain) unpack(x_rows[i], x_again);
+        if constexpr (kAgain) unpack(rows.x[i], x_again);
 #pragma unroll
         for (int j = 0; j < kWidth; ++j) {
           const LifParams<float>& p = params[j];
           const float v_before = k > 0 ? lif_reset(p, reset, h[i + 1][j]) : first[j], ds = ds_dh[i * kWidth + j];
-          const float g = lif_adjoint(p, reset, args.detach_reset, h[i][j], ds, grad_s[j], grad_v[j], grad_h[j]);
+          const float g = lif_adjoint(p, reset, detach, h[i][j], ds, grad_s[j], grad_v[j], grad_h[j]);
           if constexpr (kSums) {
-            add(sums[j], lif_parameter_gradients(p, reset, args.detach_reset, v_before, input(j, x_again[j]), h[i][j],
-                                                 ds, grad_s[j], grad_v[j], g));
+            add(sums[j], lif_parameter_gradients(p, reset, detach, v_before, input(j, x_again[j]), h[i][j], ds,
+                                                 grad_s[j], grad_v[j], g));
           }
           grad_x[j] = p.b * g;
           grad_v[j] = lif_charge_adjoint(p, reset, v_before, g);
         }
         sink(t, x_again, grad_x);
       }
+      rows = next;
     }
   }
   if (args.grad_v_init) place.store(grad_v, args.grad_v_init);
+}
+
+// The adjoint of forward_tile. `gradients` gives those of the spikes; `sink(t, x, g)` takes those of the currents, g,
+// and x, if Sink::kTakesX: it is then read again, since it would take as much room as h. x goes through memory once for
+// T <= kChunk. For longer T a first sweep writes v at the start of each chunk to `starts` [chunks, N], and the chunks
+// are then recomputed from the last to the first; each thread reads only what it wrote. kSums: the gradients of the
+// parameters are wanted, and added up in `sums`. kSurrogate: its number, or kLookedUp.
+template <typename T, bool kSums, int kSurrogate, typename Place, int kOwn, typename Input, typename Gradients,
+          typename Sink>
+__device__ __forceinline__ void backward_tile(const LifBackwardArgs& args, const Params<kOwn>& params,
+                                              const Input& input, const Place& place, const Gradients& gradients,
+                                              Sink& sink, float* starts,
+                                              LifParams<float> (&sums)[kSums ? Place::kWidth : 1]) {
+  const auto run = [&](auto reset, auto detach) {
+    backward_steps<T, kSums, kSurrogate>(args, reset, detach, params, input, place, gradients, sink, starts, sums);
+  };
+  if constexpr (kSurrogate == kLookedUp) {  // a loop for each reset would hold every surrogate
+    run(args.reset, args.detach_reset);
+  } else {
+    with_reset(args.reset,
+               [&](auto reset) { args.detach_reset ? run(reset, std::true_type{}) : run(reset, std::false_type{}); });
+  }
 }
 
 }  // namespace

@@ -9,7 +9,7 @@ namespace tmkt {
 enum class PixelKind { kUInt8, kInt16, kFloat32, kBFloat16, kFloat16 };
 
 template <typename F>
-static inline void with_pixel(PixelKind kind, F f) {
+static TMKT_INLINE void with_pixel(PixelKind kind, F f) {
   switch (kind) {
     case PixelKind::kUInt8:
       return f(TypeTag<uint8_t>{});

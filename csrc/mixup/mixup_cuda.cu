@@ -1,4 +1,5 @@
-// tmkt::mixup_fwd and tmkt::mixup_bwd on CUDA: a thread makes kWidth neighbouring elements of one row (t, b).
+// tmkt::mixup_fwd and tmkt::mixup_bwd on CUDA: a thread makes kPack neighbouring pixels, 16 bytes, at up to kSteps
+// steps. So a static image is read once, and the way to a pixel (divisions, look-ups) is found once.
 #include "common/cuda.h"
 #include "mixup/mixup_op.h"
 
@@ -9,35 +10,43 @@ extern "C" __device__ void __assert_fail(const char* assertion, const char* file
 namespace tmkt {
 namespace {
 
-constexpr int kWidth = 4;  // 16 bytes of a float source, the widest access there is
+constexpr int kSteps = 16;  // longer sequences are cut, so that a few samples make many threads too
+constexpr int kAhead = 4;   // loads of a thread that are in flight before the first is used
 
 __device__ __forceinline__ void require(bool condition, const char* message) {
   if (!condition) __assert_fail(message, __FILE__, __LINE__, "time_step_mixup");
 }
 
-__device__ __forceinline__ int64_t source_of(const int64_t* index, int64_t b) { return index ? index[b] : b; }
-
-__device__ __forceinline__ int64_t switch_step_of(const MixupArgs& args, int64_t b) {
-  const int64_t step = args.switch_step[b];
-  require(step >= 0 && step <= args.T, "switch_step: expected values in 0..T");
-  return step;
+__device__ __forceinline__ void require_step(const MixupArgs& args, int64_t switch_step) {
+  require(switch_step >= 0 && switch_step <= args.T, "switch_step: expected values in 0..T");
 }
 
-// The row's source decides the type, so the branch is the same for a whole block.
-template <int kPack>
-__device__ __forceinline__ void load_pixels(PixelKind kind, const void* source, int64_t at, float (&row)[kPack]) {
-  switch (kind) {
-    case PixelKind::kUInt8:
-      return load(static_cast<const uint8_t*>(source) + at, row);
-    case PixelKind::kInt16:
-      return load(static_cast<const int16_t*>(source) + at, row);
-    case PixelKind::kFloat32:
-      return load(static_cast<const float*>(source) + at, row);
-    case PixelKind::kBFloat16:
-      return load(static_cast<const BFloat16*>(source) + at, row);
-    case PixelKind::kFloat16:
-      return load(static_cast<const Float16*>(source) + at, row);
+// What sample b is made of. All three are read before the first is checked.
+struct Sample {
+  int64_t switch_step, image, recording;
+
+  __device__ __forceinline__ Sample(const MixupArgs& args, int64_t b)
+      : switch_step(args.switch_step[b]),
+        image(args.static_index ? args.static_index[b] : b),
+        recording(args.event_index ? args.event_index[b] : b) {
+    require_step(args, switch_step);
+    require(image >= 0 && image < args.static_count, "static_index: expected indices of static's images");
+    require(recording >= 0 && recording < args.event_count, "event_index: expected indices of events' recordings");
   }
+};
+
+template <int kPack>
+__device__ __forceinline__ void scale(float factor, float (&row)[kPack]) {
+#pragma unroll
+  for (int j = 0; j < kPack; ++j) row[j] *= factor;
+}
+
+template <typename T, int kPack>
+__device__ __forceinline__ void add(const Packed<T, kPack>& packed, float (&sum)[kPack]) {
+  float row[kPack];
+  unpack(packed, row);
+#pragma unroll
+  for (int j = 0; j < kPack; ++j) sum[j] += row[j];
 }
 
 template <int kPack>
@@ -47,117 +56,259 @@ __device__ __forceinline__ void store_pixels(PixelKind kind, const float (&row)[
   store(row, static_cast<Float16*>(target) + at);
 }
 
-// Splits a flat work item into (row, position in the row); false beyond the last row.
+// What a thread makes: pixels at, at + 1, .. of a row, in the steps begin..end.
+struct Column {
+  int64_t begin, end, row, at;
+};
+
+// Splits a flat work item; false beyond the last step.
 template <int kPack>
-__device__ __forceinline__ bool locate(int64_t rows, int64_t row_elements, int64_t* row, int64_t* at) {
-  const int64_t item = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  const int64_t per_row = row_elements / kPack;
-  *row = item / per_row;
-  *at = item % per_row * kPack;
-  return *row < rows;
+__device__ __forceinline__ bool locate(int64_t T, int64_t rows, int64_t pixels, Column* column) {
+  const Division item(static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, pixels / kPack);
+  const Division row(item.quotient, rows);
+  column->at = item.remainder * kPack;
+  column->row = row.remainder;
+  column->begin = row.quotient * kSteps;
+  column->end = min(column->begin + kSteps, T);
+  return column->begin < T;
+}
+
+template <int kPack>
+int64_t items(int64_t T, int64_t rows, int64_t pixels) {
+  return (T + kSteps - 1) / kSteps * rows * (pixels / kPack);
+}
+
+// target[t] = source[t] * factor; rows t lie source_step and target_step apart.
+template <int kPack, typename Source, typename T>
+__device__ __forceinline__ void convert(const Source* source, int64_t source_step, T* target, int64_t target_step,
+                                        int64_t steps, float factor) {
+  for (int64_t t = 0; t < steps; t += kAhead) {
+    Packed<Source, kPack> ahead[kAhead];
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k) {
+      if (t + k < steps) ahead[k] = fetch<kPack>(source + (t + k) * source_step);
+    }
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k) {
+      if (t + k >= steps) break;
+      float row[kPack];
+      unpack(ahead[k], row);
+      scale(factor, row);
+      store(row, target + (t + k) * target_step);
+    }
+  }
 }
 
 template <typename T, int kPack>
 __global__ void __launch_bounds__(kThreads) forward_kernel(const MixupForwardArgs args) {
-  const int64_t elements = args.C * args.plane;
-  int64_t row, at;
-  if (!locate<kPack>(args.T * args.B, elements, &row, &at)) return;
-  const int64_t t = row / args.B, b = row % args.B;
-  const bool is_event = t >= switch_step_of(args, b);
-  float pixels[kPack];
-  if (is_event) {
-    const int64_t e = source_of(args.event_index, b);
-    require(e >= 0 && e < args.event_count, "event_index: out of range");
-    load_pixels(args.event_kind, args.events, (t * args.event_count + e) * elements + at, pixels);
-  } else {
-    const int64_t i = source_of(args.static_index, b);
-    require(i >= 0 && i < args.static_count, "static_index: out of range");
-    const int64_t pixel = args.static_channels == 1 ? at % args.plane : at;  // one plane fills every channel
-    load_pixels(args.static_kind, args.static_images, i * args.static_channels * args.plane + pixel, pixels);
+  Column column;
+  if (!locate<kPack>(args.T, args.B * args.C, args.plane, &column)) return;
+  const Division plane(column.row, args.C);
+  const int64_t b = plane.quotient, c = plane.remainder;
+  const Sample sample(args, b);
+  const int64_t first_event = min(max(sample.switch_step, column.begin), column.end);
+
+  const int64_t step = args.B * args.C * args.plane;
+  T* mixed = static_cast<T*>(args.mixed) + column.row * args.plane + column.at;
+  if (column.begin < first_event) {
+    float row[kPack];
+    with_pixel(args.static_kind, [&](auto type) {
+      using Source = typename decltype(type)::type;
+      load(static_cast<const Source*>(args.static_images) + sample.image * args.plane + column.at, row);
+    });
+    scale(args.static_scale, row);
+#pragma unroll 4
+    for (int64_t t = column.begin; t < first_event; ++t) store(row, mixed + t * step);
   }
-  const float scale = is_event ? args.event_scale : args.static_scale;
-#pragma unroll
-  for (int j = 0; j < kPack; ++j) pixels[j] *= scale;
-  store(pixels, static_cast<T*>(args.mixed) + row * elements + at);
+  if (first_event < column.end) {
+    const int64_t event_step = args.event_count * args.C * args.plane;
+    const int64_t at = first_event * event_step + (sample.recording * args.C + c) * args.plane + column.at;
+    with_pixel(args.event_kind, [&](auto type) {
+      using Source = typename decltype(type)::type;
+      convert<kPack>(static_cast<const Source*>(args.events) + at, event_step, mixed + first_event * step, step,
+                     column.end - first_event, args.event_scale);
+    });
+  }
 }
 
-template <typename T, int kPack>
-__device__ __forceinline__ void accumulate(const MixupBackwardArgs& args, int64_t t, int64_t b, int64_t at,
-                                           float (&sum)[kPack]) {
-  float grad[kPack];
-  load(static_cast<const T*>(args.grad) + (t * args.B + b) * args.C * args.plane + at, grad);
+// The samples that draw on a source, in ascending order: first[source], then next[b], -1 behind the last.
+// Null: sample i alone draws on source i.
+struct Samples {
+  int64_t *first, *next;
+
+  __device__ __forceinline__ int64_t of(int64_t source) const { return first ? first[source] : source; }
+  __device__ __forceinline__ int64_t after(int64_t b) const { return next ? next[b] : -1; }
+};
+
+struct LinkArgs {
+  const int64_t* index;
+  int64_t B, sources;
+  Samples samples;
+};
+
+constexpr int kLanes = 32, kWarps = kThreads / kLanes;
+constexpr int kWarpSources = 1024;
+
+// Links the samples by source. A warp has kWarpSources sources and goes through all samples from the last to the first,
+// 32 at a time: work linear in B, and links that depend on nothing but the index.
+__global__ void __launch_bounds__(kThreads) link_kernel(const LinkArgs args) {
+  __shared__ int64_t firsts[kWarps][kWarpSources];
+  const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
+  const int64_t begin = (static_cast<int64_t>(blockIdx.x) * kWarps + warp) * kWarpSources;
+  if (begin >= args.sources) return;
+  int64_t* first = firsts[warp];
+  for (int i = lane; i < kWarpSources; i += kLanes) first[i] = -1;
+  constexpr int kTile = kAhead * kLanes;
+  for (int64_t tile = (args.B - 1) / kTile * kTile; tile >= 0; tile -= kTile) {
+    int own[kAhead];  // the sample's source, counted from `begin`; -1 for another warp's
 #pragma unroll
-  for (int j = 0; j < kPack; ++j) sum[j] += grad[j];
+    for (int k = 0; k < kAhead; ++k) {
+      const int64_t b = tile + k * kLanes + lane;
+      const int64_t source = b < args.B ? args.index[b] : -1;
+      require(b >= args.B || (source >= 0 && source < args.sources),
+              "static_index or event_index: expected indices of the sources");
+      own[k] = source >= begin && source < begin + kWarpSources ? static_cast<int>(source - begin) : -1;
+    }
+#pragma unroll
+    for (int k = kAhead - 1; k >= 0; --k) {
+      const int64_t base = tile + k * kLanes;
+      __syncwarp();
+      const unsigned peers = __match_any_sync(~0u, own[k]);
+      const unsigned later = peers & (~1u << lane), earlier = peers & ((1u << lane) - 1);
+      if (own[k] >= 0) args.samples.next[base + lane] = later ? base + __ffs(later) - 1 : first[own[k]];
+      __syncwarp();
+      if (own[k] >= 0 && !earlier) first[own[k]] = base + lane;
+    }
+  }
+  __syncwarp();
+  for (int64_t i = begin + lane; i < min(begin + kWarpSources, args.sources); i += kLanes) {
+    args.samples.first[i] = first[i - begin];
+  }
 }
 
-// A thread owns kPack gradient elements and gathers its samples in the order of b (and t): no atomics, same bits
+// A thread owns its elements of the gradient and adds up its samples in the order of b: no atomics, the same bits in
 // every run.
 template <typename T, int kPack>
-__global__ void __launch_bounds__(kThreads) backward_events_kernel(const MixupBackwardArgs args) {
-  const int64_t elements = args.C * args.plane;
-  int64_t row, at;
-  if (!locate<kPack>(args.T * args.event_count, elements, &row, &at)) return;
-  const int64_t t = row / args.event_count, e = row % args.event_count;
-  float sum[kPack] = {};
-  for (int64_t b = 0; b < args.B; ++b) {
-    if (source_of(args.event_index, b) == e && t >= switch_step_of(args, b)) accumulate<T>(args, t, b, at, sum);
-  }
+__global__ void __launch_bounds__(kThreads) backward_events_kernel(const MixupBackwardArgs args, Samples samples) {
+  const int64_t frame = args.C * args.plane;
+  Column column;
+  if (!locate<kPack>(args.T, args.event_count, frame, &column)) return;
+  for (int64_t t = column.begin; t < column.end; t += kAhead) {
+    float sum[kAhead][kPack] = {};
+    for (int64_t b = samples.of(column.row); b >= 0; b = samples.after(b)) {
+      const int64_t switch_step = args.switch_step[b];
+      require_step(args, switch_step);
+      const T* grad = static_cast<const T*>(args.grad) + (t * args.B + b) * frame + column.at;
+      Packed<T, kPack> ahead[kAhead];
 #pragma unroll
-  for (int j = 0; j < kPack; ++j) sum[j] *= args.event_scale;
-  store_pixels(args.event_kind, sum, args.grad_events, row * elements + at);
+      for (int k = 0; k < kAhead; ++k) {
+        if (t + k >= switch_step && t + k < column.end) ahead[k] = fetch<kPack>(grad + k * args.B * frame);
+      }
+#pragma unroll
+      for (int k = 0; k < kAhead; ++k) {
+        if (t + k >= switch_step && t + k < column.end) add(ahead[k], sum[k]);
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k) {
+      if (t + k >= column.end) break;
+      scale(args.event_scale, sum[k]);
+      store_pixels(args.event_kind, sum[k], args.grad_events,
+                   ((t + k) * args.event_count + column.row) * frame + column.at);
+    }
+  }
 }
 
+// The same for images, each of which goes into C planes of each step before the switch.
 template <typename T, int kPack>
-__global__ void __launch_bounds__(kThreads) backward_static_kernel(const MixupBackwardArgs args) {
-  const int64_t elements = args.static_channels * args.plane;
-  int64_t i, at;
-  if (!locate<kPack>(args.static_count, elements, &i, &at)) return;
+__global__ void __launch_bounds__(kThreads) backward_static_kernel(const MixupBackwardArgs args, Samples samples) {
+  Column column;
+  if (!locate<kPack>(1, args.static_count, args.plane, &column)) return;
+  const int64_t step = args.B * args.C * args.plane;
   float sum[kPack] = {};
-  for (int64_t b = 0; b < args.B; ++b) {
-    if (source_of(args.static_index, b) != i) continue;
-    const int64_t steps = switch_step_of(args, b);
-    for (int64_t t = 0; t < steps; ++t) {
-      for (int64_t plane = 0; plane < args.C * args.plane; plane += elements) {
-        accumulate<T>(args, t, b, plane + at, sum);
+  for (int64_t b = samples.of(column.row); b >= 0; b = samples.after(b)) {
+    const int64_t steps = args.switch_step[b];
+    require_step(args, steps);
+    for (int64_t c = 0; c < args.C; ++c) {
+      const T* grad = static_cast<const T*>(args.grad) + (b * args.C + c) * args.plane + column.at;
+      for (int64_t t = 0; t < steps; t += kAhead) {
+        Packed<T, kPack> ahead[kAhead];
+#pragma unroll
+        for (int k = 0; k < kAhead; ++k) {
+          if (t + k < steps) ahead[k] = fetch<kPack>(grad + (t + k) * step);
+        }
+#pragma unroll
+        for (int k = 0; k < kAhead; ++k) {
+          if (t + k < steps) add(ahead[k], sum);
+        }
       }
     }
   }
-#pragma unroll
-  for (int j = 0; j < kPack; ++j) sum[j] *= args.static_scale;
-  store_pixels(args.static_kind, sum, args.grad_static, i * elements + at);
+  scale(args.static_scale, sum);
+  store_pixels(args.static_kind, sum, args.grad_static, column.row * args.plane + column.at);
 }
 
-// Packs never straddle a plane or a row, and every access is aligned.
-template <int kPack>
-bool wide(const MixupArgs& args, std::initializer_list<const void*> pointers) {
-  return args.plane % kPack == 0 && aligned(pointers, 16);
+// Frames of C planes, images of one: images with all channels are one plane of all channels.
+template <typename Args>
+Args in_planes(Args args) {
+  args.plane *= args.static_channels;
+  args.C /= args.static_channels;
+  return args;
 }
 
-void forward_cuda(const MixupForwardArgs& args, const Tensor& events) {
+// Calls f with the most elements of T, 16 bytes at most, that divide a row of so many pixels: no access is then
+// unaligned, and none straddles two rows.
+template <typename T, typename F>
+void with_pack(int64_t pixels, std::initializer_list<const void*> pointers, F f) {
+  constexpr int kWide = 16 / sizeof(T), kHalf = 4;
+  if (!aligned(pointers, 16)) return f(IntTag<1>{});
+  if (pixels % kWide == 0) return f(IntTag<kWide>{});
+  if (pixels % kHalf == 0) return f(IntTag<kHalf>{});
+  f(IntTag<1>{});
+}
+
+void forward_cuda(const MixupForwardArgs& given, const Tensor& events) {
   const CudaLaunch launch(events);
-  const int64_t elements = args.T * args.B * args.C * args.plane;
+  const MixupForwardArgs args = in_planes(given);
   with_float(args.mixed_kind, [&](auto type) {
     using T = typename decltype(type)::type;
-    if (wide<kWidth>(args, {args.static_images, args.events, args.mixed})) {
-      launch(forward_kernel<T, kWidth>, elements / kWidth, 0, args);
-    } else {
-      launch(forward_kernel<T, 1>, elements, 0, args);
-    }
+    with_pack<T>(args.plane, {args.static_images, args.events, args.mixed}, [&](auto pack) {
+      launch(forward_kernel<T, pack>, items<pack>(args.T, args.B * args.C, args.plane), 0, args);
+    });
   });
 }
 
-void backward_cuda(const MixupBackwardArgs& args, const Tensor& events) {
+// The links, and the memory that holds them.
+struct LinkedSamples {
+  Samples samples{};
+  Tensor memory;
+
+  LinkedSamples(const CudaLaunch& launch, const Tensor& like, const int64_t* index, int64_t B, int64_t sources) {
+    if (!index && sources == B) return;  // the index of no samples is null as well
+    memory = new_empty(like, {sources + B}, ScalarType::Long);
+    samples = {data<int64_t>(memory), data<int64_t>(memory) + sources};
+    const int64_t warps = (sources + kWarpSources - 1) / kWarpSources;
+    launch(link_kernel, warps * kLanes, 0, LinkArgs{index, B, sources, samples});
+  }
+};
+
+void backward_cuda(const MixupBackwardArgs& given, const Tensor& events) {
   const CudaLaunch launch(events);
-  const int64_t static_elements = args.static_count * args.static_channels * args.plane;
-  const int64_t event_elements = args.T * args.event_count * args.C * args.plane;
+  const MixupBackwardArgs args = in_planes(given);
   with_float(args.grad_kind, [&](auto type) {
     using T = typename decltype(type)::type;
-    if (wide<kWidth>(args, {args.grad, args.grad_static, args.grad_events})) {
-      if (args.grad_static) launch(backward_static_kernel<T, kWidth>, static_elements / kWidth, 0, args);
-      if (args.grad_events) launch(backward_events_kernel<T, kWidth>, event_elements / kWidth, 0, args);
-    } else {
-      if (args.grad_static) launch(backward_static_kernel<T, 1>, static_elements, 0, args);
-      if (args.grad_events) launch(backward_events_kernel<T, 1>, event_elements, 0, args);
+    if (args.grad_static) {
+      const LinkedSamples linked(launch, events, args.static_index, args.B, args.static_count);
+      with_pack<T>(args.plane, {args.grad, args.grad_static}, [&](auto pack) {
+        launch(backward_static_kernel<T, pack>, items<pack>(1, args.static_count, args.plane), 0, args, linked.samples);
+      });
+    }
+    if (args.grad_events) {
+      const LinkedSamples linked(launch, events, args.event_index, args.B, args.event_count);
+      const int64_t frame = args.C * args.plane;
+      with_pack<T>(frame, {args.grad, args.grad_events}, [&](auto pack) {
+        launch(backward_events_kernel<T, pack>, items<pack>(args.T, args.event_count, frame), 0, args, linked.samples);
+      });
     }
   });
 }

@@ -1,15 +1,22 @@
 """The backends and devices that operator tests run on; those that this machine lacks are skipped, named."""
 
+import ctypes
+
 import pytest
 
+from tmkt_kernels._extension import LIBRARY, extension
 
-@pytest.fixture(
-    params=[
-        pytest.param(("native", "cpu"), id="native-cpu"),
-        pytest.param(("native", "cuda"), id="native-cuda", marks=pytest.mark.cuda),
-        pytest.param(("triton", "cuda"), id="triton-cuda", marks=pytest.mark.cuda),
-    ]
-)
+TARGETS = [
+    pytest.param(("native", "cpu"), id="native-cpu"),
+    pytest.param(("native", "cuda"), id="native-cuda", marks=pytest.mark.cuda),
+    pytest.param(("triton", "cuda"), id="triton-cuda", marks=pytest.mark.cuda),
+]
+# The process that test_cuda_emulated.py starts: the CUDA kernels serve the CPU.
+if extension.problem is None and hasattr(ctypes.CDLL(str(LIBRARY)), "tmkt_emulated"):
+    TARGETS = [pytest.param(("native", "cpu"), id="cuda-emulated")]
+
+
+@pytest.fixture(params=TARGETS)
 def target(request: pytest.FixtureRequest) -> tuple[str, str]:
     """(backend, device)."""
     return request.param

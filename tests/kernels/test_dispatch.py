@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 
@@ -54,6 +55,78 @@ def test_without_the_library_native_says_why(monkeypatch, device):
     with pytest.raises(RuntimeError, match="lif: backend 'native' cannot serve this call: no C\\+\\+ compiler"):
         _dispatch.choose("lif", device, torch.float32, "native")
     assert _dispatch.choose("lif", "cpu", torch.float64, "auto") == "reference"
+
+
+# name: machine code, PTX, CUDA of the library; the GPU's capability and the driver's CUDA; what the reason says
+CUDA_TABLE = {
+    "machine code of its own": ([80, 86, 90], [80, 90], (13, 0), (9, 0), (13, 0), None),
+    "machine code of an earlier minor version": ([80, 86], [], (13, 0), (8, 7), (13, 0), None),
+    "machine code of a later minor version only": (
+        [86, 90],
+        [],
+        (13, 0),
+        (8, 0),
+        (13, 0),
+        "for sm_86, sm_90, .* sm_80",
+    ),
+    "machine code of another major version only": ([80, 90], [], (13, 0), (10, 0), (13, 0), "TMKT_CUDA_ARCHS=100"),
+    "older than all": ([80, 86, 90, 120], [80, 120], (13, 0), (7, 5), (13, 0), "the GPU is sm_75"),
+    "by PTX of the oldest": ([80, 90, 100, 120], [80, 120], (13, 0), (11, 0), (13, 0), None),
+    "by PTX of the newest": ([80, 90], [80, 90], (13, 0), (12, 1), (13, 1), None),
+    "PTX of a later one only": ([120], [120], (13, 0), (11, 0), (13, 0), "the GPU is sm_110"),
+    "driver of an earlier major version": ([90], [90], (13, 0), (9, 0), (12, 8), "driver serves CUDA 12.8 at most"),
+    "driver of an earlier minor version": ([90], [90], (13, 1), (9, 0), (13, 0), None),
+    "PTX, driver of an earlier minor version": (
+        [80],
+        [80],
+        (13, 1),
+        (9, 0),
+        (13, 0),
+        "only PTX for sm_90, .* CUDA 13.0",
+    ),
+    "driver of a later major version": ([80], [80], (12, 8), (9, 0), (13, 0), None),
+    "no driver": ([90], [90], (13, 0), (9, 0), None, "no NVIDIA driver"),
+}
+
+
+@pytest.mark.parametrize("name", CUDA_TABLE)
+def test_which_gpus_the_library_serves(name):
+    *case, expected = CUDA_TABLE[name]
+    found = _dispatch.cuda_problem(*case)
+    if expected is None:
+        assert found is None
+    else:
+        assert re.search(expected, found)
+
+
+def test_a_gpu_that_native_cannot_serve_goes_to_the_next_backend(monkeypatch):
+    monkeypatch.setitem(_dispatch._PROBLEMS, ("native", "cuda"), None)
+    monkeypatch.setitem(_dispatch._PROBLEMS, ("triton", "cuda"), "not here either")
+    gpus = {0: None, 1: "the GPU is sm_75"}
+    monkeypatch.setattr(_dispatch, "_remembered_gpu_problem", gpus.get)
+    assert _dispatch.choose("lif", "cuda:0", torch.float32, "auto") == "native"
+    assert _dispatch.choose("lif", "cuda:1", torch.float32, "auto") == "reference"
+    with pytest.raises(RuntimeError, match="lif: backend 'native' cannot serve this call: the GPU is sm_75"):
+        _dispatch.choose("lif", torch.device("cuda", 1), torch.float32, "native")
+
+
+@pytest.mark.cuda
+def test_native_serves_this_gpu():
+    assert _dispatch.problem("native", "cuda", torch.float32) is None
+
+
+@pytest.mark.cuda
+def test_import_leaves_cuda_alone_so_that_processes_can_fork():
+    script = """
+import os, torch, tmkt_kernels as tk
+assert not torch.cuda.is_initialized()
+child = os.fork()
+tk.lif(torch.zeros(2, 3, device="cuda"), backend="native")
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+    result = python(script)
+    assert result.returncode == 0, result.stderr
 
 
 def test_unknown_simd_level_is_an_error():

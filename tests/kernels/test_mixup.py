@@ -88,6 +88,103 @@ def test_gradients(channels, dtype, plane, target):
         assert torch.equal(actual == 0, expected == 0)  # unused sources: exact zeros
 
 
+def mix_and_gradients(static, events, switch_step, grad, backend, dtype, **kwargs):
+    """mixed and the gradients of static and events, with all floats in `dtype`."""
+    leaves = [tensor.to(dtype).requires_grad_() for tensor in (static, events)]
+    mixed = tk.time_step_mixup(*leaves, switch_step, scale=(0.25, 0.5), backend=backend, **kwargs)
+    return mixed.detach(), *torch.autograd.grad(mixed, leaves, grad.to(dtype))
+
+
+def assert_as_the_reference(static, events, switch_step, target, **index):
+    """Forward bit for bit, backward against float64, exact zeros where nothing was drawn on."""
+    backend, device = target
+    T, _, *frame = events.shape
+    dtype = events.dtype
+    static, events, switch_step = static.to(device), events.to(device), switch_step.to(device)
+    index = {name: values.to(device) for name, values in index.items()}
+    grad = make((T, len(switch_step), *frame), dtype, device)
+    mixed, *grads = mix_and_gradients(static, events, switch_step, grad, backend, dtype, **index)
+    assert torch.equal(mixed, mix_and_gradients(static, events, switch_step, grad, "reference", dtype, **index)[0])
+    _, *expected = mix_and_gradients(static, events, switch_step, grad, "reference", torch.float64, **index)
+    for actual, exact in zip(grads, expected, strict=True):
+        assert_gradient_close(actual, exact, dtype)
+        assert torch.equal(actual == 0, exact == 0)
+
+
+# name: B, sources, index
+PAIRINGS = {
+    "one-source": (300, 7, torch.full((300,), 5)),
+    "descending": (200, 200, torch.arange(199, -1, -1)),
+    "in-pairs": (140, 70, torch.arange(140) // 2),
+    "unused-sources": (3, 2100, torch.tensor([2099, 0, 1024])),
+    "one-sample": (1, 3, torch.tensor([2])),
+    "many": (1000, 1500, torch.randint(0, 1500, (1000,), generator=torch.Generator().manual_seed(1))),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 2], ids=["one-plane", "all-channels"])
+@pytest.mark.parametrize("dtype", FLOATS[:2], ids=lambda d: str(d)[6:])
+@pytest.mark.parametrize("name", PAIRINGS)
+def test_pairings(name, dtype, channels, target):
+    batch, sources, index = PAIRINGS[name]
+    static, events = make((sources, channels, 1, 4), dtype), make((3, sources, 2, 1, 4), dtype)
+    switch_step = torch.randint(0, 4, (batch,))
+    assert_as_the_reference(static, events, switch_step, target, static_index=index, event_index=index.flip(0))
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: str(d)[6:])
+@pytest.mark.parametrize("plane", [(1, 1), (3, 4), (5, 5), (16, 17)], ids=str)
+@pytest.mark.parametrize("steps", [1, 4, 35])
+def test_planes_and_steps(plane, steps, dtype, target):
+    static, events = make((6, 1, *plane), dtype), make((steps, 6, 3, *plane), dtype)
+    switch_step = torch.tensor([0, steps, steps // 2, 1, steps - 1, steps // 3])
+    assert_as_the_reference(static, events, switch_step, target)
+
+
+@pytest.mark.parametrize("offset", [1, 2, 4])
+@pytest.mark.parametrize("dtype", INPUT_DTYPES, ids=lambda d: str(d)[6:])
+def test_sources_at_any_address(dtype, offset, target):
+    backend, device = target
+
+    def view(*shape):
+        return make((offset + torch.Size(shape).numel(),), dtype, device)[offset:].view(shape)
+
+    static, events = view(5, 2, 4, 8), view(4, 5, 2, 4, 8)
+    switch_step, *_ = indices(device)
+    for result in FLOATS:
+        mixed, expected = (
+            tk.time_step_mixup(static, events, switch_step, dtype=result, backend=name)
+            for name in (backend, "reference")
+        )
+        assert torch.equal(mixed, expected)
+
+
+@pytest.mark.parametrize("offset", [1, 4])
+def test_gradient_at_any_address(offset, target):
+    backend, device = target
+    shape = (4, 5, 2, 4, 8)
+    grad = make((offset + torch.Size(shape).numel(),), torch.float32, device)[offset:].view(shape)
+    sources = make(shape[1:], torch.float32, device), make(shape, torch.float32, device)
+    switch_step, *_ = indices(device)
+    _, *actual = mix_and_gradients(*sources, switch_step, grad, backend, torch.float32)
+    _, *expected = mix_and_gradients(*sources, switch_step, grad, "reference", torch.float64)
+    for ours, exact in zip(actual, expected, strict=True):
+        assert_gradient_close(ours, exact, torch.float32)
+
+
+def test_no_samples_no_pixels_no_steps(target):
+    backend, device = target
+    for T, B, C, H in ((3, 0, 2, 4), (3, 2, 2, 0), (3, 2, 0, 4), (0, 2, 2, 4)):
+        static, events = make((6, C, H, 4), torch.float32, device), make((T, 6, C, H, 4), torch.float32, device)
+        index = torch.zeros(B, dtype=torch.int64, device=device)
+        grad = make((T, B, C, H, 4), torch.float32, device)
+        results = mix_and_gradients(
+            static, events, index, grad, backend, torch.float32, static_index=index, event_index=index
+        )
+        assert [result.shape for result in results] == [grad.shape, static.shape, events.shape]
+        assert not results[1].any()
+
+
 def test_gradient_of_one_side_only(target):
     backend, device = target
     switch_step, *_ = indices(device)

@@ -100,7 +100,7 @@ def run(
             raise TypeError(f"{name}: expected float32, got {tensor.dtype}")
     if mean is None and x_seq.numel() == channels > 0:
         raise ValueError(f"x_seq: expected more than 1 value per channel in training, got shape {tuple(x_seq.shape)}")
-    chosen = _dispatch.choose("bn_lif", x_seq.device.type, x_seq.dtype, backend)
+    chosen = _dispatch.choose("bn_lif", x_seq.device, x_seq.dtype, backend)
     if chosen != "reference" and not isinstance(params.surrogate, int):
         raise RuntimeError(
             f"bn_lif: backend {chosen!r} cannot serve this call: the surrogate is a function; pass backend='reference'"

@@ -164,7 +164,7 @@ def run(x_seq: Tensor, v_init: Tensor | None, neuron: Neuron, return_v: bool, ba
     """`lif` with its parameters at hand: check, choose the backend, bring into memory order, call, and bring back."""
     check_inputs(x_seq, v_init)
     params, coefficients = neuron
-    chosen = _dispatch.choose("lif", x_seq.device.type, x_seq.dtype, backend)
+    chosen = _dispatch.choose("lif", x_seq.device, x_seq.dtype, backend)
     if chosen != "reference" and not isinstance(params.surrogate, int):
         raise RuntimeError(
             f"lif: backend {chosen!r} cannot serve this call: the surrogate is a function, which only the reference "

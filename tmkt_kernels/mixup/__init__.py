@@ -54,7 +54,7 @@ def time_step_mixup(
     static_scale, event_scale = scale if isinstance(scale, tuple) else (scale, scale)
     served = [t for t in (static.dtype, events.dtype) if t.is_floating_point] + [dtype]
     kernel_dtype = next((t for t in served if t not in _dispatch.KERNEL_DTYPES), dtype)
-    chosen = _dispatch.choose("mixup", events.device.type, kernel_dtype, backend)
+    chosen = _dispatch.choose("mixup", events.device, kernel_dtype, backend)
     args = (switch_step, static_index, event_index, float(static_scale), float(event_scale), dtype)
     if events.device.type == "cpu" and not torch.compiler.is_compiling():
         _check_range(static, events, switch_step, static_index, event_index)

@@ -48,6 +48,17 @@ def load_sample(b, switch_step_ptr, static_index_ptr, event_index_ptr, T, Bs, Be
     return switch, i_s, i_e, switch_ok & static_ok & event_ok
 
 
+@triton.jit
+def samples_of(source, order_ptr, start_ptr, B, sources):
+    """Where the samples that draw on this source begin and end in `order`; one to one without."""
+    begin, end = source, source + 1
+    if start_ptr is not None:
+        begin, end = tl.load(start_ptr + source), tl.load(start_ptr + source + 1)
+        all_in_range = (tl.load(start_ptr) == 0) & (tl.load(start_ptr + sources) == B)
+        tl.device_assert(all_in_range, "static_index or event_index: expected indices of the sources")
+    return begin, end
+
+
 @triton.jit(do_not_specialize=SIZES)
 def mixup_fwd_kernel(
     static_ptr,
@@ -82,6 +93,8 @@ def mixup_fwd_kernel(
 @triton.jit(do_not_specialize=SIZES)
 def mixup_bwd_static_kernel(
     grad_ptr,
+    order_ptr,
+    start_ptr,
     switch_step_ptr,
     static_index_ptr,
     event_index_ptr,
@@ -98,11 +111,12 @@ def mixup_bwd_static_kernel(
 ):
     """One image a program: its gradient gathers over samples, planes and steps, always in this order."""
     P, image, o_p, m_p = plane_block(P, BLOCK, VEC)
-    PAIRED: tl.constexpr = static_index_ptr is None  # image i goes into sample i alone
     b_g = tl.zeros([BLOCK], tl.float32)
-    for b in range(image if PAIRED else 0, image + 1 if PAIRED else B):
-        switch, i_s, _, valid = load_sample(b, switch_step_ptr, static_index_ptr, event_index_ptr, T, Bs, Be)
-        steps = tl.where(valid & (i_s == image), switch, 0)
+    begin, end = samples_of(image, order_ptr, start_ptr, B, Bs)
+    for k in range(begin, end):
+        b = k if order_ptr is None else tl.load(order_ptr + k)
+        switch, _, _, valid = load_sample(b, switch_step_ptr, static_index_ptr, event_index_ptr, T, Bs, Be)
+        steps = tl.where(valid, switch, 0)
         for c in range(C):
             p_g = grad_ptr + (b * C + c) * P + o_p
             for _t in tl.range(0, steps, loop_unroll_factor=2):
@@ -115,6 +129,8 @@ def mixup_bwd_static_kernel(
 @triton.jit(do_not_specialize=SIZES)
 def mixup_bwd_events_kernel(
     grad_ptr,
+    order_ptr,
+    start_ptr,
     switch_step_ptr,
     static_index_ptr,
     event_index_ptr,
@@ -132,11 +148,12 @@ def mixup_bwd_events_kernel(
     """One plane of one frame a program: its gradient gathers over samples in their order."""
     P, plane, o_p, m_p = plane_block(P, BLOCK, VEC)
     t, e, c = plane // C // Be, plane // C % Be, plane % C
-    PAIRED: tl.constexpr = event_index_ptr is None
     b_g = tl.zeros([BLOCK], tl.float32)
-    for b in range(e if PAIRED else 0, e + 1 if PAIRED else B):
-        switch, _, i_e, valid = load_sample(b, switch_step_ptr, static_index_ptr, event_index_ptr, T, Bs, Be)
-        used = valid & (i_e == e) & (t >= switch)
+    begin, end = samples_of(e, order_ptr, start_ptr, B, Be)
+    for k in range(begin, end):
+        b = k if order_ptr is None else tl.load(order_ptr + k)
+        switch, _, _, valid = load_sample(b, switch_step_ptr, static_index_ptr, event_index_ptr, T, Bs, Be)
+        used = valid & (t >= switch)
         b_g += tl.load(grad_ptr + ((t * B + b) * C + c) * P + o_p, mask=where_also(m_p, used), other=0).to(tl.float32)
     b_g *= event_scale
     tl.store(grad_events_ptr + plane * P + o_p, b_g.to(grad_events_ptr.dtype.element_ty), mask=m_p)
@@ -145,7 +162,7 @@ def mixup_bwd_events_kernel(
 def launch(
     kernel: Any,
     out: Tensor,
-    sources: tuple[Tensor, ...],
+    sources: tuple[Tensor | None, ...],
     switch_step: Tensor,
     static_index: Tensor | None,
     event_index: Tensor | None,
@@ -167,6 +184,14 @@ def launch(
         kernel[grid](
             *sources, *index, out, T, len(switch_step), static[0], Be, C, P, *scales, BLOCK=block, VEC=vec, **LAUNCH
         )
+
+
+def samples_by_source(index: Tensor | None, sources: int) -> tuple[Tensor | None, Tensor | None]:
+    """`order` and `start`: the samples of source i are order[start[i] : start[i + 1]], ascending. None: one to one."""
+    if index is None:
+        return None, None
+    ordered, order = index.sort(stable=True)
+    return order, torch.searchsorted(ordered, torch.arange(sources + 1, device=index.device))
 
 
 def mixup_fwd(
@@ -202,6 +227,10 @@ def mixup_bwd(
     grad_static = torch.empty_like(static) if need_static else grad.new_empty((0,))
     grad_events = torch.empty_like(events) if need_events else grad.new_empty((0,))
     index, shapes = (switch_step, static_index, event_index), (static.shape, events.shape)
-    launch(mixup_bwd_static_kernel, grad_static, (grad,), *index, shapes, static_scale)
-    launch(mixup_bwd_events_kernel, grad_events, (grad,), *index, shapes, event_scale)
+    if need_static:
+        sources = grad, *samples_by_source(static_index, static.shape[0])
+        launch(mixup_bwd_static_kernel, grad_static, sources, *index, shapes, static_scale)
+    if need_events:
+        sources = grad, *samples_by_source(event_index, events.shape[1])
+        launch(mixup_bwd_events_kernel, grad_events, sources, *index, shapes, event_scale)
     return grad_static, grad_events

@@ -1,0 +1,577 @@
+// The scheduler. Compiled without sanitizers: it tells them of its fibers instead.
+#include "emulator.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <string>
+#include <vector>
+
+#ifdef EMULATOR_ADDRESS
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+#ifdef EMULATOR_THREAD
+extern "C" {
+void* __tsan_get_current_fiber();
+void* __tsan_create_fiber(unsigned flags);
+void __tsan_destroy_fiber(void* fiber);
+void __tsan_switch_to_fiber(void* fiber, unsigned flags);
+void __tsan_acquire(void* address);
+void __tsan_release(void* address);
+}
+#endif
+
+// Pushes what a callee must preserve, leaves the stack pointer in *from and goes on where `to` was left.
+extern "C" void emulator_swap(void** from, void* to) __attribute__((visibility("hidden")));
+asm(R"(
+.text
+.globl emulator_swap
+.hidden emulator_swap
+.type emulator_swap, @function
+emulator_swap:
+  push %rbp
+  push %rbx
+  push %r12
+  push %r13
+  push %r14
+  push %r15
+  mov %rsp, (%rdi)
+  mov %rsi, %rsp
+  pop %r15
+  pop %r14
+  pop %r13
+  pop %r12
+  pop %rbx
+  pop %rbp
+  ret
+.size emulator_swap, . - emulator_swap
+)");
+
+emulator::Dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace emulator {
+
+unsigned cluster_rank, cluster_size;
+
+namespace {
+
+constexpr size_t kPage = 4096, kStack = 256 << 10, kShared = 256 << 10, kDynamicAlignment = 16;
+constexpr unsigned kPortableCluster = 8, kLargeCluster = 16;
+constexpr int kPoison = 0xff;  // NaN as float, double and both halves; -1 as an integer
+
+// What ThreadSanitizer must know of. Fibers are ordered by the launch, __syncwarp and barriers, and by nothing else.
+#ifdef EMULATOR_THREAD
+void released(void* object) { __tsan_release(object); }
+void acquired(void* object) { __tsan_acquire(object); }
+#else
+void released(void*) {}
+void acquired(void*) {}
+#endif
+
+enum class State { kReady, kInWarp, kInBlock, kInCluster, kDone };
+
+struct Fiber {
+  void* stack_pointer = nullptr;
+  char* stack = nullptr;
+  State state = State::kReady;
+  unsigned rank = 0, thread = 0;  // of the block in the cluster, of the thread in the block
+  Site site{};
+  bool predicate = false;
+  int count = 0;  // of the predicates of a block
+  uint32_t mask = 0;
+  uint64_t value = 0;
+  std::array<uint64_t, kWarp> received{};
+  unsigned turns[2] = {};  // how often it waited for its block, and for its cluster
+  void *fake_stack = nullptr, *tsan = nullptr;
+};
+
+// Memory of a cluster: shared memory and synchronisation objects of each block, then stacks, each above a guard page.
+class Memory {
+ public:
+  // ThreadSanitizer gets new memory for each cluster, or it would take successive clusters' accesses for races.
+  void reserve(size_t blocks, size_t fibers) {
+    const size_t wanted = blocks * (kShared + kPage) + fibers * kStack;
+#ifndef EMULATOR_THREAD
+    if (wanted <= bytes_ && blocks == blocks_) return;
+#endif
+    unpoison();
+    if (base_) munmap(base_, bytes_);
+    bytes_ = wanted, blocks_ = blocks;
+    void* mapped = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapped == MAP_FAILED) std::perror("emulator: mmap"), std::abort();
+    base_ = static_cast<char*>(mapped);
+    for (size_t i = 0; i < fibers; ++i) mprotect(stack(i), kPage, PROT_NONE);
+  }
+  char* shared(size_t rank) const { return base_ + rank * (kShared + kPage); }
+  // What orders the threads that wait for one another, for ThreadSanitizer. Two turns of a barrier have two objects: a
+  // thread may be one barrier ahead.
+  char* object(const Fiber& fiber, State state) const {
+    const bool cluster = state == State::kInCluster;
+    const unsigned slot = state == State::kInWarp ? 2 + fiber.thread / kWarp : cluster;
+    const unsigned turn = state == State::kInWarp ? 0 : fiber.turns[cluster] % 2;
+    return shared(cluster ? 0 : fiber.rank) + kShared + 64 * slot + 8 * turn;
+  }
+  void unpoison() const {
+#ifdef EMULATOR_ADDRESS
+    __asan_unpoison_memory_region(base_, bytes_);
+#endif
+  }
+  char* stack(size_t fiber) const { return base_ + blocks_ * (kShared + kPage) + fiber * kStack; }
+
+ private:
+  char* base_ = nullptr;
+  size_t bytes_ = 0, blocks_ = 0;
+};
+
+struct Variable {
+  size_t offset, bytes;
+};
+
+std::mutex one_at_a_time;
+std::map<const void*, Grants> granted;
+Error error = kSuccess;
+std::string message;
+
+// The launch that runs.
+Memory memory;
+std::mt19937_64 generator{[] {
+  const char* seed = std::getenv("TMKT_EMULATOR_SEED");
+  return seed ? std::strtoull(seed, nullptr, 10) : 1;
+}()};
+const std::function<void()>* body = nullptr;
+std::vector<Fiber> fibers;
+Fiber* self = nullptr;
+void* scheduler = nullptr;  // its stack pointer
+std::map<const void*, Variable> variables;
+size_t shared_bytes = 0, dynamic_bytes = 0;
+unsigned first_block = 0;  // of the cluster that runs
+bool failed = false;
+char launched = 0, finished = 0;  // ThreadSanitizer's objects of the launch
+#ifdef EMULATOR_ADDRESS
+void* scheduler_fake_stack = nullptr;
+const void* scheduler_bottom = nullptr;
+size_t scheduler_size = 0;
+#endif
+#ifdef EMULATOR_THREAD
+void* scheduler_tsan = nullptr;
+#endif
+
+void note_failure(const std::string& what) {
+  failed = true;
+  message = what;
+  std::fprintf(stderr, "emulator: %s\n", what.c_str());
+}
+
+std::string place(const Site& site) {
+  return std::string(site.what) + " at " + site.file + ":" + std::to_string(site.line);
+}
+
+std::string name(const Fiber& fiber) {
+  return "block " + std::to_string(first_block + fiber.rank) + ", thread " + std::to_string(fiber.thread);
+}
+
+void to_scheduler([[maybe_unused]] bool last = false) {
+  [[maybe_unused]] Fiber* me = self;
+#ifdef EMULATOR_ADDRESS
+  __sanitizer_start_switch_fiber(last ? nullptr : &me->fake_stack, scheduler_bottom, scheduler_size);
+#endif
+#ifdef EMULATOR_THREAD
+  __tsan_switch_to_fiber(scheduler_tsan, 1);
+#endif
+  emulator_swap(&self->stack_pointer, scheduler);
+#ifdef EMULATOR_ADDRESS
+  __sanitizer_finish_switch_fiber(me->fake_stack, nullptr, nullptr);
+#endif
+}
+
+void entry() {
+#ifdef EMULATOR_ADDRESS
+  __sanitizer_finish_switch_fiber(nullptr, &scheduler_bottom, &scheduler_size);
+#endif
+  acquired(&launched);
+  (*body)();
+  released(&finished);
+  self->state = State::kDone;
+  to_scheduler(true);
+  std::abort();  // nobody resumes a fiber that is done
+}
+
+void resume(Fiber& fiber) {
+  self = &fiber;
+  const unsigned t = fiber.thread, b = first_block + fiber.rank;
+  threadIdx = {t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y};
+  blockIdx = {b % gridDim.x, b / gridDim.x % gridDim.y, b / gridDim.x / gridDim.y};
+  cluster_rank = fiber.rank;
+#ifdef EMULATOR_ADDRESS
+  __sanitizer_start_switch_fiber(&scheduler_fake_stack, fiber.stack, kStack - kPage);
+#endif
+#ifdef EMULATOR_THREAD
+  __tsan_switch_to_fiber(fiber.tsan, 1);
+#endif
+  emulator_swap(&scheduler, fiber.stack_pointer);
+#ifdef EMULATOR_ADDRESS
+  __sanitizer_finish_switch_fiber(scheduler_fake_stack, nullptr, nullptr);
+#endif
+}
+
+void wait(Site site, State state, bool orders_memory = true) {
+  void* object = memory.object(*self, state);
+  if (state != State::kInWarp) ++self->turns[state == State::kInCluster];
+  self->site = site;
+  self->state = state;
+  if (orders_memory) released(object);
+  to_scheduler();
+  if (orders_memory) acquired(object);
+}
+
+void make(Fiber& fiber, size_t i, unsigned rank, unsigned thread) {
+  fiber = Fiber{};
+  fiber.rank = rank;
+  fiber.thread = thread;
+  fiber.stack = memory.stack(i) + kPage;
+  // As emulator_swap leaves a stack: six registers, then where to return to, with the alignment of a call.
+  void** top = reinterpret_cast<void**>(memory.stack(i) + kStack);
+  top[-1] = nullptr;
+  top[-2] = reinterpret_cast<void*>(&entry);
+  fiber.stack_pointer = std::fill_n(top - 8, 6, nullptr) - 6;
+}
+
+// Not by memset, which ThreadSanitizer sees as the scheduler's.
+void poison(unsigned rank) {
+  volatile uint64_t* words = reinterpret_cast<uint64_t*>(memory.shared(rank));
+#ifdef EMULATOR_ADDRESS
+  __asan_unpoison_memory_region(memory.shared(rank), kShared);
+#endif
+  for (size_t i = 0; i < (shared_bytes + 7) / 8; ++i) words[i] = ~uint64_t{0};
+#ifdef EMULATOR_ADDRESS
+  __asan_poison_memory_region(memory.shared(rank), kShared);
+  for (const auto& [key, variable] : variables) {
+    __asan_unpoison_memory_region(memory.shared(rank) + variable.offset, variable.bytes);
+  }
+#endif
+}
+
+// At the end of the variables so far, with a gap for AddressSanitizer, and aligned to no more than is asked for.
+size_t place_variable(const void* key, size_t bytes, size_t alignment) {
+  const auto found = variables.find(key);
+  if (found != variables.end()) return found->second.offset;
+  const size_t gap = 32, end = shared_bytes + gap, wide = 2 * std::max<size_t>(alignment, 4);
+  const size_t offset = (end + wide - 1) / wide * wide + wide / 2;
+  size_t used = bytes;
+  for (const auto& [other, variable] : variables) used += variable.bytes;
+  if (used - dynamic_bytes > kSharedWithoutOptIn) fail("more than 48 KB of static shared memory");
+  if (used > kSharedMost) fail("more than 227 KB of static and dynamic shared memory");
+  variables[key] = {offset, bytes};
+  for (unsigned rank = 0; rank < cluster_size; ++rank) {
+    char* start = memory.shared(rank);
+#ifdef EMULATOR_ADDRESS
+    __asan_unpoison_memory_region(start + offset, bytes);
+#endif
+    for (volatile char* byte = start + shared_bytes; byte < start + offset + bytes; ++byte) *byte = kPoison;
+  }
+  shared_bytes = offset + bytes;
+  return offset;
+}
+
+template <typename Range>
+void let_go_on(const Range& waiting) {
+  for (Fiber* fiber : waiting) fiber->state = State::kReady;
+}
+
+// Whether all of `waiting` wait at one place; a failure if not.
+bool at_one_place(const std::vector<Fiber*>& waiting, const char* group) {
+  for (const Fiber* fiber : waiting) {
+    const Site &here = fiber->site, &there = waiting[0]->site;
+    if (here.line == there.line && !std::strcmp(here.file, there.file) && !std::strcmp(here.what, there.what)) continue;
+    note_failure(std::string("threads of a ") + group + " wait at different places: " + name(*waiting[0]) + " at " +
+                 place(there) + ", " + name(*fiber) + " at " + place(here));
+    return false;
+  }
+  return true;
+}
+
+// Lets each group of lanes go on whose mask names lanes that all wait, or have exited.
+void release_warp(Fiber* lanes, int count) {
+  uint32_t waiting = 0, exited = count < kWarp ? ~0u << count : 0u;
+  for (int i = 0; i < count; ++i) {
+    if (lanes[i].state == State::kInWarp) waiting |= 1u << i;
+    if (lanes[i].state == State::kDone) exited |= 1u << i;
+  }
+  for (int i = 0; i < count; ++i) {
+    const uint32_t members = lanes[i].mask & ~exited;
+    if (!(waiting >> i & 1) || (members & ~waiting)) continue;
+    std::vector<Fiber*> group;
+    std::array<uint64_t, kWarp> values;
+    values.fill(~uint64_t{0});
+    for (int j = 0; j < count; ++j) {
+      if (!(members >> j & 1)) continue;
+      group.push_back(&lanes[j]);
+      values[j] = lanes[j].value;
+      if (lanes[j].mask == lanes[i].mask) continue;
+      char masks[64];
+      std::snprintf(masks, sizeof masks, "%08x and %08x", lanes[i].mask, lanes[j].mask);
+      return note_failure("lanes of a warp name different masks, " + std::string(masks) + ": " + name(lanes[i]) +
+                          " at " + place(lanes[i].site) + ", " + name(lanes[j]) + " at " + place(lanes[j].site));
+    }
+    if (!at_one_place(group, "warp")) return;
+    for (Fiber* fiber : group) fiber->received = values;
+    let_go_on(group);
+    waiting &= ~members;
+  }
+}
+
+// Lets `group` go on if all of it that has not exited waits in `state`.
+void release_all(Fiber* first, size_t count, State state, const char* group) {
+  std::vector<Fiber*> waiting;
+  int held = 0;
+  for (Fiber* fiber = first; fiber < first + count; ++fiber) {
+    if (fiber->state == State::kDone) continue;
+    if (fiber->state != state) return;
+    waiting.push_back(fiber);
+    held += fiber->predicate;
+  }
+  if (waiting.empty() || !at_one_place(waiting, group)) return;
+  for (Fiber* fiber : waiting) fiber->count = held;
+  let_go_on(waiting);
+}
+
+void describe_deadlock() {
+  std::map<std::string, int> places;
+  for (const Fiber& fiber : fibers) {
+    if (fiber.state != State::kDone) ++places[place(fiber.site)];
+  }
+  std::string text = "deadlock:";
+  for (const auto& [where, count] : places) text += " " + std::to_string(count) + " threads wait in " + where + ";";
+  note_failure(text + " the others have exited");
+}
+
+// A cluster, from first to last instruction.
+void run_cluster() {
+  const size_t threads = static_cast<size_t>(blockDim.x) * blockDim.y * blockDim.z;
+  memory.reserve(cluster_size, cluster_size * threads);
+  fibers.resize(cluster_size * threads);
+  for (unsigned rank = 0; rank < cluster_size; ++rank) {
+    poison(rank);
+    for (unsigned t = 0; t < threads; ++t) make(fibers[rank * threads + t], rank * threads + t, rank, t);
+  }
+  std::vector<Fiber*> ready;
+#ifdef EMULATOR_THREAD
+  // In random order, for ThreadSanitizer takes two fibers for one where the later has the number of the earlier.
+  for (Fiber& fiber : fibers) ready.push_back(&fiber);
+  std::shuffle(ready.begin(), ready.end(), generator);
+  for (Fiber* fiber : ready) fiber->tsan = __tsan_create_fiber(0);
+#endif
+  std::vector<bool> ended(cluster_size);
+  while (!failed) {
+    ready.clear();
+    bool done = true;
+    for (Fiber& fiber : fibers) {
+      if (fiber.state == State::kReady) ready.push_back(&fiber);
+      done &= fiber.state == State::kDone;
+    }
+    if (done) break;
+    if (ready.empty()) describe_deadlock();
+    std::shuffle(ready.begin(), ready.end(), generator);
+    for (Fiber* fiber : ready) {
+      if (!failed) resume(*fiber);
+    }
+    for (unsigned rank = 0; rank < cluster_size && !failed; ++rank) {
+      Fiber* block = &fibers[rank * threads];
+      for (size_t t = 0; t < threads && !failed; t += kWarp) {
+        release_warp(block + t, static_cast<int>(std::min<size_t>(kWarp, threads - t)));
+      }
+      if (!failed) release_all(block, threads, State::kInBlock, "block");
+      // The shared memory of a block that has exited is gone: the others of its cluster must not read it any more.
+      const auto exited = [](const Fiber& fiber) { return fiber.state == State::kDone; };
+      if (!ended[rank] && std::all_of(block, block + threads, exited)) poison(rank), ended[rank] = true;
+    }
+    if (!failed) release_all(fibers.data(), fibers.size(), State::kInCluster, "cluster");
+  }
+#ifdef EMULATOR_THREAD
+  for (Fiber& fiber : fibers) __tsan_destroy_fiber(fiber.tsan);
+#endif
+}
+
+Error check(const Config& config, const Grants& grant) {
+  const Dim3 &grid = config.grid, &block = config.block;
+  const uint64_t threads = uint64_t{block.x} * block.y * block.z;
+  if (threads == 0 || threads > kThreadsMost || block.z > 64) return kInvalidConfiguration;
+  if (uint64_t{grid.x} * grid.y * grid.z == 0 || grid.x > INT32_MAX || grid.y > 65535 || grid.z > 65535) {
+    return kInvalidConfiguration;
+  }
+  if (config.dynamic_shared > grant.dynamic_shared) return kInvalidValue;
+  if (config.cluster == 0 || config.cluster > (grant.large_cluster ? kLargeCluster : kPortableCluster))
+    return kInvalidCluster;
+  return grid.x % config.cluster == 0 ? kSuccess : kInvalidConfiguration;
+}
+
+}  // namespace
+
+Grants& grants(const void* kernel) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  return granted[kernel];
+}
+
+Error run(const Config& config, const void* kernel, const std::function<void()>& each_thread) {
+  const std::lock_guard lock(one_at_a_time);
+  if (const Error problem = check(config, grants(kernel))) return error = problem;
+  gridDim = config.grid;
+  blockDim = config.block;
+  cluster_size = config.cluster;
+  body = &each_thread;
+  failed = false;
+  variables.clear();
+  shared_bytes = 0;
+  dynamic_bytes = config.dynamic_shared;
+  if (dynamic_bytes > 0) variables[&dynamic_bytes] = {kDynamicAlignment, dynamic_bytes};
+  shared_bytes = dynamic_bytes > 0 ? kDynamicAlignment + dynamic_bytes : 0;
+#ifdef EMULATOR_THREAD
+  scheduler_tsan = __tsan_get_current_fiber();
+#endif
+  released(&launched);
+  std::vector<unsigned> order(uint64_t{gridDim.x} * gridDim.y * gridDim.z / cluster_size);
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<unsigned>(i * cluster_size);
+  std::shuffle(order.begin(), order.end(), generator);
+  for (size_t i = 0; i < order.size() && !failed; ++i) {
+    first_block = order[i];
+    run_cluster();
+  }
+  acquired(&finished);
+  self = nullptr;
+  if (!failed) return kSuccess;
+  memory.unpoison();  // AddressSanitizer's marks on the stacks of fibers that will never return
+  return error = kLaunchFailure;
+}
+
+Error last_error(bool clear) {
+  const Error last = error;
+  if (clear) error = kSuccess;
+  return last;
+}
+
+const char* error_text(Error which) {
+  switch (which) {
+    case kSuccess:
+      return "no error";
+    case kInvalidValue:
+      return "invalid argument";
+    case kInvalidConfiguration:
+      return "invalid configuration argument";
+    case kInvalidCluster:
+      return "cluster misconfiguration";
+    case kLaunchFailure:
+      return message.c_str();
+  }
+  return "unknown error";
+}
+
+void fail(const char* what) {
+  if (!self) std::fprintf(stderr, "emulator: on the host: %s\n", what), std::abort();
+  note_failure(name(*self) + ": " + what);
+  to_scheduler(true);
+  std::abort();  // nobody resumes a fiber after a failure
+}
+
+int wait_for_block(Site site, bool predicate) {
+  self->predicate = predicate;
+  wait(site, State::kInBlock);
+  return self->count;
+}
+
+void wait_for_cluster(Site site) { wait(site, State::kInCluster); }
+
+const uint64_t* exchange(Site site, uint32_t mask, uint64_t value, bool orders_memory) {
+  if (!(mask >> self->thread % kWarp & 1)) fail((place(site) + ": the mask does not name the calling lane").c_str());
+  self->mask = mask;
+  self->value = value;
+  wait(site, State::kInWarp, orders_memory);
+  return self->received.data();
+}
+
+void* shared(const void* key, size_t bytes, size_t alignment) {
+  return memory.shared(self->rank) + place_variable(key, bytes, alignment);
+}
+
+void* dynamic_shared(size_t alignment) {
+  if (dynamic_bytes == 0) fail("dynamic shared memory is used, the launch asked for none");
+  if (alignment > kDynamicAlignment) fail("dynamic shared memory is aligned to 16 bytes, the declaration wants more");
+  return memory.shared(self->rank) + variables.at(&dynamic_bytes).offset;
+}
+
+void* shared_of(const void* pointer, unsigned rank) {
+  const auto offset = static_cast<size_t>(static_cast<const char*>(pointer) - memory.shared(self->rank));
+  if (offset >= shared_bytes) fail("map_shared_rank: the pointer is not to this block's shared memory");
+  if (rank >= cluster_size) fail("map_shared_rank: the cluster has no such block");
+  return memory.shared(rank) + offset;
+}
+
+namespace {
+
+// What GCC's -fsanitize=alignment,null,bounds,integer-divide-by-zero passes to its run-time library, which these
+// functions stand for.
+struct Place {
+  const char* file;
+  uint32_t line, column;
+};
+struct Type {
+  uint16_t kind, info;
+  char name[1];
+};
+struct Mismatch {
+  Place place;
+  const Type* type;
+  unsigned char log_alignment, kind;
+};
+struct OutOfBounds {
+  Place place;
+  const Type *array, *index;
+};
+
+[[noreturn]] void fail_at(const Place& place, const std::string& what) {
+  fail((std::string(place.file) + ":" + std::to_string(place.line) + ": " + what).c_str());
+}
+
+}  // namespace
+}  // namespace emulator
+
+extern "C" {
+
+void __ubsan_handle_type_mismatch_v1(emulator::Mismatch* found, uintptr_t pointer) {
+  const std::string type = found->type->name;
+  if (!pointer) emulator::fail_at(found->place, "illegal memory access: null pointer to " + type);
+  const int bytes = 1 << found->log_alignment;
+  emulator::fail_at(found->place, "misaligned address: " + type + " needs " + std::to_string(bytes) + " bytes");
+}
+
+void __ubsan_handle_out_of_bounds(emulator::OutOfBounds* found, uintptr_t index) {
+  emulator::fail_at(found->place, "index " + std::to_string(index) + " is out of bounds of " + found->array->name);
+}
+
+void __ubsan_handle_divrem_overflow(const emulator::Place* place, uintptr_t, uintptr_t) {
+  emulator::fail_at(*place, "integer division by zero");
+}
+
+// What device code stops with (build.py renames glibc's, which ends the process).
+void emulator_assert_fail(const char* assertion, const char* file, unsigned line, const char*) noexcept {
+  emulator::fail_at({file, line, 0}, std::string("device-side assert triggered: ") + assertion);
+}
+
+// By which the tests know the library.
+__attribute__((visibility("default"))) extern const char tmkt_emulated = 1;
+
+int aoti_torch_get_current_cuda_stream(int32_t, void** stream) {
+  *stream = nullptr;
+  return 0;
+}
+
+}  // extern "C"
