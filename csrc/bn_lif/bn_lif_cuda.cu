@@ -4,63 +4,22 @@
 // and channel, go to scratch memory, and a small kernel adds those of the blocks. Each pass over x starts where the one
 // before ended, since that is what the second-level cache still holds.
 #include "bn_lif/bn_lif_op.h"
-#include "bn_lif/bn_tile.cuh"
+#include "bn_lif/bn_resident.cuh"
 
 namespace tmkt {
 namespace {
 
-// The mean of a channel's neurons over t, minus the pivot; its square; the squared deviations from it: sums over
-// neurons. Those of a neuron are told from its own first value, so that they are exact however far from zero x lies.
-constexpr int kMoments = 3;
-
-// Where the means of a channel are told from.
-template <typename T>
-__device__ __forceinline__ float pivot_of(const LifArgs& args, int64_t inner, int64_t channel) {
-  return to_float(static_cast<const T*>(args.x)[channel * inner]);
-}
-
 template <typename T, typename Pack>
 __global__ void __launch_bounds__(kThreads) moments_kernel(const LifArgs args, const Tiling tiling, double* of_blocks) {
-  using Place = typename Pack::Place;
-  constexpr int kWidth = Place::kWidth, kOwn = Pack::kOwn;
+  constexpr int kOwn = Pack::kOwn;
   const Item item(tiling, false);
   const Pack pack(tiling, item);
   double moments[kOwn][kMoments] = {};
   if (pack.there) {
-    const T* x = static_cast<const T*>(args.x);
-    float first[kWidth], sum[kWidth] = {}, squares[kWidth] = {}, pivot[kOwn];
+    float pivot[kOwn];
 #pragma unroll
     for (int j = 0; j < kOwn; ++j) pivot[j] = pivot_of<T>(args, tiling.inner, pack.channel[j]);
-#pragma unroll 1
-    for (int64_t begin = 0; begin < args.T; begin += kAhead) {
-      typename Place::template Row<T> rows[kAhead];
-#pragma unroll
-      for (int k = 0; k < kAhead; ++k) {
-        if (begin + k < args.T) rows[k] = pack.place.fetch(x + (begin + k) * args.N);
-      }
-      if (begin == 0) unpack(rows[0], first);
-#pragma unroll
-      for (int k = 0; k < kAhead; ++k) {
-        if (begin + k >= args.T) break;
-        float row[kWidth];
-        unpack(rows[k], row);
-#pragma unroll
-        for (int j = 0; j < kWidth; ++j) {
-          const float d = row[j] - first[j];
-          sum[j] += d;
-          squares[j] += d * d;
-        }
-      }
-    }
-    const float steps = static_cast<float>(args.T);
-#pragma unroll
-    for (int j = 0; j < kWidth; ++j) {
-      double (&of_channel)[kMoments] = moments[kOwn > 1 ? j : 0];
-      const float over_t = sum[j] / steps, mean = (first[j] - pivot[kOwn > 1 ? j : 0]) + over_t;
-      of_channel[0] += mean;
-      of_channel[1] += static_cast<double>(mean) * mean;
-      of_channel[2] += squares[j] - sum[j] * over_t;
-    }
+    add_moments(pack.place, static_cast<const T*>(args.x), args.T, args.N, pivot, moments);
   }
   add_up(tiling, item, moments, of_blocks);
 }
@@ -70,11 +29,9 @@ __global__ void __launch_bounds__(kThreads)
     statistics_kernel(const LifArgs args, const Tiling tiling, const double* of_blocks, float* mean, float* var) {
   double sums[kMoments];
   if (!channel_sums(tiling, of_blocks, sums)) return;
-  const int64_t c = blockIdx.x;
-  const double neurons = static_cast<double>(tiling.samples * tiling.inner), center = sums[0] / neurons;
-  const double between = sums[1] - sums[0] * center, within = sums[2] / static_cast<double>(args.T);
-  mean[c] = static_cast<float>(pivot_of<T>(args, tiling.inner, c) + center);
-  var[c] = static_cast<float>((within + (between > 0.0 ? between : 0.0)) / neurons);
+  const Statistics of_channel(sums, pivot_of<T>(args, tiling.inner, blockIdx.x), tiling, args.T);
+  mean[blockIdx.x] = of_channel.mean;
+  var[blockIdx.x] = of_channel.var;
 }
 
 template <typename T, typename Pack>
@@ -114,12 +71,11 @@ struct CurrentGradients {
 #pragma unroll
     for (int j = 0; j < Place::kWidth; ++j) {
       const int own = kOwn > 1 ? j : 0;
-      const float d = x[j] - input.mean[own];
       if (add) {
         g_sum[j] += g[j];
-        gd_sum[j] += g[j] * d;
+        gd_sum[j] += g[j] * (x[j] - input.mean[own]);
       }
-      row[j] = input.scale[own] * (g[j] - g_mean[own] - d * slope[own]);
+      row[j] = input.grad_x(j, x[j], g[j], g_mean[own], slope[own]);
     }
     if (args.grad_x) place.store(row, static_cast<T*>(args.grad_x) + t * args.N);
   }
@@ -127,7 +83,6 @@ struct CurrentGradients {
 
 // With statistics of the batch in two passes, each of which computes g: the first adds up (`of_blocks` is given, grad_x
 // is not), the second writes. With given statistics in one, which does both.
-constexpr int kGradientSums = 2;
 template <typename T, typename Pack, int kSurrogate>
 __global__ void __launch_bounds__(kThreads, 4) backward_kernel(const BnLifBackwardArgs args, const Norm norm,
                                                                const Tiling tiling, float* starts, double* of_blocks) {
@@ -170,12 +125,14 @@ class Cuda {
   void forward(const BnLifForwardArgs& args, const BnPrepare& prepare) const {
     with_float(args.kind, [&](auto type) {
       using T = typename decltype(type)::type;
-      if (prepare.batch_mean) statistics<T>(args, args.bn, prepare.batch_mean, prepare.batch_var);
       const bool whole_words = aligned({args.x, args.v_init, args.spikes, args.v_last, args.v_seq}, 16);
       with_pack<kFullWidth<T>, kFullWidth<T>, 4>(args.bn, whole_words, [&](auto tag) {
         using Pack = typename decltype(tag)::type;
+        const Norm norm(args.bn, prepare);
+        if (prepare.batch_mean && !args.v_seq && forward_resident<T, Pack>(args, norm, prepare)) return;
+        if (prepare.batch_mean) statistics<T>(args, args.bn, prepare.batch_mean, prepare.batch_var);
         const Tiling tiling = Pack::tiling(args.N, args.bn, sizeof(T));
-        launch_.blocks(forward_kernel<T, Pack>, tiling.blocks(), 0, args, Norm(args.bn, prepare), tiling);
+        launch_.blocks(forward_kernel<T, Pack>, tiling.blocks(), 0, args, norm, tiling);
       });
     });
   }
@@ -193,6 +150,7 @@ class Cuda {
       using T = typename decltype(type)::type;
       with_pack<4, 4, 2>(args.bn, whole_words, [&](auto tag) {
         using Pack = typename decltype(tag)::type;
+        if (args.batch_statistics && !args.grad_v_seq && backward_resident<T, Pack>(args, norm)) return;
         const Tiling tiling = Pack::tiling(args.N, args.bn, sizeof(T));
         const Tensor sums = new_sums(tiling, kGradientSums);
         double* of_blocks = data<double>(sums);
@@ -219,6 +177,65 @@ class Cuda {
   }
 
  private:
+  // Whether the channels fit; if so, all is done.
+  template <typename T, typename Pack>
+  bool forward_resident(const BnLifForwardArgs& args, const Norm& norm, const BnPrepare& prepare) const {
+    if constexpr (kCanReside<Pack>) {
+      const Tiling tiling = Pack::tiling(args.N, args.bn, sizeof(T)).by_channel();
+      const size_t bytes_of_pack = sizeof(T) * Pack::Place::kWidth * args.T;
+      const std::optional<Residence> home = residence(tiling, bytes_of_pack, 0, kResidentThreads);
+      if (!home) return false;
+      launch_clusters(resident_forward_kernel<T, Pack>, *home, tiling, args, norm, tiling, *home, prepare.batch_mean,
+                      prepare.batch_var);
+      return true;
+    }
+    return false;
+  }
+
+  template <typename T, typename Pack>
+  bool backward_resident(const BnLifBackwardArgs& args, const Norm& norm) const {
+    if constexpr (kCanReside<Pack>) {
+      if (args.N == 0 || args.T > kChunk) return false;
+      const Tiling tiling = Pack::tiling(args.N, args.bn, sizeof(T)).by_channel();
+      const size_t bytes_of_pack = (sizeof(T) + sizeof(float)) * Pack::Place::kWidth * args.T;
+      const size_t history = History<Pack::Place::kWidth>::bytes(args.T);
+      const std::optional<Residence> home = residence(tiling, bytes_of_pack, history, kThreads);
+      if (!home) return false;
+      const auto launch = [&](auto surrogate) {
+        launch_clusters(resident_backward_kernel<T, Pack, decltype(surrogate)::value>, *home, tiling, args, norm,
+                        tiling, *home);
+      };
+      if constexpr (Pack::kPools && sizeof(T) < sizeof(float)) {
+        launch(IntTag<kLookedUp>{});  // the others would spill registers
+      } else {
+        with_surrogate(args.surrogate.surrogate, launch);
+      }
+      return true;
+    }
+    return false;
+  }
+
+  template <typename... Parameters, typename... Arguments>
+  void launch_clusters(void (*kernel)(Parameters...), const Residence& home, const Tiling& tiling,
+                       const Arguments&... arguments) const {
+    const int64_t blocks = tiling.channels * home.blocks;
+    STD_TORCH_CHECK(blocks <= INT32_MAX, "bn_lif: a CUDA grid holds 2^31 - 1 blocks at most, got ", blocks);
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(home.bytes)),
+               "shared memory of a CUDA kernel");
+    cudaLaunchAttribute cluster{};
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim.x = home.blocks;
+    cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(blocks));
+    config.blockDim = dim3(home.threads);
+    config.dynamicSmemBytes = home.bytes;
+    config.stream = launch_.stream();
+    config.attrs = &cluster;
+    config.numAttrs = home.blocks > 1 ? 1 : 0;
+    check_cuda(cudaLaunchKernelEx(&config, kernel, arguments...), "CUDA kernel launch");
+  }
+
   template <typename T>
   void statistics(const LifArgs& args, BnArgs bn, float* mean, float* var) const {
     bn.pool_width = 0;  // pooling is of the spikes

@@ -27,6 +27,15 @@ struct Tiling {
   int64_t height, width;  // of a plane whose spikes are pooled
 
   int64_t blocks() const { return spans * chunks; }
+
+  // One channel after another, where packs hold one channel each.
+  Tiling by_channel() const {
+    Tiling tiling = *this;
+    tiling.span = 1;
+    tiling.packs = of_channel;
+    tiling.spans = channels;
+    return tiling;
+  }
 };
 
 constexpr int64_t kLongestSpan = 64, kLineBytes = 128;
@@ -75,6 +84,13 @@ struct Item {
     const Division of_thread(chunk * kThreads + threadIdx.x, tiling.packs);
     sample = of_thread.quotient;
     pack = of_thread.remainder;
+  }
+  // Pack `item` of a channel by itself.
+  __device__ __forceinline__ Item(const Tiling& tiling, int64_t channel, int64_t item)
+      : chunk(0), first_channel(channel) {
+    const Division of(item, tiling.of_channel);
+    sample = of.quotient;
+    pack = of.remainder;
   }
 };
 
@@ -313,18 +329,25 @@ template <int kOwn>
 struct Normalised {
   float mean[kOwn], scale[kOwn], bias[kOwn];
 
+  Normalised() = default;
   __device__ __forceinline__ Normalised(const Norm& norm, const int64_t (&channel)[kOwn]) {
 #pragma unroll
-    for (int j = 0; j < kOwn; ++j) {
-      const int64_t c = channel[j];
-      mean[j] = norm.mean[c];
-      scale[j] = bn_scale(norm.var[c], norm.weight ? norm.weight[c] : 1.0f, norm.eps);
-      bias[j] = norm.bias ? norm.bias[c] : 0.0f;
-    }
+    for (int j = 0; j < kOwn; ++j) set(j, norm, channel[j], norm.mean[channel[j]], norm.var[channel[j]]);
   }
+  __device__ __forceinline__ void set(int j, const Norm& norm, int64_t channel, float own_mean, float var) {
+    mean[j] = own_mean;
+    scale[j] = bn_scale(var, norm.weight ? norm.weight[channel] : 1.0f, norm.eps);
+    bias[j] = norm.bias ? norm.bias[channel] : 0.0f;
+  }
+
   __device__ __forceinline__ float operator()(int j, float x) const {
     const int own = kOwn > 1 ? j : 0;
     return (x - mean[own]) * scale[own] + bias[own];
+  }
+  // The gradient of x, given that of the current, g, and what the batch's statistics take off.
+  __device__ __forceinline__ float grad_x(int j, float x, float g, float g_mean, float slope) const {
+    const int own = kOwn > 1 ? j : 0;
+    return scale[own] * (g - g_mean - (x - mean[own]) * slope);
   }
 };
 
@@ -408,6 +431,66 @@ __device__ __forceinline__ bool channel_sums(const Tiling& tiling, const double*
   }
   return threadIdx.x == 0;
 }
+
+// Sums over neurons: of the mean over t, less the pivot; of its square; of the squared deviations from it. Those of a
+// neuron are told from its own first value, so that they are exact however far from zero x lies.
+constexpr int kMoments = 3;
+
+// Where the means of a channel are told from.
+template <typename T>
+__device__ __forceinline__ float pivot_of(const LifArgs& args, int64_t inner, int64_t channel) {
+  return to_float(static_cast<const T*>(args.x)[channel * inner]);
+}
+
+// Adds those of a pack, whose rows lie `pitch` apart.
+template <typename T, typename Place, int kOwn>
+__device__ __forceinline__ void add_moments(const Place& place, const T* x, int64_t steps, int64_t pitch,
+                                            const float (&pivot)[kOwn], double (&moments)[kOwn][kMoments]) {
+  constexpr int kWidth = Place::kWidth;
+  float first[kWidth], sum[kWidth] = {}, squares[kWidth] = {};
+#pragma unroll 1
+  for (int64_t begin = 0; begin < steps; begin += kAhead) {
+    typename Place::template Row<T> rows[kAhead];
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k) {
+      if (begin + k < steps) rows[k] = place.fetch(x + (begin + k) * pitch);
+    }
+    if (begin == 0) unpack(rows[0], first);
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k) {
+      if (begin + k >= steps) break;
+      float row[kWidth];
+      unpack(rows[k], row);
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) {
+        const float d = row[j] - first[j];
+        sum[j] += d;
+        squares[j] += d * d;
+      }
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < kWidth; ++j) {
+    const int own = kOwn > 1 ? j : 0;
+    const float over_t = sum[j] / static_cast<float>(steps), mean = (first[j] - pivot[own]) + over_t;
+    moments[own][0] += mean;
+    moments[own][1] += static_cast<double>(mean) * mean;
+    moments[own][2] += squares[j] - sum[j] * over_t;
+  }
+}
+
+struct Statistics {
+  float mean, var;
+  __device__ __forceinline__ Statistics(const double (&sums)[kMoments], float pivot, const Tiling& tiling,
+                                        int64_t steps) {
+    const double neurons = static_cast<double>(tiling.samples * tiling.inner), center = sums[0] / neurons;
+    const double between = sums[1] - sums[0] * center, within = sums[2] / static_cast<double>(steps);
+    mean = static_cast<float>(pivot + center);
+    var = static_cast<float>((within + (between > 0.0 ? between : 0.0)) / neurons);
+  }
+};
+
+constexpr int kGradientSums = 2;  // over neurons and t: of g, and of g (x - mean)
 
 }  // namespace
 }  // namespace tmkt

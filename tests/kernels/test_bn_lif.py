@@ -33,11 +33,13 @@ SHAPES = {
     "sequence": (4, 3, 5, 33),
     "one-step": (1, 6, 5, 4, 4),
     "many-channels": (3, 2, 600),
-    "one-channel": (9, 4, 1, 7, 9),
+    "one-channel": (5, 7, 1, 7, 9),
     "odd-features": (17, 9, 37),  # neither a sample nor a channel is a multiple of any width
     "smallest-planes": (17, 9, 40, 3, 3),
     "even-planes": (40, 2, 10, 6, 6),
     "odd-planes": (4, 5, 12, 7, 7),
+    "channels-in-shared-memory": (10, 3, 20, 12, 12),
+    "longest-in-shared-memory": (16, 5, 33, 8, 8),
 }
 
 
@@ -54,7 +56,7 @@ def inputs_of(shape, dtype, device="cpu", seed=0):
     }
 
 
-def run(inputs, neuron, backend, training=True, x=None, statistics=None):
+def run(inputs, neuron, backend, training=True, x=None, statistics=None, return_v=True):
     """Outputs, and gradients of x, weight, bias and v_init; `statistics` (mean, var) are held fixed, if given."""
     x = inputs["x"] if x is None else x
     leaves = [t.detach().clone().requires_grad_() for t in (x, inputs["weight"], inputs["bias"], inputs["v_init"])]
@@ -62,22 +64,22 @@ def run(inputs, neuron, backend, training=True, x=None, statistics=None):
     given_statistics = {} if training else {"mean": 0.3 * ones, "var": 2 * ones}
     if statistics is not None:
         given_statistics = dict(zip(("mean", "var"), statistics, strict=True))
-    outputs = tk.bn_lif(*leaves, **neuron, **given_statistics, return_v=True, backend=backend)
-    grads = [g.to(o.dtype) for g, o in zip(inputs["grads"], outputs[:3], strict=True)]
-    return tuple(o.detach() for o in outputs), torch.autograd.grad(outputs[:3], leaves, grads)
+    outputs = tk.bn_lif(*leaves, **neuron, **given_statistics, return_v=return_v, backend=backend)
+    used = outputs[:-2]  # all but the statistics
+    grads = [g.to(o.dtype) for g, o in zip(inputs["grads"], used, strict=return_v)]
+    return tuple(o.detach() for o in outputs), torch.autograd.grad(used, leaves, grads)
 
 
-def check(inputs, neuron, backend, training):
-    outputs, grads = run(inputs, neuron, backend, training)
-    expected, _ = run(inputs, neuron, "reference", training)
+def check(inputs, neuron, backend, training, return_v=True):
+    outputs, grads = run(inputs, neuron, backend, training, return_v=return_v)
+    expected, _ = run(inputs, neuron, "reference", training, return_v=return_v)
     dtype = inputs["x"].dtype
     assert_spikes_equal(outputs[0], expected[0], BN_FLIP_BUDGET)
     for a, e in zip(outputs, expected, strict=True):
         assert a.dtype == e.dtype
         assert a.shape == e.shape
-    torch.testing.assert_close(outputs[3], expected[3], rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(outputs[4], expected[4], rtol=1e-5, atol=1e-6)
-    exact, true_grads = run({**inputs, "x": inputs["x"].double()}, neuron, "reference", training)
+    torch.testing.assert_close(outputs[-2:], expected[-2:], rtol=1e-5, atol=1e-6)
+    exact, true_grads = run({**inputs, "x": inputs["x"].double()}, neuron, "reference", training, return_v=return_v)
     same = torch.equal(outputs[0].double(), exact[0])
     if same:  # a flip changes every gradient of its channel
         for a, e in zip(grads, true_grads, strict=True):
@@ -85,19 +87,20 @@ def check(inputs, neuron, backend, training):
     return same
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
+# (training, return_v): without v_seq CUDA may keep a channel in shared memory.
+@pytest.mark.parametrize("mode", [(True, True), (True, False), (False, True)], ids=["training", "alone", "eval"])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @dtypes
-def test_each_shape(shape, dtype, training, target):
+def test_each_shape(shape, dtype, mode, target):
     backend, device = target
-    assert check(inputs_of(shape, dtype, device), {}, backend, training)
+    assert check(inputs_of(shape, dtype, device), {}, backend, *mode)
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
+@pytest.mark.parametrize("mode", [(True, True), (True, False), (False, True)], ids=["training", "alone", "eval"])
 @pytest.mark.parametrize("neuron", NEURONS.values(), ids=NEURONS)
-def test_each_neuron(neuron, training, target):
+def test_each_neuron(neuron, mode, target):
     backend, device = target
-    assert check(inputs_of((6, 3, 8, 9, 8), torch.float32, device), neuron, backend, training)
+    assert check(inputs_of((6, 3, 8, 9, 8), torch.float32, device), neuron, backend, *mode)
 
 
 @settings(max_examples=40, deadline=None)
@@ -173,24 +176,24 @@ def test_statistics_far_from_zero(shape, outlier, target):
     torch.testing.assert_close(var.double(), true_var, rtol=1e-4, atol=0)
 
 
-def pooled(x, backend, pool, training=True, **neuron):
+def pooled(x, backend, pool, training=True, return_v=True, **neuron):
     """Outputs of bn_lif, spikes pooled by itself or after it, and the gradients of x, weight, bias and v_init."""
     inputs = inputs_of(x.shape, x.dtype, x.device.type)
     leaves = [t.detach().clone().requires_grad_() for t in (x, inputs["weight"], inputs["bias"], inputs["v_init"])]
     ones = torch.ones_like(inputs["weight"])
     given_statistics = {} if training else {"mean": 0.3 * ones, "var": 2 * ones}
-    spikes, v_last, v_seq, *_ = tk.bn_lif(
-        *leaves, **neuron, **given_statistics, return_v=True, pool=2 if pool else 1, backend=backend
+    spikes, *potentials, _, _ = tk.bn_lif(
+        *leaves, **neuron, **given_statistics, return_v=return_v, pool=2 if pool else 1, backend=backend
     )
     if not pool:
         spikes = F.avg_pool2d(spikes.flatten(0, 1), 2).unflatten(0, spikes.shape[:2])
-    outputs = (spikes, v_last, v_seq)
+    outputs = (spikes, *potentials)
     generator = torch.Generator().manual_seed(1)
     grads = [torch.randn(o.shape, generator=generator).to(o) for o in outputs]
     return outputs, torch.autograd.grad(outputs, leaves, grads)
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
+@pytest.mark.parametrize("mode", [(True, True), (True, False), (False, True)], ids=["training", "alone", "eval"])
 @pytest.mark.parametrize(
     "shape",
     [
@@ -204,14 +207,16 @@ def pooled(x, backend, pool, training=True, **neuron):
         (16, 5, 20, 3, 3),
         (40, 2, 3, 5, 7),
         (1, 4, 1, 7, 8),
+        (10, 3, 20, 12, 12),
+        (16, 5, 33, 6, 6),
     ],
 )
 @dtypes
-def test_pooled_as_by_torch(shape, dtype, training, target):
+def test_pooled_as_by_torch(shape, dtype, mode, target):
     backend, device = target
     x = inputs_of(shape, dtype, device)["x"]
-    outputs, grads = pooled(x, backend, True, training)
-    expected, expected_grads = pooled(x, backend, False, training)
+    outputs, grads = pooled(x, backend, True, *mode)
+    expected, expected_grads = pooled(x, backend, False, *mode)
     for a, e in zip(outputs, expected, strict=True):
         assert a.dtype == e.dtype
         # Short planes have their statistics added up in another order.
