@@ -41,28 +41,31 @@ __global__ void __launch_bounds__(kThreads)
   const Pack pack(tiling, item);
   if (!pack.there) return;
   const Normalised<Pack::kOwn> input(norm, pack.channel);
-  forward_tile<T>(args, Params<1>(args, 0), input, pack.place, pack.template spikes<T>(args));
+  forward_tile<T>(args, Params<0>(args, 0), input, pack.place, pack.template spikes<T>(args));
 }
 
-// Takes the current's gradient g: adds up g and g (x - mean), where `sums` are wanted, and writes grad_x, where it is.
-template <typename T, typename Place, int kOwn>
+// With statistics of the batch backward takes two passes, each of which computes the current's gradient g: the first
+// adds up g and g (x - mean), the second writes grad_x. With given statistics one pass does both.
+enum class Pass { kSums, kGradient, kBoth };
+
+template <typename T, typename Place, int kOwn, Pass kPass>
 struct CurrentGradients {
   static constexpr bool kTakesX = true;
   const BnLifBackwardArgs& args;
   const Place& place;
   const Normalised<kOwn>& input;
-  const bool add;
-  float g_mean[kOwn], slope[kOwn];  // what the batch's statistics take off
-  float g_sum[Place::kWidth], gd_sum[Place::kWidth];
+  float g_mean[kOwn] = {}, slope[kOwn] = {};  // what the batch's statistics take off
+  float sums[kOwn][kGradientSums] = {};
 
   __device__ __forceinline__ CurrentGradients(const BnLifBackwardArgs& args, const Place& place,
-                                              const Normalised<kOwn>& input, const int64_t (&channel)[kOwn], bool add)
-      : args(args), place(place), input(input), add(add), g_mean{}, slope{}, g_sum{}, gd_sum{} {
-    if (!args.grad_x || !args.batch_statistics) return;
+                                              const Normalised<kOwn>& input, const int64_t (&channel)[kOwn])
+      : args(args), place(place), input(input) {
+    if constexpr (kPass == Pass::kGradient) {
 #pragma unroll
-    for (int j = 0; j < kOwn; ++j) {
-      g_mean[j] = args.g_mean[channel[j]];
-      slope[j] = args.slope[channel[j]];
+      for (int j = 0; j < kOwn; ++j) {
+        g_mean[j] = args.g_mean[channel[j]];
+        slope[j] = args.slope[channel[j]];
+      }
     }
   }
   __device__ __forceinline__ void operator()(int64_t t, const float (&x)[Place::kWidth],
@@ -71,39 +74,56 @@ struct CurrentGradients {
 #pragma unroll
     for (int j = 0; j < Place::kWidth; ++j) {
       const int own = kOwn > 1 ? j : 0;
-      if (add) {
-        g_sum[j] += g[j];
-        gd_sum[j] += g[j] * (x[j] - input.mean[own]);
+      if constexpr (kPass != Pass::kGradient) {
+        sums[own][0] += g[j];
+        sums[own][1] = multiply_add(g[j], x[j] - input.mean[own], sums[own][1]);
       }
-      row[j] = input.grad_x(j, x[j], g[j], g_mean[own], slope[own]);
+      if constexpr (kPass == Pass::kBoth) row[j] = input.scale[own] * g[j];
+      if constexpr (kPass == Pass::kGradient) row[j] = input.grad_x(j, x[j], g[j], g_mean[own], slope[own]);
     }
-    if (args.grad_x) place.store(row, static_cast<T*>(args.grad_x) + t * args.N);
+    if constexpr (kPass != Pass::kSums) place.store(row, static_cast<T*>(args.grad_x) + t * args.N);
   }
 };
 
-// With statistics of the batch in two passes, each of which computes g: the first adds up (`of_blocks` is given, grad_x
-// is not), the second writes. With given statistics in one, which does both.
+// Calls f with the surrogate's number, or kLookedUp, for packs that are not worth kernels of their own.
+template <typename Pack, typename F>
+void with_surrogate_of(const BnLifBackwardArgs& args, F f) {
+  if constexpr (Pack::kCommon) {
+    with_surrogate(args.surrogate.surrogate, f);
+  } else {
+    f(IntTag<kLookedUp>{});
+  }
+}
+
+// Blocks that share a multiprocessor: as many as leave each thread the registers it needs.
 template <typename T, typename Pack, int kSurrogate>
-__global__ void __launch_bounds__(kThreads, 4) backward_kernel(const BnLifBackwardArgs args, const Norm norm,
-                                                               const Tiling tiling, float* starts, double* of_blocks) {
+constexpr int kBlocksOf = kSurrogate == kLookedUp      ? 4
+                          : sizeof(T) == sizeof(float) ? 5
+                          : Pack::kPools               ? 6
+                                                       : 8;
+
+template <typename T, typename Pack, int kSurrogate, Pass kPass>
+__global__ void __launch_bounds__(kThreads, kBlocksOf<T, Pack, kSurrogate>)
+    backward_kernel(const BnLifBackwardArgs args, const Norm norm, const Tiling tiling, float* starts,
+                    double* of_blocks) {
   using Place = typename Pack::Place;
   constexpr int kOwn = Pack::kOwn;
-  const Item item(tiling, !of_blocks);
+  const Item item(tiling, kPass == Pass::kGradient);
   const Pack pack(tiling, item);
   double sums[kOwn][kGradientSums] = {};
   if (pack.there) {
     const Normalised<kOwn> input(norm, pack.channel);
-    CurrentGradients<T, Place, kOwn> sink(args, pack.place, input, pack.channel, of_blocks);
+    CurrentGradients<T, Place, kOwn, kPass> sink(args, pack.place, input, pack.channel);
     LifParams<float> none[1];
-    backward_tile<T, false, kSurrogate>(args, Params<1>(args, 0), input, pack.place, pack.template gradients<T>(args),
+    backward_tile<T, false, kSurrogate>(args, Params<0>(args, 0), input, pack.place, pack.template gradients<T>(args),
                                         sink, starts, none);
 #pragma unroll
-    for (int j = 0; j < Place::kWidth; ++j) {
-      sums[kOwn > 1 ? j : 0][0] += sink.g_sum[j];
-      sums[kOwn > 1 ? j : 0][1] += sink.gd_sum[j];
+    for (int j = 0; j < kOwn; ++j) {
+#pragma unroll
+      for (int s = 0; s < kGradientSums; ++s) sums[j][s] = sink.sums[j][s];
     }
   }
-  if (of_blocks) add_up(tiling, item, sums, of_blocks);
+  if constexpr (kPass != Pass::kGradient) add_up(tiling, item, sums, of_blocks);
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -154,24 +174,25 @@ class Cuda {
         const Tiling tiling = Pack::tiling(args.N, args.bn, sizeof(T));
         const Tensor sums = new_sums(tiling, kGradientSums);
         double* of_blocks = data<double>(sums);
-        const auto pass = [&](const BnLifBackwardArgs& of_pass, double* adds_to) {
-          const size_t bytes =
-              std::max(History<Pack::Place::kWidth>::bytes(args.T), bytes_to_add_up<Pack>(kGradientSums));
-          const auto launch = [&](auto surrogate) {
-            launch_.blocks(backward_kernel<T, Pack, decltype(surrogate)::value>, tiling.blocks(), bytes, of_pass, norm,
-                           tiling, starts, adds_to);
-          };
-          if constexpr (Pack::kCommon) {
-            with_surrogate(args.surrogate.surrogate, launch);
-          } else {
-            launch(IntTag<kLookedUp>{});
-          }
+        const size_t bytes =
+            std::max(History<Pack::Place::kWidth>::bytes(args.T), bytes_to_add_up<Pack>(kGradientSums));
+        const auto run = [&](auto kernel, const BnLifBackwardArgs& of_pass) {
+          launch_.blocks(kernel, tiling.blocks(), bytes, of_pass, norm, tiling, starts, of_blocks);
         };
+        const auto add_up_channels = [&] {
+          launch_.blocks(gradients_kernel, args.bn.channels, 0, args, norm, tiling, of_blocks);
+        };
+        if (!args.batch_statistics) {
+          run(backward_kernel<T, Pack, kLookedUp, Pass::kBoth>, args);
+          return add_up_channels();
+        }
         BnLifBackwardArgs first = args;
-        if (args.batch_statistics) first.grad_x = first.grad_v_init = nullptr;
-        pass(first, of_blocks);
-        launch_.blocks(gradients_kernel, args.bn.channels, 0, args, norm, tiling, of_blocks);
-        if (args.batch_statistics) pass(args, nullptr);
+        first.grad_v_init = nullptr;
+        with_surrogate_of<Pack>(args, [&](auto surrogate) {
+          run(backward_kernel<T, Pack, surrogate, Pass::kSums>, first);
+          add_up_channels();
+          run(backward_kernel<T, Pack, surrogate, Pass::kGradient>, args);
+        });
       });
     });
   }
@@ -201,15 +222,9 @@ class Cuda {
       const size_t history = History<Pack::Place::kWidth>::bytes(args.T);
       const std::optional<Residence> home = residence(tiling, bytes_of_pack, history, kThreads);
       if (!home) return false;
-      const auto launch = [&](auto surrogate) {
-        launch_clusters(resident_backward_kernel<T, Pack, decltype(surrogate)::value>, *home, tiling, args, norm,
-                        tiling, *home);
-      };
-      if constexpr (Pack::kPools && sizeof(T) < sizeof(float)) {
-        launch(IntTag<kLookedUp>{});  // the others would spill registers
-      } else {
-        with_surrogate(args.surrogate.surrogate, launch);
-      }
+      with_surrogate_of<Pack>(args, [&](auto surrogate) {
+        launch_clusters(resident_backward_kernel<T, Pack, surrogate>, *home, tiling, args, norm, tiling, *home);
+      });
       return true;
     }
     return false;

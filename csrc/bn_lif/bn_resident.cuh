@@ -210,7 +210,7 @@ __global__ void __launch_bounds__(kResidentThreads, 2)
     BnLifForwardArgs copy = args;
     copy.x = rows + slot * kWidth;
     copy.N = pitch;
-    forward_tile<T>(copy, Params<1>(args, 0), input, Place{pack.place}, pack.template spikes<T>(args));
+    forward_tile<T>(copy, Params<0>(args, 0), input, Place{pack.place}, pack.template spikes<T>(args));
   });
   wait_for_cluster();
 }
@@ -273,7 +273,7 @@ __global__ void __launch_bounds__(kThreads, 4)
     KeepGradients<Place> sink{g_rows + slot * kWidth, input.mean[0], pitch, {}, {}};
     LifParams<float> none[1];
     const auto backward = [&](const auto& gradients) {
-      backward_tile<T, false, kSurrogate>(copy, Params<1>(args, 0), input, Place{pack.place}, gradients, sink, nullptr,
+      backward_tile<T, false, kSurrogate>(copy, Params<0>(args, 0), input, Place{pack.place}, gradients, sink, nullptr,
                                           none);
     };
     if constexpr (Pack::kPools) {

@@ -347,7 +347,7 @@ struct Normalised {
   // The gradient of x, given that of the current, g, and what the batch's statistics take off.
   __device__ __forceinline__ float grad_x(int j, float x, float g, float g_mean, float slope) const {
     const int own = kOwn > 1 ? j : 0;
-    return scale[own] * (g - g_mean - (x - mean[own]) * slope);
+    return scale[own] * multiply_add(mean[own] - x, slope, g - g_mean);
   }
 };
 

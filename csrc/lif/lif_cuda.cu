@@ -52,8 +52,13 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kOwn, kSums, kSurrogate>)
   }
 }
 
-// Whether packs of kWidth neurons may hold several channels, whose parameters then are each neuron's own.
-bool mixed_channels(const LifArgs& args, int width) { return args.channels > 1 && args.inner % width != 0; }
+// Calls f with Params' kOwn for packs of kWidth neurons.
+template <int kWidth, typename F>
+void with_own(const LifArgs& args, F f) {
+  if (!args.coefficients) return f(IntTag<0>{});
+  if (kWidth == 1 || args.channels == 1 || args.inner % kWidth == 0) return f(IntTag<1>{});
+  f(IntTag<kWidth>{});
+}
 
 void forward_cuda(const LifForwardArgs& args, const Tensor& x) {
   const CudaLaunch launch(x);
@@ -62,18 +67,10 @@ void forward_cuda(const LifForwardArgs& args, const Tensor& x) {
     constexpr int kWidth = kFullWidth<T>;
     if (args.N % kWidth != 0 || !aligned({args.x, args.v_init, args.spikes, args.v_last, args.v_seq}, 16)) {
       launch(forward_kernel<T, 1, 1>, args.N, 0, args);
-    } else if (mixed_channels(args, kWidth)) {
-      launch(forward_kernel<T, kWidth, kWidth>, args.N / kWidth, 0, args);
     } else {
-      launch(forward_kernel<T, kWidth, 1>, args.N / kWidth, 0, args);
+      with_own<kWidth>(args, [&](auto own) { launch(forward_kernel<T, kWidth, own>, args.N / kWidth, 0, args); });
     }
   });
-}
-
-template <typename T, int kWidth, int kOwn, bool kSums, int kSurrogate = kLookedUp>
-void launch_backward(const CudaLaunch& launch, const LifBackwardArgs& args, float* starts) {
-  launch(backward_kernel<T, kWidth, kOwn, kSums, kSurrogate>, args.N / kWidth, History<kWidth>::bytes(args.T), args,
-         starts);
 }
 
 void backward_cuda(const LifBackwardArgs& args, const Tensor& x) {
@@ -88,20 +85,25 @@ void backward_cuda(const LifBackwardArgs& args, const Tensor& x) {
   with_float(args.kind, [&](auto type) {
     using T = typename decltype(type)::type;
     constexpr int kWidth = kBackwardWidth;
-    const bool wide = whole_words && args.N % kWidth == 0, own = mixed_channels(args, kWidth);
-    if (args.grad_coefficients) {
-      if (!wide) return launch_backward<T, 1, 1, true>(launch, args, starts);
-      own ? launch_backward<T, kWidth, kWidth, true>(launch, args, starts)
-          : launch_backward<T, kWidth, 1, true>(launch, args, starts);
-    } else if (!wide) {
-      launch_backward<T, 1, 1, false>(launch, args, starts);
-    } else if (own) {
-      launch_backward<T, kWidth, kWidth, false>(launch, args, starts);
-    } else {
-      with_surrogate(args.surrogate.surrogate, [&](auto surrogate) {
-        launch_backward<T, kWidth, 1, false, decltype(surrogate)::value>(launch, args, starts);
-      });
+    const auto run = [&](auto kernel, int64_t width, size_t bytes) {
+      launch(kernel, args.N / width, bytes, args, starts);
+    };
+    if (args.N % kWidth != 0 || !whole_words) {
+      args.grad_coefficients ? run(backward_kernel<T, 1, 1, true, kLookedUp>, 1, History<1>::bytes(args.T))
+                             : run(backward_kernel<T, 1, 1, false, kLookedUp>, 1, History<1>::bytes(args.T));
+      return;
     }
+    const size_t bytes = History<kWidth>::bytes(args.T);
+    with_own<kWidth>(args, [&](auto own) {
+      if (args.grad_coefficients) {
+        run(backward_kernel<T, kWidth, (own > 1 ? own : 1), true, kLookedUp>, kWidth, bytes);
+      } else if constexpr (own == 0) {
+        with_surrogate(args.surrogate.surrogate,
+                       [&](auto surrogate) { run(backward_kernel<T, kWidth, 0, false, surrogate>, kWidth, bytes); });
+      } else {
+        run(backward_kernel<T, kWidth, own, false, kLookedUp>, kWidth, bytes);
+      }
+    });
   });
 }
 

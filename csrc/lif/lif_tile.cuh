@@ -46,7 +46,8 @@ struct Along {
   }
 };
 
-// The parameters of a thread's neurons: one set for all of them (kOwn = 1), or each neuron's own.
+// The parameters of a thread's neurons: those of all neurons (kOwn = 0), which need no registers; one set from memory
+// (kOwn = 1); or each neuron's own.
 template <int kOwn>
 struct Params {
   LifParams<float> params[kOwn];
@@ -62,6 +63,14 @@ struct Params {
     }
   }
   __device__ __forceinline__ const LifParams<float>& operator[](int j) const { return params[kOwn > 1 ? j : 0]; }
+};
+
+template <>
+struct Params<0> {
+  const LifParams<float>& params;
+
+  __device__ __forceinline__ Params(const LifArgs& args, int64_t) : params(args.params) {}
+  __device__ __forceinline__ const LifParams<float>& operator[](int) const { return params; }
 };
 
 // h of up to kChunk steps in dynamic shared memory. A thread reads what it wrote itself, so no barrier is needed. A
@@ -270,9 +279,9 @@ __device__ __forceinline__ void charge(const Params<kOwn>& params, const Input& 
   }
 }
 
-// Steps of gradients that backward holds, while as many more are on their way: what 128 registers have room for.
-template <bool kSums, bool kLooked>
-constexpr int kRowsOf = kSums || kLooked ? 1 : 2;
+// Steps of gradients, and of x where it is read again, that backward holds while as many more are on their way.
+template <bool kAgain, bool kLooked>
+constexpr int kRowsOf = kAgain || kLooked ? 1 : 2;
 
 template <typename T, bool kSums, int kSurrogate, typename Place, int kOwn, typename Input, typename Gradients,
           typename Sink, typename ResetOf, typename DetachOf>
@@ -280,8 +289,8 @@ __device__ __forceinline__ void backward_steps(const LifBackwardArgs& args, Rese
                                                const Params<kOwn>& params, const Input& input, const Place& place,
                                                const Gradients& gradients, Sink& sink, float* starts,
                                                LifParams<float> (&sums)[kSums ? Place::kWidth : 1]) {
-  constexpr int kWidth = Place::kWidth, kRows = kRowsOf<kSums, kSurrogate == kLookedUp>;
   constexpr bool kAgain = kSums || Sink::kTakesX;
+  constexpr int kWidth = Place::kWidth, kRows = kRowsOf<kAgain, kSurrogate == kLookedUp>;
   // Row i belongs to step end - 1 - i.
   struct Rows {
     typename Gradients::Row gradient[kRows];
@@ -375,8 +384,12 @@ __device__ __forceinline__ void backward_tile(const LifBackwardArgs& args, const
   if constexpr (kSurrogate == kLookedUp) {  // a loop for each reset would hold every surrogate
     run(args.reset, args.detach_reset);
   } else {
-    with_reset(args.reset,
-               [&](auto reset) { args.detach_reset ? run(reset, std::true_type{}) : run(reset, std::false_type{}); });
+    with_reset(args.reset, [&](auto reset) {
+      if constexpr (reset == Reset::kHard || reset == Reset::kSoft) {  // the others are detached
+        if (!args.detach_reset) return run(reset, std::false_type{});
+      }
+      run(reset, std::true_type{});
+    });
   }
 }
 
