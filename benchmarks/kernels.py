@@ -162,7 +162,7 @@ def read(lines: Iterable[str]) -> list[Launch]:
 
 def numbers(row: dict[str, str]) -> dict[str, float]:
     plain = {metric: value.replace(",", "") for metric, value in row.items()}
-    return {metric: float(value) for metric, value in plain.items() if re.fullmatch(r"-?[\d.]+(e[-+]?\d+)?", value)}
+    return {metric: float(value) for metric, value in plain.items() if re.fullmatch(r"-?\d+(\.\d+)?(e[-+]?\d+)?", value)}
 
 
 def table(launches: list[Launch]) -> str:

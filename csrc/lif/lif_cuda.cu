@@ -23,8 +23,15 @@ struct StoreGradient {
   }
 };
 
+// Blocks that share a multiprocessor: as many as leave each thread the registers it needs.
+template <int kOwn, bool kSums, int kSurrogate>
+constexpr int kBlocks = kSurrogate != kLookedUp ? 8
+                        : kSums && kOwn > 1     ? 3
+                                                : 4;
+
 template <typename T, int kWidth, int kOwn, bool kSums, int kSurrogate>
-__global__ void __launch_bounds__(kThreads, 4) backward_kernel(const LifBackwardArgs args, float* starts) {
+__global__ void __launch_bounds__(kThreads, kBlocks<kOwn, kSums, kSurrogate>)
+    backward_kernel(const LifBackwardArgs args, float* starts) {
   using Place = Along<kWidth>;
   const Place place{(static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth};
   if (place.n >= args.N) return;
@@ -80,23 +87,20 @@ void backward_cuda(const LifBackwardArgs& args, const Tensor& x) {
       16);
   with_float(args.kind, [&](auto type) {
     using T = typename decltype(type)::type;
-    constexpr int kWidth = kFullWidth<T>, kNarrow = 4;  // five parameters, or five sums, of 8 neurons would spill
+    constexpr int kWidth = kBackwardWidth;
+    const bool wide = whole_words && args.N % kWidth == 0, own = mixed_channels(args, kWidth);
     if (args.grad_coefficients) {
-      if (args.N % kNarrow != 0 || !whole_words) {
-        launch_backward<T, 1, 1, true>(launch, args, starts);
-      } else if (mixed_channels(args, kNarrow)) {
-        launch_backward<T, kNarrow, kNarrow, true>(launch, args, starts);
-      } else {
-        launch_backward<T, kNarrow, 1, true>(launch, args, starts);
-      }
-    } else if (whole_words && args.N % kWidth == 0 && !mixed_channels(args, kWidth)) {
+      if (!wide) return launch_backward<T, 1, 1, true>(launch, args, starts);
+      own ? launch_backward<T, kWidth, kWidth, true>(launch, args, starts)
+          : launch_backward<T, kWidth, 1, true>(launch, args, starts);
+    } else if (!wide) {
+      launch_backward<T, 1, 1, false>(launch, args, starts);
+    } else if (own) {
+      launch_backward<T, kWidth, kWidth, false>(launch, args, starts);
+    } else {
       with_surrogate(args.surrogate.surrogate, [&](auto surrogate) {
         launch_backward<T, kWidth, 1, false, decltype(surrogate)::value>(launch, args, starts);
       });
-    } else if (whole_words && args.N % kNarrow == 0) {
-      launch_backward<T, kNarrow, kNarrow, false>(launch, args, starts);
-    } else {
-      launch_backward<T, 1, 1, false>(launch, args, starts);
     }
   });
 }

@@ -17,9 +17,11 @@ constexpr int kAhead = 4;  // rows that a thread asks for at once
 // sequences go chunk by chunk.
 constexpr int kChunk = 16;
 
-// Neurons a thread takes: 16 bytes of x.
+// Neurons a thread takes: 16 bytes of x; in backward fewer of a half type, since many threads of 64 registers hide the
+// memory's latency better than half as many of 100 (measured: benchmarks/results/tuning.md).
 template <typename T>
 constexpr int kFullWidth = 16 / sizeof(T);
+constexpr int kBackwardWidth = 4;
 
 // Where a thread's neurons lie in a step [N]: next to one another from n on. Another place may be given to the loops
 // below.

@@ -300,7 +300,8 @@ def test_compiles_into_one_graph(target):
     x = torch.randn(3, 2, 4, 5, 5, device=device)
     for _ in range(2):
         assert torch.equal(layer(x), compiled(x))
-    assert torch.equal(layer.running_var, other.running_var)
+    # torch.compile contracts the running average to an FMA on a GPU.
+    torch.testing.assert_close(layer.running_var, other.running_var, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])

@@ -1,0 +1,157 @@
+"""What nvcc made of the CUDA kernels, read from the compiled library: `python -m benchmarks.machine_code [--arch 90]`.
+
+For each kernel: registers, spills, how wide its accesses of global memory are, and how many bytes of loads a thread has
+under way at once. A GPU is not needed. `tests/kernels/test_cuda_build.py` holds the library to it.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+from tmkt_kernels._extension import LIBRARY
+
+WIDTHS = {"": 4, "U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16}
+"""Bytes of an access by its suffix in the machine code."""
+
+
+
+@dataclass
+class Kernel:
+    """`loads` and `stores`: instructions on global memory by their bytes. `ahead`: the most bytes of loads that a
+    thread has asked for before it uses the first of them, along the code as it lies."""
+
+    name: str
+    arch: str
+    registers: int = 0
+    stack: int = 0
+    loads: Counter[int] = field(default_factory=Counter)
+    stores: Counter[int] = field(default_factory=Counter)
+    ahead: int = 0
+    instructions: int = 0
+
+    @property
+    def threads(self) -> int:
+        """That a multiprocessor has room for, by registers."""
+        return min(2048, 65536 // (-(-max(self.registers, 1) // 8) * 8) // 128 * 128)
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes of loads under way on a full multiprocessor."""
+        return self.threads * self.ahead
+
+
+def cuobjdump() -> str | None:
+    """The CUDA toolkit's, or the one that Triton ships."""
+    triton = find_spec("triton")
+    places = list(triton.submodule_search_locations or ()) if triton else []
+    shipped = [Path(place, "backends/nvidia/bin/cuobjdump") for place in places]
+    return shutil.which("cuobjdump") or next((str(path) for path in shipped if path.exists()), None)
+
+
+def kernels(library: Path = LIBRARY, arch: str | None = None) -> list[Kernel]:
+    """All kernels of the library, of one architecture or of each.
+
+    Raises:
+        FileNotFoundError: there is no cuobjdump.
+    """
+    tool = cuobjdump()
+    if tool is None:
+        raise FileNotFoundError("cuobjdump was found neither on the PATH nor in Triton; install one of them")
+    only = ["-arch", f"sm_{arch}"] if arch else []
+    dump = lambda what: subprocess.run(  # noqa: E731
+        [tool, what, *only, str(library)], capture_output=True, text=True, check=True
+    ).stdout
+    found = {(kernel.arch, kernel.name): kernel for kernel in read_code(dump("-sass"))}
+    for at, name, use in read_usage(dump("-res-usage")):
+        found[at, name].registers, found[at, name].stack = use["REG"], use["STACK"] + use["LOCAL"]
+    return list(found.values())
+
+
+def read_usage(dump: str) -> Iterator[tuple[str, str, dict[str, int]]]:
+    """(architecture, mangled name, resources) of each kernel."""
+    arch = name = ""
+    for line in dump.splitlines():
+        if match := re.search(r"arch = (sm_\d+)", line):
+            arch = match[1]
+        if match := re.search(r"Function (\w+):", line):
+            name = match[1]
+        if "REG:" in line:
+            yield arch, name, {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", line)}
+
+
+def read_code(dump: str) -> Iterator[Kernel]:
+    """Kernels with what their machine code says."""
+    arch, kernel = "", None
+    waited_for: dict[int, int] = {}  # register -> bytes of the load that fills it
+    for line in dump.splitlines():
+        if match := re.search(r"arch = (sm_\d+)", line):
+            arch = match[1]
+        if match := re.search(r"Function : (\w+)", line):
+            if kernel:
+                yield kernel
+            kernel, waited_for = Kernel(match[1], arch), {}
+        match = re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z0-9_.]+)([^;]*);", line)
+        if not match or kernel is None:
+            continue
+        operation, operands = match[1], match[2]
+        kernel.instructions += 1
+        registers = [int(r) for r in re.findall(r"\bR(\d+)", operands)]
+        words = operation.split(".")
+        width = next((WIDTHS[word] for word in words[1:] if word in WIDTHS), 4)
+        read = registers[1:] if words[0] == "LDG" else registers
+        if any(register in waited_for for register in read):
+            waited_for = {}
+        if words[0] == "LDG" and registers:
+            kernel.loads[width] += 1
+            first = registers[0]
+            waited_for[first] = width
+            waited_for |= {first + i: 0 for i in range(1, max(1, width // 4))}
+            kernel.ahead = max(kernel.ahead, sum(waited_for.values()))
+        if words[0] == "STG":
+            kernel.stores[width] += 1
+    if kernel:
+        yield kernel
+
+
+def readable(names: list[str]) -> dict[str, str]:
+    """Mangled names -> names without namespaces and arguments, by c++filt where there is one."""
+    if not shutil.which("c++filt"):
+        return {name: name for name in names}
+    plain = subprocess.run(["c++filt", *names], capture_output=True, text=True, check=True).stdout.splitlines()
+    short = (re.sub(r"void |tmkt::|\(anonymous namespace\)::", "", name) for name in plain)
+    return {name: re.sub(r"\(.*", "", text) for name, text in zip(names, short, strict=True)}
+
+
+def table(found: list[Kernel]) -> str:
+    def counted(widths: Counter[int]) -> str:
+        return ", ".join(f"{count} of {width}" for width, count in sorted(widths.items(), reverse=True)) or "none"
+
+    names = readable([kernel.name for kernel in found])
+    lines = [
+        "| kernel | registers | spilled, bytes | threads | loads: number of bytes | stores | loads under way, KB |",
+        "| --- | ---: | ---: | ---: | --- | --- | ---: |",
+    ]
+    for kernel in sorted(found, key=lambda kernel: names[kernel.name]):
+        lines.append(
+            f"| `{names[kernel.name]}` | {kernel.registers} | {kernel.stack} | {kernel.threads} | "
+            f"{counted(kernel.loads)} | {counted(kernel.stores)} | {kernel.in_flight / 1024:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.machine_code", description=__doc__)
+    parser.add_argument("--arch", default="90", help="SM version (default 90)")
+    parser.add_argument("--library", type=Path, default=LIBRARY)
+    arguments = parser.parse_args()
+    print(table(kernels(arguments.library, arguments.arch)))
+
+
+if __name__ == "__main__":
+    main()
