@@ -235,8 +235,11 @@ class Cuda {
                        const Arguments&... arguments) const {
     const int64_t blocks = tiling.channels * home.blocks;
     STD_TORCH_CHECK(blocks <= INT32_MAX, "bn_lif: a CUDA grid holds 2^31 - 1 blocks at most, got ", blocks);
-    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(home.bytes)),
-               "shared memory of a CUDA kernel");
+    const auto ask = [&](cudaFuncAttribute attribute, int value) {
+      check_cuda(cudaFuncSetAttribute(kernel, attribute, value), "shared memory of a CUDA kernel");
+    };
+    ask(cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(home.bytes));
+    ask(cudaFuncAttributePreferredSharedMemoryCarveout, 100);  // per cent: two blocks are to fit a multiprocessor
     cudaLaunchAttribute cluster{};
     cluster.id = cudaLaunchAttributeClusterDimension;
     cluster.val.clusterDim.x = home.blocks;

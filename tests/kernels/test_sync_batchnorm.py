@@ -1,5 +1,7 @@
 """Synchronised batch norms: two processes see the statistics, and give the gradients, of their batches together."""
 
+import itertools
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -12,6 +14,8 @@ LAYERS = {
     "BatchNormLIF1d, no affine": (lambda: nn.BatchNormLIF1d(4, v_threshold=0.5, affine=False), (3, 4, 4), 1),
     "BatchNorm2d": (lambda: torch.nn.BatchNorm2d(4), (4, 4, 5, 5), 0),
 }
+
+PARTS = [(1, 3), (0, 4)]  # the processes' batches are of unequal size, or one has none
 
 
 def build(name):
@@ -37,11 +41,10 @@ def step(layer, x, upstream):
 def process(rank, folder):
     dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
     answers = {}
-    for name in LAYERS:
+    for name, parts in itertools.product(LAYERS, PARTS):
         layer, x, upstream, dim = build(name)
-        parts = (1, 3)  # batches of unequal size
         x, upstream = x.split(parts, dim)[rank].clone(), upstream.split(parts, dim)[rank]
-        answers[name] = step(nn.convert_sync_batchnorm(layer), x, upstream)
+        answers[name, parts] = step(nn.convert_sync_batchnorm(layer), x, upstream)
     torch.save(answers, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -58,11 +61,12 @@ def two_processes(processes, tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
+@pytest.mark.parametrize("parts", PARTS)
 @pytest.mark.parametrize("name", LAYERS)
-def test_two_processes_are_one_with_the_whole_batch(two_processes, name):
+def test_two_processes_are_one_with_the_whole_batch(two_processes, name, parts):
     layer, x, upstream, dim = build(name)
     y, grads, state = step(layer, x, upstream)
-    (y0, grads0, state0), (y1, grads1, state1) = (two_processes[rank][name] for rank in range(2))
+    (y0, grads0, state0), (y1, grads1, state1) = (two_processes[rank][name, parts] for rank in range(2))
     both = torch.cat([y0, y1], dim)
     if name == "BatchNorm2d":
         torch.testing.assert_close(both, y, rtol=0, atol=5e-5)  # the last bit of a mean of 100 is 8e-6
