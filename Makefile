@@ -57,6 +57,11 @@ gpu:
 gpu-pack: $(VENV)/.packages
 	$(RUN)python -m benchmarks.pack
 
+# Here the kernels are compiled for the GPUs at hand alone, or for sm_90: all architectures take nvcc some ten CPU minutes,
+# which nobody who develops or tests has use for. Wheels and `pip install .` have them all.
+GPUS = $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | grep -x '[0-9]*' | sort -u | paste -sd ';')
+$(VENV)/.installed $(VENV)/.rivals: export TMKT_CUDA_ARCHS ?= $(or $(GPUS),90)
+
 # Torch first and without build isolation: the extension then compiles against the very torch that it runs with.
 # setuptools-scm is for norse, which comes as source.
 $(VENV)/.packages: pyproject.toml constraints.txt
