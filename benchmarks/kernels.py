@@ -128,8 +128,8 @@ class Launch(NamedTuple):
 
 def short_name(kernel: str) -> str:
     """void tmkt::(anonymous namespace)::forward_kernel<float, (int)4>(Args) -> forward_kernel<float, 4>"""
-    plain = re.sub(r"\((anonymous namespace|int|bool|unsigned int)\)", "", kernel).split("(")[0]
-    return re.sub(r"\w*::", "", plain).removeprefix("void ").strip()
+    plain = re.sub(r"(\w+|\(anonymous namespace\)|<unnamed>)::", "", kernel).removeprefix("void ")
+    return re.sub(r"\([a-z ]+\)(?=[-\d])", "", plain, flags=re.IGNORECASE).split("(")[0].strip()
 
 
 def read(lines: Iterable[str]) -> list[Launch]:
@@ -162,7 +162,8 @@ def read(lines: Iterable[str]) -> list[Launch]:
 
 def numbers(row: dict[str, str]) -> dict[str, float]:
     plain = {metric: value.replace(",", "") for metric, value in row.items()}
-    return {metric: float(value) for metric, value in plain.items() if re.fullmatch(r"-?\d+(\.\d+)?(e[-+]?\d+)?", value)}
+    number = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?")
+    return {metric: float(value) for metric, value in plain.items() if number.fullmatch(value)}
 
 
 def table(launches: list[Launch]) -> str:

@@ -14,17 +14,18 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmarks.kernels import short_name
 from tmkt_kernels._extension import LIBRARY
 
-WIDTHS = {"": 4, "U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16}
-"""Bytes of an access by its suffix in the machine code."""
-
+WIDTHS = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16, "256": 32}
+"""Bytes of an access by its suffix in the machine code; 4 without one."""
 
 
 @dataclass
 class Kernel:
-    """`loads` and `stores`: instructions on global memory by their bytes. `ahead`: the most bytes of loads that a
-    thread has asked for before it uses the first of them, along the code as it lies."""
+    """`loads` and `stores`: instructions on global memory by their bytes, copies to shared memory among the loads.
+    `ahead`: the most bytes of loads that a thread has asked for before it uses the first of them or waits for its
+    copies, along the code as it lies."""
 
     name: str
     arch: str
@@ -64,9 +65,10 @@ def kernels(library: Path = LIBRARY, arch: str | None = None) -> list[Kernel]:
     if tool is None:
         raise FileNotFoundError("cuobjdump was found neither on the PATH nor in Triton; install one of them")
     only = ["-arch", f"sm_{arch}"] if arch else []
-    dump = lambda what: subprocess.run(  # noqa: E731
-        [tool, what, *only, str(library)], capture_output=True, text=True, check=True
-    ).stdout
+
+    def dump(what: str) -> str:
+        return subprocess.run([tool, what, *only, str(library)], capture_output=True, text=True, check=True).stdout
+
     found = {(kernel.arch, kernel.name): kernel for kernel in read_code(dump("-sass"))}
     for at, name, use in read_usage(dump("-res-usage")):
         found[at, name].registers, found[at, name].stack = use["REG"], use["STACK"] + use["LOCAL"]
@@ -89,13 +91,14 @@ def read_code(dump: str) -> Iterator[Kernel]:
     """Kernels with what their machine code says."""
     arch, kernel = "", None
     waited_for: dict[int, int] = {}  # register -> bytes of the load that fills it
+    copied = 0  # bytes on their way to shared memory
     for line in dump.splitlines():
         if match := re.search(r"arch = (sm_\d+)", line):
             arch = match[1]
         if match := re.search(r"Function : (\w+)", line):
             if kernel:
                 yield kernel
-            kernel, waited_for = Kernel(match[1], arch), {}
+            kernel, waited_for, copied = Kernel(match[1], arch), {}, 0
         match = re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z0-9_.]+)([^;]*);", line)
         if not match or kernel is None:
             continue
@@ -108,11 +111,15 @@ def read_code(dump: str) -> Iterator[Kernel]:
         if any(register in waited_for for register in read):
             waited_for = {}
         if words[0] == "LDG" and registers:
-            kernel.loads[width] += 1
             first = registers[0]
-            waited_for[first] = width
-            waited_for |= {first + i: 0 for i in range(1, max(1, width // 4))}
-            kernel.ahead = max(kernel.ahead, sum(waited_for.values()))
+            waited_for |= {first: width} | {first + i: 0 for i in range(1, width // 4)}
+        elif words[0] == "LDGSTS":
+            copied += width
+        elif words[0] == "DEPBAR":
+            copied = 0
+        if words[0] in ("LDG", "LDGSTS"):
+            kernel.loads[width] += 1
+            kernel.ahead = max(kernel.ahead, sum(waited_for.values()) + copied)
         if words[0] == "STG":
             kernel.stores[width] += 1
     if kernel:
@@ -123,9 +130,9 @@ def readable(names: list[str]) -> dict[str, str]:
     """Mangled names -> names without namespaces and arguments, by c++filt where there is one."""
     if not shutil.which("c++filt"):
         return {name: name for name in names}
-    plain = subprocess.run(["c++filt", *names], capture_output=True, text=True, check=True).stdout.splitlines()
-    short = (re.sub(r"void |tmkt::|\(anonymous namespace\)::", "", name) for name in plain)
-    return {name: re.sub(r"\(.*", "", text) for name, text in zip(names, short, strict=True)}
+    # By its input: the names of all architectures are too many for a command line.
+    plain = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True).stdout
+    return dict(zip(names, map(short_name, plain.splitlines()), strict=True))
 
 
 def table(found: list[Kernel]) -> str:

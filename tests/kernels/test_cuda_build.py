@@ -2,56 +2,152 @@
 
 import re
 import shutil
-import subprocess
-from importlib.util import find_spec
-from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from benchmarks import machine_code
+from benchmarks.machine_code import Kernel
 from tmkt_kernels._extension import LIBRARY, extension
 
+pytestmark = pytest.mark.xdist_group("machine_code")  # one process takes the library apart, once
+
 MOST_REGISTERS = 168  # 384 threads then share a multiprocessor of 65,536, at the least
+LEAST_IN_FLIGHT = 40 << 10  # bytes of loads a multiprocessor, which the design asks for to hide the memory's latency
+BYTES = {"float": 4, "BFloat16": 2, "Float16": 2}
 
 
-def cuobjdump() -> str | None:
-    """The CUDA toolkit's, or the one that Triton ships."""
-    triton = find_spec("triton")
-    shipped = Path(triton.submodule_search_locations[0], "backends/nvidia/bin/cuobjdump") if triton else None
-    return shutil.which("cuobjdump") or (str(shipped) if shipped and shipped.exists() else None)
+class Allowed(NamedTuple):
+    """How many instructions may be narrower than a thread's row: parameters, statistics, indices and sums. Bytes of the
+    narrowest number in a row that is read or written, where it may be of another type than the kernel's."""
+
+    loads: int = 0
+    stores: int = 0
+    read: int | None = None
+    written: int | None = None
+
+
+# Kernels of which a thread takes 4 or 8 neighbours, those of bn_lif all in one channel.
+WIDE = re.compile(r"\w+<(\w+), (?:Neighbours<([48]), 1>|([48])[,>]).*")
+NARROW = {
+    r"forward_kernel<\w+, \d, 0>": Allowed(),
+    r"forward_kernel<\w+, \d, 1>": Allowed(loads=5),
+    r"forward_kernel<\w+, 4, 4>": Allowed(loads=4 * 5),
+    r"forward_kernel<\w+, 8, 8>": Allowed(loads=8 * 5),
+    r"backward_kernel<\w+, 4, 0, false, -?\d>": Allowed(),
+    r"backward_kernel<\w+, 4, 1, false, -1>": Allowed(loads=5),
+    r"backward_kernel<\w+, 4, 1, true, -1>": Allowed(loads=5, stores=4 * 5),
+    r"backward_kernel<\w+, 4, 4, false, -1>": Allowed(loads=4 * 5),
+    r"backward_kernel<\w+, 4, 4, true, -1>": Allowed(loads=4 * 5, stores=4 * 5),
+    r"moments_kernel<\w+, Neighbours<\d, 1> ?>": Allowed(loads=1, stores=3),
+    r"forward_kernel<\w+, Neighbours<\d, 1> ?>": Allowed(loads=4),
+    r"backward_kernel<\w+, Neighbours<4, 1>, -?\d, \d>": Allowed(loads=6, stores=2),
+    r"resident_forward_kernel<\w+, Neighbours<\d, 1> ?>": Allowed(loads=3, stores=2),
+    r"resident_backward_kernel<\w+, Neighbours<4, 1>, -?\d>": Allowed(loads=5, stores=2),
+    r"forward_kernel<\w+, \d>": Allowed(read=1),  # mixup, from uint8 on
+    r"backward_events_kernel<\w+, \d>": Allowed(loads=4, written=2),
+    r"backward_static_kernel<\w+, \d>": Allowed(loads=5, written=2),
+}
+# lif's forward, its backward with a surrogate compiled in, mixup's forward.
+FILLED = re.compile(r"forward_kernel<\w+, [48](, \d)?>|backward_kernel<\w+, 4, 0, false, \d>")
+
+
+def faults(name: str, kernel: Kernel) -> list[str]:
+    """What is wrong with the accesses of a wide kernel."""
+    match = WIDE.fullmatch(name)
+    allowed = next((NARROW[pattern] for pattern in NARROW if re.fullmatch(pattern, name)), None)
+    if match is None or allowed is None:
+        return [f"{name}: it is not known which of its accesses may be narrow"]
+    neighbours, size = int(match[2] or match[3]), BYTES[match[1]]
+    found = []
+    for what, widths, most, of_type in (
+        ("loads", kernel.loads, allowed.loads, allowed.read),
+        ("stores", kernel.stores, allowed.stores, allowed.written),
+    ):
+        row = min(16, neighbours * (of_type or size))
+        narrow = sum(count for width, count in widths.items() if width < row)
+        if narrow > most:
+            found.append(f"{name}, {kernel.arch}: {narrow} {what} of less than {row} bytes, {most} are allowed")
+    if FILLED.fullmatch(name) and kernel.in_flight < LEAST_IN_FLIGHT:
+        found.append(f"{name}, {kernel.arch}: {kernel.in_flight} bytes of loads under way, not {LEAST_IN_FLIGHT}")
+    return found
 
 
 @pytest.fixture(scope="module")
-def usage() -> list[tuple[str, str, dict[str, int]]]:
-    """(architecture, mangled name, resources) of each kernel."""
-    tool = cuobjdump()
+def kernels() -> list[Kernel]:
     if not extension.info.get("cuda_archs"):
         pytest.skip("the installed library was built without CUDA")
-    if tool is None:
+    if machine_code.cuobjdump() is None:
         pytest.skip("cuobjdump was found neither on the PATH nor in Triton")
-    dump = subprocess.run([tool, "-res-usage", LIBRARY], capture_output=True, text=True, check=True).stdout
-    rows, arch = [], ""
-    for line in dump.splitlines():
-        if match := re.search(r"arch = (sm_\d+)", line):
-            arch = match[1]
-        if match := re.search(r"Function (\w+):", line):
-            name = match[1]
-        if "REG:" in line:
-            rows.append((arch, name, {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", line)}))
-    return rows
+    return machine_code.kernels(LIBRARY)
 
 
-def test_every_operator_is_there_for_every_architecture(usage):
-    for arch in {arch for arch, _, _ in usage}:
-        names = " ".join(name for of, name, _ in usage if of == arch)
-        for kernel in ("forward_kernel", "backward_kernel", "moments_kernel", "gradients_kernel", "CellPack", "mixup"):
-            assert kernel in names, f"{arch} lacks {kernel}"
+@pytest.fixture(scope="module")
+def wide(kernels) -> list[tuple[str, Kernel]]:
+    """Kernels that take 4 or 8 neighbours, by their readable names."""
+    if not shutil.which("c++filt"):
+        pytest.skip("c++filt, which reads the kernels' names, is not installed")
+    names = machine_code.readable([kernel.name for kernel in kernels])
+    return [(names[kernel.name], kernel) for kernel in kernels if WIDE.fullmatch(names[kernel.name])]
 
 
-def test_no_kernel_spills(usage):
-    assert len(usage) > 50
-    spilled = [(arch, name) for arch, name, use in usage if use["STACK"] or use["LOCAL"]]
-    assert not spilled
+def test_every_operator_is_there_for_every_architecture(kernels):
+    assert {kernel.arch for kernel in kernels} == {f"sm_{arch}" for arch in extension.info["cuda_archs"].split()}
+    for arch in {kernel.arch for kernel in kernels}:
+        names = " ".join(kernel.name for kernel in kernels if kernel.arch == arch)
+        for part in ("forward_kernel", "backward_kernel", "moments_kernel", "gradients_kernel", "CellPack", "mixup"):
+            assert part in names, f"{arch} lacks {part}"
 
 
-def test_registers_leave_room_for_384_threads(usage):
-    assert max(use["REG"] for _, _, use in usage) <= MOST_REGISTERS
+def test_no_kernel_spills(kernels):
+    assert len(kernels) > 50
+    assert not [(kernel.arch, kernel.name) for kernel in kernels if kernel.stack]
+
+
+def test_registers_leave_room_for_384_threads(kernels):
+    assert min(kernel.registers for kernel in kernels) > 0
+    assert max(kernel.registers for kernel in kernels) <= MOST_REGISTERS
+
+
+def test_wide_kernels_access_whole_rows_and_keep_loads_under_way(wide):
+    seen = {pattern for pattern in NARROW for name, _ in wide if re.fullmatch(pattern, name)}
+    assert seen == set(NARROW)
+    assert not [fault for name, kernel in wide for fault in faults(name, kernel)]
+
+
+LISTING = """
+arch = sm_90
+    Function : wide
+        /*0000*/                   LDG.E.128 R4, desc[UR4][R2.64] ;
+        /*0010*/                   LDG.E.128 R8, desc[UR4][R2.64+0x800] ;
+        /*0020*/              @!P0 LDG.E.128.CONSTANT R12, desc[UR4][R2.64+0x1000] ;
+        /*0030*/                   FADD R4, R4, R5 ;
+        /*0040*/                   STG.E.EF.128 desc[UR4][R16.64], R4 ;
+    Function : narrow
+        /*0000*/                   LDG.E.128 R4, desc[UR4][R2.64] ;
+        /*0010*/                   FADD R4, R4, R5 ;
+        /*0020*/               @P1 LDG.E.U16 R8, desc[UR4][R2.64+0x800] ;
+        /*0030*/                   STG.E.EF.64 desc[UR4][R16.64], R4 ;
+        /*0040*/                   STG.E desc[UR4][R16.64+0x8], R6 ;
+    Function : copies
+        /*0000*/                   LDGSTS.E.BYPASS.128 [R23], desc[UR16][R14.64] ;
+        /*0010*/                   LDGSTS.E.64 [R24], desc[UR16][R14.64] ;
+        /*0020*/                   DEPBAR.LE SB0, 0x0 ;
+        /*0030*/                   LDGSTS.E [R25], desc[UR16][R14.64] ;
+"""
+
+
+def test_a_kernel_that_takes_its_rows_apart_or_waits_for_each_load_is_found():
+    good, bad, copies = machine_code.read_code(LISTING)
+    assert (good.loads, good.stores, good.ahead) == ({16: 3}, {16: 1}, 48)
+    assert (bad.loads, bad.stores, bad.ahead) == ({16: 1, 2: 1}, {8: 1, 4: 1}, 16)
+    assert (copies.loads, copies.stores, copies.ahead) == ({16: 1, 8: 1, 4: 1}, {}, 24)
+    name = "forward_kernel<float, 4, 0>"
+    good.registers = bad.registers = 64  # of 1,024 threads
+    assert faults(name, good) == []
+    assert [fault.partition("sm_90: ")[2] for fault in faults(name, bad)] == [
+        "1 loads of less than 16 bytes, 0 are allowed",
+        "2 stores of less than 16 bytes, 0 are allowed",
+        "16384 bytes of loads under way, not 40960",
+    ]
+    assert faults("unknown_kernel<float, 4>", good)
