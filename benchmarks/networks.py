@@ -93,7 +93,7 @@ def prepared(net: nn.Module, step: Step, x_seq: Tensor) -> nn.Module:
 def spikingjelly_contestants(net: nn.Module, step: Step, dtype: torch.dtype) -> dict[str, Contestant]:
     """Of a prepared net of SpikingJelly, in the multi-step mode: on our operators, as it is, through the precision
     API (half types, CUDA), and through torch.compile. «As it is» takes what SpikingJelly takes by itself: on CUDA its
-    Triton kernels, as the wheel has no others. On half types `accelerate` leaves neurons to SpikingJelly's own code.
+    Triton kernels, as the wheel has no others. On half types `accelerate` computes in float32, SpikingJelly in half.
     """
     device = next(net.parameters()).device.type
     made: dict[str, Callable[[nn.Module], nn.Module]] = {

@@ -6,16 +6,16 @@ import pytest
 import torch
 
 import tmkt_kernels as tk
-from tmkt_kernels.testing import assert_spikes_equal, relative_error
+from tmkt_kernels.testing import GRADIENT_TOLERANCE, assert_spikes_equal, relative_error
 
 
 @pytest.fixture
 def compare_training():
     """Train a model and its accelerated copy alike; losses, gradients, buffers and checkpoints are the same."""
 
-    def compare(model, run, x, steps=50, fused=None, lr=0.05):
+    def compare(model, run, x, steps=50, fused=None, lr=0.05, half="ours"):
         ours = copy.deepcopy(model)
-        report = tk.accelerate(ours)
+        report = tk.accelerate(ours, half=half)
         assert report.replaced, report
         if fused is not None:
             assert len(report.fused) == fused, report
@@ -72,5 +72,40 @@ def same_spikes():
             for a, b in zip(grads, expected_grads, strict=True):
                 assert relative_error(a, b) < 1e-5
         return ours
+
+    return same
+
+
+@pytest.fixture(params=[torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+def half(request):
+    return request.param
+
+
+@pytest.fixture
+def same_half(half):
+    """On half inputs, spikes and gradients are those that the library has in float32, in the library's own dtype.
+
+    `rounds`: the library's own half arithmetic flips some of these spikes, so that the comparison would notice if it
+    was the library that computed.
+    """
+
+    def same(module, run, x, rounds):
+        theirs, wide, ours = (copy.deepcopy(module) for _ in range(3))
+        assert "more exact" in str(tk.accelerate(ours))
+        own = run(theirs, x.to(half)).detach()
+        results = []
+        for net, dtype in ((wide, torch.float32), (ours, half)):
+            leaf = x.to(half).to(dtype).requires_grad_()
+            spikes = run(net, leaf)
+            grad = torch.randn(spikes.shape, generator=torch.Generator().manual_seed(1)).to(half).to(spikes.dtype)
+            wanted = [leaf, *(p for p in net.parameters() if p.requires_grad)]
+            results.append((spikes.detach(), torch.autograd.grad(spikes, wanted, grad)))
+        (expected, expected_grads), (spikes, grads) = results
+        assert 0.01 < expected.mean() < 0.95
+        assert spikes.dtype is own.dtype
+        assert torch.equal(spikes.float(), expected)
+        assert torch.equal(own.float(), expected) is not rounds
+        for a, b in zip(grads, expected_grads, strict=True):
+            assert relative_error(a, b) < GRADIENT_TOLERANCE[half]
 
     return same

@@ -119,6 +119,11 @@ def test_nothing_to_do_is_said():
     assert "nothing to replace" in str(report)
 
 
+def test_half_is_checked():
+    with pytest.raises(ValueError, match="half: expected 'ours' or 'library', got 'theirs'"):
+        tk.accelerate(nn.Linear(2, 2), half="theirs")
+
+
 def test_no_library_is_imported_that_is_not_loaded():
     code = (
         "import sys, torch, tmkt_kernels\n"

@@ -8,9 +8,12 @@ import tmkt_kernels as tk
 
 pytest.importorskip("norse.torch", reason="norse is not installed")
 import norse.torch as norse
+from norse.torch.functional.iaf import IAFFeedForwardState
+from norse.torch.functional.lif_box import LIFBoxFeedForwardState
 from norse.torch.functional.reset import reset_subtract
 
 X = torch.randn(8, 4, 6, generator=torch.Generator().manual_seed(0)) * 9
+MANY = torch.randn(8, 4, 3000, generator=torch.Generator().manual_seed(0)) * 9
 PARAMETERS = {
     "default": norse.LIFBoxParameters(),
     "rest, reset and surrogate": norse.LIFBoxParameters(
@@ -38,6 +41,47 @@ def loop(cell, x):
 def test_lif_box(same_spikes, p):
     same_spikes(norse.LIFBoxCell(p), loop, X)
     same_spikes(norse.Lift(norse.LIFBoxCell(p)), lambda lift, x: lift(x)[0], X)
+
+
+@pytest.mark.parametrize("p", PARAMETERS.values(), ids=PARAMETERS.keys())
+def test_half(same_half, p):
+    same_half(norse.Lift(norse.LIFBoxCell(p)), lambda lift, x: lift(x)[0], MANY, rounds=True)
+
+
+@pytest.mark.parametrize("v", [None, torch.zeros(4, 6), torch.tensor(0.0)])
+@pytest.mark.parametrize(
+    ("cell", "start"), [(norse.LIFBoxCell, LIFBoxFeedForwardState), (norse.IAFCell, IAFFeedForwardState)]
+)
+def test_half_states_have_norses_dtype(half, cell, start, v):
+    """A state in float32 makes all float32, as in norse; one that a call returned in half stays half."""
+    cells = [cell() for _ in "ab"]
+    tk.accelerate(cells[1])
+    results = []
+    for c in cells:
+        state = None if v is None else start(v=v)
+        first, state = c(X[0].to(half), state)
+        second, state = c(X[1].to(half), state)
+        results.append([first, second, state.v])
+    theirs, ours = results
+    assert [t.dtype for t in ours] == [t.dtype for t in theirs]
+    assert ours[0].dtype is (torch.float32 if v is not None and v.dim() else half)
+
+
+def test_half_begins_at_an_unrounded_rest(half):
+    rest = torch.tensor(0.2)
+    between = (rest + rest.to(half).float()) / 2
+    lifts = [norse.Lift(norse.LIFBoxCell(norse.LIFBoxParameters(v_leak=rest, v_th=between))) for _ in "ab"]
+    tk.accelerate(lifts[1])
+    x = torch.zeros(1, 1, 1)
+    assert lifts[1](x.to(half))[0].item() == lifts[0](x)[0].item()
+
+
+def test_half_with_a_threshold_for_each_neuron_stays_norses(half):
+    cells = [norse.LIFBoxCell(norse.LIFBoxParameters(v_th=torch.ones(6))) for _ in "ab"]
+    tk.accelerate(cells[1])
+    (theirs, state), (ours, own) = (cell(X[0].to(half)) for cell in cells)
+    assert ours.dtype is theirs.dtype is torch.float32
+    assert torch.equal(own.v, state.v)
 
 
 def test_iaf(same_spikes):

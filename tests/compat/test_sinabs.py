@@ -27,6 +27,24 @@ def test_layer(same_spikes, kind):
     same_spikes(LAYERS[kind](), lambda layer, x: layer(x), X)
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_half(same_half, kind):
+    """sinabs's spikes and state are float32, and make its sums so."""
+    same_half(LAYERS[kind](), lambda layer, x: layer(x), X, rounds=False)
+
+
+def test_a_layer_made_half_has_sinabs_dtypes(half):
+    layers = [LAYERS["lif"]() for _ in "ab"]
+    tk.accelerate(layers[1])
+    results = []
+    for layer in layers:
+        first = layer(X.to(half))
+        layer.to(half)  # its state too
+        results.append([first, layer(X.to(half)), layer.v_mem, layer.firing_rate])
+    theirs, ours = results
+    assert [t.dtype for t in ours] == [t.dtype for t in theirs] == [torch.float32] * 4
+
+
 def test_squeezed(same_spikes):
     same_spikes(sl.IAFSqueeze(batch_size=4, **ONE_SPIKE), lambda layer, x: layer(x), X.flatten(0, 1), budget=0.0)
     same_spikes(sl.LIFSqueeze(batch_size=4, tau_mem=3.0, **ONE_SPIKE), lambda layer, x: layer(x), X.flatten(0, 1))

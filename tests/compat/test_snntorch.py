@@ -33,6 +33,35 @@ def test_leaky(same_spikes, beta, learn, mechanism):
     same_spikes(cell, loop, X, budget=0.0)
 
 
+@pytest.mark.parametrize("mechanism", ["subtract", "zero"])
+@pytest.mark.parametrize("learn", [False, True])
+def test_half(same_half, learn, mechanism):
+    """snnTorch's spikes are float32, and make its sums so."""
+    cell = snn.Leaky(0.9, threshold=0.8, reset_mechanism=mechanism, learn_beta=learn, learn_threshold=learn)
+    same_half(cell, loop, X, rounds=False)
+
+
+@pytest.mark.parametrize("mechanism", ["subtract", "zero", "none"])
+def test_half_mem_has_snntorchs_dtype(half, mechanism):
+    cells = [snn.Leaky(0.9, init_hidden=True, output=True, reset_mechanism=mechanism) for _ in "ab"]
+    tk.accelerate(cells[1])
+    theirs, ours = ([t.dtype for step in X for t in cell(step.to(half))] for cell in cells)
+    assert ours == theirs
+
+
+def test_half_over_time(half):
+    """The whole sequence, with a batch norm in half before it that is left to the neuron in the loop."""
+    nets = [nn.Sequential(nn.BatchNorm1d(6), snn.Leaky(0.9, init_hidden=True, output=True)) for _ in "ab"]
+    assert tk.accelerate(nets[1]).fused
+    expected = torch.stack([nets[0](step.to(half).float())[0] for step in X])
+    spikes = torch.stack([nets[1](step.to(half))[0] for step in X])
+    assert torch.equal(spikes, expected)
+    torch.testing.assert_close(nets[1][0].running_var, nets[0][0].running_var)
+    reset(nets[1])
+    whole, mem_seq = over_time(nets[1][1:], X.to(half))
+    assert whole.dtype is mem_seq.dtype is torch.float32
+
+
 @pytest.mark.parametrize(
     "spike_grad",
     [

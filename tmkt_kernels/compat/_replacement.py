@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._batch_norm import track
+from .._dispatch import KERNEL_DTYPES
 from ..bn_lif import run as run_bn_lif
 from ..lif import Neuron, run
 
@@ -47,6 +48,7 @@ class AcceleratedNeuron(Accelerated):
 
     norm: "AcceleratedNorm | None" = None
     raw: Tensor | None = None  # the batch norm's input on its way here
+    served_dtypes: tuple[torch.dtype, ...] = KERNEL_DTYPES  # of inputs; `accelerate(half="library")` narrows it
 
     @classmethod
     def problem(cls, module: Any) -> str | None:
@@ -62,17 +64,23 @@ class AcceleratedNeuron(Accelerated):
         return None
 
     def serves(self, x: Tensor) -> bool:
-        """The rivals compute half types in half and doubles in double, we do not: those inputs stay theirs."""
+        """Inputs in double stay the library's, which computes in double; half ones are ours, computed in float32."""
         if self.raw is not None:  # decided, when the batch norm left its work to us
             return True
-        return x.dtype == torch.float32 and x.numel() > 0 and x.layout == torch.strided and self.problem(self) is None
+        strided = x.numel() > 0 and x.layout == torch.strided
+        return x.dtype in self.served_dtypes and strided and self.problem(self) is None
 
-    def run(self, x_seq: Tensor, v_init: Tensor | None, return_v: bool = False) -> tuple[Tensor, ...]:
-        """x_seq [T, B, ...] -> spikes, v_last and, with `return_v`, h; through the batch norm if that left it to us."""
+    def run(
+        self, x_seq: Tensor, v_init: Tensor | None, return_v: bool = False, dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, ...]:
+        """x_seq [T, B, ...] -> spikes, v_last and, with `return_v`, h; through the batch norm if that left it to us.
+
+        Spikes and h come in `dtype`, None for x_seq's; v_last in float32 for every half type.
+        """
         norm, raw, self.raw = self.norm, self.raw, None
-        neuron = self.neuron()
+        neuron, dtype = self.neuron(), dtype or x_seq.dtype
         if norm is None or raw is None:
-            return run(x_seq, v_init, neuron, return_v, "auto")
+            return run(x_seq.to(dtype), v_init, neuron, return_v, "auto")
         if not torch.compiler.is_compiling() and x_seq.data_ptr() != raw.data_ptr():
             raise RuntimeError(
                 "accelerate: this neuron does the work of the batch norm before it, but something else than the batch "
@@ -80,8 +88,9 @@ class AcceleratedNeuron(Accelerated):
             )
         folded = (x_seq.shape[0] * x_seq.shape[1], *x_seq.shape[2:])
         if raw.shape != (x_seq.shape if norm.channel_dim() == 2 else folded):  # its channels are not our dimension 2
-            return run(norm.normalise(raw).reshape(x_seq.shape), v_init, neuron, return_v, "auto")
-        return norm.run(x_seq, v_init, neuron, return_v)
+            current = norm.normalise(raw).reshape(x_seq.shape)
+            return run(current.to(dtype), v_init, neuron, return_v, "auto")
+        return norm.run(x_seq.to(dtype), v_init, neuron, return_v)
 
     def normalised(self, x: Tensor) -> Tensor:
         """x for the library's own code: what the batch norm left to us is done here."""

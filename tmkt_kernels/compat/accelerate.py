@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 from . import _replacement
@@ -24,6 +25,13 @@ LIBRARIES = {
 versions that this file was written after. Another version may mean something else by the same names."""
 
 
+HALF = {
+    "ours": "half inputs and autocast: our operators, in float32, which is more exact than the library's half",
+    "library": "half inputs, under autocast too: left to the library",
+}
+"""Who computes inputs in float16 and bfloat16, and the report's line about it."""
+
+
 @dataclass
 class Report:
     """What `accelerate` did to `model`; the keys are paths in it, as named_modules() gives them.
@@ -34,6 +42,7 @@ class Report:
         fused: batch norm -> the neuron that does its work too.
         left: neurons, and batch norms before neurons, that stay what they were, with the reason.
         unknown: loaded libraries whose version we do not know, so that nothing of theirs was replaced.
+        half: who computes half inputs, "ours" or "library".
     """
 
     model: nn.Module
@@ -41,10 +50,12 @@ class Report:
     fused: dict[str, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
+    half: str = "ours"
 
     def __str__(self) -> str:
         counts = Counter(self.replaced.values())
         lines = [f"replaced: {number} x {name}" for name, number in counts.items()]
+        lines += [HALF[self.half]] if self.replaced else []
         lines += [f"fused: {norm} + {neuron}" for norm, neuron in self.fused.items()]
         lines += [f"left alone: {path or 'the model'}: {why}" for path, why in self.left.items()]
         lines += [
@@ -68,14 +79,15 @@ def loaded_libraries(report: Report) -> list[ModuleType]:
     return files
 
 
-def accelerate(model: nn.Module, *, inplace: bool = True, fuse_batch_norm: bool = True) -> Report:
+def accelerate(model: nn.Module, *, inplace: bool = True, fuse_batch_norm: bool = True, half: str = "ours") -> Report:
     """Put the spiking neurons of SpikingJelly, snnTorch, norse and sinabs in `model` on our operators.
 
     A module stays the same object, with its parameters, buffers, hooks, state and attributes; state_dict, optimisers
     and checkpoints do not notice. What cannot be served exactly - a neuron, a surrogate, an option that we do
-    not have, a float16 or float64 input - runs as before: the first three are named in the report, the input is
+    not have, a float64 input - runs as before: the first three are named in the report, the input is
     decided at every call. Spikes equal the library's but where a rounding falls on the other side of the
-    threshold, for we add in another order (docs/convert.md).
+    threshold, for we add in another order (docs/convert.md). On half inputs they equal those that the library has on
+    the same inputs in float32.
 
     Args:
         model: any module.
@@ -83,12 +95,20 @@ def accelerate(model: nn.Module, *, inplace: bool = True, fuse_batch_norm: bool 
         fuse_batch_norm: let a neuron do the work of the batch norm that is proved, by torch.fx, to feed it alone
             whenever the module that holds both is called as a whole. Their parameters stay where they are. Hooks on one
             of the two, set now or later, keep them apart.
+        half: "ours" computes float16 and bfloat16 inputs, with autocast or without, in float32 on our operators, and
+            returns the dtype that the library returns; "library" leaves them to the library. On an accelerated
+            model the last call counts.
 
     Returns:
         What was replaced, what was left and why; print it.
+
+    Raises:
+        ValueError: another `half`.
     """
+    if half not in HALF:
+        raise ValueError(f"half: expected 'ours' or 'library', got {half!r}")
     model = model if inplace else copy.deepcopy(model)
-    report = Report(model)
+    report = Report(model, half=half)
     libraries = loaded_libraries(report)
     for path, module in model.named_modules():
         for library in libraries:
@@ -102,6 +122,10 @@ def accelerate(model: nn.Module, *, inplace: bool = True, fuse_batch_norm: bool 
                 report.replaced[path] = name
             elif isinstance(module, library.NEURONS) and not isinstance(module, Accelerated):
                 report.left[path] = why
+        if isinstance(module, AcceleratedNeuron):
+            module.__dict__.pop("served_dtypes", None)
+            if half == "library":
+                module.served_dtypes = (torch.float32,)
     if fuse_batch_norm:
         _fuse(model, report, libraries)
     return report
@@ -137,7 +161,7 @@ def restore(model: nn.Module) -> nn.Module:
     """Give every module that `accelerate` changed its own class back, in place, and return the model."""
     for module in model.modules():
         if isinstance(module, Accelerated):
-            for ours in ("target", "norm", "raw", "numbers", "scalars_of_p"):
+            for ours in ("target", "norm", "raw", "numbers", "scalars_of_p", "served_dtypes"):
                 module.__dict__.pop(ours, None)
             module.__class__ = module.replaces  # type: ignore[assignment]
     return model

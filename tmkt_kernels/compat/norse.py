@@ -33,10 +33,18 @@ def _float(value: Any) -> float | None:
     return float(value.flatten()[0])
 
 
+def _promoted(x: Tensor, state: Tensor | None) -> torch.dtype:
+    """The dtype that torch's arithmetic gives x with this state, float32 at most; a scalar state changes nothing."""
+    if state is None or state.dim() == 0 or torch.promote_types(x.dtype, state.dtype) == x.dtype:
+        return x.dtype
+    return torch.float32
+
+
 class AcceleratedCell(AcceleratedNeuron, SNNCell):
     """norse's step in our recurrence. norse fires above the threshold, ours at it too: our threshold is the next float.
 
-    The parameters are read when the module is accelerated or its `p` replaced, not at every step.
+    The parameters are read when the module is accelerated or its `p` replaced, not at every step. Spikes and state have
+    the dtype that norse gives them: on half inputs a state is rounded to half where a call returns it.
     """
 
     step: Any
@@ -87,6 +95,12 @@ class AcceleratedCell(AcceleratedNeuron, SNNCell):
         reset = int(Reset.SOFT if subtract else Reset.HARD)
         return LIFParams(a, b, c, above, after_spike, reset, *surrogate_fields(*surrogate), False), leak
 
+    def serves(self, x: Tensor) -> bool:
+        """Parameters with dimensions would make norse's spikes or state float32 on a half input, each for itself."""
+        if not super().serves(x):
+            return False
+        return x.dtype == torch.float32 or all(not isinstance(p, Tensor) or p.dim() == 0 for p in self.p)
+
     def neuron(self) -> Neuron:
         return self.scalars(self)[0], None
 
@@ -95,9 +109,10 @@ class AcceleratedCell(AcceleratedNeuron, SNNCell):
         params, start = self.scalars(self)
         v = None if state is None else state.v.expand(x_seq.shape[1:])
         if v is None and start != params.v_reset:
-            v = torch.full_like(x_seq[0], start)
-        spikes, v_last = self.run(x_seq, v)
-        return spikes, self.state(v=v_last)
+            v = torch.full_like(x_seq[0], start, dtype=torch.float32)
+        dtype = _promoted(x_seq, None if state is None else state.v)
+        spikes, v_last = self.run(x_seq, v, dtype=dtype)
+        return spikes, self.state(v=v_last.to(dtype))
 
     def forward(self, input_tensor: Tensor, state: Any = None) -> Any:
         if input_tensor.dim() < 1 or not self.serves(input_tensor):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from sinabs.activation import Gaussian, MembraneReset, MembraneSubtract, SingleExponential, SingleSpike
 from sinabs.layers import IAF, LIF, IAFSqueeze, LIFSqueeze, StatefulLayer
 from torch import Tensor
@@ -28,7 +29,10 @@ def _reset(function: Any, threshold: float) -> Reset | None:
 
 
 class AcceleratedLayer(AcceleratedNeuron, LIF):
-    """sinabs's state handling around our recurrence; x is [B, T, ...], for which one transposed copy is made."""
+    """sinabs's state handling around our recurrence; x is [B, T, ...], for which one transposed copy is made.
+
+    On half inputs sinabs's spikes and `v_mem` are float32, and so are these.
+    """
 
     v_mem: Tensor
 
@@ -74,7 +78,7 @@ class AcceleratedLayer(AcceleratedNeuron, LIF):
             self.init_state_with_shape(shape)
         if input_data.dim() < 2 or not self.serves(input_data) or not self.state_has_shape(shape):
             return super().forward(input_data)
-        spikes, self.v_mem = self.run(input_data.transpose(0, 1).contiguous(), self.v_mem)
+        spikes, self.v_mem = self.run(input_data.transpose(0, 1).contiguous(), self.v_mem, dtype=torch.float32)
         self.recordings: dict[str, Tensor] = {}
         self.firing_rate = spikes.mean()
         return spikes.transpose(0, 1)

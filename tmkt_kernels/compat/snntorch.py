@@ -39,7 +39,11 @@ def _surrogate(function: Any) -> tuple[str, Shape] | None:
 
 
 class AcceleratedLeaky(AcceleratedNeuron, Leaky):
-    """snnTorch's `.reset`, a scratch value of its step, is not written."""
+    """snnTorch's `.reset`, a scratch value of its step, is not written.
+
+    On half inputs snnTorch's spikes and `mem` are float32, and so are these; but with reset_mechanism="none" its `mem`
+    may be half, which our recurrence does not keep: those inputs stay snnTorch's.
+    """
 
     replaces = Leaky
     mem: Tensor
@@ -76,6 +80,8 @@ class AcceleratedLeaky(AcceleratedNeuron, Leaky):
 
     def serves(self, x: Tensor) -> bool:
         """Several values of beta belong to the last dimension, which is ours only in [B, C]."""
+        if x.dtype != torch.float32 and self.reset_mechanism == "none":
+            return False
         return super().serves(x) and (x.dim() == 2 or max(self.beta.numel(), self.threshold.numel()) == 1)
 
     def forward(self, input_: Tensor, mem: Tensor | None = None) -> Any:
@@ -104,7 +110,7 @@ class AcceleratedLeaky(AcceleratedNeuron, Leaky):
         before = self.mem if mem is None else mem
         if before.shape != x_seq.shape[1:]:
             before = torch.zeros_like(x_seq[0])
-        spikes, self.mem, *mem_seq = self.run(x_seq, before, every_mem)
+        spikes, self.mem, *mem_seq = self.run(x_seq, before, every_mem, torch.float32)
         return spikes, mem_seq[0] if every_mem else self.mem
 
 

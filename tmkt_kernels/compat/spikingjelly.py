@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import Tensor
 
@@ -34,7 +35,10 @@ SURROGATES: dict[type, tuple[str, Callable[[Any], Shape]]] = {
 
 
 class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
-    """What the three nodes share: SpikingJelly's state handling around our recurrence."""
+    """What the three nodes share: SpikingJelly's state handling around our recurrence.
+
+    On half inputs v is float32, and goes on unrounded from call to call; v_seq has the input's dtype, as before.
+    """
 
     @classmethod
     def problem(cls, module: Any) -> str | None:
@@ -72,7 +76,7 @@ class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
             return super().single_step_forward(x, *args, **kwargs)
         spikes, self.v = self.run(x[None], self._state(x, "s"))
         if self.store_v_seq:
-            self._append_v_seq(self.v)
+            self._append_v_seq(self.v.to(x.dtype))
         return spikes[0]
 
     def functional_forward(self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], **kwargs: Any) -> Any:
@@ -83,6 +87,8 @@ class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
         """v before the first step; None where the neurons are at rest."""
         if isinstance(self.v, float) and self.v == (self.v_reset or 0.0):
             return None
+        if x.dtype != torch.float32:  # v would be rounded to x's dtype
+            x = x.new_empty((), dtype=torch.float32).expand(x.shape)
         return self.materialize_states((x,), (self.v,), step_mode)[0]
 
     def _after_reset(self, spikes: Tensor, h: Tensor) -> Tensor:
@@ -109,7 +115,7 @@ class AcceleratedParametricLIFNode(AcceleratedNode, neuron.ParametricLIFNode):
     replaces = neuron.ParametricLIFNode
 
     def neuron(self) -> Neuron:
-        return lif_neuron(rate=self.w.sigmoid(), decay_input=self.decay_input, **self.keywords())
+        return lif_neuron(rate=self.w.float().sigmoid(), decay_input=self.decay_input, **self.keywords())
 
     def fusion_problem(self) -> str | None:
         return "batch norm before a ParametricLIFNode: bn_lif takes no learned tau"
