@@ -4,7 +4,7 @@
 // and channel, go to scratch memory, and a small kernel adds those of the blocks. Each pass over x starts where the one
 // before ended, since that is what the second-level cache still holds.
 #include "bn_lif/bn_lif_op.h"
-#include "bn_lif/bn_resident.cuh"
+#include "bn_lif/bn_tile.cuh"
 
 namespace tmkt {
 namespace {
@@ -19,7 +19,8 @@ __global__ void __launch_bounds__(kThreads) moments_kernel(const LifArgs args, c
     float pivot[kOwn];
 #pragma unroll
     for (int j = 0; j < kOwn; ++j) pivot[j] = pivot_of<T>(args, tiling.inner, pack.channel[j]);
-    add_moments(pack.place, static_cast<const T*>(args.x), args.T, args.N, pivot, moments);
+    const Walk<const T, typename Pack::Place> x(pack.place, static_cast<const T*>(args.x), args.N, 0, args.N);
+    add_moments(x, args.T, pivot, moments);
   }
   add_up(tiling, item, moments, of_blocks);
 }
@@ -51,15 +52,14 @@ enum class Pass { kSums, kGradient, kBoth };
 template <typename T, typename Place, int kOwn, Pass kPass>
 struct CurrentGradients {
   static constexpr bool kTakesX = true;
-  const BnLifBackwardArgs& args;
-  const Place& place;
   const Normalised<kOwn>& input;
+  Walk<T, Place> grad_x;
   float g_mean[kOwn] = {}, slope[kOwn] = {};  // what the batch's statistics take off
   float sums[kOwn][kGradientSums] = {};
 
   __device__ __forceinline__ CurrentGradients(const BnLifBackwardArgs& args, const Place& place,
                                               const Normalised<kOwn>& input, const int64_t (&channel)[kOwn])
-      : args(args), place(place), input(input) {
+      : input(input), grad_x(place, static_cast<T*>(args.grad_x), args.N, args.T - 1, -args.N) {
     if constexpr (kPass == Pass::kGradient) {
 #pragma unroll
       for (int j = 0; j < kOwn; ++j) {
@@ -68,8 +68,7 @@ struct CurrentGradients {
       }
     }
   }
-  __device__ __forceinline__ void operator()(int64_t t, const float (&x)[Place::kWidth],
-                                             const float (&g)[Place::kWidth]) {
+  __device__ __forceinline__ void operator()(const float (&x)[Place::kWidth], const float (&g)[Place::kWidth]) {
     float row[Place::kWidth];
 #pragma unroll
     for (int j = 0; j < Place::kWidth; ++j) {
@@ -81,7 +80,7 @@ struct CurrentGradients {
       if constexpr (kPass == Pass::kBoth) row[j] = input.scale[own] * g[j];
       if constexpr (kPass == Pass::kGradient) row[j] = input.grad_x(j, x[j], g[j], g_mean[own], slope[own]);
     }
-    if constexpr (kPass != Pass::kSums) place.store(row, static_cast<T*>(args.grad_x) + t * args.N);
+    if constexpr (kPass != Pass::kSums) grad_x.store(row);
   }
 };
 
@@ -100,7 +99,7 @@ template <typename T, typename Pack, int kSurrogate>
 constexpr int kBlocksOf = kSurrogate == kLookedUp      ? 4
                           : sizeof(T) == sizeof(float) ? 5
                           : Pack::kPools               ? 6
-                                                       : 8;
+                                                       : 7;
 
 template <typename T, typename Pack, int kSurrogate, Pass kPass>
 __global__ void __launch_bounds__(kThreads, kBlocksOf<T, Pack, kSurrogate>)
@@ -149,7 +148,6 @@ class Cuda {
       with_pack<kFullWidth<T>, kFullWidth<T>, 4>(args.bn, whole_words, [&](auto tag) {
         using Pack = typename decltype(tag)::type;
         const Norm norm(args.bn, prepare);
-        if (prepare.batch_mean && !args.v_seq && forward_resident<T, Pack>(args, norm, prepare)) return;
         if (prepare.batch_mean) statistics<T>(args, args.bn, prepare.batch_mean, prepare.batch_var);
         const Tiling tiling = Pack::tiling(args.N, args.bn, sizeof(T));
         launch_.blocks(forward_kernel<T, Pack>, tiling.blocks(), 0, args, norm, tiling);
@@ -170,7 +168,6 @@ class Cuda {
       using T = typename decltype(type)::type;
       with_pack<4, 4, 2>(args.bn, whole_words, [&](auto tag) {
         using Pack = typename decltype(tag)::type;
-        if (args.batch_statistics && !args.grad_v_seq && backward_resident<T, Pack>(args, norm)) return;
         const Tiling tiling = Pack::tiling(args.N, args.bn, sizeof(T));
         const Tensor sums = new_sums(tiling, kGradientSums);
         double* of_blocks = data<double>(sums);
@@ -198,62 +195,6 @@ class Cuda {
   }
 
  private:
-  // Whether the channels fit; if so, all is done.
-  template <typename T, typename Pack>
-  bool forward_resident(const BnLifForwardArgs& args, const Norm& norm, const BnPrepare& prepare) const {
-    if constexpr (kCanReside<Pack>) {
-      const Tiling tiling = Pack::tiling(args.N, args.bn, sizeof(T)).by_channel();
-      const size_t bytes_of_pack = sizeof(T) * Pack::Place::kWidth * args.T;
-      const std::optional<Residence> home = residence(tiling, bytes_of_pack, 0, kResidentThreads);
-      if (!home) return false;
-      launch_clusters(resident_forward_kernel<T, Pack>, *home, tiling, args, norm, tiling, *home, prepare.batch_mean,
-                      prepare.batch_var);
-      return true;
-    }
-    return false;
-  }
-
-  template <typename T, typename Pack>
-  bool backward_resident(const BnLifBackwardArgs& args, const Norm& norm) const {
-    if constexpr (kCanReside<Pack>) {
-      if (args.N == 0 || args.T > kChunk) return false;
-      const Tiling tiling = Pack::tiling(args.N, args.bn, sizeof(T)).by_channel();
-      const size_t bytes_of_pack = (sizeof(T) + sizeof(float)) * Pack::Place::kWidth * args.T;
-      const size_t history = History<Pack::Place::kWidth>::bytes(args.T);
-      const std::optional<Residence> home = residence(tiling, bytes_of_pack, history, kThreads);
-      if (!home) return false;
-      with_surrogate_of<Pack>(args, [&](auto surrogate) {
-        launch_clusters(resident_backward_kernel<T, Pack, surrogate>, *home, tiling, args, norm, tiling, *home);
-      });
-      return true;
-    }
-    return false;
-  }
-
-  template <typename... Parameters, typename... Arguments>
-  void launch_clusters(void (*kernel)(Parameters...), const Residence& home, const Tiling& tiling,
-                       const Arguments&... arguments) const {
-    const int64_t blocks = tiling.channels * home.blocks;
-    STD_TORCH_CHECK(blocks <= INT32_MAX, "bn_lif: a CUDA grid holds 2^31 - 1 blocks at most, got ", blocks);
-    const auto ask = [&](cudaFuncAttribute attribute, int value) {
-      check_cuda(cudaFuncSetAttribute(kernel, attribute, value), "shared memory of a CUDA kernel");
-    };
-    ask(cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(home.bytes));
-    ask(cudaFuncAttributePreferredSharedMemoryCarveout, 100);  // per cent: two blocks are to fit a multiprocessor
-    cudaLaunchAttribute cluster{};
-    cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim.x = home.blocks;
-    cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = dim3(static_cast<unsigned>(blocks));
-    config.blockDim = dim3(home.threads);
-    config.dynamicSmemBytes = home.bytes;
-    config.stream = launch_.stream();
-    config.attrs = &cluster;
-    config.numAttrs = home.blocks > 1 ? 1 : 0;
-    check_cuda(cudaLaunchKernelEx(&config, kernel, arguments...), "CUDA kernel launch");
-  }
-
   template <typename T>
   void statistics(const LifArgs& args, BnArgs bn, float* mean, float* var) const {
     bn.pool_width = 0;  // pooling is of the spikes

@@ -346,7 +346,7 @@ void fire_backward(const BnLifBackwardArgs& args, bool stream, const float* pool
             grad_s = TMKT_SIMD::load(pooled + t * row + i + k * kLanes);
           }
           if (grad_v_seq) grad_h = lanes.load(grad_v_seq + at, k);
-          const Floats gradient = lif_adjoint(params, kReset, detach, h[k], ds_dh[j], grad_s, state[k], grad_h);
+          const Floats gradient = lif_adjoint(params, kReset, detach, h[k], ds_dh[j], grad_s, state[k]) + grad_h;
           const Floats g = params.b * gradient;
           g_sum += g;
           gd_sum += g * centered[t * K + k];

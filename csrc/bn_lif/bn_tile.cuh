@@ -27,15 +27,6 @@ struct Tiling {
   int64_t height, width;  // of a plane whose spikes are pooled
 
   int64_t blocks() const { return spans * chunks; }
-
-  // One channel after another, where packs hold one channel each.
-  Tiling by_channel() const {
-    Tiling tiling = *this;
-    tiling.span = 1;
-    tiling.packs = of_channel;
-    tiling.spans = channels;
-    return tiling;
-  }
 };
 
 constexpr int64_t kLongestSpan = 64, kLineBytes = 128;
@@ -84,13 +75,6 @@ struct Item {
     const Division of_thread(chunk * kThreads + threadIdx.x, tiling.packs);
     sample = of_thread.quotient;
     pack = of_thread.remainder;
-  }
-  // Pack `item` of a channel by itself.
-  __device__ __forceinline__ Item(const Tiling& tiling, int64_t channel, int64_t item)
-      : chunk(0), first_channel(channel) {
-    const Division of(item, tiling.of_channel);
-    sample = of.quotient;
-    pack = of.remainder;
   }
 };
 
@@ -155,21 +139,21 @@ struct WholeCells {
   int64_t n, width;
 
   template <typename T>
-  __device__ __forceinline__ Row<T> fetch(const T* step) const {
-    return {tmkt::fetch<kColumns>(step + n), tmkt::fetch<kColumns>(step + n + width)};
+  __device__ __forceinline__ Row<T> fetch(const T* first) const {
+    return {tmkt::fetch<kColumns>(first), tmkt::fetch<kColumns>(first + width)};
   }
   template <typename T>
   __device__ __forceinline__ void load(const T* step, float (&values)[kWidth]) const {
-    unpack(fetch(step), values);
+    unpack(fetch(step + n), values);
   }
   template <typename T>
-  __device__ __forceinline__ void store(const float (&values)[kWidth], T* step) const {
+  __device__ __forceinline__ void store(const float (&values)[kWidth], T* first) const {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       float row[kColumns];
 #pragma unroll
       for (int j = 0; j < kColumns; ++j) row[j] = values[i * kColumns + j];
-      tmkt::store(row, step + n + i * width);
+      tmkt::store(row, first + i * width);
     }
   }
 };
@@ -198,23 +182,23 @@ struct AnyCell {
 
   __device__ __forceinline__ bool has(int pixel) const { return (pixel % 2 == 0 || right) && (pixel < 2 || lower); }
   template <typename T>
-  __device__ __forceinline__ Row<T> fetch(const T* step) const {
+  __device__ __forceinline__ Row<T> fetch(const T* first) const {
     Row<T> cell = {};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      if (has(i)) cell.pixel[i] = tmkt::fetch<1>(step + n + i / 2 * width + i % 2);
+      if (has(i)) cell.pixel[i] = tmkt::fetch<1>(first + i / 2 * width + i % 2);
     }
     return cell;
   }
   template <typename T>
   __device__ __forceinline__ void load(const T* step, float (&values)[kWidth]) const {
-    unpack(fetch(step), values);
+    unpack(fetch(step + n), values);
   }
   template <typename T>
-  __device__ __forceinline__ void store(const float (&values)[kWidth], T* step) const {
+  __device__ __forceinline__ void store(const float (&values)[kWidth], T* first) const {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      if (has(i)) step[n + i / 2 * width + i % 2] = from_float<T>(values[i]);
+      if (has(i)) first[i / 2 * width + i % 2] = from_float<T>(values[i]);
     }
   }
 };
@@ -225,13 +209,14 @@ struct StorePooled {
   T* pooled;
   int64_t step;
   bool whole;
-  __device__ __forceinline__ void operator()(int64_t t, const float (&s)[4 * kCells]) const {
+  __device__ __forceinline__ void operator()(const float (&s)[4 * kCells]) {
     float row[kCells];
 #pragma unroll
     for (int j = 0; j < kCells; ++j) {
       row[j] = 0.25f * ((s[2 * j] + s[2 * j + 1]) + (s[2 * kCells + 2 * j] + s[2 * kCells + 2 * j + 1]));
     }
-    if (whole) store(row, pooled + t * step);
+    if (whole) store(row, pooled);
+    pooled += step;
   }
 };
 template <typename T, int kCells>
@@ -240,8 +225,10 @@ struct LoadPooledGradients {
   const T* pooled;
   int64_t step;
   bool whole;
-  __device__ __forceinline__ Row fetch(int64_t t) const {
-    return whole ? tmkt::fetch<kCells>(pooled + t * step) : Row{};
+  __device__ __forceinline__ Row fetch() {
+    const Row row = whole ? tmkt::fetch<kCells>(pooled) : Row{};
+    pooled -= step;
+    return row;
   }
   __device__ __forceinline__ void unpack(const Row& row, float (&grad_s)[4 * kCells]) const {
     float grad[kCells];
@@ -292,7 +279,7 @@ struct CellPack {
   }
   template <typename T>
   __device__ __forceinline__ LoadPooledGradients<T, kCells> gradients(const LifBackwardArgs& args) const {
-    return {static_cast<const T*>(args.grad_spikes) + pooled, step, whole};
+    return {static_cast<const T*>(args.grad_spikes) + (args.T - 1) * step + pooled, step, whole};
   }
 };
 
@@ -442,10 +429,10 @@ __device__ __forceinline__ float pivot_of(const LifArgs& args, int64_t inner, in
   return to_float(static_cast<const T*>(args.x)[channel * inner]);
 }
 
-// Adds those of a pack, whose rows lie `pitch` apart.
+// Adds those of a pack.
 template <typename T, typename Place, int kOwn>
-__device__ __forceinline__ void add_moments(const Place& place, const T* x, int64_t steps, int64_t pitch,
-                                            const float (&pivot)[kOwn], double (&moments)[kOwn][kMoments]) {
+__device__ __forceinline__ void add_moments(Walk<const T, Place> x, int64_t steps, const float (&pivot)[kOwn],
+                                            double (&moments)[kOwn][kMoments]) {
   constexpr int kWidth = Place::kWidth;
   float first[kWidth], sum[kWidth] = {}, squares[kWidth] = {};
 #pragma unroll 1
@@ -453,7 +440,7 @@ __device__ __forceinline__ void add_moments(const Place& place, const T* x, int6
     typename Place::template Row<T> rows[kAhead];
 #pragma unroll
     for (int k = 0; k < kAhead; ++k) {
-      if (begin + k < steps) rows[k] = place.fetch(x + (begin + k) * pitch);
+      if (begin + k < steps) rows[k] = x.fetch();
     }
     if (begin == 0) unpack(rows[0], first);
 #pragma unroll

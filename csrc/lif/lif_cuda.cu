@@ -9,23 +9,23 @@ template <typename T, int kWidth, int kOwn>
 __global__ void __launch_bounds__(kThreads) forward_kernel(const LifForwardArgs args) {
   const Along<kWidth> place{(static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth};
   if (place.n >= args.N) return;
-  forward_tile<T>(args, Params<kOwn>(args, place.n), PlainInput{}, place, StoreSpikes<T, Along<kWidth>>{args, place});
+  forward_tile<T>(args, Params<kOwn>(args, place.n), PlainInput{}, place, StoreSpikes<T, Along<kWidth>>(args, place));
 }
 
 template <typename T, typename Place>
 struct StoreGradient {
   static constexpr bool kTakesX = false;
-  const LifBackwardArgs& args;
-  const Place& place;
-  __device__ __forceinline__ void operator()(int64_t t, const float (&)[Place::kWidth],
-                                             const float (&g)[Place::kWidth]) const {
-    place.store(g, static_cast<T*>(args.grad_x) + t * args.N);
+  Walk<T, Place> grad_x;
+  __device__ __forceinline__ StoreGradient(const LifBackwardArgs& args, const Place& place)
+      : grad_x(place, static_cast<T*>(args.grad_x), args.N, args.T - 1, -args.N) {}
+  __device__ __forceinline__ void operator()(const float (&)[Place::kWidth], const float (&g)[Place::kWidth]) {
+    grad_x.store(g);
   }
 };
 
 // Blocks that share a multiprocessor: as many as leave each thread the registers it needs.
 template <int kOwn, bool kSums, int kSurrogate>
-constexpr int kBlocks = kSurrogate != kLookedUp ? 8
+constexpr int kBlocks = kSurrogate != kLookedUp ? 7
                         : kSums && kOwn > 1     ? 3
                                                 : 4;
 
@@ -36,9 +36,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kOwn, kSums, kSurrogate>)
   const Place place{(static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth};
   if (place.n >= args.N) return;
   LifParams<float> sums[kSums ? kWidth : 1] = {};
-  const StoreGradient<T, Place> sink{args, place};
+  StoreGradient<T, Place> sink(args, place);
   backward_tile<T, kSums, kSurrogate>(args, Params<kOwn>(args, place.n), PlainInput{}, place,
-                                      LoadSpikeGradients<T, Place>{args, place}, sink, starts, sums);
+                                      LoadSpikeGradients<T, Place>(args, place), sink, starts, sums);
   if constexpr (kSums) {
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {

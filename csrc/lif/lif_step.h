@@ -56,15 +56,15 @@ TMKT_INLINE V lif_reset(const LifParams<P>& p, Reset reset, V h) {
   return h;
 }
 
-// Gradient of h, given ds/dh and the gradients of the spike, of v after the step and of h itself (v_seq);
-// `detach`: none through the reset, and a delayed reset is always detached.
+// Gradient of h, given ds/dh and the gradients of the spike and of v after the step; that of h itself (v_seq) is added
+// to it. `detach`: none through the reset, and a delayed reset is always detached.
 template <typename P, typename V>
-TMKT_INLINE V lif_adjoint(const LifParams<P>& p, Reset reset, bool detach, V h, V ds_dh, V grad_s, V grad_v, V grad_h) {
+TMKT_INLINE V lif_adjoint(const LifParams<P>& p, Reset reset, bool detach, V h, V ds_dh, V grad_s, V grad_v) {
   V through_v = grad_v;
   if (reset == Reset::kHard) through_v = lif_fires(p, reset, h) ? 0.0f : grad_v;
   if (!detach && reset == Reset::kHard) through_v += grad_v * ((p.v_reset - h) * ds_dh);
   if (!detach && reset == Reset::kSoft) through_v += grad_v * (-p.v_threshold * ds_dh);
-  return multiply_add(grad_s, ds_dh, through_v) + grad_h;
+  return multiply_add(grad_s, ds_dh, through_v);
 }
 
 // Gradient of v before the step, given that of h, `g`.

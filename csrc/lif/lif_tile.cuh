@@ -17,7 +17,7 @@ constexpr int kAhead = 4;  // rows that a thread asks for at once
 // sequences go chunk by chunk.
 constexpr int kChunk = 16;
 
-// Neurons a thread takes: 16 bytes of x; in backward fewer of a half type, since many threads of 64 registers hide the
+// Neurons a thread takes: 16 bytes of x; in backward fewer of a half type, since many threads of 72 registers hide the
 // memory's latency better than half as many of 100 (measured: benchmarks/results/tuning.md).
 template <typename T>
 constexpr int kFullWidth = 16 / sizeof(T);
@@ -32,17 +32,41 @@ struct Along {
   using Row = Packed<T, kWidth>;
   int64_t n;
 
+  // `first` is the address of the first neuron in a step: step + n.
   template <typename T>
-  __device__ __forceinline__ Row<T> fetch(const T* step) const {
-    return tmkt::fetch<kWidth>(step + n);
+  __device__ __forceinline__ Row<T> fetch(const T* first) const {
+    return tmkt::fetch<kWidth>(first);
   }
   template <typename T>
   __device__ __forceinline__ void load(const T* step, float (&row)[kWidth]) const {
     tmkt::load(step + n, row);
   }
   template <typename T>
-  __device__ __forceinline__ void store(const float (&row)[kWidth], T* step) const {
-    tmkt::store(row, step + n);
+  __device__ __forceinline__ void store(const float (&row)[kWidth], T* first) const {
+    tmkt::store(row, first);
+  }
+};
+
+// A thread's rows of a [T, N] tensor, one after another: to move an address by a row takes two instructions, to make it
+// from t a dozen.
+template <typename T, typename Place>
+struct Walk {
+  const Place& place;
+  T* first;
+  int64_t by;
+
+  // From step t on, by `by` values: forward N, backward -N.
+  __device__ __forceinline__ Walk(const Place& place, T* tensor, int64_t N, int64_t t, int64_t by)
+      : place(place), first(tensor + t * N + place.n), by(by) {}
+
+  __device__ __forceinline__ auto fetch() {
+    const auto row = place.fetch(first);
+    first += by;
+    return row;
+  }
+  __device__ __forceinline__ void store(const float (&row)[Place::kWidth]) {
+    place.store(row, first);
+    first += by;
   }
 };
 
@@ -118,23 +142,21 @@ struct PlainInput {
   __device__ __forceinline__ float operator()(int, float x) const { return x; }
 };
 
-// Where the spikes of a step go to, and where their gradients come from: as they are.
+// Where the spikes go to, step by step, and where their gradients come from, from the last step on: as they are.
 template <typename T, typename Place>
 struct StoreSpikes {
-  const LifForwardArgs& args;
-  const Place& place;
-  __device__ __forceinline__ void operator()(int64_t t, const float (&s)[Place::kWidth]) const {
-    place.store(s, static_cast<T*>(args.spikes) + t * args.N);
-  }
+  Walk<T, Place> spikes;
+  __device__ __forceinline__ StoreSpikes(const LifForwardArgs& args, const Place& place)
+      : spikes(place, static_cast<T*>(args.spikes), args.N, 0, args.N) {}
+  __device__ __forceinline__ void operator()(const float (&s)[Place::kWidth]) { spikes.store(s); }
 };
 template <typename T, typename Place>
 struct LoadSpikeGradients {
   using Row = typename Place::template Row<T>;
-  const LifBackwardArgs& args;
-  const Place& place;
-  __device__ __forceinline__ Row fetch(int64_t t) const {
-    return place.fetch(static_cast<const T*>(args.grad_spikes) + t * args.N);
-  }
+  Walk<const T, Place> gradients;
+  __device__ __forceinline__ LoadSpikeGradients(const LifBackwardArgs& args, const Place& place)
+      : gradients(place, static_cast<const T*>(args.grad_spikes), args.N, args.T - 1, -args.N) {}
+  __device__ __forceinline__ Row fetch() { return gradients.fetch(); }
   __device__ __forceinline__ void unpack(const Row& row, float (&grad_s)[Place::kWidth]) const {
     tmkt::unpack(row, grad_s);
   }
@@ -215,13 +237,14 @@ __device__ __forceinline__ void surrogate_derivatives(const SurrogateShape& shap
   }
 }
 
-// The neurons of `place` through all T steps; `input` makes their current from x, `sink(t, s)` takes the spikes of a
+// The neurons of `place` through all T steps; `input` makes their current from x, `sink(s)` takes the spikes of a
 // step.
 template <typename T, typename Place, int kOwn, typename Input, typename Sink>
 __device__ __forceinline__ void forward_tile(const LifForwardArgs& args, const Params<kOwn>& params, const Input& input,
-                                             const Place& place, const Sink& sink) {
+                                             const Place& place, Sink sink) {
   constexpr int kWidth = Place::kWidth;
-  const T* x = static_cast<const T*>(args.x);
+  Walk<const T, Place> x(place, static_cast<const T*>(args.x), args.N, 0, args.N);
+  Walk<T, Place> v_seq(place, static_cast<T*>(args.v_seq), args.N, 0, args.N);
   float v[kWidth];
   start(args, params, place, v);
   with_reset(args.reset, [&](auto reset) {
@@ -231,7 +254,7 @@ __device__ __forceinline__ void forward_tile(const LifForwardArgs& args, const P
       typename Place::template Row<T> rows[kAhead];
 #pragma unroll
       for (int k = 0; k < kAhead; ++k) {
-        if (begin + k < args.T) rows[k] = place.fetch(x + (begin + k) * args.N);
+        if (begin + k < args.T) rows[k] = x.fetch();
       }
 #pragma unroll
       for (int k = 0; k < kAhead; ++k) {
@@ -244,25 +267,24 @@ __device__ __forceinline__ void forward_tile(const LifForwardArgs& args, const P
           s[j] = lif_fires(params[j], kReset, h[j]) ? 1.0f : 0.0f;
           v[j] = lif_reset(params[j], kReset, h[j]);
         }
-        sink(begin + k, s);
-        if (args.v_seq) place.store(h, static_cast<T*>(args.v_seq) + (begin + k) * args.N);
+        sink(s);
+        if (args.v_seq) v_seq.store(h);
       }
     }
   });
-  place.store(v, args.v_last);
+  place.store(v, args.v_last + place.n);
 }
 
-// Advances v through `steps` steps from row x on; `keep(k, h)` gets h of each. `reset` is a type or a value.
+// Advances v through the next `steps` rows of x; `keep(k, h)` gets h of each. `reset` is a type or a value.
 template <typename T, typename Place, int kOwn, typename Input, typename ResetOf, typename Keep>
 __device__ __forceinline__ void charge(const Params<kOwn>& params, const Input& input, ResetOf reset,
-                                       const Place& place, const T* x, int64_t N, int steps, float (&v)[Place::kWidth],
-                                       const Keep& keep) {
+                                       Walk<const T, Place> x, int steps, float (&v)[Place::kWidth], const Keep& keep) {
 #pragma unroll 1
   for (int begin = 0; begin < steps; begin += kAhead) {
     typename Place::template Row<T> rows[kAhead];
 #pragma unroll
     for (int k = 0; k < kAhead; ++k) {
-      if (begin + k < steps) rows[k] = place.fetch(x + (begin + k) * N);
+      if (begin + k < steps) rows[k] = x.fetch();
     }
 #pragma unroll
     for (int k = 0; k < kAhead; ++k) {
@@ -287,11 +309,11 @@ template <typename T, bool kSums, int kSurrogate, typename Place, int kOwn, type
           typename Sink, typename ResetOf, typename DetachOf>
 __device__ __forceinline__ void backward_steps(const LifBackwardArgs& args, ResetOf reset, DetachOf detach,
                                                const Params<kOwn>& params, const Input& input, const Place& place,
-                                               const Gradients& gradients, Sink& sink, float* starts,
+                                               Gradients gradients, Sink& sink, float* starts,
                                                LifParams<float> (&sums)[kSums ? Place::kWidth : 1]) {
   constexpr bool kAgain = kSums || Sink::kTakesX;
   constexpr int kWidth = Place::kWidth, kRows = kRowsOf<kAgain, kSurrogate == kLookedUp>;
-  // Row i belongs to step end - 1 - i.
+  // Row i belongs to the i-th step from the end.
   struct Rows {
     typename Gradients::Row gradient[kRows];
     typename Place::template Row<T> x[kAgain ? kRows : 1];
@@ -299,37 +321,39 @@ __device__ __forceinline__ void backward_steps(const LifBackwardArgs& args, Rese
   const int64_t N = args.N, last = (args.T - 1) / kChunk;
   const T* x = static_cast<const T*>(args.x);
   const History<kWidth> history;
-  const auto ask = [&](int64_t first_step, int end) {
+  Walk<const T, Place> x_again(place, x, N, args.T - 1, -N);
+  const bool grad_v_seq = args.grad_v_seq, grad_spikes = args.grad_spikes;
+  const auto rows_from = [&](int64_t chunk) { return Walk<const T, Place>(place, x, N, chunk * kChunk, N); };
+  // The rows of the steps before `end`.
+  const auto ask = [&](int end) {
     Rows rows = {};
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       if (end - 1 - i < 0) continue;
-      const int64_t t = first_step + end - 1 - i;
-      if (args.grad_spikes) rows.gradient[i] = gradients.fetch(t);
-      if constexpr (kAgain) rows.x[i] = place.fetch(x + t * N);
+      if (grad_spikes) rows.gradient[i] = gradients.fetch();
+      if constexpr (kAgain) rows.x[i] = x_again.fetch();
     }
     return rows;
   };
   float v[kWidth], grad_v[kWidth] = {};
   start(args, params, place, v);
   for (int64_t chunk = 0; chunk < last; ++chunk) {
-    place.store(v, starts + chunk * N);
-    charge(params, input, reset, place, x + chunk * kChunk * N, N, kChunk, v, [](int, const float (&)[kWidth]) {});
+    place.store(v, starts + chunk * N + place.n);
+    charge(params, input, reset, rows_from(chunk), kChunk, v, [](int, const float (&)[kWidth]) {});
   }
   if (args.grad_v_last) place.load(args.grad_v_last, grad_v);
   for (int64_t chunk = last; chunk >= 0; --chunk) {
-    const int64_t first_step = chunk * kChunk;
     const int steps = chunk < last ? kChunk : static_cast<int>(args.T - last * kChunk);
-    Rows rows = ask(first_step, steps);
+    Rows rows = ask(steps);
     if (chunk < last) place.load(starts + chunk * N, v);
     float first[kWidth];
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) first[j] = v[j];
-    charge(params, input, reset, place, x + first_step * N, N, steps, v,
+    charge(params, input, reset, rows_from(chunk), steps, v,
            [&](int k, const float (&kept)[kWidth]) { history.keep(k, kept); });
 #pragma unroll 1
     for (int end = steps; end > 0; end -= kRows) {
-      const Rows next = ask(first_step, end - kRows);
+      const Rows next = ask(end - kRows);
       float h[kRows + 1][kWidth] = {}, u[kRows * kWidth], ds_dh[kRows * kWidth];
 #pragma unroll
       for (int i = 0; i <= kRows; ++i) {
@@ -342,32 +366,39 @@ __device__ __forceinline__ void backward_steps(const LifBackwardArgs& args, Rese
       for (int i = 0; i < kRows; ++i) {
         const int k = end - 1 - i;
         if (k < 0) break;
-        const int64_t t = first_step + k;
-        float grad_s[kWidth], grad_h[kWidth] = {}, x_again[kWidth] = {}, grad_x[kWidth];
+        float grad_s[kWidth], x_row[kWidth] = {}, g[kWidth], v_before[kWidth];
         gradients.unpack(rows.gradient[i], grad_s);
-        if (args.grad_v_seq) place.load(static_cast<const T*>(args.grad_v_seq) + t * N, grad_h);
-        if constexpr (kAgain) unpack(rows.x[i], x_again);
+        if constexpr (kAgain) unpack(rows.x[i], x_row);
+#pragma unroll
+        for (int j = 0; j < kWidth; ++j) {
+          v_before[j] = k > 0 ? lif_reset(params[j], reset, h[i + 1][j]) : first[j];
+          g[j] = lif_adjoint(params[j], reset, detach, h[i][j], ds_dh[i * kWidth + j], grad_s[j], grad_v[j]);
+        }
+        if (grad_v_seq) {
+          float grad_h[kWidth];
+          place.load(static_cast<const T*>(args.grad_v_seq) + (chunk * kChunk + k) * N, grad_h);
+#pragma unroll
+          for (int j = 0; j < kWidth; ++j) g[j] += grad_h[j];
+        }
 #pragma unroll
         for (int j = 0; j < kWidth; ++j) {
           const LifParams<float>& p = params[j];
-          const float v_before = k > 0 ? lif_reset(p, reset, h[i + 1][j]) : first[j], ds = ds_dh[i * kWidth + j];
-          const float g = lif_adjoint(p, reset, detach, h[i][j], ds, grad_s[j], grad_v[j], grad_h[j]);
           if constexpr (kSums) {
-            add(sums[j], lif_parameter_gradients(p, reset, detach, v_before, input(j, x_again[j]), h[i][j], ds,
-                                                 grad_s[j], grad_v[j], g));
+            add(sums[j], lif_parameter_gradients(p, reset, detach, v_before[j], input(j, x_row[j]), h[i][j],
+                                                 ds_dh[i * kWidth + j], grad_s[j], grad_v[j], g[j]));
           }
-          grad_x[j] = p.b * g;
-          grad_v[j] = lif_charge_adjoint(p, reset, v_before, g);
+          grad_v[j] = lif_charge_adjoint(p, reset, v_before[j], g[j]);
+          g[j] = p.b * g[j];
         }
-        sink(t, x_again, grad_x);
+        sink(x_row, g);
       }
       rows = next;
     }
   }
-  if (args.grad_v_init) place.store(grad_v, args.grad_v_init);
+  if (args.grad_v_init) place.store(grad_v, args.grad_v_init + place.n);
 }
 
-// The adjoint of forward_tile. `gradients` gives those of the spikes; `sink(t, x, g)` takes those of the currents, g,
+// The adjoint of forward_tile. `gradients` gives those of the spikes; `sink(x, g)` takes those of the currents, g,
 // and x, if Sink::kTakesX: it is then read again, since it would take as much room as h. x goes through memory once for
 // T <= kChunk. For longer T a first sweep writes v at the start of each chunk to `starts` [chunks, N], and the chunks
 // are then recomputed from the last to the first; each thread reads only what it wrote. kSums: the gradients of the

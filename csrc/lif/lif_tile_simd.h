@@ -183,7 +183,7 @@ TMKT_INLINE void backward_tile(const LifBackwardArgs& args, Access access, const
         if (with_spikes) prefetch(soon, k);
         const Floats grad_s = with_spikes ? access.load(grad_spikes + at + k * kLanes) : Floats{};
         const Floats grad_h = grad_v_seq ? access.load(grad_v_seq + at + k * kLanes) : Floats{};
-        const Floats g = lif_adjoint(params[k], kReset, detach, h[k], ds_dh[j], grad_s, state[k], grad_h);
+        const Floats g = lif_adjoint(params[k], kReset, detach, h[k], ds_dh[j], grad_s, state[k]) + grad_h;
         sink(k, at + k * kLanes, params[k].b * g);
         const auto before = [&] {
           return t > 0 ? lif_reset(params[k], kReset, h[k - K]) : start(args, access, params, n, k);
