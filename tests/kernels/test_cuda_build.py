@@ -42,8 +42,6 @@ NARROW = {
     r"moments_kernel<\w+, Neighbours<\d, 1> ?>": Allowed(loads=1, stores=3),
     r"forward_kernel<\w+, Neighbours<\d, 1> ?>": Allowed(loads=4),
     r"backward_kernel<\w+, Neighbours<4, 1>, -?\d, \d>": Allowed(loads=6, stores=2),
-    r"resident_forward_kernel<\w+, Neighbours<\d, 1> ?>": Allowed(loads=3, stores=2),
-    r"resident_backward_kernel<\w+, Neighbours<4, 1>, -?\d>": Allowed(loads=5, stores=2),
     r"forward_kernel<\w+, \d>": Allowed(read=1),  # mixup, from uint8 on
     r"backward_events_kernel<\w+, \d>": Allowed(loads=4, written=2),
     r"backward_static_kernel<\w+, \d>": Allowed(loads=5, written=2),
