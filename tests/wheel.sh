@@ -7,7 +7,7 @@ python=$1 wheel=$(realpath "$2") here=$(cd "$(dirname "$0")" && pwd)
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 export PIP_CONSTRAINT=/dev/null # a cap of this machine on torch must not narrow what is tested; empty would not lift it
-cp -r "$here" "$place/tests"
+cp -r "$here" "$here/../benchmarks" "$place" # benchmarks: for what reads the machine code
 cd "$place"
 for torch in ${TORCH:-torch==2.10.0 torch==2.13.0 torch}; do
   "$python" -m venv --clear venv
@@ -16,5 +16,5 @@ for torch in ${TORCH:-torch==2.10.0 torch==2.13.0 torch}; do
   venv/bin/pip install --quiet "$torch" "$numpy"
   venv/bin/pip install --quiet "$wheel[test]"
   venv/bin/python -m tmkt_kernels
-  venv/bin/pytest -q -c /dev/null --rootdir tests -o pythonpath="$place/tests" --import-mode=importlib -p no:cacheprovider tests/kernels "${@:3}"
+  venv/bin/pytest -q -c /dev/null --rootdir tests -o pythonpath="$place $place/tests" --import-mode=importlib -p no:cacheprovider tests/kernels "${@:3}"
 done
