@@ -57,8 +57,8 @@ gpu:
 gpu-pack: $(VENV)/.packages
 	$(RUN)python -m benchmarks.pack
 
-# Here the kernels are compiled for the GPUs at hand alone, or for sm_90: all architectures take nvcc some ten CPU minutes,
-# which nobody who develops or tests has use for. Wheels and `pip install .` have them all.
+# This environment has kernels for the GPUs at hand alone, or for sm_90: nvcc takes minutes for each architecture, and CI
+# has half an hour on two cores. Wheels and `pip install .` have all.
 GPUS = $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | grep -x '[0-9]*' | sort -u | paste -sd ';')
 $(VENV)/.installed $(VENV)/.rivals: export TMKT_CUDA_ARCHS ?= $(or $(GPUS),90)
 

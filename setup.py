@@ -92,7 +92,8 @@ class CMakeBuild(build_ext):
         tag = f"cmake-{sys.implementation.cache_tag}-{abs(hash_path(torch_dir)):x}"
         build_dir = ROOT / "build" / tag
         definitions = [f"-D{name}={value}" for name, value in options.items()]
-        subprocess.check_call(["cmake", "-S", ROOT, "-B", build_dir, "-G", "Ninja", *definitions])
+        # The cache remembers architectures: those of an earlier build must not narrow one that asks for all.
+        subprocess.check_call(["cmake", "-S", ROOT, "-B", build_dir, "-G", "Ninja", "-UTMKT_CUDA_ARCHS", *definitions])
         jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count() or 1))
         subprocess.check_call(["cmake", "--build", build_dir, "--parallel", jobs])
         subprocess.check_call(["cmake", "--install", build_dir])
