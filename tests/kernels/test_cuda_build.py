@@ -44,7 +44,7 @@ NARROW = {
     r"backward_kernel<\w+, Neighbours<4, 1>, -?\d, \d>": Allowed(loads=6, stores=2),
     r"forward_kernel<\w+, \d>": Allowed(read=1),  # mixup, from uint8 on
     r"backward_events_kernel<\w+, \d>": Allowed(loads=4, written=2),
-    r"backward_static_kernel<\w+, \d>": Allowed(loads=5, written=2),
+    r"backward_static_kernel<\w+, \d>": Allowed(loads=6, written=2),
 }
 # lif's forward, its backward with a surrogate compiled in, mixup's forward.
 FILLED = re.compile(r"forward_kernel<\w+, [48](, \d)?>|backward_kernel<\w+, 4, 0, false, \d>")
