@@ -172,7 +172,7 @@ class Cuda {
         const Tensor sums = new_sums(tiling, kGradientSums);
         double* of_blocks = data<double>(sums);
         const size_t bytes =
-            std::max(History<Pack::Place::kWidth>::bytes(args.T), bytes_to_add_up<Pack>(kGradientSums));
+            std::max(kept_bytes<T, Pack::Place::kWidth, true>(args.T), bytes_to_add_up<Pack>(kGradientSums));
         const auto run = [&](auto kernel, const BnLifBackwardArgs& of_pass) {
           launch_.blocks(kernel, tiling.blocks(), bytes, of_pass, norm, tiling, starts, of_blocks);
         };

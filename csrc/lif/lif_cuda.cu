@@ -89,11 +89,12 @@ void backward_cuda(const LifBackwardArgs& args, const Tensor& x) {
       launch(kernel, args.N / width, bytes, args, starts);
     };
     if (args.N % kWidth != 0 || !whole_words) {
-      args.grad_coefficients ? run(backward_kernel<T, 1, 1, true, kLookedUp>, 1, History<1>::bytes(args.T))
-                             : run(backward_kernel<T, 1, 1, false, kLookedUp>, 1, History<1>::bytes(args.T));
+      args.grad_coefficients ? run(backward_kernel<T, 1, 1, true, kLookedUp>, 1, kept_bytes<T, 1, true>(args.T))
+                             : run(backward_kernel<T, 1, 1, false, kLookedUp>, 1, kept_bytes<T, 1, false>(args.T));
       return;
     }
-    const size_t bytes = History<kWidth>::bytes(args.T);
+    const size_t bytes =
+        args.grad_coefficients ? kept_bytes<T, kWidth, true>(args.T) : kept_bytes<T, kWidth, false>(args.T);
     with_own<kWidth>(args, [&](auto own) {
       if (args.grad_coefficients) {
         run(backward_kernel<T, kWidth, (own > 1 ? own : 1), true, kLookedUp>, kWidth, bytes);

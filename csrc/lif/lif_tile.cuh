@@ -97,34 +97,38 @@ struct Params<0> {
   __device__ __forceinline__ const LifParams<float>& operator[](int) const { return params; }
 };
 
-// h of up to kChunk steps in dynamic shared memory. A thread reads what it wrote itself, so no barrier is needed. A
-// warp's words lie side by side.
-template <int kWidth>
-class History {
-  using Row = Packed<float, kWidth>;
-  typename Row::Word* const column_;
-
-  static __device__ __forceinline__ typename Row::Word* column() {
-    extern __shared__ uint4 shared_memory[];
-    return reinterpret_cast<typename Row::Word*>(shared_memory) + threadIdx.x;
-  }
+// A thread's rows of up to kChunk steps in dynamic shared memory, whose first `before` bytes are another's. A thread
+// reads what it wrote itself, so no barrier is needed; a warp's words lie side by side.
+template <typename T, int kWidth>
+class Column {
+  using Row = Packed<T, kWidth>;
+  typename Row::Word* words_;
 
  public:
-  __device__ __forceinline__ History() : column_(column()) {}
+  static constexpr size_t kStepBytes = sizeof(Row) * kThreads;
 
-  __device__ __forceinline__ void keep(int k, const float (&h)[kWidth]) const {
-    const Row row = pack<float>(h);
-#pragma unroll
-    for (int i = 0; i < Row::kWords; ++i) column_[(k * Row::kWords + i) * kThreads] = row.words[i];
+  __device__ __forceinline__ explicit Column(size_t before) {
+    extern __shared__ uint4 shared_memory[];
+    words_ = reinterpret_cast<typename Row::Word*>(reinterpret_cast<char*>(shared_memory) + before) + threadIdx.x;
   }
-  __device__ __forceinline__ void recall(int k, float (&h)[kWidth]) const {
+  __device__ __forceinline__ void keep(int k, const Row& row) const {
+#pragma unroll
+    for (int i = 0; i < Row::kWords; ++i) words_[(k * Row::kWords + i) * kThreads] = row.words[i];
+  }
+  __device__ __forceinline__ Row recall(int k) const {
     Row row;
 #pragma unroll
-    for (int i = 0; i < Row::kWords; ++i) row.words[i] = column_[(k * Row::kWords + i) * kThreads];
-    unpack(row, h);
+    for (int i = 0; i < Row::kWords; ++i) row.words[i] = words_[(k * Row::kWords + i) * kThreads];
+    return row;
   }
-  static size_t bytes(int64_t T) { return sizeof(float) * kWidth * kThreads * (T < kChunk ? T : kChunk); }
 };
+
+// Steps that backward keeps at a time, and the shared memory that this takes: h, and x where it is wanted again.
+TMKT_INLINE int64_t kept_steps(int64_t T) { return T < kChunk ? T : kChunk; }
+template <typename T, int kWidth, bool kAgain>
+size_t kept_bytes(int64_t steps) {
+  return kept_steps(steps) * (Column<float, kWidth>::kStepBytes + (kAgain ? Column<T, kWidth>::kStepBytes : 0));
+}
 
 template <typename Place, int kOwn>
 __device__ __forceinline__ void start(const LifArgs& args, const Params<kOwn>& params, const Place& place,
@@ -275,7 +279,8 @@ __device__ __forceinline__ void forward_tile(const LifForwardArgs& args, const P
   place.store(v, args.v_last + place.n);
 }
 
-// Advances v through the next `steps` rows of x; `keep(k, h)` gets h of each. `reset` is a type or a value.
+// Advances v through the next `steps` rows of x; `keep(k, h, row)` gets h of each, and its row of x. `reset` is a type
+// or a value.
 template <typename T, typename Place, int kOwn, typename Input, typename ResetOf, typename Keep>
 __device__ __forceinline__ void charge(const Params<kOwn>& params, const Input& input, ResetOf reset,
                                        Walk<const T, Place> x, int steps, float (&v)[Place::kWidth], const Keep& keep) {
@@ -296,14 +301,14 @@ __device__ __forceinline__ void charge(const Params<kOwn>& params, const Input& 
         h[j] = lif_charge(params[j], reset, v[j], input(j, h[j]));
         v[j] = lif_reset(params[j], reset, h[j]);
       }
-      keep(begin + k, h);
+      keep(begin + k, h, rows[k]);
     }
   }
 }
 
-// Steps of gradients, and of x where it is read again, that backward holds while as many more are on their way.
-template <bool kAgain, bool kLooked>
-constexpr int kRowsOf = kAgain || kLooked ? 1 : 2;
+// Steps of gradients that backward holds while as many more are on their way.
+template <int kOwn, bool kSums, int kSurrogate>
+constexpr int kRowsOf = kSurrogate == kLookedUp || (kSums && kOwn > 1) ? 1 : 2;
 
 template <typename T, bool kSums, int kSurrogate, typename Place, int kOwn, typename Input, typename Gradients,
           typename Sink, typename ResetOf, typename DetachOf>
@@ -312,16 +317,16 @@ __device__ __forceinline__ void backward_steps(const LifBackwardArgs& args, Rese
                                                Gradients gradients, Sink& sink, float* starts,
                                                LifParams<float> (&sums)[kSums ? Place::kWidth : 1]) {
   constexpr bool kAgain = kSums || Sink::kTakesX;
-  constexpr int kWidth = Place::kWidth, kRows = kRowsOf<kAgain, kSurrogate == kLookedUp>;
+  constexpr int kWidth = Place::kWidth, kRows = kRowsOf<kOwn, kSums, kSurrogate>;
+  using XRow = typename Place::template Row<T>;
   // Row i belongs to the i-th step from the end.
   struct Rows {
     typename Gradients::Row gradient[kRows];
-    typename Place::template Row<T> x[kAgain ? kRows : 1];
   };
   const int64_t N = args.N, last = (args.T - 1) / kChunk;
   const T* x = static_cast<const T*>(args.x);
-  const History<kWidth> history;
-  Walk<const T, Place> x_again(place, x, N, args.T - 1, -N);
+  const Column<float, kWidth> h_kept(0);
+  const Column<T, kWidth> x_kept(kept_steps(args.T) * Column<float, kWidth>::kStepBytes);
   const bool grad_v_seq = args.grad_v_seq, grad_spikes = args.grad_spikes;
   const auto rows_from = [&](int64_t chunk) { return Walk<const T, Place>(place, x, N, chunk * kChunk, N); };
   // The rows of the steps before `end`.
@@ -331,7 +336,6 @@ __device__ __forceinline__ void backward_steps(const LifBackwardArgs& args, Rese
     for (int i = 0; i < kRows; ++i) {
       if (end - 1 - i < 0) continue;
       if (grad_spikes) rows.gradient[i] = gradients.fetch();
-      if constexpr (kAgain) rows.x[i] = x_again.fetch();
     }
     return rows;
   };
@@ -339,7 +343,7 @@ __device__ __forceinline__ void backward_steps(const LifBackwardArgs& args, Rese
   start(args, params, place, v);
   for (int64_t chunk = 0; chunk < last; ++chunk) {
     place.store(v, starts + chunk * N + place.n);
-    charge(params, input, reset, rows_from(chunk), kChunk, v, [](int, const float (&)[kWidth]) {});
+    charge(params, input, reset, rows_from(chunk), kChunk, v, [](int, const float (&)[kWidth], const XRow&) {});
   }
   if (args.grad_v_last) place.load(args.grad_v_last, grad_v);
   for (int64_t chunk = last; chunk >= 0; --chunk) {
@@ -349,15 +353,17 @@ __device__ __forceinline__ void backward_steps(const LifBackwardArgs& args, Rese
     float first[kWidth];
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) first[j] = v[j];
-    charge(params, input, reset, rows_from(chunk), steps, v,
-           [&](int k, const float (&kept)[kWidth]) { history.keep(k, kept); });
+    charge(params, input, reset, rows_from(chunk), steps, v, [&](int k, const float (&kept)[kWidth], const XRow& row) {
+      h_kept.keep(k, pack<float>(kept));
+      if constexpr (kAgain) x_kept.keep(k, bit_cast<Packed<T, kWidth>>(row));
+    });
 #pragma unroll 1
     for (int end = steps; end > 0; end -= kRows) {
       const Rows next = ask(end - kRows);
       float h[kRows + 1][kWidth] = {}, u[kRows * kWidth], ds_dh[kRows * kWidth];
 #pragma unroll
       for (int i = 0; i <= kRows; ++i) {
-        if (end - 1 - i >= 0) history.recall(end - 1 - i, h[i]);
+        if (end - 1 - i >= 0) unpack(h_kept.recall(end - 1 - i), h[i]);
       }
 #pragma unroll
       for (int i = 0; i < kRows * kWidth; ++i) u[i] = h[i / kWidth][i % kWidth] - params[i % kWidth].v_threshold;
@@ -368,7 +374,7 @@ __device__ __forceinline__ void backward_steps(const LifBackwardArgs& args, Rese
         if (k < 0) break;
         float grad_s[kWidth], x_row[kWidth] = {}, g[kWidth], v_before[kWidth];
         gradients.unpack(rows.gradient[i], grad_s);
-        if constexpr (kAgain) unpack(rows.x[i], x_row);
+        if constexpr (kAgain) unpack(x_kept.recall(k), x_row);
 #pragma unroll
         for (int j = 0; j < kWidth; ++j) {
           v_before[j] = k > 0 ? lif_reset(params[j], reset, h[i + 1][j]) : first[j];
@@ -399,7 +405,7 @@ __device__ __forceinline__ void backward_steps(const LifBackwardArgs& args, Rese
 }
 
 // The adjoint of forward_tile. `gradients` gives those of the spikes; `sink(x, g)` takes those of the currents, g,
-// and x, if Sink::kTakesX: it is then read again, since it would take as much room as h. x goes through memory once for
+// and x, if Sink::kTakesX: it is then kept as well. x goes through memory once for
 // T <= kChunk. For longer T a first sweep writes v at the start of each chunk to `starts` [chunks, N], and the chunks
 // are then recomputed from the last to the first; each thread reads only what it wrote. kSums: the gradients of the
 // parameters are wanted, and added up in `sums`. kSurrogate: its number, or kLookedUp.
