@@ -44,11 +44,15 @@ def tf32() -> str:
 
 
 def commit() -> str | None:
-    """The commit, with a + if tracked files differ from it. Outside a repository what TMKT_COMMIT says, or None."""
+    """What TMKT_COMMIT says, as where a library was packed elsewhere. Else the commit of this repository, with a + if
+    tracked files differ from it; None outside one.
+    """
+    if said := os.environ.get("TMKT_COMMIT"):
+        return said
     head = output("git", "rev-parse", "--short", "HEAD")
-    if head is None:
-        return os.environ.get("TMKT_COMMIT")
-    return head + ("+" if output("git", "status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results") else "")
+    return head and head + (
+        "+" if output("git", "status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results") else ""
+    )
 
 
 def output(*command: str) -> str | None:

@@ -30,6 +30,8 @@ def mixup(x, backend):
 
 
 OPERATORS = (lif, bn_lif, mixup)
+SCRATCH = {(operator, backend): 0 for operator in OPERATORS for backend in BACKENDS} | {(bn_lif, "triton"): 5}
+"""Floats a neuron."""
 
 
 def forward_backward(operator, x, backend):
@@ -72,7 +74,9 @@ class TestEachOperator:
             torch.cuda.set_sync_debug_mode("default")
 
     def test_allocates_nothing_but_small_change_beyond_its_outputs(self, operator, backend):
-        """Statistics and the like of a channel or block are 1 % of the outputs here at most."""
+        """Statistics and the like of a channel or block are 1 % of the outputs here at most. Triton's bn_lif has sums
+        of each neuron beyond that, SCRATCH floats.
+        """
         x = sequence(8, 16, 64, 16, 16)
         forward_backward(operator, x, backend)
         torch.cuda.synchronize()
@@ -82,7 +86,8 @@ class TestEachOperator:
         torch.cuda.synchronize()
         gradient_given = out.numel() * out.itemsize  # torch.ones_like
         outputs = sum(t.numel() * t.itemsize for t in (out, grad)) + x[0].numel() * 4  # v_last
-        assert torch.cuda.max_memory_allocated() - before <= 1.01 * outputs + gradient_given
+        scratch = 4 * SCRATCH[operator, backend] * x[0].numel()
+        assert torch.cuda.max_memory_allocated() - before <= 1.01 * outputs + gradient_given + scratch
 
 
 PROGRAM = """
