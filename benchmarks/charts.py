@@ -16,7 +16,7 @@ PATTERN = "benchmark-*.png"
 COLOURS = {
     "tmkt native": "#1b6ca8",
     "tmkt triton": "#41b6c4",
-    "tmkt accelerate": "#5a4fcf",
+    "tmkt accelerate": "#08306b",
     "torch.compile": "#d95f02",
     "SpikingJelly": "#7570b3",
     "SpikingJelly precision": "#bcbddc",
