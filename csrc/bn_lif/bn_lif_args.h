@@ -48,9 +48,9 @@ struct BnLifForwardArgs : LifForwardArgs {
 
 struct BnLifBackwardArgs : LifBackwardArgs {
   BnArgs bn;
-  // A first pass makes the gradient g of the current, and its sums of g and of g (x - mean) over t. With given
-  // statistics, which have no gradient, it writes grad_x = scale * g. With those of the batch a second pass makes of g
-  // grad_x = scale * (g - g_mean - (x - mean) * slope).
+  // With g the gradient of the current: given statistics have no gradient, and one pass writes grad_x = scale * g
+  // beside the sums of g and of g (x - mean). With those of the batch a first pass makes the sums, and a second grad_x
+  // = scale * (g - g_mean - (x - mean) * slope). On the CPU the first leaves g in grad_x; CUDA makes it twice.
   bool batch_statistics;
   float* grad_weight;  // [channels], here and below, to be filled
   float* grad_bias;

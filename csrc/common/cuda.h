@@ -30,7 +30,6 @@ class CudaLaunch {
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(like.get_device_index(), &stream));
     stream_ = static_cast<cudaStream_t>(stream);
   }
-  cudaStream_t stream() const { return stream_; }
 
   // One thread an item, `kThreads` a block, each block with so many bytes of dynamic shared memory. No items, no
   // launch.

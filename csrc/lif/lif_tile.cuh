@@ -404,11 +404,11 @@ __device__ __forceinline__ void backward_steps(const LifBackwardArgs& args, Rese
   if (args.grad_v_init) place.store(grad_v, args.grad_v_init + place.n);
 }
 
-// The adjoint of forward_tile. `gradients` gives those of the spikes; `sink(x, g)` takes those of the currents, g,
-// and x, if Sink::kTakesX: it is then kept as well. x goes through memory once for
-// T <= kChunk. For longer T a first sweep writes v at the start of each chunk to `starts` [chunks, N], and the chunks
-// are then recomputed from the last to the first; each thread reads only what it wrote. kSums: the gradients of the
-// parameters are wanted, and added up in `sums`. kSurrogate: its number, or kLookedUp.
+// The adjoint of forward_tile. From the last step on, `gradients` gives the gradients of the spikes, and `sink(x, g)`
+// takes the gradients g of the currents, with their x if Sink::kTakesX. x goes through memory once for T <= kChunk. For
+// longer T a first sweep writes v at the start of each chunk to `starts` [chunks, N], and the chunks are then
+// recomputed from the last to the first; each thread reads only what it wrote. kSums: the gradients of the parameters
+// are wanted, and added up in `sums`. kSurrogate: its number, or kLookedUp.
 template <typename T, bool kSums, int kSurrogate, typename Place, int kOwn, typename Input, typename Gradients,
           typename Sink>
 __device__ __forceinline__ void backward_tile(const LifBackwardArgs& args, const Params<kOwn>& params,
