@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 @register_model
 def smooth(in_channels, size, neuron):
-    """One conv-BN-LIF whose neurons never fire: its output is the membrane potential, in which no rounding can tip over."""
+    """One conv-BN-LIF whose neurons never fire: its output is the membrane potential, so no rounding can flip a spike."""
     backbone = Smooth()
     backbone.layer = ConvLIF(in_channels, 4, {**neuron, "v_threshold": 1e6}, return_v=True)
     backbone.spike_features = backbone.membrane_features = 4 * size[0] * size[1]
@@ -84,8 +84,8 @@ def alignment_of_share(rank):
     return loss.detach(), mixed.grad, event.grad
 
 
-# The spikes of `small` are thresholds: where a processor adds in an order that depends on the batch, one may fall on the
-# other side. So it is `smooth` that shows that two processes do what one does; `small` must only stay near.
+# The spikes of `small` are thresholds: where a processor adds in an order that depends on the batch, one may flip.
+# So it is `smooth` that shows that two processes do what one does; `small` must only stay near.
 @pytest.fixture(params=[("smooth", {}, 1e-5), ("small", {"channels": [4, 8]}, 2e-2)], ids=lambda param: param[0])
 def backbone(request):
     return request.param
