@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 @register_model
 def smooth(in_channels, size, neuron):
-    """One conv-BN-LIF whose neurons never fire: its output is the membrane potential, so no rounding can flip a spike."""
+    """One conv-BN-LIF whose neurons never fire: its output is the membrane potential; no spike can flip."""
     backbone = Smooth()
     backbone.layer = ConvLIF(in_channels, 4, {**neuron, "v_threshold": 1e6}, return_v=True)
     backbone.spike_features = backbone.membrane_features = 4 * size[0] * size[1]
