@@ -45,6 +45,12 @@ def _under(modes: tuple[bool, bool]) -> Iterator[None]:
         yield
 
 
+def _untold(*statistics: Tensor | None) -> contextlib.AbstractContextManager[None]:
+    """torch writes running statistics without telling autograd, for an earlier call that it made may have kept them."""
+    kept = tuple(tensor for tensor in statistics if tensor is not None and not tensor.is_inference())
+    return torch.autograd._unsafe_preserve_version_counter(kept)  # type: ignore[attr-defined]
+
+
 def has_hooks(module: nn.Module) -> bool:
     """Whether somebody looks at what goes through this module."""
     own = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
@@ -116,7 +122,8 @@ class Deferral:
             x_seq, norm.weight, norm.bias, v_init, mean, var, norm.eps, params, return_v, "auto"
         )
         if norm.training:
-            track(norm, batch_mean, batch_var, x_seq.numel() // norm.num_features)
+            with _untold(norm.running_mean, norm.running_var):
+                track(norm, batch_mean, batch_var, x_seq.numel() // norm.num_features)
         self.tracked = self.by_neuron = True
         self.call.done_by_neuron(self)
         return tuple(outputs)
