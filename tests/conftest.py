@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import torch
 # Triton reads this when a kernel is decorated, so it must stand before the first import of tmkt_kernels.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+sys.path.append(str(Path(__file__).parent))  # for recorded.py, which tests of several folders use
 
 REQUIRE_CUDA = os.environ.get("TMKT_REQUIRE_CUDA") == "1"
 

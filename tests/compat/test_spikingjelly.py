@@ -174,15 +174,14 @@ def test_restore(half):
     assert [set(module.__dict__) for module in net.modules()] == attributes
 
 
-def test_copy_leaves_the_model_alone():
+def test_copy_leaves_the_model_alone(fused_calls):
     net = csnn()
     report = tk.accelerate(net, inplace=False)
     assert type(net[2]) is neuron.IFNode
     assert type(report.model[2]).replaces is neuron.IFNode
-    assert report.model[1].target is report.model[2]
     again = pickle.loads(pickle.dumps(report.model))
-    assert again[1].target is again[2]
     assert torch.equal(sequence(again, IMAGES), sequence(report.model, IMAGES))
+    assert len(fused_calls) == 4
 
 
 def test_monitor_and_later_changes():
@@ -411,14 +410,6 @@ def test_batch_norm_refuses_as_before():
         net(torch.rand(2, 2, 3))
 
 
-def test_batch_norm_called_alone_is_noticed():
-    net = csnn()
-    tk.accelerate(net)
-    net[:2](IMAGES)
-    with pytest.raises(RuntimeError, match="fuse_batch_norm=False"):
-        net[2](torch.rand(4, 8, 8, 12, 12))
-
-
 def test_explicit_states():
     """to_functional_forward calls a node by another door than forward: the batch norm before it is still applied."""
     net = csnn().eval()
@@ -449,13 +440,6 @@ def test_other_batch_norms_put_in_later():
     tk.accelerate(net)
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(net)
     assert torch.equal(sequence(converted, IMAGES[0]), expected)
-
-
-def test_data_parallel_is_refused():
-    net = csnn()
-    tk.accelerate(net)
-    with pytest.raises(RuntimeError, match="DistributedDataParallel"):
-        net[1]._replicate_for_data_parallel()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ..lif import Neuron, surrogate_fields
 from ..lif.reference import LIFParams, Reset
-from ._replacement import Accelerated, AcceleratedNeuron, has_hooks
+from ._fusion import Deferral, has_hooks, received
+from ._replacement import Accelerated, AcceleratedNeuron
 
 
 def _surrogate(method: str, alpha: float) -> tuple[str, float] | None:
@@ -104,20 +105,21 @@ class AcceleratedCell(AcceleratedNeuron, SNNCell):
     def neuron(self) -> Neuron:
         return self.scalars(self)[0], None
 
-    def steps(self, x_seq: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def steps(self, x_seq: Tensor, state: Any, work: Deferral | None = None) -> tuple[Tensor, Any]:
         """x_seq [T, B, ...] -> spikes and the state after them."""
         params, start = self.scalars(self)
         v = None if state is None else state.v.expand(x_seq.shape[1:])
         if v is None and start != params.v_reset:
             v = torch.full_like(x_seq[0], start, dtype=torch.float32)
         dtype = _promoted(x_seq, None if state is None else state.v)
-        spikes, v_last = self.run(x_seq, v, dtype=dtype)
+        spikes, v_last = self.run(x_seq, v, dtype=dtype, work=work)
         return spikes, self.state(v=v_last.to(dtype))
 
     def forward(self, input_tensor: Tensor, state: Any = None) -> Any:
-        if input_tensor.dim() < 1 or not self.serves(input_tensor):
+        x, work = received(input_tensor, self)
+        if x.dim() < 1 or not self.serves(x):
             return super().forward(input_tensor, state)
-        spikes, state = self.steps(input_tensor[None], state)
+        spikes, state = self.steps(x[None], state, work)
         return spikes[0], state
 
 
@@ -153,5 +155,5 @@ class AcceleratedLift(Accelerated, Lift):
 
 
 STAND_INS = {c.replaces: c for c in (AcceleratedLIFBoxCell, AcceleratedIAFCell, AcceleratedLift)}
-BATCH_NORMS: dict[type, type] = {}
+BATCH_NORMS: set[type] = set()
 NEURONS = (SNNCell, SNNRecurrentCell, SNN, SNNRecurrent)
