@@ -130,7 +130,7 @@ class TeacherConfig(Section):
     name: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
     steps: int = ranged(200, 1)  # optimiser steps, cosine to zero
     batch: int = ranged(64, 2)
-    lr: float = ranged(1e-3, 0.0)
+    lr: float = ranged(1e-3, 0.0, 1e36)
     temperature: float = ranged(4.0, 1.0)
     weight: float = ranged(1.0, 0.0)  # of the logits' divergence
     feature_weight: float = ranged(0.0, 0.0)  # of 1 - CKA with the teacher's pooled features
@@ -192,8 +192,8 @@ class TrainConfig(Section):
     steps: int = ranged(400, 1)  # optimiser steps
     batch: int = ranged(32, 2)  # pairs a forward pass of one process
     accumulate: int = ranged(1, 1)  # passes a step; a step has batch * accumulate * processes pairs
-    lr: float = ranged(2e-3, 0.0)
-    weight_decay: float = ranged(0.01, 0.0)
+    lr: float = ranged(2e-3, 0.0, 1e36)  # more would overflow in AdamW
+    weight_decay: float = ranged(0.01, 0.0, 100.0)
     warmup: int = ranged(20, 0)  # optimiser steps of linear warm-up, then cosine to zero
     log_every: int = ranged(10, 1)
     eval_every: int = ranged(100, 1)

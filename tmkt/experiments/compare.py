@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ..checkpoint import write_text
+from ..files import write_text
 from ..progress import console
 from ..runs import is_finished, read_metrics, read_predictions
 from .grid import Cell, make_grid, run_grid

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import write_text
 from ..errors import UserError
 from ..figures import save
+from ..files import write_text
 from ..progress import console
 from .features import domain_cka, draw_cka, draw_embedding, embed, guidance, layer_features
 from .gradients import draw_gradient_variance, gradient_variance

@@ -13,8 +13,8 @@ from itertools import product
 from pathlib import Path
 
 from ..config import Config, load_config
-from ..engine import check_same_run
 from ..errors import UserError
+from ..identity import check_same_run
 from ..progress import bar, console
 from ..runs import is_finished, read_metrics
 
@@ -89,9 +89,8 @@ def make_grid(
         arguments = [*overrides, *own]
         cells.append(Cell(name, count, seed, load_config(config, arguments), (str(config), *arguments)))
     for cell in cells:
-        written = cell.folder / "config.yaml"
-        if written.exists():
-            check_same_run(written.read_text(encoding="utf-8"), cell.config.dump(), cell.folder)
+        if (cell.folder / "config.yaml").exists():
+            check_same_run(cell.config, cell.folder)
     return cells
 
 

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..activity import evaluation_mode, firing_rates, layer_names
-from ..checkpoint import write_text
 from ..config import from_mapping
 from ..errors import UserError
 from ..evaluation import build_model
 from ..figures import save
+from ..files import write_text
 from ..models import SpikingClassifier
 from .opened import HeldOut, open_run
 

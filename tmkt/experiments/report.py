@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 
 from .. import figures
 from ..activity import firing_rates
-from ..checkpoint import write_text
 from ..data import prepare
 from ..evaluation import load_run
 from ..examples import example_batch
+from ..files import write_text
 from ..progress import console
-from ..runs import is_finished, read_classes, read_metrics, read_predictions
+from ..runs import is_finished, read_metrics, read_predictions, read_split
 from .grid import Cell
 
 RATE_SAMPLES = 64  # test recordings that firing rates are measured on
@@ -89,7 +89,7 @@ def _figures(finished: Sequence[Cell], means: list[dict[str, Any]]) -> Iterator[
 
 
 def _confusion(cells: Sequence[Cell]) -> Figure:
-    classes = read_classes(cells[0].folder)
+    _, classes = read_split(cells[0].folder)
     matrices: dict[str, np.ndarray] = {}
     for cell in cells:
         matrix = matrices.setdefault(cell.method, np.zeros((len(classes), len(classes)), dtype=int))
