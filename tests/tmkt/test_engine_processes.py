@@ -17,13 +17,12 @@ from tmkt.distributed import gather_batch
 from tmkt.engine import train
 from tmkt.errors import UserError
 from tmkt.losses import domain_alignment
+from tmkt.models import registry
 from tmkt.models.blocks import ConvLIF
-from tmkt.models.registry import register_model
 
 ROOT = Path(__file__).parents[2]
 
 
-@register_model
 def smooth(in_channels, size, neuron):
     """One conv-BN-LIF whose neurons never fire: its output is the membrane potential; no spike can flip."""
     backbone = Smooth()
@@ -55,6 +54,7 @@ def member(rank, port, config, folder):
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     os.environ.update(zip(names, (str(rank), str(rank), "2", "2", "127.0.0.1", port), strict=True))
     torch.set_num_threads(1)
+    registry.register_model(smooth)
     if rank == 1:
         config = config.replace(out=f"{config.out}-unused")
     score = train(config)
@@ -92,8 +92,9 @@ def backbone(request):
 
 
 @pytest.fixture
-def two(tiny, backbone, processes, tmp_path):
+def two(tiny, backbone, processes, tmp_path, monkeypatch):
     """A run of two processes, six pairs each; rank 1 is told another folder, which it must not touch."""
+    monkeypatch.setitem(registry._BACKBONES, "smooth", smooth)
     name, options, _ = backbone
     config = tiny.replace(train__log_every=1, model__name=name, model__options=options)
     port = free_port()
