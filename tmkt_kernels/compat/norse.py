@@ -117,7 +117,7 @@ class AcceleratedCell(AcceleratedNeuron, SNNCell):
 
     def forward(self, input_tensor: Tensor, state: Any = None) -> Any:
         x, work = received(input_tensor, self)
-        if x.dim() < 1 or not self.serves(x):
+        if x.dim() < 1 or not (work or self.serves(x)):
             return super().forward(input_tensor, state)
         spikes, state = self.steps(x[None], state, work)
         return spikes[0], state
