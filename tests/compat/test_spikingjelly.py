@@ -1,6 +1,7 @@
 """accelerate on SpikingJelly 2.0.0: equal spikes, training and checkpoints; all around a node goes on working."""
 
 import copy
+import io
 import pickle
 
 import pytest
@@ -451,3 +452,34 @@ def test_compiles(dtype):
     compiled = torch.compile(net, backend="aot_eager")(IMAGES.to(dtype))
     assert compiled.dtype is dtype
     assert_spikes_equal(compiled.detach(), expected.detach(), 1e-3)
+
+
+@pytest.mark.parametrize("kind", NODES)
+@pytest.mark.parametrize("step_mode", ["m", "s"])
+def test_training_goes_on_after_inference_mode(kind, step_mode):
+    nodes = [NODES[kind](step_mode=step_mode) for _ in "ab"]
+    tk.accelerate(nodes[1])
+    grads = []
+    for node in nodes:
+        with torch.inference_mode():
+            node(X[:2] if step_mode == "m" else X[0])
+        x = X.clone().requires_grad_()
+        node(x if step_mode == "m" else x[0]).sum().backward()
+        grads.append(x.grad)
+    torch.testing.assert_close(*grads)
+
+
+@pytest.mark.parametrize("kind", NODES)
+def test_traced_and_saved(kind):
+    """torch.jit.trace and save, as they work on SpikingJelly's own nodes under no_grad."""
+    nodes = [NODES[kind](step_mode="m") for _ in "ab"]
+    tk.accelerate(nodes[1])
+    results = []
+    for node in nodes:
+        with torch.no_grad():
+            traced = torch.jit.trace(node, X, check_trace=False)
+        file = io.BytesIO()
+        torch.jit.save(traced, file)
+        file.seek(0)
+        results.append(torch.jit.load(file)(X))
+    assert torch.equal(*results)

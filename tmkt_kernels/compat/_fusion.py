@@ -48,8 +48,8 @@ def _under(modes: tuple[bool, bool]) -> Iterator[None]:
 def _track_untold(norm: Norm, mean: Tensor, var: Tensor, count: int) -> None:
     """As torch, which writes running statistics without telling autograd: an earlier call of its own may have kept them
     for backward."""
-    written = [t for t in (norm.running_mean, norm.running_var) if t is not None and not t.is_inference()]
-    versions = [tensor._version for tensor in written]
+    written = tuple(t for t in (norm.running_mean, norm.running_var) if t is not None and not t.is_inference())
+    versions = tuple(tensor._version for tensor in written)
     track(norm, mean, var, count)
     torch._C._autograd._unsafe_set_version_counter(written, versions)
 
