@@ -8,7 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._batch_norm import NORM_OPTIONS, SyncBatchNorm, adopt, options_of, processes, synchronise, track
+from ._batch_norm import (
+    NORM_OPTIONS,
+    SyncBatchNorm,
+    adopt,
+    options_of,
+    processes,
+    synchronisation_problem,
+    synchronise,
+    track,
+)
 from .bn_lif import average_pool
 from .bn_lif import run as run_bn_lif
 from .lif import Neuron, Parameter, lif_neuron, lif_params, run
@@ -392,14 +401,27 @@ def convert_sync_batchnorm(model: nn.Module, process_group: Any = None) -> nn.Mo
 
     nn.SyncBatchNorm.convert_sync_batchnorm puts a batch norm without neurons in the place of BatchNormLIF layers, and
     serves no CPU: use this one. Parameters, buffers and state_dict are kept; changes the model, and returns it.
+    SpikingJelly's batch norms keep their step mode.
+
+    Raises:
+        TypeError: a batch norm with a forward of its own, named; the model is as it was.
     """
-    if isinstance(model, _BatchNormLIF):
-        return SyncBatchNormLIF(model, process_group)
-    if isinstance(model, nn.modules.batchnorm._BatchNorm):
-        return SyncBatchNorm(model, process_group)
-    for name, child in model.named_children():
-        setattr(model, name, convert_sync_batchnorm(child, process_group))
-    return model
+    for path, module in model.named_modules():
+        norm = isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, _BatchNormLIF)
+        if norm and (why := synchronisation_problem(module)) is not None:
+            raise TypeError(f"convert_sync_batchnorm: {path or 'the model'}: {why}")
+    return _synchronised(model, process_group)
+
+
+def _synchronised(module: nn.Module, process_group: Any) -> nn.Module:
+    if isinstance(module, _BatchNormLIF):
+        return SyncBatchNormLIF(module, process_group)
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return SyncBatchNorm(module, process_group)
+    for name, child in list(module._modules.items()):  # by each of its names
+        if child is not None:
+            setattr(module, name, _synchronised(child, process_group))
+    return module
 
 
 def fuse_conv(conv: nn.Conv1d | nn.Conv2d, layer: _BatchNormLIF) -> tuple[nn.Module, LIF]:

@@ -1,6 +1,7 @@
 """accelerate on SpikingJelly 2.0.0: equal spikes, training and checkpoints; all around a node goes on working."""
 
 import copy
+import io
 import pickle
 
 import pytest
@@ -15,6 +16,7 @@ from spikingjelly.activation_based import base, functional, layer, monitor, neur
 from spikingjelly.activation_based.model import sew_resnet, spikformer, spiking_vgg
 
 from tmkt_kernels.compat.spikingjelly import SURROGATES
+from tmkt_kernels.nn import convert_sync_batchnorm
 
 NODES = {
     "if": lambda **k: neuron.IFNode(**k),
@@ -451,3 +453,77 @@ def test_compiles(dtype):
     compiled = torch.compile(net, backend="aot_eager")(IMAGES.to(dtype))
     assert compiled.dtype is dtype
     assert_spikes_equal(compiled.detach(), expected.detach(), 1e-3)
+
+
+@pytest.mark.parametrize("kind", NODES)
+@pytest.mark.parametrize("step_mode", ["m", "s"])
+def test_training_goes_on_after_inference_mode(kind, step_mode):
+    nodes = [NODES[kind](step_mode=step_mode) for _ in "ab"]
+    tk.accelerate(nodes[1])
+    grads = []
+    for node in nodes:
+        with torch.inference_mode():
+            node(X[:2] if step_mode == "m" else X[0])
+        x = X.clone().requires_grad_()
+        node(x if step_mode == "m" else x[0]).sum().backward()
+        grads.append(x.grad)
+    torch.testing.assert_close(*grads)
+
+
+@pytest.mark.parametrize("kind", NODES)
+def test_traced_and_saved(kind):
+    """torch.jit.trace and save, as they work on SpikingJelly's own nodes under no_grad."""
+    nodes = [NODES[kind](step_mode="m") for _ in "ab"]
+    tk.accelerate(nodes[1])
+    results = []
+    for node in nodes:
+        with torch.no_grad():
+            traced = torch.jit.trace(node, X, check_trace=False)
+        file = io.BytesIO()
+        torch.jit.save(traced, file)
+        file.seek(0)
+        results.append(torch.jit.load(file)(X))
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize(
+    "make", [layer.BatchNorm2d, lambda c, **k: layer.ThresholdDependentBatchNorm2d(1.0, 0.5, c)], ids=["plain", "tdBN"]
+)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("batch", [3, 8])
+def test_synchronised_batch_norm_keeps_its_channels(batch, training, make):
+    """In multi-step mode channels are dimension 2, whatever the batch; as many samples as channels raise no error."""
+    norm = nn.Sequential(make(8, step_mode="m")).train(training)
+    torch.manual_seed(1)
+    norm[0].running_mean.uniform_(), norm[0].weight.data.uniform_()
+    converted = convert_sync_batchnorm(copy.deepcopy(norm))
+    x = torch.randn(4, batch, 8, 5, 5)
+    torch.testing.assert_close(converted(x), norm(x))
+    torch.testing.assert_close(converted.state_dict(), norm.state_dict())
+    with pytest.raises((ValueError, AssertionError)):
+        converted(x[0])
+
+
+def test_synchronised_in_single_step_mode_and_back():
+    net = csnn().eval()
+    converted = convert_sync_batchnorm(copy.deepcopy(net))
+    for n in (net, converted):
+        functional.set_step_mode(n, "s")
+    assert torch.equal(steps(converted, IMAGES), steps(net, IMAGES))
+    for n in (net, converted):
+        functional.set_step_mode(n, "m")
+    assert torch.equal(sequence(convert_sync_batchnorm(converted), IMAGES), sequence(net, IMAGES))
+
+
+def test_a_batch_norm_that_does_more_is_not_synchronised():
+    """Its forward would be lost; the model stays as it was."""
+    net = nn.Sequential(layer.BatchNorm2d(3), nn.Sequential(layer.TemporalEffectiveBatchNorm2d(4, 3)))
+    with pytest.raises(TypeError, match=r"1\.0: TemporalEffectiveBatchNorm2d has a forward of its own"):
+        convert_sync_batchnorm(net)
+    assert type(net[0]) is layer.BatchNorm2d
+
+
+def test_a_batch_norm_with_two_names_is_synchronised_under_both():
+    norm = nn.BatchNorm2d(3)
+    net = convert_sync_batchnorm(nn.ModuleDict({"a": norm, "b": norm}))
+    assert [type(m).__name__ for m in net._modules.values()] == ["SyncBatchNorm"] * 2

@@ -45,10 +45,13 @@ def _under(modes: tuple[bool, bool]) -> Iterator[None]:
         yield
 
 
-def _untold(*statistics: Tensor | None) -> contextlib.AbstractContextManager[None]:
-    """torch writes running statistics without telling autograd, for an earlier call that it made may have kept them."""
-    kept = tuple(tensor for tensor in statistics if tensor is not None and not tensor.is_inference())
-    return torch.autograd._unsafe_preserve_version_counter(kept)  # type: ignore[attr-defined]
+def _track_untold(norm: Norm, mean: Tensor, var: Tensor, count: int) -> None:
+    """As torch, which writes running statistics without telling autograd: an earlier call of its own may have kept them
+    for backward."""
+    written = tuple(t for t in (norm.running_mean, norm.running_var) if t is not None and not t.is_inference())
+    versions = tuple(tensor._version for tensor in written)
+    track(norm, mean, var, count)
+    torch._C._autograd._unsafe_set_version_counter(written, versions)
 
 
 def has_hooks(module: nn.Module) -> bool:
@@ -122,8 +125,7 @@ class Deferral:
             x_seq, norm.weight, norm.bias, v_init, mean, var, norm.eps, params, return_v, "auto"
         )
         if norm.training:
-            with _untold(norm.running_mean, norm.running_var):
-                track(norm, batch_mean, batch_var, x_seq.numel() // norm.num_features)
+            _track_untold(norm, batch_mean, batch_var, x_seq.numel() // norm.num_features)
         self.tracked = self.by_neuron = True
         self.call.done_by_neuron(self)
         return tuple(outputs)
@@ -244,14 +246,16 @@ def _refuse_gradient(deferred: Deferred) -> None:
 
 
 def received(x: Tensor, neuron: "Fusable") -> tuple[Tensor, Deferral | None]:
-    """What a neuron gets: its input, or its batch norm's input with the work that was put off for it."""
+    """What a neuron gets: its input, or its batch norm's input with the work that was put off for it, which the neuron
+    was asked about then (`serves`)."""
     if type(x) is not Deferred:
         return x, None
     work = x.work
     if work.neuron is not neuron or work.tracked or work.modes != _modes() or _is_watched():
         return value_of(x), None
     work.check_input()
-    return work.x.reshape(_shape(x)), work
+    shape = _shape(x)
+    return work.x if work.x.shape == shape else work.x.reshape(shape), work
 
 
 class Fusable:
@@ -383,10 +387,10 @@ def _forward(norm: Norm, *args: Any, **kwargs: Any) -> Any:
 def _is_watched() -> bool:
     """Whether somebody would see that a batch norm is missing: a mode that is told of operators, or hooks on the
     tensors kept for backward, such as those of checkpointing, which counts them."""
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None or torch._C._len_torch_dispatch_stack():
+        return True
     modes = torch.overrides._get_current_function_mode_stack()
-    told = any(type(mode) is not DeviceContext for mode in modes) or torch._C._len_torch_dispatch_stack() > 0
-    return hooks is not None or told
+    return any(type(mode) is not DeviceContext for mode in modes)
 
 
 def _serves(norm: Norm, x: Tensor) -> bool:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from .._dispatch import KERNEL_DTYPES
-from .._state import as_it_can_be_kept
 from ..lif import Neuron, run
 from ._fusion import Deferral, Fusable
 
@@ -35,7 +34,7 @@ def is_traced() -> bool:
 def number(module: nn.Module, name: str) -> float:
     """The value of a tensor with one element. On a GPU it is read, which waits for the GPU, only where it changed."""
     tensor: Tensor = getattr(module, name)
-    if tensor.device.type == "cpu" or not isinstance(module, Accelerated):
+    if tensor.device.type == "cpu" or tensor.is_inference() or not isinstance(module, Accelerated):
         return float(tensor)
     numbers: dict[str, tuple[Tensor, int, float]] = module.__dict__.setdefault("numbers", {})
     if name not in numbers or numbers[name][0] is not tensor or numbers[name][1] != tensor._version:
@@ -79,7 +78,8 @@ class AcceleratedNeuron(Accelerated, Fusable):
         Spikes and h come in `dtype`, None for x_seq's; v_last in float32 for every half type.
         """
         neuron, dtype = self.neuron(), dtype or x_seq.dtype
-        v_init = as_it_can_be_kept(v_init)
+        if v_init is not None and v_init.is_inference() and torch.is_grad_enabled():
+            v_init = v_init.clone()  # autograd refuses to keep what was made in inference mode
         if work is not None:
             params, tensors = neuron
             if tensors is None and work.fits(x_seq.shape):

@@ -90,7 +90,7 @@ class AcceleratedLeaky(AcceleratedNeuron, Leaky):
 
     def forward(self, input_: Tensor, mem: Tensor | None = None) -> Any:
         x, work = received(input_, self)
-        if x.dim() < 1 or not self.serves(x) or (self.init_hidden and mem is not None):
+        if x.dim() < 1 or not (work or self.serves(x)) or (self.init_hidden and mem is not None):
             return super().forward(input_, mem)
         spikes, _ = self._steps(x[None], mem, work=work)
         return spikes[0] if self.init_hidden and not self.output else (spikes[0], self.mem)

@@ -66,7 +66,7 @@ class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
         x, work = received(x_seq, self)
-        if args or kwargs or x.dim() < 2 or not self.serves(x):
+        if args or kwargs or x.dim() < 2 or not (work or self.serves(x)):
             return super().multi_step_forward(x_seq, *args, **kwargs)
         spikes, self.v, *h = self.run(x, self._state(x, "m"), self.store_v_seq, work=work)
         if self.store_v_seq:
@@ -75,7 +75,7 @@ class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
 
     def single_step_forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         now, work = received(x, self)
-        if args or kwargs or now.dim() < 1 or not self.serves(now):
+        if args or kwargs or now.dim() < 1 or not (work or self.serves(now)):
             return super().single_step_forward(x, *args, **kwargs)
         spikes, self.v = self.run(now[None], self._state(now, "s"), work=work)
         if self.store_v_seq:
