@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
+from .readers import COLUMNS_FILE
 from .shipped import load_class_map
 
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png")
@@ -125,7 +126,7 @@ LAYOUTS: dict[str, Callable[[str | Path, Collection[str], str], Listing]] = {
 
 
 def _add_file(listing: Listing, path: Path, folder: str, suffixes: Collection[str], what: str) -> None:
-    if path.is_dir():
+    if path.is_dir() or path.name == COLUMNS_FILE:
         return
     if not path.is_file():
         listing.problems.append(Problem(path, "is missing: a link that leads nowhere", folder))

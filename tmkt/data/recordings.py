@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..progress import track
 from .cache import Entry, FrameCache
 from .layouts import LAYOUTS, Problem
-from .readers import READER_VERSION, READERS, RecordedEvents, read_recording
+from .readers import READER_VERSION, READERS, read_recording
 from .shipped import ClassMap
 from .static import StaticSource
 from .strokes import STROKES, simulate_strokes
@@ -201,7 +201,7 @@ def _write_strokes(recording: Recording, config: EventsConfig) -> np.ndarray:
     return simulate_strokes(recording.path, sensor_size=config.sensor_size, seed=crc32(recording.name.encode()))
 
 
-def _read(recording: Recording) -> RecordedEvents:
+def _read(recording: Recording) -> ev.RecordedEvents:
     """A file of several recordings is read once for all of them, which stand next to each other."""
     assert recording.path is not None
     if recording.span is None:
@@ -210,7 +210,7 @@ def _read(recording: Recording) -> RecordedEvents:
 
 
 @lru_cache(maxsize=1)
-def _read_shared(path: Path, modified: int) -> RecordedEvents:
+def _read_shared(path: Path, modified: int) -> ev.RecordedEvents:
     return read_recording(path)
 
 
