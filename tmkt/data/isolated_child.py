@@ -16,6 +16,7 @@ import resource
 import signal
 import struct
 import sys
+import zipfile
 from typing import Any
 
 Columns = dict[str, list[str]]
@@ -40,6 +41,8 @@ def read_npz(path: str, columns: Columns) -> dict[str, Any]:
     """Arrays of x, y, t and p, or one array `events`, or one array of any name; `sensor_size` if it is there."""
     import numpy as np
 
+    if not zipfile.is_zipfile(path):  # numpy would take it for a pickle
+        raise zipfile.BadZipFile("File is not a zip file")
     with np.load(path, allow_pickle=False) as archive:
         names = [name for name in archive.files if name != "sensor_size"]
         single = "events" if "events" in names else names[0] if len(names) == 1 else None
@@ -238,7 +241,7 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
         described = [[array.dtype.str, array.shape] for array in arrays]
         return {"arrays": described, "sensor_size": found.get("sensor_size")}, arrays
     except Unreadable as error:
-        return {"error": str(error)}, []
+        return {"error": one_line(error)}, []
     except MemoryError:
         return {"error": f"takes more than {request['bytes'] >> 20} MB to read, more than its size lets expect"}, []
     except BaseException as error:  # PanicException of Rust's libraries is no Exception
@@ -249,10 +252,16 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
 
 
 def damaged(kind: str, error: BaseException) -> str:
-    said = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())[:200]
+    said = one_line(error)
     if "allow_pickle" in said:
         return f"holds Python objects, which are never loaded ({said}); save arrays of numbers x, y, t and p"
     return f"is cut off or no {kind} ({said or type(error).__name__}); fetch it again"
+
+
+def one_line(error: BaseException) -> str:
+    """Without the control characters that a file may have put into it, and without end."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+    return text if len(text) <= 400 else f"{text[:200]} ... {text[-200:]}"
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Event recordings from the files that cameras and data sets write: what a file is, is told by its first bytes."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -17,6 +18,7 @@ from .isolated import read_arrays
 READER_VERSION = 2  # part of every cache key: raise it where a reader gives other events for the same file
 
 COLUMNS_FILE = "columns.yaml"
+MEMORY_FOR_A_BYTE = 5  # the file itself, and what most formats give: events of 13 bytes for records of 4 and more
 UNITS = {"s": 10**6, "ms": 10**3, "us": 1, "ns": 1e-3}  # in microseconds
 
 
@@ -60,8 +62,13 @@ def read_recording(path: str | Path, columns: Columns | None = None) -> Recorded
     """
     path = Path(path)
     try:
-        if path.stat().st_size == 0:
+        size = path.stat().st_size
+        if size == 0:
             raise DamagedRecordingError("has 0 bytes; fetch it again")
+        if MEMORY_FOR_A_BYTE * size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+            raise DamagedRecordingError(
+                f"is of {size / 2**30:.1f} GB, more than this machine's memory can hold decoded"
+            )
         recorded = _format_of(path)(path, columns)
         events = recorded.events
         if len(events) == 0:

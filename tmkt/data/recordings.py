@@ -168,7 +168,7 @@ def read_events(recording: Recording, config: EventsConfig) -> tuple[np.ndarray,
         ValueError: the file is damaged, contradicts the stated sensor, or nothing is left of it.
     """
     assert recording.path is not None
-    if recording.path.suffix in STROKES:
+    if config.source == "strokes":
         events, size = _write_strokes(recording, config), config.sensor_size
     else:
         events, size = _read(recording)
