@@ -28,8 +28,9 @@ files of a run (out=...):
   checkpoints/        step-<n>/ with checksums; the same command goes on from the last one (docs/training.md)
   model.safetensors   the trained weights, there when the run is finished
 
-recordings lie in <class>/<id>.bin (N-MNIST / N-Caltech101 format), .aedat4, .dat, .raw (EVT2, EVT3), .npy or
-.npz; a folder's name is the class's name in the static set. Settings are explained in configs/nmnist.yaml.
+recordings lie in <class>/<id>.bin (N-MNIST / N-Caltech101 format), .aedat, .aedat4, .dat, .raw, .npz, .npy, .h5,
+.mat or .csv (docs/data.md); a folder's name is the class's name in the static set. Settings are explained in
+configs/nmnist.yaml.
 """
 
 
