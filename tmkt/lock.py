@@ -1,11 +1,13 @@
 """One process at a time in a folder."""
 
+import time
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from . import files
 from .errors import UserError
+from .progress import say
 
 
 class FolderLock:
@@ -26,6 +28,15 @@ class FolderLock:
                 return False
             self._inode = self.path.stat().st_ino
         return True
+
+    def wait(self, text: str, every: float = 0.5) -> None:
+        """Acquire it, saying `text` once where that takes a while."""
+        told = False
+        while not self.acquire():
+            if not told:
+                say(text)
+            told = True
+            time.sleep(every)
 
     def check(self) -> None:
         """Make sure that the folder is ours still: a lock file that was deleted by hand would let in a second process.
