@@ -1,13 +1,20 @@
 """The backends and devices that operator tests run on; those that this machine lacks are skipped, named."""
 
 import ctypes
+import importlib.util
 
 import pytest
 
+from tmkt_kernels._dispatch import TRITON_INTERPRETED
 from tmkt_kernels._extension import LIBRARY, extension
 
+no_interpreter = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None or not TRITON_INTERPRETED,
+    reason="Triton is not installed, or runs on a GPU here",
+)
 TARGETS = [
     pytest.param(("native", "cpu"), id="native-cpu"),
+    pytest.param(("triton", "cpu"), id="triton-interpreted", marks=no_interpreter),
     pytest.param(("native", "cuda"), id="native-cuda", marks=pytest.mark.cuda),
     pytest.param(("triton", "cuda"), id="triton-cuda", marks=pytest.mark.cuda),
 ]
