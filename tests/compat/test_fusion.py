@@ -9,6 +9,7 @@ import threading
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
 import tmkt_kernels as tk
@@ -532,6 +533,86 @@ def under_a_default_device(net, x):
         return net(x)
 
 
+def kept_for_later(net, x):
+    net.switch = "kept"
+    return net(x), net.last * 1, net.last.flatten(1)
+
+
+def pruned(net, x):
+    prune.l1_unstructured(net.bn, "weight", 0.5)
+    return net(x)
+
+
+def frozen(net, x):
+    net.bn.eval()
+    net.bn.requires_grad_(False)
+    out = net(x)
+    for p in net.bn.parameters():
+        p.requires_grad_().grad = torch.zeros_like(p)
+    return out
+
+
+def without_a_count_of_batches(net, x):
+    net.bn.num_batches_tracked = None
+    return net(x)
+
+
+def without_scale_and_offset(net, x):
+    net.bn.weight = net.bn.bias = None
+    return net(x)
+
+
+def averaged(net, x):
+    average = torch.optim.swa_utils.AveragedModel(net)
+    torch.optim.swa_utils.update_bn([x.detach(), x.detach() * 2], average)
+    functional.reset_net(average)
+    return average.module(x), average.module.features_only(x), net.features_only(x), *average.module.buffers()
+
+
+def folded_into_the_convolution(net, x):
+    """For inference, as torch does it."""
+    net.eval()
+    net.conv, net.bn = nn.utils.fuse_conv_bn_eval(net.conv, net.bn), nn.Identity()
+    return net(x)
+
+
+def shallow_copy(net, x):
+    other = copy.copy(net)
+    other._modules = dict(net._modules, lif=neuron.LIFNode(tau=3.0, step_mode="m"))
+    return other(x), net(x, True)
+
+
+def calls_itself(net, x):
+    net.switch, net.mine = "called_by_a_user_function", lambda h: h + net.mine_off(h)
+
+    def off(h):
+        net.switch = None
+        out = net(x * 0.5)
+        functional.reset_net(net)
+        return out
+
+    net.mine_off = off
+    return net(x)
+
+
+def pre_hooks_cleared(net, x):
+    net._forward_hooks.clear()
+    first = net(x)
+    return first, net.bn(net.conv(x)), net(x, True)
+
+
+def under_anomaly_detection(net, x):
+    with torch.autograd.set_detect_anomaly(True, check_nan=False):
+        return net(x), net(x, True)
+
+
+def gradient_of_an_intermediate_feature(net, x):
+    features = net(x, True)
+    features.retain_grad()
+    features.square().sum().backward(retain_graph=True)
+    return features, features.grad
+
+
 def owner_in_another_owner(net, x):
     whole = nn.Sequential(net, nn.Flatten(2))
     if isinstance(net.lif, tk.compat._replacement.Accelerated):
@@ -587,6 +668,18 @@ LOOKS = [
     parameters_changed_right_after,
     seen_by_a_mode,
     under_a_default_device,
+    kept_for_later,
+    pruned,
+    frozen,
+    without_a_count_of_batches,
+    without_scale_and_offset,
+    averaged,
+    folded_into_the_convolution,
+    shallow_copy,
+    calls_itself,
+    pre_hooks_cleared,
+    under_anomaly_detection,
+    gradient_of_an_intermediate_feature,
     owner_in_another_owner,
 ]
 
@@ -595,6 +688,49 @@ LOOKS = [
 @pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.__name__.strip("<>"))
 def test_other_ways_to_look(look, training):
     assert_as_stock(look, training)
+
+
+class Contained(nn.Module):
+    """SpikingJelly's container of a convolution and a batch norm, which folds time into the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv_bn = layer.SeqToANNContainer(nn.Conv2d(2, C, 3, bias=False), nn.BatchNorm2d(C))
+        self.lif, self.switch = neuron.LIFNode(step_mode="m"), None
+
+    def forward(self, x):
+        return self.lif(self.conv_bn(x))
+
+
+def container_alone(net, x):
+    return net.conv_bn(x), net(x)
+
+
+def hook_on_the_container(net, x):
+    seen = []
+    net.conv_bn.register_forward_hook(lambda m, args, out: seen.append(out))
+    net.conv_bn.register_full_backward_hook(lambda m, grad_in, grad_out: (grad_in[0] * 2,))
+    return net(x), seen
+
+
+def layers_up_to_one(net, x):
+    getter = pytest.importorskip("torchvision.models._utils").IntermediateLayerGetter(net, {"conv_bn": "features"})
+    return getter(x)
+
+
+def compiled_container(net, x):
+    net.conv_bn.compile(backend="aot_eager")
+    return net(x)
+
+
+@training_or_not
+@pytest.mark.parametrize(
+    "look",
+    [lambda net, x: net(x), container_alone, hook_on_the_container, layers_up_to_one, compiled_container],
+    ids=["net", "container alone", "hook", "IntermediateLayerGetter", "compiled"],
+)
+def test_a_container(look, training):
+    assert_as_stock(look, training, Contained)
 
 
 def test_the_pair_runs_as_one_operator_where_nobody_looks(fused_calls):

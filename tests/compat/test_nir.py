@@ -87,6 +87,14 @@ def test_convolutions_and_pooling(tmp_path):
         torch.testing.assert_close(again(IMAGES), model(IMAGES))
 
 
+@pytest.mark.parametrize("names", [("if", "lambda"), ("a.b", "a_b"), ("training", "code"), ("0", "layer 1")])
+def test_any_name_of_a_node(names):
+    weights = {name: nir.Linear(np.eye(6) * factor) for name, factor in zip(names, (2.0, 3.0), strict=True)}
+    nodes = {"input": nir.Input(np.array([6])), **weights, "output": nir.Output(np.array([6]))}
+    graph = nir.NIRGraph(nodes, [("input", names[0]), (names[0], names[1]), (names[1], "output")])
+    torch.testing.assert_close(from_nir(graph)(X), X * 6)
+
+
 def test_residual():
     class Residual(torch_nn.Module):
         def __init__(self):
@@ -105,14 +113,28 @@ def test_residual():
     ("layer", "why"),
     [
         (torch_nn.ReLU(), "no node for ReLU"),
+        (torch_nn.Conv2d(1, 2, 3), r"0: Conv2d takes no sequences; expected PerStep\(Conv2d"),
+        (torch_nn.AvgPool2d(2), r"PerStep\(AvgPool2d"),
+        (torch_nn.BatchNorm2d(1), "no batch norm; .* fold BatchNorm2d .* nn.utils.fuse_conv_bn_eval"),
+        (PerStep(torch_nn.BatchNorm2d(1)), "no batch norm; .* fold BatchNorm2d .* nn.utils.fuse_conv_bn_eval"),
+        (nn.BatchNormLIF2d(1), r"no batch norm; .* fold BatchNormLIF2d .* tmkt_kernels.nn.fuse_conv\(conv, layer\)"),
         (PerStep(torch_nn.MaxPool2d(2)), "MaxPool2d"),
         (PerStep(torch_nn.Conv2d(1, 2, 3, padding_mode="circular")), "circular"),
         (nn.LIF(surrogate=lambda u, alpha: u, backend="reference"), "a function cannot be stored"),
     ],
 )
 def test_what_nir_cannot_hold_is_named(layer, why):
+    takes_sequences = isinstance(layer, (nn.MultiStepNeuron, nn.BatchNormLIF2d, PerStep))
     with pytest.raises(ValueError, match=why):
-        to_nir(torch_nn.Sequential(layer), IMAGES)
+        to_nir(torch_nn.Sequential(layer), IMAGES if takes_sequences else IMAGES[0])
+
+
+def test_tensors_in_a_graph_are_read(recwarn):
+    """As norse and sinabs write them, one with a gradient; numpy 2 warns of what it cannot copy."""
+    affine = nir.Affine(torch.eye(6, requires_grad=True), torch.ones(6))
+    model = from_nir(nir.NIRGraph.from_list(affine, nir.IF(*(torch.full((6,), v) for v in (1e4, 1.0, 0.0)))))
+    assert torch.equal(model(X), nn.IF()(X + 1))
+    assert not [warning for warning in recwarn if "numpy" in str(warning.message)]
 
 
 def test_what_we_cannot_hold_is_named():

@@ -1,5 +1,7 @@
 """accelerate on norse 1.1.0: cells in a loop, and Lift, which takes whole sequences."""
 
+import threading
+
 import pytest
 import torch
 from torch import nn
@@ -188,3 +190,39 @@ def test_traced():
     state = LIFBoxFeedForwardState(torch.zeros(4, 6))
     expected, ours = (torch.jit.trace(lambda x, c=cell: c(x, state)[0], X[0])(X[1]) for cell in cells)
     assert torch.equal(ours, expected)
+
+
+class Cell(nn.Module):
+    """A batch norm before a cell that starts at rest: the only pair whose state is not kept in a module."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.linear, self.norm, self.cell = nn.Linear(6, 5), nn.BatchNorm1d(5), norse.LIFBoxCell()
+
+    def forward(self, x):
+        return self.cell(self.norm(self.linear(x)))[1].v
+
+
+def test_several_threads_at_once(fused_calls):
+    nets = [Cell().eval() for _ in "ab"]
+    assert tk.accelerate(nets[1]).fused == {"norm": "cell"}
+    expected = nets[0](X[0])
+    found = []
+
+    def run():
+        for _ in range(30):
+            found.append((nets[1](X[0]), nets[1].norm(nets[1].linear(X[0]))))
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 120
+    assert fused_calls
+    features = nets[0].norm(nets[0].linear(X[0]))
+    for v, normalised in found:
+        torch.testing.assert_close(v, expected)
+        assert torch.equal(normalised, features)
+    assert "forward" not in vars(nets[1].norm)

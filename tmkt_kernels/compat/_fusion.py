@@ -296,7 +296,7 @@ class _Call:
         """
         for norm in self.neurons:
             if _is_ours(norm):
-                del norm.__dict__["forward"]
+                norm.__dict__.pop("forward", None)  # another thread may be doing the same
         for work in tuple(self.put_off):
             work.value()
         for work in filter(None, (ref() for ref in self.by_neurons)):
@@ -395,6 +395,8 @@ def _is_watched() -> bool:
 
 def _serves(norm: Norm, x: Tensor) -> bool:
     """An x that torch would refuse is left to torch, with its message."""
+    if norm.training and norm.track_running_stats and norm.num_batches_tracked is None:
+        return False
     kept = [t for t in (norm.weight, norm.bias, norm.running_mean, norm.running_var) if t is not None]
     dim = channel_dim(norm)
     dims = (4,) if isinstance(norm, nn.BatchNorm2d) else (2, 3)

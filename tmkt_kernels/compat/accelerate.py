@@ -92,9 +92,10 @@ def accelerate(model: nn.Module, *, inplace: bool = True, fuse_batch_norm: bool 
     Args:
         model: any module.
         inplace: change `model`; False changes a deep copy, `report.model`.
-        fuse_batch_norm: let a neuron do the work of the batch norm that is proved, by torch.fx, to feed it alone
-            whenever the module that holds both is called as a whole. Their parameters stay where they are. Hooks on one
-            of the two, set now or later, keep them apart.
+        fuse_batch_norm: while a module is called of which torch.fx has proved that one of its batch norms feeds one of
+            its neurons alone, run the two as one operator. The batch norm stays what it is, and whatever else uses its
+            output or calls it gets the normalised value. That module gets two forward hooks. Hooks on one of the two,
+            set now or later, keep them apart.
         half: "ours" computes float16 and bfloat16 inputs, with autocast or without, in float32 on our operators, and
             returns the dtype that the library returns; "library" leaves them to the library. On an accelerated
             model the last call counts.

@@ -6,9 +6,10 @@ firing rule and its surrogate, we write into the node's metadata, and read from 
 """
 
 import graphlib
+import keyword
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import nir
@@ -44,6 +45,10 @@ class PerStep(nn.Module):
     def forward(self, x_seq: Tensor) -> Tensor:
         y: Tensor = self.layer(x_seq.flatten(0, 1))
         return y.unflatten(0, x_seq.shape[:2])
+
+
+PER_STEP = (nn.Conv1d, nn.Conv2d, nn.AvgPool2d)
+"""Layers without time that NIR has nodes for."""
 
 
 class CubaLIF(nn.Module):
@@ -97,13 +102,24 @@ def to_nir(model: nn.Module, x_seq: Tensor, *, dt: float = DT) -> nir.NIRGraph:
     for name, module in model.named_modules():
         inside = any(name.startswith(f"{path}.") for path, m in model.named_modules() if type(m) in exporters and path)
         if type(module) not in exporters and not inside and not any(module.children()):
-            known = ", ".join(kind.__name__ for kind in exporters)
-            raise ValueError(f"{name}: NIR has no node for {type(module).__name__}; expected {known}")
+            raise ValueError(f"{name}: {_why_not(module, exporters)}")
     return nirtorch.torch_to_nir(model, exporters, default_dict={})
 
 
-def _numpy(tensor: Tensor) -> Any:
-    return tensor.detach().cpu().numpy()
+def _numpy(value: Any) -> Any:
+    """A copy as a numpy array of what NIR holds: an array, a number, or a tensor, as norse and sinabs write."""
+    return value.detach().cpu().numpy().copy() if isinstance(value, Tensor) else np.array(value)
+
+
+def _why_not(module: nn.Module, exporters: Collection[type]) -> str:
+    """Why this module of a model cannot be exported as it stands, and what to do."""
+    name = type(module).__name__
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        fold = "tmkt_kernels.nn.fuse_conv(conv, layer)" if hasattr(module, "lif") else "nn.utils.fuse_conv_bn_eval"
+        return f"NIR has no batch norm; call model.eval() and fold {name} into the convolution before it: {fold}"
+    if isinstance(module, PER_STEP):
+        return f"{name} takes no sequences; expected PerStep({name}(...)), in a model of x_seq [T, B, ...] throughout"
+    return f"NIR has no node for {name}; expected {', '.join(kind.__name__ for kind in exporters)}"
 
 
 def _export_linear(m: nn.Linear) -> nir.NIRNode:
@@ -131,14 +147,14 @@ def _export_layer(m: Any, shape: tuple[int, ...]) -> nir.NIRNode:
         return _export_flatten(m, shape, 1)
     if isinstance(m, nn.Linear):
         return _export_linear(m)
-    raise ValueError(
-        f"PerStep({m}): NIR has no node for it; batch norm is folded into the convolution first (fuse_conv)"
-    )
+    if isinstance(m, nn.modules.batchnorm._BatchNorm):
+        raise ValueError(f"PerStep: {_why_not(m, ())}")
+    raise ValueError(f"PerStep({m}): NIR has no node for it, or for one of its options")
 
 
 def _filled(value: Any, shape: tuple[int, ...]) -> Any:
     """A parameter for every neuron: one value, or one for each channel."""
-    array = np.asarray(_numpy(value) if isinstance(value, Tensor) else value, dtype=np.float64)
+    array = _numpy(value).astype(np.float64)
     if array.ndim == 1:
         array = array.reshape(-1, *[1] * (len(shape) - 1))
     return np.broadcast_to(array, shape).copy()
@@ -208,7 +224,8 @@ def from_nir(graph: nir.NIRGraph, *, dt: float = DT, exported_by: str | None = N
         order = list(graphlib.TopologicalSorter(sources).static_order())
     except graphlib.CycleError as error:
         raise ValueError(f"graph: expected no cycles, found {error.args[1]}") from None
-    modules, flow = nn.ModuleDict(), fx.Graph()
+    modules: dict[str, nn.Module] = {}
+    flow = fx.Graph()
     values: dict[str, fx.Node] = {}
     for name in order:
         node = graph.nodes[name]
@@ -221,7 +238,7 @@ def from_nir(graph: nir.NIRGraph, *, dt: float = DT, exported_by: str | None = N
         if isinstance(node, nir.Output):
             flow.output(x)
             continue
-        key = name.replace(".", "_")
+        key = _key(name, modules)
         try:
             modules[key] = _import(node, dt, default)
         except ValueError as error:
@@ -230,8 +247,16 @@ def from_nir(graph: nir.NIRGraph, *, dt: float = DT, exported_by: str | None = N
     return fx.GraphModule(modules, flow)
 
 
+def _key(name: str, taken: Collection[str]) -> str:
+    """A node's name as that of a submodule, which may be no keyword, no attribute of a module, and no other's."""
+    key = name.replace(".", "_")
+    while keyword.iskeyword(key) or hasattr(fx.GraphModule, key) or hasattr(nn.Module(), key) or key in taken:
+        key += "_"
+    return key
+
+
 def _tensor(value: Any) -> Tensor:
-    return torch.as_tensor(np.array(value), dtype=torch.float32)
+    return torch.as_tensor(_numpy(value), dtype=torch.float32)
 
 
 def _import(node: nir.NIRNode, dt: float, default: dict[str, Any]) -> nn.Module:
@@ -278,13 +303,13 @@ def _plain(value: Any) -> Any:
     """An int, a tuple of ints or a string from what NIR holds, which may have been read from a file."""
     if isinstance(value, (str, bytes)):
         return value.decode() if isinstance(value, bytes) else value
-    array = np.asarray(value)
+    array = _numpy(value)
     return int(array) if array.ndim == 0 else tuple(int(v) for v in array)
 
 
 def _parameter(value: Any, name: str) -> Any:
     """A float where all neurons share it, else a tensor with one value for each channel."""
-    array = np.asarray(value, dtype=np.float64)
+    array = _numpy(value).astype(np.float64)
     channels = array.reshape(array.shape[0], -1) if array.ndim else array.reshape(1, 1)
     if np.all(channels == channels.flat[0]):
         return float(channels.flat[0])
@@ -294,7 +319,7 @@ def _parameter(value: Any, name: str) -> Any:
 
 
 def _expect(what: str, value: Any, expected: Any) -> None:
-    if not np.allclose(np.asarray(value), np.asarray(expected), rtol=1e-5, atol=1e-9):
+    if not np.allclose(_numpy(value), _numpy(expected), rtol=1e-5, atol=1e-9):
         raise ValueError(f"{what}: expected {expected}, got {value}: no neuron here has it")
 
 
@@ -310,7 +335,7 @@ def _import_neuron(node: Any, dt: float, default: dict[str, Any]) -> MultiStepNe
         tau, decay_input = math.inf, True
     else:
         tau, r = _parameter(node.tau, "tau") / dt, _parameter(node.r, "r")
-        decay_input = bool(np.allclose(np.asarray(r), 1.0))
+        decay_input = bool(np.allclose(_numpy(r), 1.0))
         if not decay_input:
             _expect("r", r, tau)
         _expect("v_leak", _parameter(node.v_leak, "v_leak"), v_reset)
