@@ -42,8 +42,8 @@ wheel: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(RUN)mkdocs build --strict
 
-# The CPU loops under AddressSanitizer and UndefinedBehaviorSanitizer, and the CUDA kernels, emulated on the CPU, under
-# ThreadSanitizer too; needs g++ and a quarter of an hour.
+# The CPU loops and the decoders of recorded formats under AddressSanitizer and UndefinedBehaviorSanitizer, and the CUDA
+# kernels, emulated on the CPU, under ThreadSanitizer too; needs g++ and a quarter of an hour.
 sanitize: $(VENV)/.installed
 	tests/sanitize.sh
 
