@@ -48,7 +48,12 @@ class StaticSource:
 
 
 def open_static(config: StaticConfig) -> StaticSource:
-    """Open the set that `config.source` names. Raises UserError if it is unknown or not on the disk."""
+    """Open the set that `config.source` names. Raises UserError if it names none, or one unknown or not on the disk."""
+    if not config.source:
+        raise UserError(
+            "data.static.source: none is given, and the run needs images; name a set, or train on recordings alone, "
+            "transfer.method=events_only"
+        )
     if config.source in _SHIPPED:
         return _SHIPPED[config.source]()
     if config.source == "npz":
