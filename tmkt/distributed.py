@@ -1,12 +1,14 @@
 """What the processes of one run do together; with one process each of these is nothing at all."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
 from torch import Tensor, distributed
 
 from .config import TrainConfig
@@ -33,7 +35,10 @@ def make_accelerator(config: TrainConfig, unused_parameters: bool) -> Accelerato
             cpu=cpu,
             mixed_precision={"fp32": "no"}.get(config.precision, config.precision),
             gradient_accumulation_steps=config.accumulate,
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused_parameters)],
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(find_unused_parameters=unused_parameters),
+                InitProcessGroupKwargs(timeout=timedelta(seconds=config.timeout)),
+            ],
         )
     except ValueError as error:
         raise UserError(f"train.precision: {config.precision} cannot be used here ({error})") from error
@@ -44,6 +49,21 @@ def make_accelerator(config: TrainConfig, unused_parameters: bool) -> Accelerato
             "one with torchrun or accelerate launch"
         )
     return accelerator
+
+
+@contextmanager
+def peers_named(config: TrainConfig) -> Iterator[None]:
+    """Within the block, the loss of another process is a UserError that says so."""
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, distributed.DistError) or "gloo" in str(error)
+        if not (_together() and lost):
+            raise
+        raise UserError(
+            f"processes: another one of this run has ended or did not answer for {config.timeout} s (train.timeout); "
+            "see what it said and start all of them again: the run goes on from its last checkpoint"
+        ) from error
 
 
 def on_first(work: Callable[[], Result]) -> Result:

@@ -30,11 +30,12 @@ from . import files
 from .config import Config
 from .curves import Curves
 from .data import EventFrames, RunData, prepare, sample_pairs
-from .distributed import make_accelerator, on_first
+from .distributed import make_accelerator, on_first, peers_named
 from .errors import DamagedError, Interrupted, UserError
 from .evaluation import Score, build_model, evaluate, predictions
 from .finite import check_finite
 from .identity import check_same_data, check_same_run, run_identity
+from .limits import check_size, enough_memory
 from .lock import FolderLock
 from .progress import bar, say
 from .signals import noted_signals
@@ -128,6 +129,7 @@ class Trainer:
 
     def _run(self) -> Score:
         self._resume(on_first(self._open_folder))
+        say(self._summary())
         if self.config.transfer.method == "ckd":
             targets = on_first(
                 lambda: teacher_targets(self.config, self.data.train, self.padding, self.identity).to("cpu")
@@ -373,6 +375,19 @@ class Trainer:
 
         self.accelerator.unwrap_model(self.task).load_state_dict(on_first(load))
 
+    def _summary(self) -> str:
+        """What is trained on what and where, in a line."""
+        data, neuron = self.data, self.config.model.neuron
+        backend = _dispatch.choose("lif", self.device.type, torch.float32, neuron.backend)
+        counts = (
+            f"{len(data.train.events)} recordings to train on, {len(data.validation)} to validate, {len(data.test)}"
+        )
+        images = f"{len(data.train.images)} images" if data.record["static_images"] else "no images"
+        where = f"{self.device.type}, {backend} kernels" + (
+            f", {self.processes} processes" if self.processes > 1 else ""
+        )
+        return f"{self.out}: {self.config.transfer.method} on {where}: {counts} to test, {images}"
+
     def _environment(self) -> dict[str, Any]:
         train = self.config.train
         return {
@@ -392,9 +407,11 @@ def train(config: Config, data: RunData | None = None) -> Score:
     for key, asked in {"patience": config.train.patience is not None, "select": config.train.select == "best"}.items():
         if asked and config.data.events.validation_per_class == 0:
             raise UserError(f"train.{key}: needs validation recordings; set data.events.validation_per_class above 0")
-    build_model(config, 1)  # an impossible model is an error before minutes of loading
+    check_size(config, int(os.environ.get("WORLD_SIZE", 1)))
     try:
-        return Trainer(config, data or prepare(config)).run()
+        with enough_memory(config), peers_named(config.train):
+            build_model(config, 1)  # an impossible model is an error before minutes of loading
+            return Trainer(config, data or prepare(config)).run()
     except Interrupted:
         raise
     except KeyboardInterrupt:  # at a moment when nothing more can be saved

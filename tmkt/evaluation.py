@@ -18,6 +18,7 @@ from .errors import DamagedError, UserError
 from .files import read_tensors
 from .finite import check_finite, finite_inputs
 from .identity import run_identity
+from .limits import enough_memory
 from .models import SpikingClassifier, create_model
 from .progress import say
 from .runs import read_split
@@ -170,9 +171,10 @@ def evaluate_parts(run_dir: str | Path, events: str | Path | None = None) -> Eva
         UserError: the run is damaged, or recordings cannot be read.
     """
     config, model, classes = load_run(run_dir)
-    frames = prepare(config).test if events is None else load_folder(config, classes, events)
     device = torch.device("cuda" if torch.cuda.is_available() and config.train.device == "auto" else "cpu")
-    score = evaluate(model.to(device), frames, config.data.events.scale, device)
+    with enough_memory(config):
+        frames = prepare(config).test if events is None else load_folder(config, classes, events)
+        score = evaluate(model.to(device), frames, config.data.events.scale, device)
     record, _ = read_split(Path(run_dir))
     own = events is None or Path(events).resolve() == Path(config.data.events.root).resolve()
     seen = _seen(frames, record, own)

@@ -1,13 +1,20 @@
 """The command line: what it prints, and how it answers mistakes."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+import tmkt
+from tmkt import cli
 from tmkt.cli import main
+from tmkt.engine import Trainer, train
+from tmkt.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,3 +105,67 @@ def test_module_is_the_command():
     )
     assert done.returncode == 2
     assert "CONFIG.yaml" in done.stderr
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert (left.value.code, capsys.readouterr().out) == (0, f"tmkt {tmkt.__version__}\n")
+
+
+@pytest.mark.parametrize(("given", "nearest"), [("trian", "train"), ("evaluate", "eval"), ("Compare", "compare")])
+def test_an_unknown_command_names_the_nearest(capsys, given, nearest):
+    with pytest.raises(SystemExit) as left:
+        main([given])
+    assert left.value.code == 2
+    assert capsys.readouterr().err.endswith(f"tmkt: error: unknown command {given!r}; the nearest is {nearest!r}\n")
+
+
+def test_usage_asks_only_for_what_is_required(capsys):
+    with pytest.raises(SystemExit):
+        main(["train"])
+    assert capsys.readouterr().err.endswith("the following arguments are required: CONFIG.yaml\n")
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("train.batch=1000000000000", "train.batch 1000000000000"),
+        ("train.accumulate=1000000000000", "accumulate 1000000000000"),
+        ("data.time_steps=1000000000", "data.time_steps 1000000000"),
+        ("data.size=[1000000, 1000000]", "data.size 1000000x1000000"),
+        ("model.options={channels: [1000000000, 1000000000]}", "channels"),
+    ],
+)
+def test_what_is_too_large_is_named(tiny_settings, empty_config, capsys, setting, named):
+    assert main(["train", empty_config, *tiny_settings, setting]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("tmkt: memory: ")
+    assert said.count("\n") == 1
+    assert named in said
+
+
+def test_a_teacher_that_is_too_large_is_named(tiny_settings, empty_config, capsys):
+    own = ["transfer.method=ckd", "transfer.teacher.batch=1000000000000"]
+    assert main(["train", empty_config, *tiny_settings, *own]) == 2
+    assert "transfer.teacher.batch 1000000000000 images" in capsys.readouterr().err
+
+
+def test_memory_that_runs_out_is_named(tiny, monkeypatch):
+    def hungry(self):
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+    monkeypatch.setattr(Trainer, "_train_step", hungry)
+    with pytest.raises(UserError, match=r"memory: there is not enough \(.*\); lower train\.batch \(6\)"):
+        train(tiny)
+
+
+def test_output_that_cannot_be_written_is_named(tiny, empty_config, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setitem(cli._COMMANDS, "eval", full)
+    assert main(["eval", tiny.out]) == 2
+    assert capsys.readouterr().err == (
+        "tmkt: what this command prints: cannot be read or written (No space left on device)\n"
+    )

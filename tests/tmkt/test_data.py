@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
+from tmkt.cli import main
 from tmkt.config import load_config
 from tmkt.data import EventFrames, PairedData, prepare, sample_pairs
 from tmkt.data.augment import random_crop
 from tmkt.data.prepare import load_folder
 from tmkt.data.static import fit_image, open_static, value_channel
+from tmkt.engine import train
 from tmkt.errors import UserError
+from tmkt.evaluation import evaluate_run
 from tmkt_kernels import events as ev
 
 
@@ -229,3 +233,34 @@ def test_evaluation_folder_may_hold_some_classes(tiny, recordings):
     shutil.rmtree(recordings / "0")
     frames = load_folder(tiny, ("0", "1", "2"), recordings)
     assert torch.bincount(frames.labels).tolist() == [0, 8, 8]
+
+
+def test_recordings_alone_need_no_images(tiny_settings, recordings, capsys):
+    (recordings / "0").rename(recordings / "cat")
+    settings = [s for s in tiny_settings if not s.startswith("data.static")]
+    alone = load_config(None, [*settings, "transfer.method=events_only"])
+    data = prepare(alone)
+    assert data.classes == ("1", "2", "cat")
+    assert data.record["static_images"] == data.record["digests"]["static_images"] == []
+    score = train(alone)
+    assert evaluate_run(alone.out) == score
+    assert main(["diagnose", alone.out]) == 2
+    assert "has no static images" in capsys.readouterr().err
+    assert main(["profile", alone.out, "--batch", "2"]) == 0
+    for method in ("tmkt", "static_only", "joint", "sliding", "ckd", "finetune"):
+        with pytest.raises(UserError, match=r"data\.static\.source: none is given"):
+            prepare(load_config(None, [*settings, f"transfer.method={method}"]))
+    with pytest.raises(UserError, match=r"data\.static\.source: none is given"):
+        prepare(alone.replace(data__events__source="simulated", data__events__test_per_class=2))
+
+
+def test_images_make_no_difference_to_a_run_that_does_not_look_at_them(tiny_settings, tmp_path):
+    settings, weights, splits = [s for s in tiny_settings if not s.startswith("data.static")], [], []
+    for out, own in ((tmp_path / "alone", settings), (tmp_path / "paired", tiny_settings)):
+        config = load_config(None, [*own, "transfer.method=events_only", f"out={out}"])
+        data = prepare(config)
+        train(config, data)
+        weights.append(load_file(out / "model.safetensors"))
+        splits.append([data.record[part] for part in ("train", "validation", "test")])
+    assert splits[0] == splits[1]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

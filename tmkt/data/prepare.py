@@ -10,6 +10,7 @@ import torch
 
 from ..config import Config
 from ..errors import UserError
+from .layouts import LAYOUTS
 from .pairs import EventFrames, PairedData
 from .recordings import Recording, find_recordings, load_recordings, simulate_recordings, suffixes
 from .shipped import ClassMap, load_class_map
@@ -39,17 +40,18 @@ def prepare(config: Config) -> RunData:
     data = config.data
     source, classes = open_pair(config)
     split = _split(config, source, classes)
-    static_index, twins = _choose_images(config, source, split)
+    paired = has_images(config)
+    static_index, twins = _choose_images(config, source, split) if paired else (np.arange(len(source.labels)), None)
     frames = {part: _load(config, source, getattr(split, part), part) for part in Split._fields}
     images = load_images(source, static_index, data.size, data.static.fit, "static images", data.cache)
     record = {
         "seed": config.seed,
         "classes": list(source.classes),
         **{part: [r.name for r in getattr(split, part)] for part in Split._fields},
-        "static_images": static_index.tolist(),
+        "static_images": static_index.tolist() if paired else [],
         "digests": {
             **{part: digests(of.frames) for part, of in frames.items()},
-            "static_images": digests(images[None]),
+            "static_images": digests(images[None]) if paired else [],
         },
     }
     image_labels = torch.from_numpy(source.labels[static_index])
@@ -75,10 +77,29 @@ def fill_cache(config: Config) -> str:
 
 
 def open_pair(config: Config) -> tuple[StaticSource, ClassMap]:
-    """The static set under the classes of the pair, and what the recordings' folders mean."""
+    """The static set under the classes of the pair, and what the recordings' folders mean.
+
+    Recordings alone (events_only without a static set) say the classes themselves; a black image stands for each class.
+    """
+    if not has_images(config):
+        classes = load_class_map(config.data.classes) if config.data.classes else _classes_of_recordings(config)
+        black = torch.zeros(1, 1, 1, dtype=torch.uint8)
+        return StaticSource(np.arange(len(classes.names)), classes.names, lambda _: black), classes
     source = open_static(config.data.static)
     classes = load_class_map(config.data.classes) if config.data.classes else ClassMap.same(source.classes)
     return source.mapped(classes), classes
+
+
+def has_images(config: Config) -> bool:
+    """Whether the run has a static set. Without one it learns from recordings alone, if they are not made of images."""
+    alone = config.transfer.method == "events_only" and config.data.events.source != "simulated"
+    return bool(config.data.static.source) or not alone
+
+
+def _classes_of_recordings(config: Config) -> ClassMap:
+    events = config.data.events
+    listing = LAYOUTS[events.layout](events.root, suffixes(events), "recordings")
+    return ClassMap.same(sorted({item.folder for item in listing.items} | {p.folder for p in listing.problems}))
 
 
 def load_folder(config: Config, classes: tuple[str, ...], root: str | Path) -> EventFrames:

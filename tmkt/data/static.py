@@ -69,8 +69,14 @@ def open_static(config: StaticConfig) -> StaticSource:
     """Open the set that `config.source` names.
 
     Raises:
-        UserError: it is unknown, not on the disk, or its labels are not one of its classes for each image.
+        UserError: it names none, or one that is unknown or not on the disk, or whose labels are not one of its classes
+            for each image.
     """
+    if not config.source:
+        raise UserError(
+            "data.static.source: none is given, and the run needs images; name a set, or train on recordings alone, "
+            "transfer.method=events_only"
+        )
     if config.source in _SHIPPED:
         return _SHIPPED[config.source]()
     if config.source == "npz":

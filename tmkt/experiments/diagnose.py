@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..data.prepare import has_images
 from ..errors import UserError
 from ..figures import save
 from ..files import make_folder, write_text
@@ -30,6 +31,8 @@ def diagnose(run_dir: str | Path, *, draws: int = 16, samples: int = 200) -> dic
         if number < least:
             raise UserError(f"{what}: expected at least {least}, got {number}")
     run = open_run(run_dir)
+    if not has_images(run.config):
+        raise UserError(f"run {run_dir}: has no static images to compare recordings with; `tmkt profile` needs none")
     folder = make_folder(Path(run_dir), FOLDER)
     held_out = HeldOut(run, samples)
     with console.status("features of both domains"):

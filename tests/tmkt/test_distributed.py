@@ -1,0 +1,70 @@
+"""What a process says when another one of its run is lost."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tmkt import checkpoint as ckpt
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def two(tmp_path, tiny_settings):
+    """Two processes of one run, started without torchrun, once both are training."""
+    (tmp_path / "empty.yaml").write_text("{}")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    own = ["train.steps=100000", "train.log_every=1", "train.eval_every=100000", "train.timeout=5"]
+    own += ["data.events.validation_per_class=0", "train.checkpoint_every=100000"]
+    command = [sys.executable, "-m", "tmkt", "train", str(tmp_path / "empty.yaml"), *tiny_settings, *own]
+    places = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    started = []
+    for rank in ("0", "1"):
+        environment = {**os.environ, **places, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"}
+        started.append(
+            subprocess.Popen(
+                command, cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
+            )
+        )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    end = time.monotonic() + 120
+    while not metrics.exists() or metrics.read_text().count("\n") < 5:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    yield started
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("lost", [0, 1])
+def test_the_loss_of_a_process_is_one_line(two, lost, number):
+    two[lost].send_signal(number)
+    _, said = two[1 - lost].communicate(timeout=90)
+    assert two[1 - lost].returncode == 2, said
+    errors = [line for line in said.splitlines() if line.startswith("tmkt: ")]
+    assert errors == [
+        "tmkt: processes: another one of this run has ended or did not answer for 5 s (train.timeout); see what it "
+        "said and start all of them again: the run goes on from its last checkpoint"
+    ]
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("told", [[0], [1], [0, 1]])
+def test_processes_stop_at_the_same_step_and_the_first_says_which(two, tmp_path, told):
+    for rank in told:
+        two[rank].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=90)[1] for process in two]
+    assert [process.returncode for process in two] == [128 + signal.SIGTERM] * 2, said
+    (step,) = ckpt.steps(tmp_path / "run" / "checkpoints")
+    assert said[0].splitlines()[-1] == f"tmkt: interrupted; the same command goes on from step {step}"
+    assert said[1] == ""
