@@ -196,7 +196,7 @@ def damage(root, kind):
         shutil.rmtree(root / "1")
         (root / "1").mkdir()
     elif kind == "other file":
-        first.rename(first.with_suffix(".txt"))
+        first.rename(first.with_suffix(".doc"))
     elif kind == "off the sensor":
         events = ev.read_bin(first)
         events["x"][5] = 40
@@ -216,7 +216,7 @@ def damage(root, kind):
         ("unknown folder", r"/one is none of the classes 0, 1, 2"),
         ("missing folder", r"no folder for the class\(es\) 1 "),
         ("empty folder", r"/1 is empty: a class folder holds"),
-        ("other file", r"1/00009\.txt is not a \.bin / .* file; a class folder holds recordings"),
+        ("other file", r"1/00009\.doc is not a \.bin / .* file; a class folder holds recordings"),
         ("off the sensor", r"1/00009\.bin.*"),
         ("too few", r"class '1' has 2 recordings, 6 are needed"),
         ("no folder", r"events' is not a folder"),
