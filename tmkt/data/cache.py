@@ -5,20 +5,20 @@ state of the sources (size and time of every file, or the image simulated from).
 the old file. Files appear whole or not at all: several processes may prepare the same part, and one may be killed.
 """
 
-import contextlib
 import hashlib
+import io
 import json
 import os
 import platform
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
 
-from ..errors import UserError
+from ..files import write_text, written
 from ..progress import console
 
 FORMAT = 1  # raise it when the layout of the files changes
@@ -101,64 +101,38 @@ class FrameCache:
         return None if found == shape else f"the file holds {found}, expected {shape}"
 
     def _write(self, path: Path, shape: tuple[int, ...], make: Iterator[np.ndarray], what: str) -> None:
-        with self._named_errors():
+        with written(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             self._sweep()
         partial = path.with_suffix(f".{platform.node()}.{os.getpid()}.partial")
-        side = partial.with_suffix(".note")
         done = 0
         try:
-            with self._named_errors():
+            with written(partial):
                 partial.unlink(missing_ok=True)
-                file = partial.open("xb")
+                file = partial.open("xb", buffering=0)
             # Plain writes, since a mapping that finds the disk full kills the process without a word.
-            with self._closed(file):
+            with file:
                 for done, frames in enumerate(make, 1):
                     if frames.shape != (shape[0], *shape[2:]):
                         raise ValueError(f"{what}: expected frames {(shape[0], *shape[2:])}, got {frames.shape}")
-                    with self._named_errors():
+                    with written(partial):
                         if done == 1:
-                            header = {"descr": frames.dtype.str, "fortran_order": False, "shape": shape}
-                            np.lib.format.write_array_header_1_0(file, header)
-                            start = file.tell()
-                        for t, frame in enumerate(frames):
-                            file.seek(start + (t * shape[1] + done - 1) * frame.nbytes)
-                            file.write(np.ascontiguousarray(frame).data)
+                            header = _header(frames.dtype, shape)
+                            _write_at(file, 0, header)
+                        for t, frame in enumerate(np.ascontiguousarray(frames)):
+                            _write_at(file, len(header) + (t * shape[1] + done - 1) * frame.nbytes, frame.tobytes())
             if done != shape[1]:
                 raise ValueError(f"{what}: {shape[1]} recordings were announced, {done} came")
-            with self._named_errors():
-                note = {"bytes": partial.stat().st_size, "crc32": _check_sum(partial), "what": what}
-                side.unlink(missing_ok=True)
-                with side.open("x", encoding="utf-8") as text:
-                    json.dump(note, text)
-                side.replace(_note(path))
+            note = {"bytes": partial.stat().st_size, "crc32": _check_sum(partial), "what": what}
+            write_text(_note(path), json.dumps(note))
+            with written(path):
                 partial.replace(path)
         finally:
-            side.unlink(missing_ok=True)
             partial.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"cache {self.root}: cannot be written ({error.strerror}); free space there, or set data.cache to "
-                "another folder or to null"
-            ) from error
-
-    @contextlib.contextmanager
-    def _closed(self, file: BinaryIO) -> Iterator[None]:
-        """Closes `file` on the way out, which may be when the disk is found to be full."""
-        try:
-            yield
-        finally:
-            with self._named_errors():
-                file.close()
 
     def _sweep(self) -> None:
         """Remove what processes of this machine that were killed have left."""
-        ours = re.compile(rf"\w+-\w+\.{re.escape(platform.node())}\.(\d{{1,9}})\.(?:partial|note)")
+        ours = re.compile(rf"\w+-\w+\.{re.escape(platform.node())}\.(\d{{1,9}})\.partial")
         for left in self.root.iterdir():
             match = ours.fullmatch(left.name)
             if match is None:
@@ -173,6 +147,20 @@ class FrameCache:
 
 def _note(path: Path) -> Path:
     return path.with_suffix(".json")
+
+
+def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def _write_at(file: io.FileIO, offset: int, data: bytes) -> None:
+    """All of `data`: a full disk takes what fits and says so at the next call alone."""
+    rest = memoryview(data)
+    file.seek(offset)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _digest(value: Any) -> str:
