@@ -189,7 +189,7 @@ def test_what_is_written_never_follows_a_link(tmp_path):
     (done,) = cache.glob("*.npy")
     done.unlink()
     partial = done.with_suffix(f".{platform.node()}.{os.getpid()}.partial")
-    for name in (partial, cache / f".{done.with_suffix('.json').name}.tmp"):
+    for name in (partial, partial.with_suffix(".note")):
         name.symlink_to(outside)
     assert (fill(cache, 2, 0)[0, :, 0, 0, 0] == [0, 1]).all()
     assert outside.read_text() == "mine"

@@ -18,7 +18,7 @@ from zlib import crc32
 
 import numpy as np
 
-from ..files import write_text, written
+from ..files import write_new, written
 from ..progress import console
 
 FORMAT = 1  # raise it when the layout of the files changes
@@ -105,6 +105,7 @@ class FrameCache:
             self.root.mkdir(parents=True, exist_ok=True)
             self._sweep()
         partial = path.with_suffix(f".{platform.node()}.{os.getpid()}.partial")
+        side = partial.with_suffix(".note")
         done = 0
         try:
             with written(partial):
@@ -124,15 +125,18 @@ class FrameCache:
             if done != shape[1]:
                 raise ValueError(f"{what}: {shape[1]} recordings were announced, {done} came")
             note = {"bytes": partial.stat().st_size, "crc32": _check_sum(partial), "what": what}
-            write_text(_note(path), json.dumps(note))
             with written(path):
+                side.unlink(missing_ok=True)
+                write_new(side, json.dumps(note).encode())
+                side.replace(_note(path))
                 partial.replace(path)
         finally:
+            side.unlink(missing_ok=True)
             partial.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
         """Remove what processes of this machine that were killed have left."""
-        ours = re.compile(rf"\w+-\w+\.{re.escape(platform.node())}\.(\d{{1,9}})\.partial")
+        ours = re.compile(rf"\w+-\w+\.{re.escape(platform.node())}\.(\d{{1,9}})\.(?:partial|note)")
         for left in self.root.iterdir():
             match = ours.fullmatch(left.name)
             if match is None:
