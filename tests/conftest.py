@@ -2,15 +2,19 @@
 
 import multiprocessing
 import os
+import sys
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import pytest
 import torch
+import torch._inductor.config as inductor_config
 
 # Triton reads this when a kernel is decorated, so it must stand before the first import of tmkt_kernels.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+sys.path.append(str(Path(__file__).parent))  # for recorded.py, which tests of several folders use
 
 REQUIRE_CUDA = os.environ.get("TMKT_REQUIRE_CUDA") == "1"
 
@@ -18,6 +22,9 @@ REQUIRE_CUDA = os.environ.get("TMKT_REQUIRE_CUDA") == "1"
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "xdist_group: tests that pytest-xdist runs in one process, where it is used")
     config.addinivalue_line("markers", "cuda: needs a GPU; skipped without one, a failure with TMKT_REQUIRE_CUDA=1")
+    # It is to change what ATen computes. Inductor of torch 2.14 takes it too, and then writes code that is no C++.
+    if os.environ.get("ATEN_CPU_CAPABILITY") == "default":
+        inductor_config.cpp.simdlen = 256
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

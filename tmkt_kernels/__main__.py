@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 import torch
 
-from . import __version__, _dispatch, events
+from . import __version__, _dispatch, _recordings
 from ._extension import build_report, extension
 
 OPERATORS = ("bn_lif", "lif", "mixup")
@@ -36,7 +36,7 @@ def report() -> dict[str, Any]:
 def events_status() -> str:
     """Whether the compiled module behind tmkt_kernels.events is there."""
     try:
-        events.compiled()
+        _recordings.compiled()
     except ImportError as error:
         return str(error)
     return "compiled"

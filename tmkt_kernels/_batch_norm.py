@@ -48,7 +48,7 @@ def track(layer: nn.modules.batchnorm._BatchNorm, mean: Tensor, var: Tensor, cou
 
 
 class Synchronised(NamedTuple):
-    """The operator's inputs, and the statistics of all processes' batches: float32 [C], from `size` values each."""
+    """The operator's inputs, and the statistics of all processes' batches: [C], from `size` values each."""
 
     x: Tensor
     weight: Tensor
@@ -70,7 +70,7 @@ def synchronise(
 
     Args:
         x: this process's batch, channels at `dim`.
-        weight, bias: [C] in float32, None for 1 and 0.
+        weight, bias: [C], None for 1 and 0.
         eps: what the operator adds to the variance.
         group: process group; None is the default one. All its processes must call, in the same order.
 
@@ -92,9 +92,9 @@ def synchronise(
         some = count.clamp(min=1)
         mean = (counts * means).sum(0) / some
         var = (counts * (vars + (means - mean).square())).sum(0) / some
-        mean, var = mean.float(), var.float()
-    weight = torch.ones_like(mean).requires_grad_() if weight is None else weight
-    bias = torch.zeros_like(mean).requires_grad_() if bias is None else bias
+        mean, var = (s.to(torch.promote_types(x.dtype, torch.float32)) for s in (mean, var))
+    weight = torch.ones_like(mean).requires_grad_() if weight is None else weight.to(mean.dtype)
+    bias = torch.zeros_like(mean).requires_grad_() if bias is None else bias.to(mean.dtype)
     x, weight, bias = _ThroughStatistics.apply(x, weight, bias, mean, var, count, eps, dim, group)
     return Synchronised(x, weight, bias, mean, var, count)
 

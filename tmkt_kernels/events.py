@@ -6,34 +6,48 @@ so tonic's transforms take it and its datasets' recordings are taken here.
 The loops run in C++ (csrc/events) and release the GIL; see docs/simulator.md for the simulator.
 """
 
-import importlib
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ._extension import REBUILD, build_report
+from ._recordings import (
+    EVENT_DTYPE,
+    DamagedRecordingError,
+    RecordedEvents,
+    as_events,
+    checked_size,
+    compiled,
+    raw_events,
+    read_aedat,
+    read_bin,
+    read_dat,
+    read_raw,
+    write_bin,
+    write_npz,
+)
 
 __all__ = [
     "EVENT_DTYPE",
     "N_MNIST_PATH",
     "SIMULATOR_VERSION",
     "DamagedRecordingError",
+    "RecordedEvents",
     "SensorModel",
     "as_events",
+    "read_aedat",
     "read_bin",
+    "read_dat",
+    "read_raw",
     "simulate_drift",
     "simulate_saccades",
     "simulate_video",
     "to_frames",
     "write_bin",
+    "write_npz",
 ]
-
-EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.bool_)])
 
 N_MNIST_PATH = ((-2.75, -1.6), (-0.95, 3.75), (2.8, -1.7), (-2.75, -1.6))
 """The triangle of N-MNIST's three saccades: image centre relative to the sensor's, in pixels, y pointing down."""
@@ -41,81 +55,6 @@ N_MNIST_PATH = ((-2.75, -1.6), (-0.95, 3.75), (2.8, -1.7), (-2.75, -1.6))
 SIMULATOR_VERSION = 1  # of the model: caches of simulated recordings hold under one version alone
 
 _N_MNIST_FILL = 28 / 34  # share of the sensor's side that an N-MNIST digit image takes
-
-
-class DamagedRecordingError(ValueError):
-    """The file is there, but is no whole recording; the message names the file and what is wrong with it."""
-
-
-def compiled() -> Any:
-    try:
-        return importlib.import_module("tmkt_kernels._events")
-    except ImportError as error:
-        reason = build_report().get("events", "this source tree was never built")
-        raise ImportError(
-            "tmkt_kernels.events needs the compiled module tmkt_kernels._events: "
-            f"{error if reason == 'built' else reason}; {REBUILD}"
-        ) from error
-
-
-def read_bin(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read a recording in the 5-byte format of N-MNIST and N-Caltech101 (Orchard et al. 2015, arXiv 1507.07629).
-
-    Each record is x, y, then 1 bit of polarity and 23 bits of time in us, big endian. A record with
-    y = 240 is no event but a time-stamp overflow marker: all later times grow by 2^13 us. Events
-    are the same as from `tonic.io.read_mnist_file`, except that tonic's clock wraps at 2^32 us.
-
-    Returns:
-        [N] array of `EVENT_DTYPE`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        DamagedRecordingError: it has 0 bytes, is cut off within a record, or its time runs backwards.
-    """
-    decoder = compiled()
-    records = np.fromfile(path, np.uint8)
-    if records.size == 0:
-        raise DamagedRecordingError(
-            f"{os.fspath(path)}: expected 5 bytes an event, got a file of 0 bytes; fetch it again"
-        )
-    if records.size % 5:
-        raise DamagedRecordingError(
-            f"{os.fspath(path)}: expected 5 bytes an event, got {records.size} bytes, which is no multiple of 5: "
-            "the file is cut off or of another format; fetch it again"
-        )
-    try:
-        return decoder.decode(records).view(EVENT_DTYPE)
-    except ValueError as error:
-        raise DamagedRecordingError(
-            f"{os.fspath(path)}: {error}; the file is damaged or of another format, fetch it again"
-        ) from None
-
-
-def write_bin(path: str | os.PathLike[str], events: np.ndarray) -> None:
-    """Write a recording that `read_bin` reads back unchanged. The file appears complete or not at all.
-
-    Overflow markers are put in where times pass 2^23 us.
-
-    Args:
-        path: an existing file is replaced.
-        events: [N] structured array, fields x, y, t, p, as for `to_frames`.
-
-    Raises:
-        ValueError: no events, which would be a file of 0 bytes, as failed downloads leave it; or an
-            event that the format cannot hold: x or y outside 0..255, y = 240, a time outside
-            0..2^32 - 1 us or before the last one.
-    """
-    raw = _raw(events)
-    if raw.size == 0:
-        raise ValueError("events: expected at least one event, got none; the format has no empty recording")
-    records = compiled().encode(raw)
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(records)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def to_frames(
@@ -149,11 +88,11 @@ def to_frames(
         ValueError: an event lies beyond the sensor, time runs backwards, p is neither 0 nor 1, or a
             count leaves int16; the message names the first such event.
     """
-    raw = _raw(events)
-    sensor_size = _size("sensor_size", sensor_size)
+    raw = raw_events(events)
+    sensor_size = checked_size("sensor_size", sensor_size)
     if not (isinstance(T, int | np.integer) and 1 <= T < 2**31):
         raise ValueError(f"T: expected a number of frames from 1 to 2^31 - 1, got {T!r}")
-    width, height = sensor_size if size is None else _size("size", size)
+    width, height = sensor_size if size is None else checked_size("size", size)
     frames = np.zeros((T, 2, height, width), np.int16 if size is None else np.float32)
     fill = compiled().count_frames if size is None else compiled().area_frames
     fill(raw, sensor_size, frames)
@@ -319,7 +258,7 @@ def _move(
 ) -> np.ndarray:
     """Run the simulator on an image that moves; `fill` is the share of the sensor's side where no scale is given."""
     image = _intensities(image, "image: expected one channel, shape [H, W]", 2)
-    sensor_size = _size("sensor_size", sensor_size)
+    sensor_size = checked_size("sensor_size", sensor_size)
     if motion["scale"] is None:
         motion["scale"] = fill * min(sensor_size[0] / image.shape[1], sensor_size[1] / image.shape[0])
     _check_numbers({"saccade_us": motion["leg_us"], "scale": motion["scale"]}, {"fixation_us": motion["rest_us"]})
@@ -328,56 +267,6 @@ def _move(
         raise ValueError(f"path: expected two or more points (x, y), got {motion['path']!r}")
     motion = {**motion, "path": points.tolist()}
     return compiled().simulate_motion(image, sensor_size, params, **motion).view(EVENT_DTYPE)
-
-
-def as_events(events: np.ndarray) -> np.ndarray:
-    """A recording [N] with integer fields x, y, t (us) and p (0 or 1), in any order and width, as `EVENT_DTYPE`.
-
-    Raises:
-        ValueError: a field is missing or no integer, or a value does not fit; the message names the first.
-    """
-    names = getattr(getattr(events, "dtype", None), "names", None) or ()
-    if not {"x", "y", "t", "p"} <= set(names) or events.ndim != 1:
-        got = f"dtype {events.dtype}, shape {events.shape}" if isinstance(events, np.ndarray) else type(events).__name__
-        raise ValueError(f"events: expected a 1-d structured array with the fields x, y, t and p, got {got}")
-    if events.dtype != EVENT_DTYPE:
-        events = _converted(events)
-    return np.ascontiguousarray(events)
-
-
-def _raw(events: np.ndarray) -> np.ndarray:
-    """The bytes of a recording as EVENT_DTYPE."""
-    return as_events(events).view(np.uint8)
-
-
-def _converted(events: np.ndarray) -> np.ndarray:
-    """A copy as EVENT_DTYPE; a value that does not fit is an error, never wrapped."""
-    out = np.empty(events.shape, EVENT_DTYPE)
-    for name, dtype, low, high in (
-        ("x", np.int16, -(2**15), 2**15 - 1),
-        ("y", np.int16, -(2**15), 2**15 - 1),
-        ("t", np.int64, -(2**63), 2**63 - 1),
-        ("p", np.bool_, 0, 1),
-    ):
-        field = events[name]
-        if field.dtype.kind not in "iub":
-            raise ValueError(f"events: expected integers in the field {name}, got {field.dtype}; convert them first")
-        if not np.can_cast(field.dtype, dtype) and field.size and (field.min() < low or field.max() > high):
-            i = int(((field < low) | (field > high)).argmax())
-            hint = "; turn polarities -1 and +1 into p > 0" if name == "p" else ""
-            raise ValueError(f"event {i}: expected {name} from {low} to {high}, got {field[i]}{hint}")
-        out[name] = field
-    return out
-
-
-def _size(name: str, size: tuple[int, int]) -> tuple[int, int]:
-    try:
-        width, height = size
-    except (TypeError, ValueError):
-        width = height = 0
-    if not all(isinstance(n, int | np.integer) and 1 <= n <= 2**15 for n in (width, height)):
-        raise ValueError(f"{name}: expected (width, height) in pixels, each from 1 to 32768, got {size!r}")
-    return int(width), int(height)
 
 
 def _intensities(image: np.ndarray, expected: str, ndim: int) -> np.ndarray:

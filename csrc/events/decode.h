@@ -1,6 +1,10 @@
-// The 5-byte ATIS format of N-MNIST and N-Caltech101 (Orchard et al. 2015):
-//   byte 0: x;  byte 1: y;  bytes 2-4, big endian: 1 bit polarity (1 = on), 23 bits time in microseconds.
-// A record with y = 240 is no event: it adds 2^13 us to the time of all records after it.
+// Recorded formats, from the bytes after their headers to events in order of time. Layouts are the published ones:
+//   bin     N-MNIST, N-Caltech101 (Orchard et al. 2015), 5 bytes an event
+//   dat     Prophesee DAT, 8 bytes an event
+//   evt2, evt21, evt3  Prophesee's words of 32, 64 and 16 bits
+//   aedat2, aedat3     iniVation's AEDAT 2.0 (jAER) and 3.1 (cAER)
+// Nothing outside `data` is read whatever it holds, time and memory grow linearly with it, and what the layout forbids
+// is a std::invalid_argument. Steps back in time: see Recorder.
 #pragma once
 
 #include <cstdint>
@@ -10,14 +14,36 @@
 
 namespace tmkt {
 
-constexpr int64_t kRecordBytes = 5;
+struct Bytes {
+  const uint8_t* data;
+  int64_t size;  // whole records, but for aedat3, which checks itself
+};
 
-int64_t count_events(const uint8_t* records, int64_t n_records);
+// How the sensor stands in the addresses of AEDAT 2.0, which its records do not say.
+struct Aedat2Camera {
+  int64_t width;
+  int64_t height;
+  bool davis;  // DAVIS: 32 bits, origin at the bottom left; else DVS128: 16 bits, x from right to left
+};
 
-// Writes count_events() events to `out`; throws std::invalid_argument where time runs backwards.
-void decode(const uint8_t* records, int64_t n_records, Event* out);
+// Each writes its events to `out` and returns how many there are; where `out` is null it only counts.
 
-// The inverse; throws std::invalid_argument naming the first event that the format cannot hold.
-std::vector<uint8_t> encode(const Event* events, int64_t n_events);
+// A record is x, y, 1 bit of polarity and 23 bits of time in us, big endian. One with y = 240 is no event: it adds
+// 2^13 us to the time of all that follow. Time never steps back.
+int64_t decode_bin(Bytes bytes, Event* out);
+
+// 32 bits of time in us, then, from the lowest bit on, 14 of x, 14 of y and one of polarity; little endian.
+int64_t decode_dat(Bytes bytes, Event* out);
+
+// Events before the first word that tells the time are left out: nobody knows theirs.
+int64_t decode_evt2(Bytes bytes, Event* out);
+int64_t decode_evt21(Bytes bytes, bool high_half_first, Event* out);
+int64_t decode_evt3(Bytes bytes, Event* out);
+
+int64_t decode_aedat2(Bytes bytes, const Aedat2Camera& camera, Event* out);
+int64_t decode_aedat3(Bytes bytes, Event* out);
+
+// The inverse of decode_bin; throws std::invalid_argument naming the first event that the format cannot hold.
+std::vector<uint8_t> encode_bin(const Event* events, int64_t n_events);
 
 }  // namespace tmkt

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 
 namespace tmkt {
 
@@ -15,5 +17,13 @@ struct Event {
 };
 #pragma pack(pop)
 static_assert(sizeof(Event) == 13, "must match EVENT_DTYPE");
+
+[[noreturn]] inline void reject(int64_t index, const std::string& problem) {
+  throw std::invalid_argument("event " + std::to_string(index) + ": " + problem);
+}
+
+inline std::string backwards(int64_t from, int64_t to) {
+  return "time runs backwards, from " + std::to_string(from) + " to " + std::to_string(to) + " us";
+}
 
 }  // namespace tmkt

@@ -10,10 +10,6 @@
 namespace tmkt {
 namespace {
 
-[[noreturn]] void reject(int64_t index, const std::string& problem) {
-  throw std::invalid_argument("event " + std::to_string(index) + ": " + problem);
-}
-
 // ends[k], k < T - 1, is the first time beyond bin k, where bin(t) = floor((t - first) * T / D) with D = last - first +
 // 1: the smallest d = t - first with d * T >= (k + 1) * D. Comparing with it saves a division an event.
 std::vector<int64_t> bin_ends(int64_t first, int64_t last, int64_t T) {
@@ -40,8 +36,7 @@ void for_each_event(const Event* events, int64_t n_events, int64_t T, Size senso
   for (int64_t i = 0; i < n_events; ++i) {
     const Event e = events[i];
     if (e.t < last) {
-      reject(i, "time runs backwards, from " + std::to_string(last) + " to " + std::to_string(e.t) +
-                    " us; sort with events[np.argsort(events['t'], kind='stable')]");
+      reject(i, backwards(last, e.t) + "; sort with events[np.argsort(events['t'], kind='stable')]");
     }
     // As unsigned, a negative coordinate is beyond any sensor too.
     if (static_cast<uint64_t>(e.x) >= static_cast<uint64_t>(sensor.width) ||

@@ -27,14 +27,25 @@ Bytes to_bytes(const void* data, size_t size) {
   return raw;
 }
 
-Bytes decode(const Bytes& records) {
-  const int64_t n_records = records.size() / tmkt::kRecordBytes;
-  const int64_t n_events = tmkt::count_events(records.data(), n_records);
-  Bytes raw(n_events * static_cast<int64_t>(sizeof(tmkt::Event)));
-  const uint8_t* in = records.data();
+// Runs `decode(bytes, out)`, one of decode.h, on memory for all events: as many as there are records of `width` bytes,
+// or, where a record may hold several events (width 0), as many as decoding without memory counts.
+template <class Decode>
+Bytes decode(const Bytes& records, int64_t width, Decode run) {
+  const tmkt::Bytes bytes{records.data(), records.size()};
+  int64_t count = width > 0 ? bytes.size / width : 0;
+  if (width == 0) {
+    py::gil_scoped_release release;
+    count = run(bytes, nullptr);
+  }
+  constexpr int64_t event_bytes = sizeof(tmkt::Event);
+  Bytes raw(count * event_bytes);
   auto* out = reinterpret_cast<tmkt::Event*>(raw.mutable_data());
-  py::gil_scoped_release release;
-  tmkt::decode(in, n_records, out);
+  int64_t found;
+  {
+    py::gil_scoped_release release;
+    found = run(bytes, out);
+  }
+  if (found < count) raw.resize({found * event_bytes}, false);
   return raw;
 }
 
@@ -42,7 +53,7 @@ Bytes encode(const Bytes& raw) {
   std::vector<uint8_t> records;
   {
     py::gil_scoped_release release;
-    records = tmkt::encode(events_of(raw), count_of(raw));
+    records = tmkt::encode_bin(events_of(raw), count_of(raw));
   }
   return to_bytes(records.data(), records.size());
 }
@@ -76,8 +87,28 @@ Bytes simulate(Simulate run) {
 
 PYBIND11_MODULE(_events, m) {
   m.doc() = "Compiled part of tmkt_kernels.events; call that.";
-  m.def("decode", &decode);
-  m.def("encode", &encode);
+  m.def("decode_bin", [](const Bytes& records) { return decode(records, 5, &tmkt::decode_bin); });
+  m.def("decode_dat", [](const Bytes& records) { return decode(records, 8, &tmkt::decode_dat); });
+  m.def("decode_evt2", [](const Bytes& records) { return decode(records, 4, &tmkt::decode_evt2); });
+  m.def("decode_evt3", [](const Bytes& records) { return decode(records, 0, &tmkt::decode_evt3); });
+  m.def("decode_aedat3", [](const Bytes& records) { return decode(records, 0, &tmkt::decode_aedat3); });
+  m.def(
+      "decode_evt21",
+      [](const Bytes& records, bool high_half_first) {
+        return decode(records, 0, [&](tmkt::Bytes bytes, tmkt::Event* out) {
+          return tmkt::decode_evt21(bytes, high_half_first, out);
+        });
+      },
+      py::arg("records"), py::kw_only(), py::arg("high_half_first"));
+  m.def(
+      "decode_aedat2",
+      [](const Bytes& records, std::pair<int64_t, int64_t> sensor, bool davis) {
+        const tmkt::Aedat2Camera camera{sensor.first, sensor.second, davis};
+        return decode(records, 8,
+                      [&](tmkt::Bytes bytes, tmkt::Event* out) { return tmkt::decode_aedat2(bytes, camera, out); });
+      },
+      py::arg("records"), py::arg("sensor_size"), py::kw_only(), py::arg("davis"));
+  m.def("encode_bin", &encode);
   m.def("count_frames", &count_frames, py::arg("events"), py::arg("sensor_size"), py::arg("frames").noconvert());
   m.def("area_frames", &area_frames, py::arg("events"), py::arg("sensor_size"), py::arg("frames").noconvert());
   py::class_<tmkt::SensorParams>(m, "SensorParams")

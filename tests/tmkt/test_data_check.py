@@ -1,7 +1,10 @@
 """`tmkt data check` finds every planted damage and nothing else."""
 
+import os
 import random
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from PIL import Image
 from tmkt.cli import main
 from tmkt.config import load_config
 from tmkt.data import check
+from tmkt.data.readers import READERS
 from tmkt.errors import UserError
 from tmkt_kernels import events as ev
 
@@ -191,3 +195,35 @@ def test_events_are_not_changed_by_checking(recordings):
     check.check_folder(recordings)
     assert before == {p: p.read_bytes() for p in recordings.rglob("*.bin")}
     assert np.all([len(data) for data in before.values()])
+
+
+def test_any_tree_is_read_to_its_end(tmp_path, recordings, shared_data, capsys):
+    """Damaged files of every format, whatever is no file, and names that no terminal should see."""
+    for path in (shared_data / "damaged").glob("*"):
+        shutil.copy(path, recordings / "0" / path.name)
+    rng = random.Random(0)
+    strange = recordings / "1"
+    for suffix in READERS:
+        (strange / f"random{suffix}").write_bytes(rng.randbytes(3001))
+        (strange / f"text{suffix}").write_bytes(b"hello world\n" * 31)
+        (strange / f"zeros{suffix}").write_bytes(bytes(3001))
+    os.mkfifo(strange / "pipe.bin")
+    (strange / "loop.bin").symlink_to("loop.bin")
+    (strange / "device.bin").symlink_to("/dev/zero")
+    (strange / "up").symlink_to("..")
+    (strange / "new\nline \x1b[31m.bin").write_bytes(b"123")
+    Path(os.fsdecode(os.fsencode(strange) + b"/no \xff text.bin")).write_bytes(b"123")
+    with (strange / "huge.bin").open("wb") as file:
+        file.truncate(1 << 40)
+    expected = [p for p in recordings.rglob("*") if not p.is_dir() and not re.fullmatch(r"\d{5}\.bin", p.name)]
+    assert main(["data", "check", str(recordings), "--sensor", "16", "16"]) == 1
+    *problems, _ = capsys.readouterr().out.splitlines()
+    assert len(problems) == len(expected)
+    assert all(line.isprintable() for line in problems)
+    for path in expected:
+        assert any(Path(line.split()[0]).name == path.name for line in problems) or not path.name.isprintable(), path
+
+
+def test_columns_beside_the_recordings_are_no_recording(recordings):
+    (recordings / "0" / "columns.yaml").write_text("unit: us\n")
+    assert not check.check_folder(recordings).problems

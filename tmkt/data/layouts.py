@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
+from .readers import COLUMNS_FILE
 from .shipped import load_class_map
 
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png")
@@ -34,7 +35,9 @@ class Problem(NamedTuple):
     folder: str = ""  # its class in the set's own words, where it lies in one
 
     def __str__(self) -> str:
-        return f"{self.path} {self.what}"
+        """With escapes in place of what a terminal would obey or not print: names of files hold anything."""
+        text = f"{self.path} {self.what}"
+        return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 class Listing(NamedTuple):
@@ -125,10 +128,11 @@ LAYOUTS: dict[str, Callable[[str | Path, Collection[str], str], Listing]] = {
 
 
 def _add_file(listing: Listing, path: Path, folder: str, suffixes: Collection[str], what: str) -> None:
-    if path.is_dir():
+    if path.is_dir() or path.name == COLUMNS_FILE:
         return
     if not path.is_file():
-        listing.problems.append(Problem(path, "is missing: a link that leads nowhere", folder))
+        what = "is missing: a link that leads nowhere" if path.is_symlink() else "is no file, but a pipe or a device"
+        listing.problems.append(Problem(path, what, folder))
     elif path.suffix.lower() not in suffixes:
         listing.problems.append(
             Problem(path, f"is not a {' / '.join(suffixes)} file; a class folder holds {what} only", folder)

@@ -1,185 +1,258 @@
-"""Event recordings from the files that cameras and data sets write: one reader an extension."""
+"""Event recordings from the files that cameras and data sets write: what a file is, is told by its first bytes."""
 
+import os
 import re
-import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
 
 from tmkt_kernels import events as ev
-from tmkt_kernels.events import DamagedRecordingError
+from tmkt_kernels.events import DamagedRecordingError, RecordedEvents
 
-READER_VERSION = 1  # part of every cache key: raise it where a reader gives other events for the same file
+from .isolated import read_arrays
+
+READER_VERSION = 2  # part of every cache key: raise it where a reader gives other events for the same file
+
+COLUMNS_FILE = "columns.yaml"
+MEMORY_FOR_A_BYTE = 5  # the file itself, and what most formats give: events of 13 bytes for records of 4 and more
+UNITS = {"s": 10**6, "ms": 10**3, "us": 1, "ns": 1e-3}  # in microseconds
 
 
-class RecordedEvents(NamedTuple):
-    """events [N] of `EVENT_DTYPE`; sensor_size (width, height) where the file's header states it."""
+@dataclass(frozen=True)
+class Columns:
+    """What x, y, t and p are called in a file of arrays, and the unit of t.
 
-    events: np.ndarray
-    sensor_size: tuple[int, int] | None = None
+    x, y, t, p: name of a field, an array, a column or an HDF5 data set (its path), or the number of a column, from 0
+    on; None for the usual name. unit: one of `UNITS`; None where the file is to hold whole microseconds.
+    """
+
+    x: str | int | None = None
+    y: str | int | None = None
+    t: str | int | None = None
+    p: str | int | None = None
+    unit: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.unit is not None and self.unit not in UNITS:
+            raise ValueError(f"unit: expected one of {', '.join(UNITS)}, got {self.unit!r}")
+
+    def names(self, defaults: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        stated = {name: getattr(self, name) for name in defaults}
+        return {name: defaults[name] if stated[name] is None else (str(stated[name]),) for name in defaults}
 
 
-def read_recording(path: str | Path) -> RecordedEvents:
-    """Read one recording by its extension, one of `READERS`.
+def read_recording(path: str | Path, columns: Columns | None = None) -> RecordedEvents:
+    """Read one recording, of any of `READERS`.
+
+    Its first bytes tell what it is, whatever its name; its extension, for formats without a mark of their own (`.bin`,
+    text).
+
+    Args:
+        columns: for files of arrays; None for what `columns.yaml` says, which is looked for beside the file and then in
+            each folder above it, or the usual names.
 
     Raises:
-        DamagedRecordingError: it has 0 bytes, is cut off, holds no events or is not what its extension says; the
-            message names the file.
+        DamagedRecordingError: it has 0 bytes, is cut off, holds no events, or is of no format that is read; the message
+            names the file.
+        ModuleNotFoundError: the library that reads it is not installed.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in READERS:
-        raise DamagedRecordingError(f"{path}: is no recording; expected one of {', '.join(READERS)}")
-    if path.stat().st_size == 0:
-        raise DamagedRecordingError(f"{path}: has 0 bytes; fetch it again")
     try:
-        recorded = READERS[suffix](path)
+        size = path.stat().st_size
+        if size == 0:
+            raise DamagedRecordingError("has 0 bytes; fetch it again")
+        if MEMORY_FOR_A_BYTE * size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+            raise DamagedRecordingError(
+                f"is of {size / 2**30:.1f} GB, more than this machine's memory can hold decoded"
+            )
+        recorded = _format_of(path)(path, columns)
+        events = recorded.events
+        if len(events) == 0:
+            raise DamagedRecordingError("holds no events; fetch it again")
+        for name in ("x", "y"):
+            if events[name].min() < 0:
+                i = int((events[name] < 0).argmax())
+                raise DamagedRecordingError(f"event {i}: {name} = {events[name][i]}; expected pixels from 0 on")
+    except MemoryError:
+        raise DamagedRecordingError(f"{path}: takes more memory to read than there is") from None
     except ValueError as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise DamagedRecordingError(f"{path}: {reason}") from error
-    if len(recorded.events) == 0:
-        raise DamagedRecordingError(f"{path}: holds no events; fetch it again")
     return recorded
 
 
+Reader = Callable[[Path, Columns | None], RecordedEvents]
+
+NAMES = {"x": ("x",), "y": ("y",), "t": ("t", "ts"), "p": ("p",)}
+HDF5_NAMES = {name: (name, f"{name}s") for name in ("x", "y", "t", "p")}
+
+
+def _own(read: Callable[[Path], RecordedEvents]) -> Reader:
+    return lambda path, columns: read(path)
+
+
 def _read_bin(path: Path) -> RecordedEvents:
-    """The 5-byte format of N-MNIST and N-Caltech101, which states no sensor."""
     return RecordedEvents(ev.read_bin(path))
 
 
-def _read_aedat4(path: Path) -> RecordedEvents:
-    """The first event stream of an AEDAT 4.0 file (iniVation)."""
-    import aedat
+def _foreign(format: str, *, names: Mapping[str, tuple[str, ...]] = NAMES, states_unit: bool = True) -> Reader:
+    """Arrays that another library reads. `states_unit`: whole times are microseconds by convention, unless said."""
 
-    try:
-        decoder = aedat.Decoder(path)
-        streams = {n: s for n, s in decoder.id_to_stream().items() if s["type"] == "events"}
-        if not streams:
-            raise DamagedRecordingError("holds no event stream")
-        first = min(streams)
-        packets = [packet["events"] for packet in decoder if packet["stream_id"] == first]
-    except RuntimeError as error:  # the decoder's one error, for a file cut off or of another format
-        raise DamagedRecordingError(f"is cut off or no AEDAT 4.0 file ({error}); fetch it again") from error
-    names = ("x", "y", "t", "p")
-    columns: dict[str, np.ndarray] = {
-        name: np.concatenate([packet[name] for packet in packets]) if packets else np.empty(0, np.int64)
-        for name in names
-    }
-    return RecordedEvents(_from_columns(columns), (streams[first]["width"], streams[first]["height"]))
+    def read(path: Path, columns: Columns | None) -> RecordedEvents:
+        columns = columns or _columns_beside(path.parent)
+        found, sensor_size = read_arrays(path, format, columns.names(names))
+        if columns.unit is None and not states_unit:
+            raise DamagedRecordingError(f"does not say the unit of its times; {_SAY_UNIT}")
+        return RecordedEvents(_from_columns(found, columns.unit), sensor_size)
+
+    return read
 
 
-def _read_dat(path: Path) -> RecordedEvents:
-    """Prophesee DAT, 8 bytes an event."""
-    header, start = _header(path)
-    return RecordedEvents(_decode("dat", path, start + 2, 8), _stated_size(header))
+_SAY_UNIT = f"say it in {COLUMNS_FILE} beside the recordings, e.g. `unit: us`, with one of {', '.join(UNITS)}"
 
+_bin, _dat, _raw, _aedat = _own(_read_bin), _own(ev.read_dat), _own(ev.read_raw), _own(ev.read_aedat)
+_aedat4, _npz, _mat = _foreign("aedat4"), _foreign("npz"), _foreign("mat")
+_npy, _text = _foreign("npy"), _foreign("text", states_unit=False)
+_hdf5 = _foreign("hdf5", names=HDF5_NAMES)
 
-def _read_raw(path: Path) -> RecordedEvents:
-    """Prophesee RAW: EVT2 (4 bytes a word) or EVT3 (2 bytes), as the header says."""
-    header, start = _header(path)
-    version = re.search(r"evt ?(\d\.\d)|format evt(\d+)", header, re.IGNORECASE)
-    number = (version[1] or version[2]) if version else None
-    if number not in {"2", "2.0", "3", "3.0"}:
-        raise DamagedRecordingError("states neither EVT2 nor EVT3 in its header; convert it to one of them")
-    encoding, word = ("evt2", 4) if number[0] == "2" else ("evt3", 2)
-    return RecordedEvents(_decode(encoding, path, start, word), _stated_size(header))
-
-
-def _read_numpy(path: Path) -> RecordedEvents:
-    """A structured array with the fields x, y, t (or ts) and p, or an .npz of arrays with those names."""
-    try:
-        loaded = np.load(path)  # never unpickles
-        if isinstance(loaded, np.ndarray):
-            columns = {name: loaded[name] for name in loaded.dtype.names or ()}
-        else:
-            with loaded:
-                columns = {name: loaded[name] for name in loaded.files}
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())
-        raise DamagedRecordingError(f"is cut off or no array of events ({reason}); fetch it again") from error
-    return RecordedEvents(_from_columns(columns))
-
-
-def _read_mat(path: Path) -> RecordedEvents:
-    """MATLAB arrays x, y, ts and p, as CEP-DVS has them."""
-    import scipy.io
-
-    try:
-        # Those of CEP-DVS do not end as the format asks; loaders of the set all read them without that check.
-        loaded = scipy.io.loadmat(path, verify_compressed_data_integrity=False)
-    except Exception as error:  # loadmat answers a damaged file with whatever its parser stumbles over
-        raise DamagedRecordingError(f"is cut off or no MATLAB file ({error}); fetch it again") from error
-    return RecordedEvents(_from_columns({name: np.ravel(loaded[name]) for name in loaded if name[0] != "_"}))
-
-
-READERS: dict[str, Callable[[Path], RecordedEvents]] = {
-    ".bin": _read_bin,
-    ".aedat4": _read_aedat4,
-    ".dat": _read_dat,
-    ".raw": _read_raw,
-    ".npy": _read_numpy,
-    ".npz": _read_numpy,
-    ".mat": _read_mat,
+READERS: dict[str, Reader] = {
+    ".bin": _bin,
+    ".aedat4": _aedat4,
+    ".aedat": _aedat,
+    ".dat": _dat,
+    ".raw": _raw,
+    ".npy": _npy,
+    ".npz": _npz,
+    ".mat": _mat,
+    ".h5": _hdf5,
+    ".hdf5": _hdf5,
+    ".csv": _text,
+    ".txt": _text,
 }
+"""How each extension is read where the content does not say otherwise."""
+
+_MARKS: list[tuple[re.Pattern[bytes], Reader | str]] = [  # at a file's start; or why it is not read
+    (re.compile(rb"#!AER-DAT4"), _aedat4),
+    (re.compile(rb"#!AER-DAT"), _aedat),
+    (re.compile(rb"(% [ -~\t]*\r?\n)*% (evt|format) "), _raw),
+    (re.compile(rb"% Data file containing"), _dat),
+    (re.compile(rb"\x93NUMPY"), _npy),
+    (re.compile(rb"PK\x03\x04"), _npz),
+    (re.compile(rb"\x89HDF\r\n\x1a\n"), _hdf5),
+    (re.compile(rb"MATLAB 7\.3 MAT-file"), _hdf5),
+    (re.compile(rb"MATLAB 5\.0 MAT-file"), _mat),
+    (re.compile(rb"Event Stream"), "is an Event Stream (.es) file, which is not read; convert it to .npz"),
+    (re.compile(rb"#ROSBAG"), "is a ROS bag, which is not read; convert it to .npz"),
+    (re.compile(rb"\x1f\x8b\x08|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!"), "is compressed; unpack it first"),
+]
+_MARK_BYTES = 4096  # a RAW header has a page at most before it says which it is
 
 
-def _header(path: Path) -> tuple[str, int]:
-    """The lines `% ...` at the start of a Prophesee file, and where the data begins."""
-    lines, start = [], 0
+def _format_of(path: Path) -> Reader:
     with path.open("rb") as file:
-        while (line := file.readline(4096)).startswith(b"% "):
-            lines.append(line.decode("latin-1").strip())
-            start = file.tell()
-            if lines[-1] == "% end":
-                break
-    if not lines:
-        raise DamagedRecordingError("has no Prophesee header (lines that begin with '% '); fetch it again")
-    return "\n".join(lines), start
+        start = file.read(_MARK_BYTES)
+    for mark, reader in _MARKS:
+        if mark.match(start):
+            if isinstance(reader, str):
+                raise DamagedRecordingError(reader)
+            return reader
+    if path.suffix.lower() not in READERS:
+        raise DamagedRecordingError(f"is no recording; expected one of {', '.join(READERS)}")
+    return READERS[path.suffix.lower()]
 
 
-def _stated_size(header: str) -> tuple[int, int] | None:
-    """(width, height) from `geometry 640x480`, `height=480;width=640` or `Width 640`, `Height 480`."""
-    if pair := re.search(r"geometry[ :]+(\d+)x(\d+)", header, re.IGNORECASE):
-        return int(pair[1]), int(pair[2])
-    sides = [re.search(rf"\b{side}[ =]+(\d+)", header, re.IGNORECASE) for side in ("width", "height")]
-    return (int(sides[0][1]), int(sides[1][1])) if sides[0] and sides[1] else None
+def _columns_beside(folder: Path) -> Columns:
+    """What the nearest `columns.yaml` says, in the folder or one above it."""
+    folder = folder.absolute()
+    for place in (folder, *folder.parents):
+        try:
+            modified = (place / COLUMNS_FILE).stat().st_mtime_ns
+        except OSError:
+            continue
+        return _load_columns(place / COLUMNS_FILE, modified)
+    return Columns()
 
 
-def _decode(encoding: str, path: Path, start: int, word: int) -> np.ndarray:
-    """Events by expelliarmus, which itself ignores a file that ends within a word of `word` bytes."""
-    from expelliarmus import Wizard
+@lru_cache(maxsize=64)
+def _load_columns(path: Path, modified: int) -> Columns:
+    known = [field.name for field in fields(Columns)]
+    try:
+        stated = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(stated, dict) or not set(stated) <= set(known):
+            raise ValueError(f"expected lines such as `t: 0`, of {', '.join(known)}; got {stated!r:.80}")
+        return Columns(**stated)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise DamagedRecordingError(f"{path} cannot be used ({' '.join(str(error).split())})") from error
 
-    left = (path.stat().st_size - start) % word
-    if left:
-        raise DamagedRecordingError(f"ends {left} bytes into a record of {word}: it is cut off; fetch it again")
-    events = Wizard(encoding=encoding).read(path)
-    if events is None:
-        raise DamagedRecordingError(f"cannot be decoded as {encoding.upper()}; fetch it again")
-    return ev.as_events(events)
 
-
-def _from_columns(columns: Mapping[str, Any]) -> np.ndarray:
-    """Arrays x, y, t (or ts) and p of one length as `EVENT_DTYPE`; whole floats and p of -1 and +1 are understood."""
-    named = {"t" if name == "ts" else name: np.asarray(values) for name, values in columns.items()}
-    if missing := [name for name in ("x", "y", "t", "p") if name not in named]:
-        raise DamagedRecordingError(f"lacks the field(s) {', '.join(missing)}; expected x, y, t and p")
-    fields = {name: _whole(name, named[name]) for name in ("x", "y", "t", "p")}
-    lengths = {len(values) for values in fields.values()}
+def _from_columns(columns: Mapping[str, np.ndarray], unit: str | None) -> np.ndarray:
+    """Arrays x, y, t and p of one length as `EVENT_DTYPE`; whole floats and p of -1 and +1 are understood."""
+    arrays = {name: _one_dimension(name, values) for name, values in columns.items()}
+    lengths = {len(values) for values in arrays.values()}
     if len(lengths) > 1:
         raise DamagedRecordingError(f"holds x, y, t and p of different lengths, {sorted(lengths)}; fetch it again")
-    if (fields["p"] == -1).any():
-        fields["p"] = np.where(fields["p"] == -1, 0, fields["p"])
-    table = np.empty(lengths.pop(), [(name, values.dtype) for name, values in fields.items()])
-    for name, values in fields.items():
-        table[name] = values
+    values = {name: _whole(name, arrays[name]) for name in ("x", "y", "p")}
+    values["t"] = _microseconds(arrays["t"], unit)
+    values["p"] = _polarity(values["p"])
+    table = np.empty(lengths.pop(), [(name, value.dtype) for name, value in values.items()])
+    for name, value in values.items():
+        table[name] = value
     return ev.as_events(table)
 
 
-def _whole(name: str, values: np.ndarray) -> np.ndarray:
-    if values.ndim != 1 or (values.dtype.kind == "f" and not (values == np.floor(values)).all()):
-        raise DamagedRecordingError(f"{name}: expected one whole number an event, got {values.dtype} {values.shape}")
+def _one_dimension(name: str, values: np.ndarray) -> np.ndarray:
+    """MATLAB's vectors are matrices of one row or column."""
+    if values.ndim == 0 or values.size != max(values.shape):
+        shape = list(values.shape)
+        raise DamagedRecordingError(f"{name}: expected one whole number an event, got {values.dtype} {shape}")
+    return values.reshape(-1)
+
+
+def _whole(name: str, values: np.ndarray, hint: str = "") -> np.ndarray:
+    """As integers; nothing is rounded or wrapped."""
     if values.dtype.kind == "f":
+        values = values.astype(np.float64)
+        odd = ~((values == np.floor(values)) & (np.abs(values) < 2.0**53))  # NaN and infinity too
+        if odd.any():
+            i = int(odd.argmax())
+            raise DamagedRecordingError(
+                f"event {i}: {name}: expected one whole number an event, got {values[i]} ({values.dtype}){hint}"
+            )
         return values.astype(np.int64)
-    return values.astype(np.int64) if values.dtype == np.uint64 else values
+    if values.dtype == np.uint64 and len(values) and values.max() >= 2**63:
+        i = int(values.argmax())
+        raise DamagedRecordingError(f"event {i}: {name} = {values[i]} is 2^63 or more; the field is damaged")
+    return values
+
+
+def _microseconds(values: np.ndarray, unit: str | None) -> np.ndarray:
+    """Whole microseconds, where a unit is stated: the one that a time falls into, or, of a fraction, the nearest."""
+    if unit is None:
+        return _whole("t", values, f": of microseconds; where t has another unit, {_SAY_UNIT}")
+    factor = UNITS[unit]
+    with np.errstate(over="ignore", invalid="ignore"):
+        odd = ~(np.abs(values.astype(np.float64)) * factor < 2.0**62)
+    if odd.any():
+        i = int(odd.argmax())
+        raise DamagedRecordingError(f"event {i}: t = {values[i]} {unit} is no time, or {unit} is not its unit")
+    if values.dtype.kind == "f":
+        return np.rint(values.astype(np.float64) * factor).astype(np.int64)
+    whole = values.astype(np.int64)
+    return whole // 1000 if unit == "ns" else whole * int(factor)
+
+
+def _polarity(values: np.ndarray) -> np.ndarray:
+    """0 and 1, of 0 and 1 or of -1 and +1."""
+    if values.dtype.kind == "b":
+        return values
+    low = -1 if (values == -1).any() else 0
+    odd = ~np.isin(values, (low, 1))
+    if odd.any():
+        i = int(odd.argmax())
+        expected = "p from 0 to 1" if low == 0 else "p of -1 and +1, since -1 is among them"
+        raise DamagedRecordingError(f"event {i}: expected {expected}, got {values[i]}")
+    return values == 1

@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..progress import track
 from .cache import Entry, FrameCache
 from .layouts import LAYOUTS, Problem
-from .readers import READER_VERSION, READERS, RecordedEvents, read_recording
+from .readers import READER_VERSION, READERS, read_recording
 from .shipped import ClassMap
 from .static import StaticSource
 from .strokes import STROKES, simulate_strokes
@@ -168,7 +168,7 @@ def read_events(recording: Recording, config: EventsConfig) -> tuple[np.ndarray,
         ValueError: the file is damaged, contradicts the stated sensor, or nothing is left of it.
     """
     assert recording.path is not None
-    if recording.path.suffix in STROKES:
+    if config.source == "strokes":
         events, size = _write_strokes(recording, config), config.sensor_size
     else:
         events, size = _read(recording)
@@ -201,7 +201,7 @@ def _write_strokes(recording: Recording, config: EventsConfig) -> np.ndarray:
     return simulate_strokes(recording.path, sensor_size=config.sensor_size, seed=crc32(recording.name.encode()))
 
 
-def _read(recording: Recording) -> RecordedEvents:
+def _read(recording: Recording) -> ev.RecordedEvents:
     """A file of several recordings is read once for all of them, which stand next to each other."""
     assert recording.path is not None
     if recording.span is None:
@@ -210,7 +210,7 @@ def _read(recording: Recording) -> RecordedEvents:
 
 
 @lru_cache(maxsize=1)
-def _read_shared(path: Path, modified: int) -> RecordedEvents:
+def _read_shared(path: Path, modified: int) -> ev.RecordedEvents:
     return read_recording(path)
 
 
@@ -234,7 +234,8 @@ def _stack(
         "size": config.size,
         "sensor_size": config.events.sensor_size,
     }
-    return torch.from_numpy(FrameCache(config.cache).frames(what, settings, entries, frames))
+    shape = (config.time_steps, 2, config.size[1], config.size[0])
+    return torch.from_numpy(FrameCache(config.cache).frames(what, settings, entries, frames, shape))
 
 
 def _shorten(names: Collection[str]) -> str:

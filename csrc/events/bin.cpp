@@ -1,19 +1,15 @@
-#include "events/decode.h"
-
-#include <stdexcept>
 #include <string>
+
+#include "events/decode.h"
 
 namespace tmkt {
 namespace {
 
+constexpr int64_t kRecordBytes = 5;
 constexpr uint8_t kMarkerY = 240;
 constexpr int64_t kMarkerStep = int64_t{1} << 13;
 constexpr int64_t kFieldEnd = int64_t{1} << 23;  // first time that the 23-bit field cannot hold
 constexpr int64_t kTimeEnd = int64_t{1} << 32;   // readers with a 32-bit clock, tonic's among them, wrap here
-
-[[noreturn]] void reject(int64_t index, const std::string& problem) {
-  throw std::invalid_argument("event " + std::to_string(index) + ": " + problem);
-}
 
 void append(std::vector<uint8_t>& bytes, int64_t x, int64_t y, bool on, int64_t t) {
   bytes.push_back(static_cast<uint8_t>(x));
@@ -25,31 +21,26 @@ void append(std::vector<uint8_t>& bytes, int64_t x, int64_t y, bool on, int64_t 
 
 }  // namespace
 
-int64_t count_events(const uint8_t* records, int64_t n_records) {
-  int64_t markers = 0;
-  for (int64_t i = 0; i < n_records; ++i) markers += records[i * kRecordBytes + 1] == kMarkerY;
-  return n_records - markers;
-}
-
-void decode(const uint8_t* records, int64_t n_records, Event* out) {
+int64_t decode_bin(Bytes bytes, Event* out) {
+  int64_t count = 0;
   int64_t offset = 0;
   int64_t last = 0;
-  for (int64_t i = 0; i < n_records; ++i) {
-    const uint8_t* r = records + i * kRecordBytes;
+  for (int64_t at = 0; at + kRecordBytes <= bytes.size; at += kRecordBytes) {
+    const uint8_t* r = bytes.data + at;
     if (r[1] == kMarkerY) {
       offset += kMarkerStep;
       continue;
     }
     const int64_t t = offset + ((r[2] & 0x7f) << 16 | r[3] << 8 | r[4]);
-    if (t < last) {
-      reject(i, "time runs backwards, from " + std::to_string(last) + " to " + std::to_string(t) + " us");
-    }
-    *out++ = Event{r[0], r[1], t, static_cast<uint8_t>(r[2] >> 7)};
+    if (t < last) reject(at / kRecordBytes, backwards(last, t));
+    if (out) out[count] = Event{r[0], r[1], t, static_cast<uint8_t>(r[2] >> 7)};
+    ++count;
     last = t;
   }
+  return count;
 }
 
-std::vector<uint8_t> encode(const Event* events, int64_t n_events) {
+std::vector<uint8_t> encode_bin(const Event* events, int64_t n_events) {
   std::vector<uint8_t> bytes;
   bytes.reserve(n_events * kRecordBytes);
   int64_t offset = 0;

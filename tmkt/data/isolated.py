@@ -1,0 +1,144 @@
+"""Reading with other people's libraries, so that no file can end our process, hang it or eat its memory.
+
+A child (`isolated_child.py`) reads, under an alarm and a limit of memory. It is started with the first file that needs
+it, serves all that follow, and is started again when a file was its end: that file is then named as damaged.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tmkt_kernels.events import DamagedRecordingError
+
+MEMORY = 256 << 20  # bytes that a file may take to read, besides MEMORY_RATIO times its size
+MEMORY_RATIO = 32
+SECONDS = 20.0  # that reading may take, besides a second for SECOND_BYTES
+SECOND_BYTES = 1 << 20
+
+
+def read_arrays(
+    path: Path, format: str, columns: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, np.ndarray], tuple[int, int] | None]:
+    """Arrays of x, y, t and p as the file has them, and the sensor size (width, height) if it states one.
+
+    Args:
+        format: one of `READERS` of isolated_child.py.
+        columns: for each of x, y, t and p the names that it may have in the file.
+
+    Raises:
+        DamagedRecordingError: it cannot be read; the message says why, in words that follow the path.
+        ModuleNotFoundError: the library that reads it is not installed.
+    """
+    size = path.stat().st_size
+    request = {
+        "format": format,
+        "path": str(path.absolute()),
+        "columns": {name: list(options) for name, options in columns.items()},
+        "seconds": SECONDS + size / SECOND_BYTES,
+        "bytes": MEMORY + MEMORY_RATIO * size,
+    }
+    reply, arrays = _child().ask(request)
+    if missing := reply.get("missing"):
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+    if error := reply.get("error"):
+        raise DamagedRecordingError(error)
+    stated = reply["sensor_size"]
+    return dict(zip(("x", "y", "t", "p"), arrays, strict=True)), (stated[0], stated[1]) if stated else None
+
+
+class _Child:
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
+        with self._lock:
+            try:
+                return self._ask(self._process or self._start(), request)
+            except (EOFError, BrokenPipeError):
+                raise DamagedRecordingError(self._how_it_ended(request)) from None
+            except BaseException:  # Ctrl-C among them: the rest of an answer must not be taken for the next one
+                self.stop()
+                raise
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        script = Path(__file__).with_name("isolated_child.py")
+        self._process = subprocess.Popen(
+            [sys.executable, script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        )
+        return self._process
+
+    def _ask(
+        self, process: "subprocess.Popen[bytes]", request: dict[str, Any]
+    ) -> tuple[dict[str, Any], list[np.ndarray]]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(request).encode() + b"\n")
+        process.stdin.flush()
+        (length,) = struct.unpack("<I", _read(process.stdout, np.empty(4, np.uint8)).tobytes())
+        reply = json.loads(_read(process.stdout, np.empty(length, np.uint8)).tobytes())
+        described = reply.get("arrays", [])
+        return reply, [_read(process.stdout, np.empty(shape, dtype)) for dtype, shape in described]
+
+    def _how_it_ended(self, request: dict[str, Any]) -> str:
+        assert self._process is not None
+        code = self._process.wait()
+        self.stop()
+        if code == -signal.SIGALRM:
+            return f"takes more than {request['seconds']:.0f} s to read: it is damaged; fetch it again"
+        how = signal.Signals(-code).name if code < 0 else f"status {code}"
+        return f"crashes the library that reads it ({how}): it is damaged; fetch it again"
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):  # of a request that it did not take any more
+                    pipe.close()
+        self._process = None
+
+
+_current = _Child()
+
+
+def _child() -> _Child:
+    """That of this process: one inherited by fork answers another one."""
+    global _current
+    if _current.owner != os.getpid():
+        _current = _Child()
+    return _current
+
+
+@atexit.register
+def _stop() -> None:
+    if _current.owner == os.getpid():
+        _current.stop()
+
+
+def _read(pipe: Any, into: np.ndarray) -> np.ndarray:
+    view, filled = into.reshape(-1).view(np.uint8).data, 0
+    while filled < len(view):
+        count = pipe.readinto(view[filled:])
+        if not count:
+            raise EOFError
+        filled += count
+    return into
