@@ -27,6 +27,7 @@ def parse(description: str, **defaults: int) -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, help="folder of FashionMNIST as torchvision keeps it; default: real MNIST digits"
     )
+    parser.add_argument("--bf16", action="store_true", help="train both under autocast in bfloat16")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args()
 
@@ -82,8 +83,9 @@ class PeakMemory:
 class Contestant:
     """A model in training, and what its steps took."""
 
-    def __init__(self, net: nn.Module, forward: Forward, device: str) -> None:
-        self.net, self.forward, self.memory = net.to(device), forward, PeakMemory(device)
+    def __init__(self, net: nn.Module, forward: Forward, args: argparse.Namespace) -> None:
+        self.net, self.forward, self.memory = net.to(args.device), forward, PeakMemory(args.device)
+        self.precision = torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=args.bf16)
         self.optimizer = torch.optim.SGD(net.parameters(), 0.02, momentum=0.9)
         self.losses: list[float] = []
         self.seconds: list[float] = []
@@ -92,7 +94,8 @@ class Contestant:
     def step(self, x: Tensor, y: Tensor) -> None:
         self.memory.start()
         begin = time.perf_counter()
-        loss = nn.functional.cross_entropy(self.forward(self.net, x), y)
+        with self.precision:
+            loss = nn.functional.cross_entropy(self.forward(self.net, x), y)
         self.optimizer.zero_grad(set_to_none=False)
         loss.backward()
         self.optimizer.step()
@@ -125,8 +128,8 @@ def race(
         torch.manual_seed(args.seed)
         nets.append(make())
     print(change(nets[1]))
-    before = Contestant(nets[0], forward, args.device)
-    after = Contestant(nets[1], forward_after or forward, args.device)
+    before = Contestant(nets[0], forward, args)
+    after = Contestant(nets[1], forward_after or forward, args)
     for i, batch in enumerate(data):
         for runner in (before, after) if i % 2 else (after, before):
             runner.step(*batch)

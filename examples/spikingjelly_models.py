@@ -1,6 +1,6 @@
 """SpikingJelly's spiking VGG-11 with batch norm and SEW-ResNet18 on 32x32 images, before and after `accelerate`.
 
-python examples/spikingjelly_models.py [--batch 32] [--steps 7]
+python examples/spikingjelly_models.py [--batch 32] [--steps 7] [--bf16]
 
 The images are random: what is measured is the training step. VGG-11's classifier has 120 million weights, which are
 there in both; its gradients and its optimiser's state too, and none of them is counted in the peak.

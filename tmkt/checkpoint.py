@@ -2,23 +2,26 @@
 
 A checkpoint is a folder step-<n> with safetensors and JSON alone: reading one runs no code of whoever wrote it, and
 other programs read it too. It is written under a temporary name, flushed, then renamed; its manifest holds the SHA-256
-of every file, so that what a disk or a copy has damaged since is found.
+of every file, so that what a disk or a copy has damaged since is found, and put aside rather than deleted.
 """
 
 import hashlib
 import json
-import os
+import re
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors.torch
-from safetensors import SafetensorError
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .errors import UserError
-from .progress import console
+from . import files
+from .errors import DamagedError, UserError
+from .files import flush as _flush
+from .progress import say
+from .runs import is_record
 
 TASK, OPTIMIZER, STATE, MANIFEST = "task.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 
@@ -31,40 +34,33 @@ class Checkpoint(NamedTuple):
     state: dict[str, Any]
 
 
-class DamagedError(Exception):
-    """A checkpoint is not what was written; the message says which file, and how."""
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    _write(path, text.encode())
-
-
-def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
-    """Write a safetensors file atomically."""
-    _write(path, _to_bytes(weights))
-
-
 def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> None:
-    """Write folder/step-<step>/, in the place of one of that name if there is one."""
+    """Write folder/step-<step>/, in the place of one of that name if there is one.
+
+    Raises:
+        UserError: it cannot be written; the checkpoints before it are as they were.
+    """
     final = _path(folder, step)
     temporary = folder / f".{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)  # left by a run that was killed while writing
-    temporary.mkdir(parents=True)
-    files = {
-        TASK: _to_bytes(checkpoint.weights),
-        OPTIMIZER: _to_bytes(checkpoint.optimizer),
+    content = {
+        TASK: files.tensors_to_bytes(checkpoint.weights),
+        OPTIMIZER: files.tensors_to_bytes(checkpoint.optimizer),
         STATE: json.dumps(checkpoint.state).encode(),
     }
-    files[MANIFEST] = json.dumps({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}).encode()
-    for name, data in files.items():
-        (temporary / name).write_bytes(data)
-        _flush(temporary / name)
-    _flush(temporary)
-    if final.exists():
-        shutil.rmtree(final)
-    temporary.replace(final)
-    _flush(folder)
+    manifest = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
+    sizes = {name: len(data) for name, data in content.items()}
+    content[MANIFEST] = json.dumps({**manifest, "bytes": sizes}).encode()
+    files.make_folder(folder.parent, folder.name)
+    with files.written(final):
+        _remove(temporary)  # left by a run that was killed while writing
+        temporary.mkdir()
+        for name, data in content.items():
+            files.write_new(temporary / name, data)
+            _flush(temporary / name)
+        _flush(temporary)
+        _remove(final)
+        temporary.replace(final)
+        _flush(folder)
 
 
 def load_checkpoint(folder: Path, step: int) -> Checkpoint:
@@ -72,41 +68,50 @@ def load_checkpoint(folder: Path, step: int) -> Checkpoint:
 
     Raises:
         DamagedError: a file is missing, or has not the content that was written.
+        UserError: a file cannot be read, so that nothing is known of its content.
     """
     path = _path(folder, step)
-    try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
-        files = {name: (path / name).read_bytes() for name in (TASK, OPTIMIZER, STATE)}
-    except OSError as error:
-        raise DamagedError(f"{Path(error.filename).name} cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise DamagedError(f"{MANIFEST} is not JSON") from error
-    for name, data in files.items():
-        if not isinstance(manifest, dict) or manifest.get(name) != hashlib.sha256(data).hexdigest():
+    manifest = files.read_object(path / MANIFEST)
+    sizes, content = manifest.get("bytes"), {}
+    for name in (TASK, OPTIMIZER, STATE):
+        size = sizes.get(name) if isinstance(sizes, dict) else None
+        data = content[name] = files.read(path / name, size) if isinstance(size, int) else files.read(path / name)
+        if manifest.get(name) != hashlib.sha256(data).hexdigest():
             raise DamagedError(f"{name} ({len(data)} bytes) has not the checksum that {MANIFEST} gives")
-    try:
-        weights, optimizer = (safetensors.torch.load(files[name]) for name in (TASK, OPTIMIZER))
-        return Checkpoint(weights, optimizer, json.loads(files[STATE]))
-    except (SafetensorError, ValueError) as error:  # whole, but not written by us
-        raise DamagedError(f"not a safetensors file, or not JSON: {error}") from error
+    weights, optimizer = (files.tensors_from_bytes(content[name], name) for name in (TASK, OPTIMIZER))
+    state = files.parse_object(content[STATE], STATE)
+    if state.get("step") != step:
+        raise DamagedError(f"{STATE} is of step {state.get('step')!r}, its folder is named {path.name}")
+    return Checkpoint(weights, optimizer, state)
 
 
-def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint; None if none was ever written. Damaged ones that are newer are said and deleted.
+def load_newest(folder: Path, check: Callable[[Checkpoint], None] = lambda _: None) -> Checkpoint | None:
+    """The newest whole checkpoint; None if none was ever written.
+
+    Damaged ones that are newer are said, and renamed to <name>.damaged once a whole one is found.
+
+    Args:
+        check: raises DamagedError for a checkpoint whose content does not fit the run.
 
     Raises:
-        UserError: there are checkpoints, and all are damaged.
+        UserError: there are checkpoints, and all are damaged; or one cannot be read.
     """
     damaged = []
     for step in reversed(steps(folder)):
         try:
             checkpoint = load_checkpoint(folder, step)
+            check(checkpoint)
         except DamagedError as error:
             damaged.append(step)
-            console.print(f"{_path(folder, step)} is damaged: {error}; looking for the one before", soft_wrap=True)
+            say(f"{_path(folder, step)} is damaged: {error}; looking for the one before")
             continue
         for newer in damaged:  # the run makes them again
-            shutil.rmtree(_path(folder, newer))
+            path = _path(folder, newer)
+            aside = path.with_name(f"{path.name}.damaged")
+            with files.written(aside):
+                _remove(aside)
+                path.rename(aside)
+            say(f"{path} was renamed to {aside.name}; the run makes it again")
         return checkpoint
     if damaged:
         raise UserError(f"out: every checkpoint under {folder} is damaged; delete that folder to begin anew")
@@ -114,15 +119,17 @@ def load_newest(folder: Path) -> Checkpoint | None:
 
 
 def steps(folder: Path) -> list[int]:
-    """The steps that have a checkpoint, in order."""
-    return sorted(int(path.name.removeprefix("step-")) for path in folder.glob("step-*"))
+    """The steps that have a checkpoint, in order. What else lies in the folder is left alone."""
+    names = (re.fullmatch(r"step-(\d{8,18})", path.name, re.ASCII) for path in folder.glob("step-*"))
+    return sorted(step for match in names if match for step in [int(match[1])] if match[0] == _path(folder, step).name)
 
 
 def prune(folder: Path, keep: int, best: int | None) -> None:
     """Delete all checkpoints but the `keep` newest and that of step `best`."""
     for step in steps(folder)[:-keep]:
         if step != best:
-            shutil.rmtree(_path(folder, step))
+            with files.written(_path(folder, step)):
+                _remove(_path(folder, step))
 
 
 def optimizer_tensors(optimizer: Optimizer, task: nn.Module) -> dict[str, Tensor]:
@@ -133,6 +140,32 @@ def optimizer_tensors(optimizer: Optimizer, task: nn.Module) -> dict[str, Tensor
     names = [name for name, _ in task.named_parameters()]
     state = optimizer.state_dict()["state"]
     return {f"{kind}.{names[index]}": value for index, kinds in state.items() for kind, value in kinds.items()}
+
+
+def check_tensors(found: dict[str, Tensor], expected: Mapping[str, Tensor], file: str) -> None:
+    """Raise DamagedError where tensors have not the names, shapes and types of those that are expected."""
+    for name in sorted(found.keys() ^ expected.keys()):
+        raise DamagedError(f"{file} {'lacks' if name in expected else 'holds an unknown'} {name}")
+    for name, tensor in expected.items():
+        if (found[name].shape, found[name].dtype) != (tensor.shape, tensor.dtype):
+            have, want = (f"{t.dtype} {list(t.shape)}" for t in (found[name], tensor))
+            raise DamagedError(f"{file}: {name} is {have}, expected {want}")
+
+
+def check_moments(found: dict[str, Tensor], task: nn.Module, count: object) -> None:
+    """As `check_tensors` for what `optimizer_tensors` gave: `count` tensors, those of AdamW for parameters of `task`.
+
+    A parameter without a part in the loss has none.
+    """
+    if len(found) != count:
+        raise DamagedError(f"{OPTIMIZER} holds {len(found)} tensors, {STATE} says {count}")
+    step = torch.tensor(0.0)
+    possible = {
+        f"{kind}.{name}": step if kind == "step" else parameter
+        for name, parameter in task.named_parameters()
+        for kind in ("step", "exp_avg", "exp_avg_sq")
+    }
+    check_tensors(found, {name: possible[name] for name in found if name in possible}, OPTIMIZER)
 
 
 def restore_optimizer(optimizer: Optimizer, task: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -146,41 +179,23 @@ def restore_optimizer(optimizer: Optimizer, task: nn.Module, tensors: dict[str, 
 
 
 def keep_records(path: Path, last_step: int) -> None:
-    """Drop what a resumed run writes anew: the records of a metrics.jsonl beyond `last_step`, and the test score."""
-    if not path.exists():
+    """Drop what a resumed run writes anew: the records of a metrics.jsonl beyond `last_step`, and the test score.
+
+    What is no record is dropped too: the line that was being written when the run was killed, or an edit.
+    """
+    if not path.exists() and not path.is_symlink():
         return
-    lines = path.read_text(encoding="utf-8").splitlines()
-    kept = []
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:  # the line that was being written when the run was killed
-            continue
-        if record["step"] <= last_step and record["kind"] != "test":
-            kept.append(line + "\n")
-    write_text(path, "".join(kept))
+    kept = [r for r in files.read_records(path) if is_record(r) and r["step"] <= last_step and r["kind"] != "test"]
+    files.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def _path(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}"
 
 
-def _to_bytes(tensors: dict[str, Tensor]) -> bytes:
-    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
-    _flush(temporary)
-    temporary.replace(path)
-    _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    """fsync a file or a folder, so that a rename never outlives what it names."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _remove(path: Path) -> None:
+    """Delete a folder with what is in it, a file, or a link but not what it leads to; or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

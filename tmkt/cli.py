@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from .errors import UserError
+from .errors import Interrupted, UserError
 
 EXAMPLES = """\
 examples:
@@ -62,12 +62,15 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "eval",
         help="accuracy of a finished run, on its test recordings or on a folder of others",
-        description="Evaluate a finished run. The last line printed is `accuracy: 0.xxxx (n/N)`.",
+        description="Evaluate a finished run. The last line printed is `accuracy: 0.xxxx (n/N)`, of the recordings "
+        "that the run has not seen. Where it was trained or validated on some of them, by their content, the lines "
+        "before it count unseen, validated and trained apart.",
     )
     evaluate.add_argument("run", metavar="RUN_DIR")
     evaluate.add_argument(
         "--events", metavar="DIR", help="folder of <class>/<id>.<ext>; default: the run's own test recordings"
     )
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object instead")
     _add_data(commands)
     _add_compare(commands)
     _add_examine(commands)
@@ -185,8 +188,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"tmkt: the package {error.name!r} is not installed; run `pip install 'tmkt[train]'`", file=sys.stderr)
         return 2
+    except Interrupted as stop:
+        print(f"tmkt: {stop}", file=sys.stderr)
+        return stop.status
     except KeyboardInterrupt:
-        print("tmkt: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("tmkt: interrupted", file=sys.stderr)
         return 130
 
 
@@ -211,16 +217,29 @@ def _train(arguments: argparse.Namespace) -> int:
     leave()
     if first_process:
         print(f"run: {config.out}")
-        print(f"accuracy: {score.accuracy:.4f} ({score.correct}/{score.total})")
+        print(f"accuracy: {_accuracy(score.correct, score.total)}")
     return 0
 
 
 def _eval(arguments: argparse.Namespace) -> int:
-    from .evaluation import evaluate_run
+    import json
 
-    score = evaluate_run(arguments.run, arguments.events)
-    print(f"accuracy: {score.accuracy:.4f} ({score.correct}/{score.total})")
+    from .evaluation import evaluate_parts
+
+    result = evaluate_parts(arguments.run, arguments.events)
+    if arguments.json:
+        print(json.dumps(result.record()))
+        return 0
+    unseen = result.parts["unseen"]
+    if unseen.total < result.score.total:
+        for part, count in result.parts.items():
+            print(f"{part}: {_accuracy(*count)}")
+    print(f"accuracy: {_accuracy(*unseen)}")
     return 0
+
+
+def _accuracy(correct: int, total: int) -> str:
+    return f"{correct / total:.4f} ({correct}/{total})" if total else "none (0/0)"
 
 
 def _data(arguments: argparse.Namespace) -> int:

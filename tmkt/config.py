@@ -6,6 +6,7 @@ key. Strings may hold environment variables, `${NAME}` or `${NAME:-default}`.
 
 import dataclasses
 import difflib
+import math
 import os
 import re
 import types
@@ -18,6 +19,7 @@ from typing import Any, ClassVar, Literal
 import yaml
 
 from .errors import UserError
+from .yaml_text import parse_yaml
 
 
 def ranged(default: Any, low: float | None = None, high: float | None = None) -> Any:
@@ -128,7 +130,7 @@ class TeacherConfig(Section):
     name: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
     steps: int = ranged(200, 1)  # optimiser steps, cosine to zero
     batch: int = ranged(64, 2)
-    lr: float = ranged(1e-3, 0.0)
+    lr: float = ranged(1e-3, 0.0, 1e36)
     temperature: float = ranged(4.0, 1.0)
     weight: float = ranged(1.0, 0.0)  # of the logits' divergence
     feature_weight: float = ranged(0.0, 0.0)  # of 1 - CKA with the teacher's pooled features
@@ -190,8 +192,8 @@ class TrainConfig(Section):
     steps: int = ranged(400, 1)  # optimiser steps
     batch: int = ranged(32, 2)  # pairs a forward pass of one process
     accumulate: int = ranged(1, 1)  # passes a step; a step has batch * accumulate * processes pairs
-    lr: float = ranged(2e-3, 0.0)
-    weight_decay: float = ranged(0.01, 0.0)
+    lr: float = ranged(2e-3, 0.0, 1e36)  # more would overflow in AdamW
+    weight_decay: float = ranged(0.01, 0.0, 100.0)
     warmup: int = ranged(20, 0)  # optimiser steps of linear warm-up, then cosine to zero
     log_every: int = ranged(10, 1)
     eval_every: int = ranged(100, 1)
@@ -206,7 +208,7 @@ class TrainConfig(Section):
 
 @dataclass(frozen=True)
 class Config(Section):
-    seed: int = ranged(42, 0)
+    seed: int = ranged(42, 0, 2**63 - 1)
     out: str = "runs/train"  # the run's folder
     resume: Literal["auto", "never"] = "auto"  # auto: go on from the last checkpoint in `out`
     data: DataConfig = field(default_factory=DataConfig)
@@ -236,21 +238,19 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     values: Any = {}
     if path is not None:
         try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+            text = Path(path).read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"configuration {path}: cannot be read ({error.strerror})") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"configuration {path}: is not YAML ({' '.join(str(error).split())})") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"configuration {path}: is not YAML ({error})") from error
+        values = parse_yaml(text, f"configuration {path}") or {}
         if not isinstance(values, dict):
             raise UserError(f"configuration {path}: expected sections of `key: value`, got {type(values).__name__}")
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise UserError(f"override {override!r}: expected section.key=value, e.g. train.steps=200")
-        try:
-            _assign(values, key, yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            raise UserError(f"override {override!r}: the value is not YAML") from error
+        _assign(values, key, parse_yaml(text, f"override {override[:80]!r}"))
     return from_mapping(values)
 
 
@@ -308,7 +308,7 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
     if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
         try:
             return float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise UserError(f"{key}: expected {kind.__name__}, got {value!r} ({type(value).__name__})")
@@ -332,6 +332,7 @@ def _check_range(value: Any, low: float | None, high: float | None, key: str) ->
     for number in value if isinstance(value, tuple) else (value,):
         if number is None or isinstance(number, (str, dict, Section)):
             continue
-        if not ((low is None or number >= low) and (high is None or number <= high)) or number != number:
-            bounds = f"at least {low:g}" if high is None and low is not None else f"in [{low}, {high}]"
-            raise UserError(f"{key}: expected a number {bounds}, got {number}")
+        in_range = (low is None or number >= low) and (high is None or number <= high)
+        if not in_range or number in (math.inf, -math.inf) or number != number:
+            bounds = "" if low is None else f" at least {low:g}" if high is None else f" in [{low}, {high}]"
+            raise UserError(f"{key}: expected a number{bounds or ' that is finite'}, got {number}")

@@ -12,6 +12,7 @@ from .data import RunData, prepare
 from .engine import train
 from .evaluation import Score, load_run
 from .examples import example_batch
+from .files import make_folder, write_text
 from .runs import read_metrics
 
 METHODS = ("events_only", "sliding", "tmkt")
@@ -42,21 +43,18 @@ def run_demo(out: str | Path, seed: int, overrides: Sequence[str] = ()) -> dict[
     data = prepare(base)
     scores = {}
     for method in METHODS:
+        make_folder(out, method)
         scores[method] = train(base.replace(transfer__method=method, out=str(out / method)), data)
     table = results_table(base, out, scores)
     console = Console()
     console.print(table)
     pictures = draw(base, data, out, scores)
-    (out / "table.txt").write_text(_plain(table), encoding="utf-8")
-    console.print(f"table    {out / 'table.txt'}", soft_wrap=True, highlight=False)
+    write_text(out / "table.txt", _plain(table))
+    print(f"table    {out / 'table.txt'}")
     for picture in pictures:
-        console.print(f"figure   {picture}", soft_wrap=True, highlight=False)
+        print(f"figure   {picture}")
     for method in METHODS:
-        console.print(
-            f"run      {out / method}  (config.yaml, split.json, metrics.jsonl, model.safetensors)",
-            soft_wrap=True,
-            highlight=False,
-        )
+        print(f"run      {out / method}  (config.yaml, split.json, metrics.jsonl, model.safetensors)")
     return scores
 
 
@@ -70,7 +68,7 @@ def results_table(base: Config, out: Path, scores: dict[str, Score]) -> Table:
     for column in ("method", "test accuracy", "95 % interval", "seconds", "optimiser steps"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for method, score in scores.items():
-        last = read_metrics(out / method)[-1]
+        last = read_metrics(out / method)[-1]  # its test score: `train` has just written it
         low, high = figures.wilson(score)
         table.add_row(
             method, f"{score.accuracy:.3f}", f"{low:.3f} to {high:.3f}", f"{last['seconds']:.0f}", str(last["step"])

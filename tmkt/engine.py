@@ -9,30 +9,35 @@ import json
 import math
 import os
 import platform
+import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from accelerate.utils import gather_object
-from filelock import FileLock, Timeout
 from rich.progress import TextColumn
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 import tmkt
 from tmkt_kernels import _dispatch
 from tmkt_kernels.nn import convert_sync_batchnorm
 
 from . import checkpoint as ckpt
+from . import files
 from .config import Config
+from .curves import Curves
 from .data import EventFrames, RunData, prepare, sample_pairs
 from .distributed import make_accelerator, on_first
-from .errors import UserError
+from .errors import DamagedError, Interrupted, UserError
 from .evaluation import Score, build_model, evaluate, predictions
-from .progress import bar, console
+from .finite import check_finite
+from .identity import check_same_data, check_same_run, run_identity
+from .lock import FolderLock
+from .progress import bar, say
+from .signals import noted_signals
 from .teacher import Targets, teacher_targets
 from .transfer import TWO_STREAMS, TransferTask, build_streams, phases
 
@@ -67,6 +72,18 @@ class Place:
     best_loss: float = math.inf
     stale: int = 0  # validations since the best one
 
+    @staticmethod
+    def of(state: dict[str, Any]) -> "Place":
+        """The place in a checkpoint's state. Raises DamagedError where a value is missing or of another kind."""
+        kinds = {"step": int, "seconds": float, "best_accuracy": float, "best_loss": float, "stale": int}
+        best = state.get("best_step")
+        if any(type(state.get(name)) is not kind for name, kind in kinds.items()) or type(best) not in (
+            int,
+            type(None),
+        ):
+            raise DamagedError(f"{ckpt.STATE} lacks a value, or has one of another kind")
+        return Place(**{name: state[name] for name in kinds}, best_step=best)
+
 
 class Trainer:
     """One run: its task, optimiser and files. `run()` trains to the end and scores the test recordings once."""
@@ -75,6 +92,8 @@ class Trainer:
         self.config, self.data = config, data
         self.out = Path(config.out)
         self.checkpoints = self.out / "checkpoints"
+        self.lock = FolderLock(self.out)
+        self.identity = run_identity(config, data.record)
         idle_head = config.model.heads == 2 and config.transfer.method not in TWO_STREAMS
         self.accelerator = make_accelerator(config.train, unused_parameters=idle_head)
         self.device, self.processes = self.accelerator.device, self.accelerator.num_processes
@@ -93,34 +112,42 @@ class Trainer:
         self.padding = config.data.size[0] // 12 if padding is None else padding
         self.targets: Targets | None = None
         self.at = Place()
-        self.writer: SummaryWriter | None = None  # the first process has one
+        self.curves: Curves | None = None  # the first process has one
 
     def run(self) -> Score:
-        """Train from the last checkpoint (or the start) to the end, then evaluate on the test recordings."""
-        lock = FileLock(self.out / ".lock")  # the system frees it when the process ends, however it ends
-        try:
-            return self._run(lock)
-        finally:
-            lock.release()
+        """Train from the last checkpoint (or the start) to the end, then evaluate on the test recordings.
 
-    def _run(self, lock: FileLock) -> Score:
-        self._resume(on_first(lambda: self._open_folder(lock)))
+        Raises:
+            UserError: the folder is another run's or damaged, a file cannot be written, or the network holds NaN.
+            Interrupted: Ctrl-C or SIGTERM; what was done until then is saved.
+        """
+        try:
+            return self._run()
+        finally:
+            self.lock.release()
+
+    def _run(self) -> Score:
+        self._resume(on_first(self._open_folder))
         if self.config.transfer.method == "ckd":
-            targets = on_first(lambda: teacher_targets(self.config, self.data.train, self.padding).to("cpu"))
+            targets = on_first(
+                lambda: teacher_targets(self.config, self.data.train, self.padding, self.identity).to("cpu")
+            )
             self.targets = targets.to(self.device)
         if self.accelerator.is_main_process:
-            self.writer = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.at.step + 1)
-        self._train()
+            self.curves = Curves(files.make_folder(self.out, "tensorboard"), self.at.step + 1)
+        with noted_signals() as noted:
+            self._train(noted)
         if self.config.train.select == "best":
             self._take_best()
         score = self._score("test", self.data.test)
-        if self.writer is not None:
-            self.writer.close()
-            ckpt.write_text(self.out / "predictions.jsonl", predictions(self.data.test, score))
-            ckpt.save_weights(self.out / "model.safetensors", self.model.state_dict())
+        if self.curves is not None:
+            self.curves.close()
+            files.write_text(self.out / "predictions.jsonl", predictions(self.data.test, score))
+            files.write_tensors(self.out / "model.safetensors", self.model.state_dict(), self.identity)
         return score
 
-    def _train(self) -> None:
+    def _train(self, noted: list[int]) -> None:
+        """The steps that are left; `noted`: signals that came meanwhile."""
         train, at, name = self.config.train, self.at, self.config.transfer.method
         began = time.monotonic() - at.seconds
         self.task.train()
@@ -131,22 +158,40 @@ class Trainer:
                 at.step += 1
                 at.seconds = time.monotonic() - began
                 last, improved = at.step == train.steps, False
-                if at.step % train.log_every == 0 or last:
+                logs = at.step % train.log_every == 0 or last
+                if logs:
                     self._log_train(values)
                 if len(self.data.validation) and (at.step % train.eval_every == 0 or last):
                     score = self._score("validation", self.data.validation)
                     improved = self._compare(score)
                     progress.update(task_id, note=f"validation {score.accuracy:.3f}")
                     seen = f"step {at.step}/{train.steps}, {at.seconds:.0f} s"
-                    console.print(f"{name}: {seen}: validation accuracy {score.accuracy:.3f}", highlight=False)
+                    say(f"{name}: {seen}: validation accuracy {score.accuracy:.3f}")
                 # The evaluation above is part of the step: resuming goes on after it.
                 at.seconds = time.monotonic() - began
-                if improved or at.step % train.checkpoint_every == 0 or self._finished():
+                stops = self._told_to_stop(noted, logs)
+                if improved or stops or at.step % train.checkpoint_every == 0 or self._finished():
                     self._save()
                 progress.update(task_id, completed=at.step)
+                if stops:
+                    self._stop(noted)
         if at.step < train.steps:
             seen = f"{at.stale} validations without a better one than at step {at.best_step}"
-            console.print(f"{name}: stopped at step {at.step}: {seen}", highlight=False)
+            say(f"{name}: stopped at step {at.step}: {seen}")
+
+    def _told_to_stop(self, noted: list[int], logs: bool) -> bool:
+        """Whether a signal came; with several processes to any of them, which they settle where they log anyway."""
+        if self.processes == 1:
+            return bool(noted)
+        if not logs:
+            return False
+        told = torch.tensor(float(bool(noted)), device=self.device)
+        return bool(self.accelerator.reduce(told, "sum").item() > 0)
+
+    def _stop(self, noted: list[int]) -> NoReturn:
+        self.accelerator.wait_for_everyone()  # one that ended early would take the one that writes with it
+        status = 128 + (noted[0] if noted else signal.SIGTERM)
+        raise Interrupted(f"interrupted; the same command goes on from step {self.at.step}", status)
 
     def _finished(self) -> bool:
         patience = self.config.train.patience
@@ -195,18 +240,31 @@ class Trainer:
             raise UserError(
                 f"training: the loss is {logged['loss']} at step {self.at.step}; lower train.lr, or use precision fp32"
             )
+        self._check_finite()
         self._record("train", {**logged, "lr": self.optimizer.param_groups[0]["lr"]})
 
     def _score(self, part: str, events: EventFrames) -> Score:
         """Evaluate in float32, whatever the training's precision, every process a share; and log it."""
+        self._check_finite()
         rank, every = self.accelerator.process_index, self.processes
         own = EventFrames(events.frames[:, rank::every], events.labels[rank::every], events.names[rank::every])
-        score = evaluate(self.model, own, self.config.data.events.scale, self.device)
+        try:
+            score = evaluate(self.model, own, self.config.data.events.scale, self.device)
+        except UserError as error:
+            raise UserError(f"{part} at step {self.at.step}: {error}") from error
         if every > 1:
             score = Score.join(gather_object([score]))
         values = {"accuracy": score.accuracy, "correct": score.correct, "total": score.total, "loss": score.loss}
         self._record(part, values)
         return score
+
+    def _check_finite(self) -> None:
+        """Raise UserError where weights, statistics or the optimiser's moments hold NaN or infinity."""
+        task = self.accelerator.unwrap_model(self.task)
+        held = {**task.state_dict(), **ckpt.optimizer_tensors(self.optimizer, task)}
+        check_finite(
+            held, f"training: at step {self.at.step}", "lower train.lr or data.events.scale, or use precision fp32"
+        )
 
     def _compare(self, score: Score) -> bool:
         """Note a validation; True if it is the best so far."""
@@ -218,44 +276,45 @@ class Trainer:
         return False
 
     def _record(self, kind: str, values: dict[str, Any]) -> None:
-        if self.writer is None:
+        if self.curves is None:
             return
+        self.lock.check()
         record = {"kind": kind, "step": self.at.step, "seconds": round(self.at.seconds, 3), **values}
-        _append(self.out / "metrics.jsonl", record)
-        for name, value in values.items():
-            self.writer.add_scalar(f"{kind}/{name}", value, self.at.step)
+        files.append(self.out / "metrics.jsonl", json.dumps(record) + "\n")
+        self.curves.add(self.at.step, {f"{kind}/{name}": value for name, value in values.items()})
 
     def _save(self) -> None:
+        self._check_finite()
         if not self.accelerator.is_main_process:
             return
         task, scaler = self.accelerator.unwrap_model(self.task), self.accelerator.scaler
+        optimizer = ckpt.optimizer_tensors(self.optimizer, task)
         state = {
+            "run": self.identity,
             "processes": self.processes,
+            "moments": len(optimizer),
             "scaler": None if scaler is None else scaler.state_dict(),  # fp16
             **asdict(self.at),
         }
-        optimizer = ckpt.optimizer_tensors(self.optimizer, task)
+        self.lock.check()
         ckpt.save_checkpoint(self.checkpoints, self.at.step, ckpt.Checkpoint(task.state_dict(), optimizer, state))
         ckpt.prune(self.checkpoints, self.config.train.keep_checkpoints, self.at.best_step)
 
-    def _open_folder(self, lock: FileLock) -> ckpt.Checkpoint | None:
+    def _open_folder(self) -> ckpt.Checkpoint | None:
         """Begin the run's folder, or find where the run that it holds goes on."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout as error:
-            raise UserError(f"out: another process is training in {self.out}; choose another out=, or wait") from error
+        files.make_folder(self.out)
+        if not self.lock.acquire():
+            raise UserError(f"out: another process is training in {self.out}; choose another out=, or wait")
         config_file, split_file = self.out / "config.yaml", self.out / "split.json"
-        record = json.dumps(self.data.record) + "\n"
         if config_file.exists():
             if self.config.resume == "never":
                 raise UserError(f"out: {self.out} holds a run already; choose another out=, or resume=auto to go on")
-            check_same_run(config_file.read_text(encoding="utf-8"), self.config.dump(), self.out)
-            if split_file.exists() and split_file.read_text(encoding="utf-8") != record:
-                raise UserError(f"out: the data has changed since {split_file} was written; choose another out=")
-        ckpt.write_text(split_file, record)
-        ckpt.write_text(config_file, self.config.dump())
-        saved = ckpt.load_newest(self.checkpoints)
+            check_same_run(self.config, self.out)
+            if split_file.exists():
+                check_same_data(split_file, self.data.record)
+        files.write_text(split_file, json.dumps(self.data.record) + "\n")
+        files.write_text(config_file, self.config.dump())
+        saved = ckpt.load_newest(files.make_folder(self.out, "checkpoints"), self._check)
         if saved is not None and saved.state["processes"] != self.processes:
             raise UserError(
                 f"out: the run in {self.out} had {saved.state['processes']} process(es), now {self.processes}, and its "
@@ -263,21 +322,40 @@ class Trainer:
             )
         step = 0 if saved is None else saved.state["step"]
         ckpt.keep_records(self.out / "metrics.jsonl", step if saved else -1)
-        _append(self.out / "metrics.jsonl", {"kind": "environment", "step": step, **self._environment()})
+        environment = {"kind": "environment", "step": step, **self._environment()}
+        files.append(self.out / "metrics.jsonl", json.dumps(environment) + "\n")
         return saved
+
+    def _check(self, saved: ckpt.Checkpoint) -> None:
+        """Raise where a checkpoint, whole by its checksums, is not one that this run has written."""
+        task = self.accelerator.unwrap_model(self.task)
+        if saved.state.get("run") != self.identity:
+            raise UserError(
+                f"out: the checkpoint of step {saved.state['step']} in {self.checkpoints} is of another run, of other "
+                "settings or other data; remove it, or choose another out="
+            )
+        ckpt.check_tensors(saved.weights, task.state_dict(), ckpt.TASK)
+        ckpt.check_moments(saved.optimizer, task, saved.state.get("moments"))
+        Place.of(saved.state)
+        if type(saved.state.get("processes")) is not int or not isinstance(
+            saved.state.get("scaler"), (dict, type(None))
+        ):
+            raise DamagedError(f"{ckpt.STATE} lacks a value, or has one of another kind")
+        try:
+            check_finite({**saved.weights, **saved.optimizer}, "its tensors", "no run should have written that")
+        except UserError as error:
+            raise DamagedError(str(error)) from error
 
     def _resume(self, saved: ckpt.Checkpoint | None) -> None:
         if saved is None:
             return
-        task, state = self.accelerator.unwrap_model(self.task), dict(saved.state)
+        task = self.accelerator.unwrap_model(self.task)
         task.load_state_dict(saved.weights)
         ckpt.restore_optimizer(self.optimizer, task, saved.optimizer)
-        del state["processes"]
-        scaler = state.pop("scaler")
         if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(scaler)
-        self.at = Place(**state)
-        console.print(f"{self.out}: going on from step {self.at.step}", soft_wrap=True)
+            self.accelerator.scaler.load_state_dict(saved.state["scaler"])
+        self.at = Place.of(saved.state)
+        say(f"{self.out}: going on from step {self.at.step}")
 
     def _take_best(self) -> None:
         best = self.at.best_step
@@ -285,11 +363,13 @@ class Trainer:
 
         def load() -> dict[str, Tensor]:
             try:
-                return ckpt.load_checkpoint(self.checkpoints, best).weights
-            except ckpt.DamagedError as error:
+                checkpoint = ckpt.load_checkpoint(self.checkpoints, best)
+                self._check(checkpoint)
+            except DamagedError as error:
                 raise UserError(
                     f"out: {self.out} has a damaged best checkpoint, step {best} ({error}); train again in another out="
                 ) from error
+            return checkpoint.weights
 
         self.accelerator.unwrap_model(self.task).load_state_dict(on_first(load))
 
@@ -313,7 +393,19 @@ def train(config: Config, data: RunData | None = None) -> Score:
         if asked and config.data.events.validation_per_class == 0:
             raise UserError(f"train.{key}: needs validation recordings; set data.events.validation_per_class above 0")
     build_model(config, 1)  # an impossible model is an error before minutes of loading
-    return Trainer(config, data or prepare(config)).run()
+    try:
+        return Trainer(config, data or prepare(config)).run()
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:  # at a moment when nothing more can be saved
+        raise Interrupted(f"interrupted; {_goes_on(Path(config.out))}") from None
+
+
+def _goes_on(out: Path) -> str:
+    saved = ckpt.steps(out / "checkpoints")
+    if not saved:
+        return "nothing is saved yet, the same command begins anew"
+    return f"the same command goes on from step {saved[-1]}"
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -328,20 +420,3 @@ def environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "backends": {op: _dispatch.choose(op, device.type, torch.float32, "auto") for op in ("lif", "mixup")},
     }
-
-
-def check_same_run(old: str, new: str, out: Path) -> None:
-    """A run goes on under the settings that it began with; `resume` itself may differ."""
-    changed = [
-        (before, after)
-        for before, after in zip(old.splitlines(), new.splitlines(), strict=False)
-        if before != after and not before.startswith("resume:")
-    ]
-    if changed:
-        before, after = (text.strip() for text in changed[0])
-        raise UserError(f"out: {out} holds a run with other settings ({before!r}, now {after!r}); choose another out=")
-
-
-def _append(path: Path, record: dict[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")

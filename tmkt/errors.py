@@ -7,3 +7,15 @@ class UserError(ValueError):
     The message is one line: what was expected, what was found, what to do. The command line prints
     it without a traceback; every other exception is a defect of the program and keeps its traceback.
     """
+
+
+class DamagedError(UserError):
+    """A file is missing, or is not what was written; the message says which, and how."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was told to stop, by Ctrl-C or SIGTERM; the message says where the same command goes on."""
+
+    def __init__(self, message: str, status: int = 130) -> None:
+        super().__init__(message)
+        self.status = status  # of the process: 128 + the signal's number

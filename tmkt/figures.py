@@ -1,6 +1,7 @@
 """Pictures of a run: mixed batch, learning curves, spike raster, accuracies. Drawn without a display."""
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from .activity import spikes_of
 from .evaluation import Score
+from .files import write
 from .models import SpikingClassifier
 from .runs import read_metrics
 
@@ -22,7 +24,9 @@ STATIC_COLOUR, EVENT_COLOUR = "#d95f02", "#1b6ca8"
 
 
 def save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, dpi=130, bbox_inches="tight")
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=130, bbox_inches="tight")
+    write(path, content.getvalue())
     return path
 
 
@@ -72,15 +76,18 @@ def learning_curves(runs: Mapping[str, Sequence[Path]]) -> Figure:
     left, right = figure.subplots(1, 2)
     for name, folders in runs.items():
         records = [read_metrics(folder) for folder in folders]
-        _curve(left, name, [[(r["step"], r["ce_event"]) for r in run if r["kind"] == "train"] for run in records])
-        validation = [[(r["step"], r["accuracy"]) for r in run if r["kind"] == "validation"] for run in records]
-        _curve(right, name, validation, marker="o", ms=3)
+        _curve(left, name, [_points(run, "train", "ce_event") for run in records])
+        _curve(right, name, [_points(run, "validation", "accuracy") for run in records], marker="o", ms=3)
     left.set(xlabel="optimiser steps", ylabel="classification loss, event stream", ylim=(0, None))
     right.set(xlabel="optimiser steps", ylabel="accuracy on validation recordings", ylim=(0, 1))
     for axis in (left, right):
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, fontsize=8)
     return figure
+
+
+def _points(records: Sequence[dict[str, Any]], kind: str, key: str) -> list[tuple[int, float]]:
+    return [(record["step"], record[key]) for record in records if record["kind"] == kind and key in record]
 
 
 def _curve(axis: Any, name: str, series: Sequence[Sequence[tuple[int, float]]], **style: Any) -> None:

@@ -12,6 +12,16 @@ first_process = os.environ.get("RANK", "0") == "0"
 console = Console(stderr=True, quiet=not first_process)
 
 
+def say(text: str) -> None:
+    """Print a line as it is: names in it may hold what rich, or a terminal, would take for a command."""
+    console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def visible(text: str) -> str:
+    """`text` with line breaks and other characters that cannot be printed written out, as in "\\n"."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def bar(*more: Any) -> Progress:
     """A progress bar with counts, elapsed and remaining time; gone when done, and only on a terminal."""
     columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]

@@ -10,14 +10,15 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 import torchvision
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .checkpoint import save_weights
+from . import files
 from .config import Config
 from .data import PairedData
 from .data.augment import random_crop
-from .progress import console, track
+from .errors import DamagedError, UserError
+from .finite import check_finite
+from .progress import say, track
 
 PREDICT_BATCH = 256
 
@@ -36,22 +37,40 @@ class Targets(NamedTuple):
         return Targets(self.logits.to(device), self.features.to(device))
 
 
-def teacher_targets(config: Config, data: PairedData, crop_padding: int) -> Targets:
+def teacher_targets(config: Config, data: PairedData, crop_padding: int, run: str = "") -> Targets:
     """Targets of every static image of `data`, read from <config.out>/teacher.safetensors, or made and written there.
 
-    The file appears whole or not at all; a run killed before it trains the same teacher again.
+    The file appears whole or not at all; a run killed before it trains the same teacher again. `run`: the identity of
+    the run, which the file must name.
+
+    Raises:
+        UserError: the file is damaged or another run's, or the teacher holds NaN or infinity.
     """
     path = Path(config.out) / "teacher.safetensors"
-    device = data.images.device
     if not path.exists():
         teacher = train_teacher(config, data, crop_padding)
         targets = _predict(teacher, data.images)
-        weights = {f"teacher.{name}": value for name, value in teacher.state_dict().items()}
-        save_weights(path, {**targets._asdict(), **weights})
+        made = {**targets._asdict(), **{f"teacher.{name}": value for name, value in teacher.state_dict().items()}}
+        check_finite(made, "teacher", "lower transfer.teacher.lr")
+        files.write_tensors(path, made, run)
         right = targets.logits.argmax(1).cpu() == _image_labels(data)
-        console.print(f"teacher: accuracy {right.float().mean():.3f} on its own {len(right)} training images")
-    saved = load_file(str(path))
-    return Targets(saved["logits"].to(device), saved["features"].to(device))
+        say(f"teacher: accuracy {right.float().mean():.3f} on its own {len(right)} training images")
+    return _read_targets(path, data, run).to(data.images.device)
+
+
+def _read_targets(path: Path, data: PairedData, run: str) -> Targets:
+    try:
+        saved, writer = files.read_tensors(path)
+        if writer != run:
+            raise DamagedError(f"{path.name} is of another run")
+        targets = Targets(*(saved.get(name, torch.empty(0)) for name in Targets._fields))
+        sizes = (len(data.images), data.num_classes), (len(data.images), *targets.features.shape[1:2])
+        if any(t.dtype != torch.float32 or t.shape != size for t, size in zip(targets, sizes, strict=True)):
+            raise DamagedError(f"{path.name} lacks the targets of {len(data.images)} images")
+        check_finite(saved, path.name, "no run should have written that")
+    except UserError as error:
+        raise UserError(f"out: {path}: {error}; delete it, and the same command trains the teacher anew") from error
+    return targets
 
 
 def train_teacher(config: Config, data: PairedData, crop_padding: int) -> nn.Sequential:

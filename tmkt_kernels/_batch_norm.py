@@ -48,7 +48,7 @@ def track(layer: nn.modules.batchnorm._BatchNorm, mean: Tensor, var: Tensor, cou
 
 
 class Synchronised(NamedTuple):
-    """The operator's inputs, and the statistics of all processes' batches: float32 [C], from `size` values each."""
+    """The operator's inputs, and the statistics of all processes' batches: [C], from `size` values each."""
 
     x: Tensor
     weight: Tensor
@@ -70,7 +70,7 @@ def synchronise(
 
     Args:
         x: this process's batch, channels at `dim`.
-        weight, bias: [C] in float32, None for 1 and 0.
+        weight, bias: [C], None for 1 and 0.
         eps: what the operator adds to the variance.
         group: process group; None is the default one. All its processes must call, in the same order.
 
@@ -92,9 +92,9 @@ def synchronise(
         some = count.clamp(min=1)
         mean = (counts * means).sum(0) / some
         var = (counts * (vars + (means - mean).square())).sum(0) / some
-        mean, var = mean.float(), var.float()
-    weight = torch.ones_like(mean).requires_grad_() if weight is None else weight
-    bias = torch.zeros_like(mean).requires_grad_() if bias is None else bias
+        mean, var = (s.to(torch.promote_types(x.dtype, torch.float32)) for s in (mean, var))
+    weight = torch.ones_like(mean).requires_grad_() if weight is None else weight.to(mean.dtype)
+    bias = torch.zeros_like(mean).requires_grad_() if bias is None else bias.to(mean.dtype)
     x, weight, bias = _ThroughStatistics.apply(x, weight, bias, mean, var, count, eps, dim, group)
     return Synchronised(x, weight, bias, mean, var, count)
 
@@ -129,15 +129,43 @@ class _ThroughStatistics(torch.autograd.Function):
         return (grad_x - through).to(x.dtype), grad_weight, grad_bias, *[None] * 6
 
 
+SPIKINGJELLY = "spikingjelly.activation_based.layer.bn"
+FOLDING = {f"{kind}{n}d" for kind in ("BatchNorm", "ThresholdDependentBatchNorm") for n in (1, 2, 3)}
+"""SpikingJelly's batch norms that are torch's on steps and samples as one batch, where their `step_mode` is "m"."""
+
+
+def synchronisation_problem(norm: nn.modules.batchnorm._BatchNorm) -> str | None:
+    """Why a `SyncBatchNorm` would not compute what this batch norm does; None if it would."""
+    kind = type(norm)
+    as_torch = kind.forward is nn.modules.batchnorm._BatchNorm.forward or kind in (nn.SyncBatchNorm, SyncBatchNorm)
+    if as_torch or (kind.__module__ == SPIKINGJELLY and kind.__name__ in FOLDING):
+        return None
+    return (
+        f"{kind.__name__} has a forward of its own, which would be lost; expected a batch norm of torch or SpikingJelly"
+    )
+
+
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """What `convert_sync_batchnorm` makes of a batch norm without neurons: as nn.SyncBatchNorm, and on the CPU too."""
+    """What `convert_sync_batchnorm` makes of a batch norm without neurons: as nn.SyncBatchNorm, and on the CPU too.
+
+    It takes the inputs that `norm` takes: [N, C, ...], or [T, N, C, ...] where that is SpikingJelly's in step mode "m".
+    """
 
     def __init__(self, norm: nn.modules.batchnorm._BatchNorm, process_group: Any = None) -> None:
         super().__init__(norm.num_features, **options_of(norm, *NORM_OPTIONS))
         self.process_group = process_group
+        self.kind: Any = norm.kind if isinstance(norm, SyncBatchNorm) else type(norm)
+        if hasattr(norm, "step_mode"):
+            self.step_mode = norm.step_mode
         adopt(self, norm)
 
     def forward(self, input: Tensor) -> Tensor:
+        if getattr(self, "step_mode", "s") == "m":
+            folded = self._normalise(input.flatten(0, 1))
+            return folded.view(*input.shape[:2], *folded.shape[1:])
+        return self._normalise(input)
+
+    def _normalise(self, input: Tensor) -> Tensor:
         if not self.training or processes(self.process_group) == 1:
             return super().forward(input)
         self._check_input_dim(input)
@@ -145,6 +173,5 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         track(self, both.mean, both.var, both.size)
         return nn.functional.batch_norm(both.x, both.mean, both.var, both.weight, both.bias, eps=self.eps)
 
-    def _check_input_dim(self, input: Tensor) -> None:  # torch's batch norms each have their own
-        if input.dim() < 2:
-            raise ValueError(f"input: expected [N, C, ...], got shape {tuple(input.shape)}")
+    def _check_input_dim(self, input: Tensor) -> None:
+        self.kind._check_input_dim(self, input)

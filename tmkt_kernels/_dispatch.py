@@ -1,8 +1,8 @@
 """The only place that chooses a backend.
 
 "native" is the compiled C++/CUDA library, "triton" the Triton kernels, "reference" plain PyTorch.
-"auto" takes the first of them that serves the tensor's device and dtype. A backend asked for by
-name that cannot serve raises with the reason and the remedy; nothing falls back on an exception.
+"auto" takes the first of them that serves the tensor's device and dtype, and tangents where there are any. A backend
+asked for by name that cannot serve raises with the reason and the remedy; nothing falls back on an exception.
 Among GPUs of different kinds each is asked for itself.
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Collection
 
 import torch
 
+from . import _transforms
 from ._extension import driver_version, extension
 
 BACKENDS = ("native", "triton", "reference")
@@ -105,6 +106,8 @@ def problem(backend: str, device: torch.device | str, dtype: torch.dtype) -> str
     device = torch.device(device)
     if backend == "reference":
         return None
+    if _transforms.forward_mode():
+        return "no kernel has a forward-mode derivative (torch.func.jvp, jacfwd, hessian, forward_ad); the reference has"
     if (backend, device.type) not in _PROBLEMS:
         return f"{backend} kernels exist for cpu and cuda; the tensor is on {device.type!r}"
     if dtype not in KERNEL_DTYPES:

@@ -1,8 +1,8 @@
 """Registers an operator with torch.library: schema, fake, autograd and Triton implementation in one call.
 
-Schemas live in Python so that operators exist without the compiled library; C++ and CUDA only
-register implementations of `tmkt::<name>_fwd` and `tmkt::<name>_bwd`. The Triton kernels serve
-`tmkt::<name>_fwd_triton` and `tmkt::<name>_bwd_triton`, with the same schema, fake and autograd.
+The compiled library defines the schemas of `tmkt::<name>_fwd` and `tmkt::<name>_bwd` beside their C++ and CUDA
+implementations, so that a program without Python has them; where there is no library they are defined here. The Triton
+kernels serve `tmkt::<name>_fwd_triton` and `tmkt::<name>_bwd_triton`, with the same schema, fake and autograd.
 """
 
 import contextlib
@@ -12,17 +12,12 @@ from typing import Any
 
 import torch
 
-# The kernels read raw memory: torch.compile must hand over the strides that eager code would.
+from . import _transforms
+from ._extension import extension as extension  # loads the library, before its schemas are asked for
+
+# The kernels read raw memory: torch.compile must hand over the strides that eager code would. It does so by default; the
+# tags say so of operators that are defined here.
 _TAGS = (torch.Tag.needs_exact_strides, torch.Tag.pt2_compliant_tag)
-
-
-def _no_second_order(name: str) -> Callable[..., Any]:
-    def backward(ctx: Any, *grads: Any) -> Any:
-        raise NotImplementedError(
-            f"{name}: second-order gradients are not implemented by this backend; use backend='reference'"
-        )
-
-    return backward
 
 
 def register(
@@ -34,37 +29,45 @@ def register(
     fake_backward: Callable[..., Any],
     setup_context: Callable[..., Any],
     backward: Callable[..., Any],
+    reference_backward: Callable[..., Any],
     triton_forward: Callable[..., Any],
     triton_backward: Callable[..., Any],
 ) -> dict[str, Callable[..., Any]]:
     """Define both families of operator `name`; returns how to call each, by backend.
 
     `backward(bwd_op, ctx, *grads)` gets the backward operator of its own family as first argument.
+    `reference_backward` takes and gives what that operator does, in plain PyTorch: it is what second-order gradients go
+    through.
     """
+    second_order = _transforms.second_order(reference_backward)
     calls = {}
     for backend, suffix, kernels in (("native", "", None), ("triton", "_triton", (triton_forward, triton_backward))):
-        fwd, bwd = f"tmkt::{name}_fwd{suffix}", f"tmkt::{name}_bwd{suffix}"
-        torch.library.define(fwd, forward_schema, tags=_TAGS)
-        torch.library.define(bwd, backward_schema, tags=_TAGS)
-        torch.library.register_fake(fwd, fake_forward)
-        torch.library.register_fake(bwd, fake_backward)
+        for way, schema, fake in (("fwd", forward_schema, fake_forward), ("bwd", backward_schema, fake_backward)):
+            if not hasattr(torch.ops.tmkt, f"{name}_{way}{suffix}"):
+                torch.library.define(f"tmkt::{name}_{way}{suffix}", schema, tags=_TAGS)
+            torch.library.register_fake(f"tmkt::{name}_{way}{suffix}", fake)
         fwd_op, bwd_op = (getattr(torch.ops.tmkt, f"{name}_{way}{suffix}").default for way in ("fwd", "bwd"))
         family_backward = functools.partial(backward, bwd_op)
-        torch.library.register_autograd(fwd, family_backward, setup_context=setup_context)
-        torch.library.register_autograd(bwd, _no_second_order(name))
+        torch.library.register_autograd(fwd_op, family_backward, setup_context=setup_context)
+        torch.library.register_autograd(bwd_op, second_order[1], setup_context=second_order[0])
         if kernels is not None:
-            for op, kernel in zip((fwd, bwd), kernels, strict=True):
-                torch.library.impl(op, ("cpu", "cuda"), kernel)
-        calls[backend] = _call(fwd_op, bwd_op, setup_context, backward)
+            for op, kernel in zip((fwd_op, bwd_op), kernels, strict=True):
+                torch.library.impl(op.name(), ("cpu", "cuda"), kernel)
+        transformable_bwd = _transforms.register(f"{name}_bwd{suffix}", bwd_op, *second_order)
+        transformable = _transforms.register(
+            f"{name}_fwd{suffix}", fwd_op, setup_context, functools.partial(backward, transformable_bwd)
+        )
+        calls[backend] = _call(fwd_op, bwd_op, transformable, setup_context, backward)
     return calls
 
 
-# Private to torch, though its own operators in Python stand on them; where a release lacks one, the slow way serves.
+# Private to torch, though its own operators in Python stand on it; where a release lacks it, the slow way serves.
 _below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", contextlib.nullcontext)
-_transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
 
-def _call(fwd_op: Any, bwd_op: Any, setup_context: Callable[..., Any], backward: Callable[..., Any]) -> Any:
+def _call(
+    fwd_op: Any, bwd_op: Any, transformable: Any, setup_context: Callable[..., Any], backward: Callable[..., Any]
+) -> Any:
     """`fwd_op`, called from eager code. The same autograd as registered, entered directly and without setup_context,
     whose arguments torch binds anew each time: the way through the dispatcher costs more than many a kernel."""
 
@@ -87,7 +90,9 @@ def _call(fwd_op: Any, bwd_op: Any, setup_context: Callable[..., Any], backward:
         backward = staticmethod(derivative)
 
     def call(*args: Any) -> Any:
-        if torch.compiler.is_compiling() or _transforms_active():
+        if _transforms.active():
+            return transformable(*args)
+        if torch.compiler.is_compiling() or torch._C._is_tracing():  # torch.jit.trace knows operators, and no Function
             return fwd_op(*args)
         return Eager.apply(*args)
 

@@ -8,10 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._batch_norm import NORM_OPTIONS, SyncBatchNorm, adopt, options_of, processes, synchronise, track
+from . import _transforms
+from ._batch_norm import (
+    NORM_OPTIONS,
+    SyncBatchNorm,
+    adopt,
+    options_of,
+    processes,
+    synchronisation_problem,
+    synchronise,
+    track,
+)
 from .bn_lif import average_pool
 from .bn_lif import run as run_bn_lif
-from .lif import Neuron, Parameter, lif_neuron, lif_params, run
+from .lif import Neuron, Parameter, check_inputs, lif_neuron, lif_params, run
 from .lif.leaky import leaky_neuron
 from .mixup import time_step_mixup
 from .surrogate import UserSurrogate
@@ -32,20 +42,62 @@ __all__ = [
 ]
 
 
-def _check_state(v: Tensor | None, x_seq: Tensor) -> None:
-    if v is not None and (v.shape != x_seq.shape[1:] or v.device != x_seq.device):
-        raise ValueError(
-            f"x_seq: this stateful layer holds v for a batch of shape {tuple(v.shape)} on {v.device}, "
-            f"got {tuple(x_seq.shape[1:])} on {x_seq.device}; call reset() between sequences"
-        )
+class Stateful:
+    """The potential that a layer with `stateful=True` carries from call to call, detached from the graph of the call
+    before, until `reset()`. It never enters state_dict."""
+
+    stateful: bool
+    v: Tensor | None = None
+    _reset_by: int = -1  # the backward pass under way at the last reset
+
+    def reset(self) -> None:
+        """Forget the membrane potential: the next call starts at rest."""
+        self.v = None
+        if not torch.compiler.is_compiling():
+            self._reset_by = torch._C._current_graph_task_id()
+
+    def carried(self, x_seq: Tensor) -> Tensor | None:
+        """v to start this call with; None is rest.
+
+        Raises:
+            ValueError: it belongs to a batch of another shape or device.
+            RuntimeError: torch runs this call where v is not that of its place in the sequence: under torch.func, or a
+                second time in backward, as torch.utils.checkpoint does.
+        """
+        if not self.stateful:
+            return None
+        if _transforms.active():
+            raise RuntimeError(
+                "a stateful layer cannot run under torch.func, which would keep v beyond its transform; "
+                "use stateful=False, or tmkt_kernels.lif or leaky, which take v and return it"
+            )
+        backward = -1 if torch.compiler.is_compiling() else torch._C._current_graph_task_id()
+        if backward >= 0 and (self.v is not None or self._reset_by != backward):
+            raise RuntimeError(
+                "a stateful layer is run again in backward, as under torch.utils.checkpoint, and its v has moved on since; "
+                "use stateful=False, call reset() inside the checkpointed function, or leave the layer out of it"
+            )
+        v = self.v
+        if v is None:
+            return None
+        check_inputs(x_seq)
+        if v.shape != x_seq.shape[1:] or v.device != x_seq.device:
+            raise ValueError(
+                f"x_seq: this stateful layer holds v for a batch of shape {tuple(v.shape)} on {v.device}, "
+                f"got {tuple(x_seq.shape[1:])} on {x_seq.device}; call reset() between sequences"
+            )
+        return v.clone() if v.is_inference() and not torch.is_inference_mode_enabled() else v
+
+    def carry(self, v_last: Tensor) -> None:
+        """Keep v for the next call."""
+        if self.stateful:
+            self.v = v_last.detach()
 
 
-class MultiStepNeuron(nn.Module):
+class MultiStepNeuron(Stateful, nn.Module):
     """What the neuron layers share: parameters, the potential that is carried between calls, and the call.
 
-    Stateless by default: every call starts at rest. With `stateful=True` the membrane potential is
-    carried from call to call, detached from the graph of the call before, until `reset()`; it
-    never enters state_dict.
+    Stateless by default: every call starts at rest. See `Stateful` for `stateful=True`.
 
     Args:
         keywords: those of the neuron; a tensor among them becomes a parameter or buffer of the layer.
@@ -54,9 +106,8 @@ class MultiStepNeuron(nn.Module):
 
     Raises:
         ValueError: a stateful layer gets a batch of another shape or device than the one it holds v for.
+        RuntimeError: a stateful layer runs under torch.func, or again in backward, as under torch.utils.checkpoint.
     """
-
-    v: Tensor | None
 
     def __init__(self, keywords: dict[str, Any], return_v: bool, stateful: bool, backend: str) -> None:
         super().__init__()
@@ -70,7 +121,6 @@ class MultiStepNeuron(nn.Module):
         self.return_v = return_v
         self.stateful = stateful
         self.backend = backend
-        self.v = None
         self.constant = None if self.tensors else self.make_neuron()
         self.neuron()  # bad keywords are errors here, not at the first call
 
@@ -82,15 +132,9 @@ class MultiStepNeuron(nn.Module):
         """The parameters as they are now."""
         return self.constant or self.make_neuron(**{name: getattr(self, name) for name in self.tensors})
 
-    def reset(self) -> None:
-        """Forget the membrane potential: the next call starts at rest."""
-        self.v = None
-
     def forward(self, x_seq: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        _check_state(self.v, x_seq)
-        spikes, v_last, *v_seq = run(x_seq, self.v, self.neuron(), self.return_v, self.backend)
-        if self.stateful:
-            self.v = v_last.detach()
+        spikes, v_last, *v_seq = run(x_seq, self.carried(x_seq), self.neuron(), self.return_v, self.backend)
+        self.carry(v_last)
         return (spikes, v_seq[0]) if self.return_v else spikes
 
     def extra_repr(self) -> str:
@@ -256,11 +300,10 @@ class Leaky(MultiStepNeuron):
         return leaky_neuron(**self.keywords, **tensors)
 
 
-class _BatchNormLIF(nn.modules.batchnorm._BatchNorm):
+class _BatchNormLIF(Stateful, nn.modules.batchnorm._BatchNorm):
     """Batch normalisation over T, B and space, and `LIF`, as one operator; parameters and buffers are torch's, so that
     checkpoints of the torch layer load as they are."""
 
-    v: Tensor | None
     dims: tuple[int, ...]  # that x_seq may have
     pools: tuple[int, ...] = (1,)
 
@@ -298,22 +341,16 @@ class _BatchNormLIF(nn.modules.batchnorm._BatchNorm):
         }
         self.params = lif_params(**self.keywords)
         self.return_v, self.stateful, self.backend, self.pool = return_v, stateful, backend, pool
-        self.v = None
-
-    def reset(self) -> None:
-        """Forget the membrane potential: the next call starts at rest."""
-        self.v = None
 
     def forward(self, x_seq: Tensor) -> Any:
+        check_inputs(x_seq)
         if x_seq.dim() not in self.dims or x_seq.shape[2] != self.num_features:
             raise ValueError(
                 f"x_seq: expected [T, B, {self.num_features}, ...] with {' or '.join(map(str, self.dims))} dimensions, "
                 f"got shape {tuple(x_seq.shape)}"
             )
-        _check_state(self.v, x_seq)
         spikes, v_last, *v_seq = self._fire(x_seq)
-        if self.stateful:
-            self.v = v_last.detach()
+        self.carry(v_last)
         return (spikes, v_seq[0]) if self.return_v else spikes
 
     def _fire(self, x_seq: Tensor) -> tuple[Tensor, ...]:
@@ -328,7 +365,7 @@ class _BatchNormLIF(nn.modules.batchnorm._BatchNorm):
         self, x_seq: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var: Tensor | None
     ) -> tuple[Tensor, ...]:
         options = (self.eps, self.params, self.return_v, self.backend, self.pool)
-        return run_bn_lif(x_seq, weight, bias, self.v, mean, var, *options)
+        return run_bn_lif(x_seq, weight, bias, self.carried(x_seq), mean, var, *options)
 
     def lif(self) -> LIF:
         """The neurons alone, and their pooling, as a layer."""
@@ -348,7 +385,8 @@ class BatchNormLIF1d(_BatchNormLIF, nn.BatchNorm1d):
         others: keywords of `LIF`, floats only.
 
     state_dict is that of nn.BatchNorm1d. In training and without running statistics those of the batch are used, taken
-    over T and B. Half inputs have float32 statistics and parameters.
+    over T and B. Half inputs are computed in float32, as are half parameters and running statistics, after .half() or
+    .bfloat16(); after .double() the layer takes float64 inputs, which the reference serves.
     """
 
     dims = (3, 4)
@@ -392,14 +430,27 @@ def convert_sync_batchnorm(model: nn.Module, process_group: Any = None) -> nn.Mo
 
     nn.SyncBatchNorm.convert_sync_batchnorm puts a batch norm without neurons in the place of BatchNormLIF layers, and
     serves no CPU: use this one. Parameters, buffers and state_dict are kept; changes the model, and returns it.
+    SpikingJelly's batch norms keep their step mode.
+
+    Raises:
+        TypeError: a batch norm with a forward of its own, named; the model is as it was.
     """
-    if isinstance(model, _BatchNormLIF):
-        return SyncBatchNormLIF(model, process_group)
-    if isinstance(model, nn.modules.batchnorm._BatchNorm):
-        return SyncBatchNorm(model, process_group)
-    for name, child in model.named_children():
-        setattr(model, name, convert_sync_batchnorm(child, process_group))
-    return model
+    for path, module in model.named_modules():
+        norm = isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, _BatchNormLIF)
+        if norm and (why := synchronisation_problem(module)) is not None:
+            raise TypeError(f"convert_sync_batchnorm: {path or 'the model'}: {why}")
+    return _synchronised(model, process_group)
+
+
+def _synchronised(module: nn.Module, process_group: Any) -> nn.Module:
+    if isinstance(module, _BatchNormLIF):
+        return SyncBatchNormLIF(module, process_group)
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return SyncBatchNorm(module, process_group)
+    for name, child in list(module._modules.items()):  # by each of its names
+        if child is not None:
+            setattr(module, name, _synchronised(child, process_group))
+    return module
 
 
 def fuse_conv(conv: nn.Conv1d | nn.Conv2d, layer: _BatchNormLIF) -> tuple[nn.Module, LIF]:

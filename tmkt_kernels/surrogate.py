@@ -193,7 +193,7 @@ def parse_shape(surrogate: Surrogate | UserSurrogate, alpha: float | tuple[float
     """Check `alpha` against what the surrogate takes, and return (alpha, beta); beta is 0 where there is none."""
     pair = alpha if isinstance(alpha, tuple) else (alpha,)
     two = surrogate in TWO_PARAMETERS
-    if len(pair) != 1 + two or not all(isinstance(a, (int, float)) and math.isfinite(a) for a in pair):
+    if len(pair) != 1 + two or not all(isinstance(a, (int, float)) and -math.inf < a < math.inf for a in pair):
         expected = "a pair (alpha, beta) of floats" if two else "a float"
         raise ValueError(f"alpha: expected {expected} for this surrogate, got {alpha!r}")
     lowest = {Surrogate.Q_PSEUDO_SPIKE: 1.0}.get(surrogate, 0.0) if isinstance(surrogate, Surrogate) else 0.0

@@ -1,4 +1,4 @@
-"""Surrogate derivatives in Triton; mirrors surrogate.py."""
+"""Surrogate derivatives in Triton; mirrors surrogate.py, NaN included."""
 
 import math
 
@@ -100,18 +100,18 @@ def surrogate_derivative(u, alpha, beta, SURROGATE: tl.constexpr):
         g = tl.where(u >= 0, alpha, beta)
     elif SURROGATE == INVERSE:
         d = 1 / tl.abs(u)
-        g = tl.where(d < alpha, d, alpha)
+        g = tl.where(d > alpha, alpha, d)
     elif SURROGATE == LOG_TAILED_RELU:
-        g = tl.where(u > 0, 1 / tl.where(u > 1, u, 1.0), alpha)
+        g = tl.where(u <= 0, alpha, 1 / tl.where(u < 1, 1.0, u))
     elif SURROGATE == SPIKE_RATE_ESCAPE:
         g = alpha * tl.exp(-tl.abs(beta * (u - 1)))
     elif SURROGATE == SPARSE_FAST_SIGMOID:
         d = 1 + alpha * tl.abs(u)
-        g = tl.where(u > beta, 1 / (d * d), 0.0)
+        g = tl.where(u <= beta, 0.0, 1 / (d * d))
     elif SURROGATE == TENT:
         g = tl.where(u >= 0, -alpha, alpha)
     elif SURROGATE == STRAIGHT_THROUGH:
-        g = u * 0 + alpha
+        g = tl.zeros_like(u) + alpha
     else:
         tl.static_assert(False, "unknown surrogate")
     return g

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .lif import lif
-from .lif.leaky import leaky
+from .bn_lif import run as run_bn_lif
+from .lif import lif, lif_params
+from .lif.leaky import leaky, leaky_neuron
+from .mixup import INPUT_DTYPES, time_step_mixup
 from .surrogate import Surrogate
 
 FLIP_BUDGET = 1e-6
@@ -122,6 +124,154 @@ def lif_inputs(case: LIFCase, dtype: torch.dtype, device: str = "cpu", *, dyadic
     }
 
 
+@dataclass(frozen=True)
+class BnLIFCase:
+    """One configuration of bn_lif on one shape [T, B, C, ...]; `neuron` as in LIFCase, floats only."""
+
+    name: str
+    shape: tuple[int, ...] = (5, 3, 4, 6, 5)
+    neuron: dict[str, Any] = field(default_factory=dict)
+    training: bool = True
+    pool: int = 1
+
+    def call(self, leaves: list[Tensor], backend: str) -> tuple[Tensor, ...]:
+        """(spikes, v_last, v_seq, batch_mean, batch_var) of x_seq, weight, bias and v_init."""
+        params = leaky_neuron(**self.neuron)[0] if "beta" in self.neuron else lif_params(**self.neuron)
+        ones = torch.ones_like(leaves[1].detach())
+        statistics = (None, None) if self.training else (0.3 * ones, 2 * ones)
+        return run_bn_lif(*leaves, *statistics, 1e-5, params, True, backend, self.pool)
+
+
+BN_LIF_CASES = [
+    *[
+        BnLIFCase(f"{case.name}-{'training' if training else 'eval'}", neuron=case.neuron, training=training)
+        for case in LIF_CASES
+        for training in (True, False)
+        if case.shape == LIFCase.shape and not any(isinstance(value, list) for value in case.neuron.values())
+    ],
+    BnLIFCase("features", (5, 4, 37)),
+    BnLIFCase("sequence", (4, 3, 5, 33)),
+    BnLIFCase("planes", (3, 2, 3, 9, 8)),
+    BnLIFCase("short-planes", (5, 3, 6, 3, 2), {"beta": 0.7, "reset_mechanism": "zero", "threshold": 0.5}),
+    BnLIFCase("one-step", (1, 6, 5, 4, 4)),
+    BnLIFCase("one-channel", (5, 7, 1, 7, 9)),
+    BnLIFCase("long", (20, 2, 3, 5), {"beta": 0.7, "reset_mechanism": "zero", "threshold": 0.5}),
+    BnLIFCase("pooled", (5, 2, 3, 8, 12), pool=2),
+    BnLIFCase("pooled-odd", (5, 2, 3, 7, 9), {"v_reset": None, "detach_reset": False}, pool=2),
+    BnLIFCase("pooled-zero", (20, 2, 3, 4, 4), {"beta": 0.7, "reset_mechanism": "zero", "threshold": 0.5}, pool=2),
+    BnLIFCase("pooled-eval", (3, 2, 4, 2, 5), {"v_reset": 0.2}, training=False, pool=2),
+]
+
+
+def bn_lif_inputs(case: BnLIFCase, dtype: torch.dtype, device: str = "cpu") -> dict[str, Any]:
+    """Seeded leaves (x_seq, weight, bias, v_init) and gradients of the spikes, v_last and v_seq."""
+    generator = torch.Generator().manual_seed(hash_name(case.name))
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device)
+
+    *front, channels = case.shape[:3]
+    pooled = (*front, channels, *(size // case.pool for size in case.shape[3:]))
+    return {
+        "leaves": [
+            (draw(*case.shape) * 1.7 + 0.4).to(dtype),
+            draw(channels) * 0.3 + 1,
+            draw(channels) * 0.3,
+            draw(*case.shape[1:]),
+        ],
+        "grads": (draw(*pooled), draw(*case.shape[1:]), draw(*case.shape)),
+    }
+
+
+def bn_lif_run(
+    case: BnLIFCase, inputs: dict[str, Any], backend: str
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Outputs (spikes, v_last, v_seq, batch_mean, batch_var), and gradients of x_seq, weight, bias and v_init."""
+    leaves = [leaf.detach().clone().requires_grad_() for leaf in inputs["leaves"]]
+    outputs = case.call(leaves, backend)
+    grads = [g.to(o.dtype) for g, o in zip(inputs["grads"], outputs, strict=False)]
+    return tuple(o.detach() for o in outputs), torch.autograd.grad(outputs[:3], leaves, grads)
+
+
+def bn_lif_truth(case: BnLIFCase, inputs: dict[str, Any]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """`bn_lif_run` of the reference in float64."""
+    return bn_lif_run(case, {**inputs, "leaves": [leaf.double() for leaf in inputs["leaves"]]}, "reference")
+
+
+@dataclass(frozen=True)
+class MixupCase:
+    """One configuration of time_step_mixup: T = 4, 5 samples, images [6 or 5, channels, *plane], 2 event channels."""
+
+    name: str
+    channels: int = 2
+    plane: tuple[int, int] = (5, 7)
+    indexed: tuple[bool, bool] = (True, True)
+    sources: tuple[torch.dtype, torch.dtype] = (torch.float32, torch.float32)
+
+    def inputs(self, device: str = "cpu") -> dict[str, Any]:
+        """Seeded tensors: switch steps at both ends, repeated indices, sources that nobody draws on."""
+        generator = torch.Generator().manual_seed(hash_name(self.name))
+
+        def draw(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+            if dtype.is_floating_point:
+                return (3 * torch.randn(shape, generator=generator)).to(dtype).to(device)
+            return torch.randint(0, 200, shape, generator=generator).to(dtype).to(device)
+
+        index = {
+            name: torch.tensor(values, device=device)
+            for name, values, there in (
+                ("static_index", [5, 0, 5, 1, 2], self.indexed[0]),
+                ("event_index", [1, 1, 4, 0, 2], self.indexed[1]),
+            )
+            if there
+        }
+        return {
+            "static": draw((6 if self.indexed[0] else 5, self.channels, *self.plane), self.sources[0]),
+            "events": draw((4, 5, 2, *self.plane), self.sources[1]),
+            "switch_step": torch.tensor([0, 4, 2, 1, 3], device=device),
+            "grad": draw((4, 5, 2, *self.plane), torch.float32),
+            "index": index,
+        }
+
+
+MIXUP_CASES = [
+    *[
+        MixupCase(f"{str(static)[6:]}-{str(events)[6:]}", sources=(static, events))
+        for static in INPUT_DTYPES
+        for events in INPUT_DTYPES
+    ],
+    *[
+        MixupCase(f"{channels}-channels-{plane[1]}-{indexed[0]:d}{indexed[1]:d}", channels, plane, indexed)
+        for channels in (1, 2)
+        for plane in ((5, 7), (4, 8))
+        for indexed in ((True, True), (True, False), (False, True), (False, False))
+    ],
+]
+
+
+def mixup_run(
+    case: MixupCase, inputs: dict[str, Any], dtype: torch.dtype, backend: str, exact: bool = False
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """mixed in `dtype`, and the gradients of those of static and events that are floats; `exact`: in float64, of an
+    output gradient in `dtype`."""
+    sources = [inputs[name].clone() for name in ("static", "events")]
+    grad = inputs["grad"].to(dtype)
+    if exact:
+        sources, dtype = [s.double() if s.is_floating_point() else s for s in sources], torch.float64
+    leaves = [source.requires_grad_() for source in sources if source.is_floating_point()]
+    mixed = time_step_mixup(
+        *sources, inputs["switch_step"], **inputs["index"], scale=(1 / 255, 0.5), dtype=dtype, backend=backend
+    )
+    grads = torch.autograd.grad(mixed, leaves, grad.to(dtype)) if leaves else ()
+    return mixed.detach(), grads
+
+
+def without_flips(inputs: dict[str, Any], same: Tensor) -> dict[str, Any]:
+    """The inputs with output gradients of 0 for neurons that are not the `same`: a spike that rounding has flipped then
+    reaches no gradient, be it the neuron's own or a sum over all."""
+    return {**inputs, "grads": tuple(g * same for g in inputs["grads"])}
+
+
 def hash_name(name: str) -> int:
     """A seed that is the same in every process, unlike hash()."""
     import zlib
@@ -158,6 +308,12 @@ def assert_spikes_equal(actual: Tensor, expected: Tensor, budget: float = 0.0) -
     assert flips <= allowed, f"{flips} of {actual.numel()} spikes flipped, {allowed} allowed"
     bias = abs(int(difference.sum()))
     assert flips < 16 or bias <= 4 * flips**0.5, f"flips are one-sided: {flips} flips, {bias} more one way"
+
+
+def assert_stored_equal(actual: Tensor, expected: Tensor, backend: str) -> None:
+    """Equal bit for bit, dtypes too. Triton's interpreter cuts bfloat16 off, where all else rounds to nearest."""
+    cut = backend == "triton" and actual.dtype == torch.bfloat16 and not actual.is_cuda
+    torch.testing.assert_close(actual, expected, rtol=2**-7 if cut else 0, atol=0)
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:

@@ -50,8 +50,10 @@ struct BnLifBackwardArgs : LifBackwardArgs {
   BnArgs bn;
   // With g the gradient of the current: given statistics have no gradient, and one pass writes grad_x = scale * g
   // beside the sums of g and of g (x - mean). With those of the batch a first pass makes the sums, and a second grad_x
-  // = scale * (g - g_mean - (x - mean) * slope). On the CPU the first leaves g in grad_x; CUDA makes it twice.
+  // = scale * (g - g_mean - (x - mean) * slope). On the CPU the first leaves g in grad_x if that is float32; a half
+  // type would overflow or round it, so there, and on CUDA, the second pass makes it again.
   bool batch_statistics;
+  bool again;          // on the CPU: this is that second pass
   float* grad_weight;  // [channels], here and below, to be filled
   float* grad_bias;
   float* g_mean;

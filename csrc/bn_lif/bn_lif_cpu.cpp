@@ -60,15 +60,18 @@ struct Cpu {
   }
   static float* values_of(std::vector<Line>& lines) { return lines.empty() ? nullptr : lines[0].values; }
 
-  static void backward_of_planes(const BnLifBackwardArgs& args, const BnPrepare& prepare) {
+  static void backward_of_planes(BnLifBackwardArgs& args, const BnPrepare& prepare) {
     const BnArgs& bn = args.bn;
     const int64_t planes = bn.inner > 0 ? args.N / bn.inner : 0;
     std::vector<double> of_planes(2 * planes);
-    parallel_over_planes(args, bn, [&](int64_t begin, int64_t end) {
-      std::vector<Line> pooled(args.grad_spikes ? pooled_lines(args, bn) : 0), history(2 * args.T * kPlaneTile / 16);
-      TMKT_PICK_SIMD(planes_backward)
-      (args, stream_planes(args, bn), values_of(pooled), values_of(history), of_planes.data(), begin, end);
-    });
+    const auto pass = [&] {
+      parallel_over_planes(args, bn, [&](int64_t begin, int64_t end) {
+        std::vector<Line> pooled(args.grad_spikes ? pooled_lines(args, bn) : 0), history(2 * args.T * kPlaneTile / 16);
+        TMKT_PICK_SIMD(planes_backward)
+        (args, stream_planes(args, bn), values_of(pooled), values_of(history), of_planes.data(), begin, end);
+      });
+    };
+    pass();
     std::vector<double> g(bn.channels), gd(bn.channels);
     for (int64_t plane = 0; plane < planes; ++plane) {
       g[plane % bn.channels] += of_planes[plane];
@@ -76,6 +79,10 @@ struct Cpu {
     }
     gradients(args, prepare, g, gd);
     if (!args.batch_statistics) return;
+    if (args.kind != FloatKind::kFloat32) {
+      args.again = true;
+      return pass();
+    }
     torch::stable::parallel_for(0, args.T * planes, grain_size(bn.inner),
                                 [&](int64_t begin, int64_t end) { TMKT_PICK_SIMD(planes_finish)(args, begin, end); });
   }
@@ -85,14 +92,21 @@ struct Cpu {
     const std::unique_ptr<Line[]> of_neurons(new Line[(2 * args.N + 15) / 16 + 1]);  // not zeroed; N may be 0
     args.sums = of_neurons[0].values;
     const bool stream = use_stream(args);
-    parallel_over_tiles(args, [&](int64_t begin, int64_t end) {
-      std::vector<Line> history(args.T * kLifTile / 16);
-      TMKT_PICK_SIMD(bn_lif_backward)(args, stream, history.data()->values, begin, end);
-    });
+    const auto pass = [&] {
+      parallel_over_tiles(args, [&](int64_t begin, int64_t end) {
+        std::vector<Line> history(args.T * kLifTile / 16);
+        TMKT_PICK_SIMD(bn_lif_backward)(args, stream, history.data()->values, begin, end);
+      });
+    };
+    pass();
     const std::vector<double> zero(channels);
     gradients(args, prepare, sums(args.sums, args.N, channels, inner, zero, 1),
               sums(args.sums + args.N, args.N, channels, inner, zero, 1));
     if (!args.batch_statistics) return;
+    if (args.kind != FloatKind::kFloat32) {
+      args.again = true;
+      return pass();
+    }
     const int64_t tiles = (args.T * args.N + kLifTile - 1) / kLifTile;
     torch::stable::parallel_for(0, tiles, grain_size(kLifTile), [&](int64_t begin, int64_t end) {
       TMKT_PICK_SIMD(bn_lif_finish)(args, begin * kLifTile, std::min(end * kLifTile, args.T * args.N));
@@ -157,6 +171,20 @@ struct Cpu {
 };
 
 }  // namespace
+
+// The schemas of tmkt_kernels/bn_lif/op.py, see lif_cpu.cpp.
+#define TMKT_BN_LIF_PARAMS                                                                                      \
+  "SymInt channels, SymInt inner, SymInt pool_width, float eps, float a, float b, float c, float v_threshold, " \
+  "float v_reset, int reset, int surrogate, float alpha, float beta, bool detach_reset"
+STABLE_TORCH_LIBRARY_FRAGMENT(tmkt, m) {
+  m.def(
+      "bn_lif_fwd(Tensor x, Tensor? v_init, Tensor? weight, Tensor? bias, Tensor? mean, Tensor? "
+      "var, " TMKT_BN_LIF_PARAMS ", bool return_v) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "bn_lif_bwd(Tensor? grad_spikes, Tensor? grad_v_last, Tensor? grad_v_seq, Tensor x, Tensor? v_init, "
+      "Tensor? weight, Tensor? bias, Tensor mean, Tensor var, bool batch_statistics, " TMKT_BN_LIF_PARAMS
+      ") -> (Tensor, Tensor, Tensor, Tensor)");
+}
 
 STABLE_TORCH_LIBRARY_IMPL(tmkt, CPU, m) {
   m.impl("bn_lif_fwd", TORCH_BOX(&bn_lif_fwd<Cpu>));

@@ -10,19 +10,18 @@ inline void check_channels(const char* name, const OptionalTensor& tensor, int64
   if (!tensor) return;
   check_tensor("bn_lif", name, *tensor, 1, x);
   check_dtype("bn_lif", name, *tensor, ScalarType::Float);
-  STD_TORCH_CHECK(tensor->size(0) == channels, "bn_lif: ", name, ": expected ", channels, " channels, got ",
-                  tensor->size(0));
+  check(tensor->size(0) == channels, "bn_lif: ", name, ": expected ", channels, " channels, got ", tensor->size(0));
 }
 
 inline void check_bn(const Tensor& x, int64_t channels, int64_t inner) {
-  STD_TORCH_CHECK(x.numel() == 0 || (channels >= 1 && inner >= 1 && (x.numel() / x.size(0)) % (channels * inner) == 0),
-                  "bn_lif: x: expected steps of a multiple of channels * inner = ", channels, " * ", inner, " values");
+  check(x.numel() == 0 || (channels >= 1 && inner >= 1 && (x.numel() / x.size(0)) % (channels * inner) == 0),
+        "bn_lif: x: expected steps of a multiple of channels * inner = ", channels, " * ", inner, " values");
 }
 
 inline void check_pool(const Tensor& x, int64_t channels, int64_t inner, int64_t pool_width) {
-  STD_TORCH_CHECK(pool_width == 0 || (x.dim() == 5 && x.size(2) == channels && x.size(4) == pool_width &&
-                                      x.size(3) * pool_width == inner),
-                  "bn_lif: x: expected contiguous [T, B, channels, height, pool_width] to pool");
+  check(pool_width == 0 ||
+            (x.dim() == 5 && x.size(2) == channels && x.size(4) == pool_width && x.size(3) * pool_width == inner),
+        "bn_lif: x: expected contiguous [T, B, channels, height, pool_width] to pool");
 }
 
 // Empty spikes of x, pooled or not.
@@ -37,9 +36,9 @@ inline void check_like_spikes(const OptionalTensor& grad, const Tensor& x, int64
   if (!grad) return;
   check_tensor("bn_lif", "grad_spikes", *grad, 5, x);
   check_dtype("bn_lif", "grad_spikes", *grad, x.scalar_type());
-  STD_TORCH_CHECK(grad->sizes().slice(0, 3).equals(x.sizes().slice(0, 3)) && grad->size(3) == x.size(3) / 2 &&
-                      grad->size(4) == pool_width / 2,
-                  "bn_lif: grad_spikes: expected the shape of the pooled spikes");
+  check(grad->sizes().slice(0, 3).equals(x.sizes().slice(0, 3)) && grad->size(3) == x.size(3) / 2 &&
+            grad->size(4) == pool_width / 2,
+        "bn_lif: grad_spikes: expected the shape of the pooled spikes");
 }
 
 // What a backend offers: forward(args, prepare) and backward(args, prepare), all of it; pointers are on its device.
@@ -56,7 +55,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> bn_lif_fwd(
   for (const auto& [name, tensor] : {std::pair{"weight", &weight}, {"bias", &bias}, {"mean", &mean}, {"var", &var}}) {
     check_channels(name, *tensor, channels, x);
   }
-  STD_TORCH_CHECK(mean.has_value() == var.has_value(), "bn_lif: mean and var: expected both or none");
+  check(mean.has_value() == var.has_value(), "bn_lif: mean and var: expected both or none");
   Tensor spikes = new_spikes(x, pool_width);
   Tensor v_last = new_empty(x, x.sizes().slice(1), ScalarType::Float);
   Tensor v_seq = return_v ? new_empty(x, x.sizes(), x.scalar_type()) : new_empty(x, {0}, x.scalar_type());
@@ -101,7 +100,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bn_lif_bwd(
   check_channels("bias", bias, channels, x);
   check_channels("mean", mean, channels, x);
   check_channels("var", var, channels, x);
-  STD_TORCH_CHECK(surrogate >= 0 && surrogate < kSurrogates, "bn_lif: surrogate: unknown number ", surrogate);
+  check(surrogate >= 0 && surrogate < kSurrogates, "bn_lif: surrogate: unknown number ", surrogate);
   args.surrogate = {static_cast<Surrogate>(surrogate), static_cast<float>(alpha), static_cast<float>(beta)};
   args.detach_reset = detach_reset;
   check_like_spikes(grad_spikes, x, pool_width);

@@ -160,14 +160,16 @@ void bn_lif_backward(const BnLifBackwardArgs& args, bool stream, float* history,
       for_each_tile<kVectors>(stream, begin, end, [&](auto vectors, auto access, int64_t n) {
         constexpr int K = decltype(vectors)::value;
         const int64_t count = (K - 1) * kLanes + access.width;
-        with_rows<3, K>(bn, n, count, {bn.mean, bn.scale, bn.bias}, [&](const auto& rows) {
+        with_rows<5, K>(bn, n, count, {bn.mean, bn.scale, bn.bias, args.g_mean, args.slope}, [&](const auto& rows) {
           const NormalisedInput<std::decay_t<decltype(rows)>> input{rows};
           Floats sums[2][K];
           for (int k = 0; k < K; ++k) sums[0][k] = sums[1][k] = Floats{};
-          const bool scaled = !args.batch_statistics;
+          const bool again = args.again, scaled = !args.batch_statistics || again;
           const auto sink = [=, &rows, &sums](int k, int64_t at, Floats g) {
+            const Floats centered = access.load(x + at) - rows.get(0, k);
             sums[0][k] += g;
-            sums[1][k] += g * (access.load(x + at) - rows.get(0, k));
+            sums[1][k] += g * centered;
+            if (again) g = g - rows.get(3, k) - centered * rows.get(4, k);
             store(access, scaled ? g * rows.get(1, k) : g, grad_x + at);
           };
           backward_tile<T, decltype(reset)::value, decltype(asked)::value, K>(args, access, shared_params(args), input,
@@ -183,21 +185,18 @@ void bn_lif_backward(const BnLifBackwardArgs& args, bool stream, float* history,
 
 void bn_lif_finish(const BnLifBackwardArgs& args, int64_t begin, int64_t end) {
   const BnArgs& bn = args.bn;
-  with_float(args.kind, [&](auto type) {
-    using T = typename decltype(type)::type;
-    const T* x = static_cast<const T*>(args.x);
-    T* grad_x = static_cast<T*>(args.grad_x);
-    for_each_tile<kVectors>(false, begin, end, [&](auto vectors, auto access, int64_t n) {
-      constexpr int K = decltype(vectors)::value;
-      const int64_t count = (K - 1) * kLanes + access.width;
-      with_rows<4, K>(bn, n, count, {bn.mean, bn.scale, args.g_mean, args.slope}, [&](const auto& rows) {
-        for (int k = 0; k < K; ++k) {
-          const int64_t at = n + k * kLanes;
-          const Floats centered = access.load(x + at) - rows.get(0, k);
-          const Floats g = access.load(grad_x + at) - rows.get(2, k) - centered * rows.get(3, k);
-          store(access, rows.get(1, k) * g, grad_x + at);
-        }
-      });
+  const float* x = static_cast<const float*>(args.x);
+  float* grad_x = static_cast<float*>(args.grad_x);
+  for_each_tile<kVectors>(false, begin, end, [&](auto vectors, auto access, int64_t n) {
+    constexpr int K = decltype(vectors)::value;
+    const int64_t count = (K - 1) * kLanes + access.width;
+    with_rows<4, K>(bn, n, count, {bn.mean, bn.scale, args.g_mean, args.slope}, [&](const auto& rows) {
+      for (int k = 0; k < K; ++k) {
+        const int64_t at = n + k * kLanes;
+        const Floats centered = access.load(x + at) - rows.get(0, k);
+        const Floats g = access.load(grad_x + at) - rows.get(2, k) - centered * rows.get(3, k);
+        store(access, rows.get(1, k) * g, grad_x + at);
+      }
     });
   });
 }

@@ -18,7 +18,7 @@ TMKT_DECLARE_SIMD(void bn_lif_forward(const BnLifForwardArgs& args, bool stream,
 // `history` as in lif_backward.
 TMKT_DECLARE_SIMD(void bn_lif_backward(const BnLifBackwardArgs& args, bool stream, float* history, int64_t begin,
                                        int64_t end))
-// The second pass over values begin..end of grad_x.
+// The second pass over values begin..end of grad_x in float32.
 TMKT_DECLARE_SIMD(void bn_lif_finish(const BnLifBackwardArgs& args, int64_t begin, int64_t end))
 
 }  // namespace tmkt

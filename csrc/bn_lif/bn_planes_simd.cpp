@@ -295,7 +295,9 @@ void fire_backward(const BnLifBackwardArgs& args, bool stream, const float* pool
                    double (&sums)[2]) {
   const LifParams<float> params = shared_params(args).params;
   const Normalise normalise = channel_of(args.bn, plane);
-  const float factor = args.batch_statistics ? 1.0f : normalise.scale;
+  const float factor = args.batch_statistics && !args.again ? 1.0f : normalise.scale;
+  const float g_mean = args.again ? args.g_mean[plane % args.bn.channels] : 0.0f;
+  const float slope = args.again ? args.slope[plane % args.bn.channels] : 0.0f;
   constexpr bool kPlain = kAsked != Asked::kAnything;
   const bool detach = kPlain || args.detach_reset;
   const Derivatives<kAsked == Asked::kPlainAtan> derivatives(args.surrogate);
@@ -347,9 +349,10 @@ void fire_backward(const BnLifBackwardArgs& args, bool stream, const float* pool
           }
           if (grad_v_seq) grad_h = lanes.load(grad_v_seq + at, k);
           const Floats gradient = lif_adjoint(params, kReset, detach, h[k], ds_dh[j], grad_s, state[k]) + grad_h;
-          const Floats g = params.b * gradient;
+          Floats g = params.b * gradient;
           g_sum += g;
           gd_sum += g * centered[t * K + k];
+          if (args.again) g = g - g_mean - centered[t * K + k] * slope;
           lanes.store(factor * g, grad_x + at, k, held);
           Floats before = gradient;  // what only one reset looks at
           if constexpr (kReset == Reset::kDelayedZero) {
@@ -429,25 +432,19 @@ void planes_backward(const BnLifBackwardArgs& args, bool stream, float* pooled, 
 
 void planes_finish(const BnLifBackwardArgs& args, int64_t begin, int64_t end) {
   const int64_t inner = args.bn.inner;
-  with_float(args.kind, [&](auto type) {
-    using T = typename decltype(type)::type;
-    with_pairs<T>(inner, nullptr, [&](auto pairs) {
-      for (int64_t plane = begin; plane < end; ++plane) {
-        const int64_t c = plane % args.bn.channels;
-        const float mean = args.bn.mean[c], scale = args.bn.scale[c], g_mean = args.g_mean[c], slope = args.slope[c];
-        const T* x = static_cast<const T*>(args.x) + plane * inner;
-        T* grad_x = static_cast<T*>(args.grad_x) + plane * inner;
-        each_tile<decltype(pairs)::value>(
-            false, inner, [&](auto vectors, auto lanes, int64_t i) __attribute__((always_inline)) {
-              Words held{};
-              for (int k = 0; k < decltype(vectors)::value; ++k) {
-                const Floats g = lanes.load(grad_x + i, k) - g_mean - (lanes.load(x + i, k) - mean) * slope;
-                lanes.store(scale * g, grad_x + i, k, held);
-              }
-            });
+  for (int64_t plane = begin; plane < end; ++plane) {
+    const int64_t c = plane % args.bn.channels;
+    const float mean = args.bn.mean[c], scale = args.bn.scale[c], g_mean = args.g_mean[c], slope = args.slope[c];
+    const float* x = static_cast<const float*>(args.x) + plane * inner;
+    float* grad_x = static_cast<float*>(args.grad_x) + plane * inner;
+    each_tile(false, inner, [&](auto vectors, auto lanes, int64_t i) __attribute__((always_inline)) {
+      Words held{};
+      for (int k = 0; k < decltype(vectors)::value; ++k) {
+        const Floats g = lanes.load(grad_x + i, k) - g_mean - (lanes.load(x + i, k) - mean) * slope;
+        lanes.store(scale * g, grad_x + i, k, held);
       }
     });
-  });
+  }
 }
 
 }  // namespace TMKT_SIMD

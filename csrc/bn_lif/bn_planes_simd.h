@@ -23,11 +23,11 @@ TMKT_DECLARE_SIMD(void plane_moments(const LifArgs& args, const BnArgs& bn, cons
 // back, their gradients; `history`: for 2 T * kPlaneTile floats, both aligned to 64 bytes.
 TMKT_DECLARE_SIMD(void planes_forward(const BnLifForwardArgs& args, bool stream, float* pooled, int64_t begin,
                                       int64_t end))
-// Leaves in grad_x the gradient g of the current, or scale * g without batch_statistics, and in sums [2, planes] those
-// of g and of g (x - mean).
+// Leaves in grad_x the gradient g of the current, or scale * g without batch_statistics, or, `again`, what it is at
+// last; and in sums [2, planes] those of g and of g (x - mean).
 TMKT_DECLARE_SIMD(void planes_backward(const BnLifBackwardArgs& args, bool stream, float* pooled, float* history,
                                        double* sums, int64_t begin, int64_t end))
-// The second pass over planes begin..end of all [T, planes] of grad_x.
+// The second pass over planes begin..end of all [T, planes] of grad_x in float32.
 TMKT_DECLARE_SIMD(void planes_finish(const BnLifBackwardArgs& args, int64_t begin, int64_t end))
 
 }  // namespace tmkt

@@ -16,7 +16,7 @@ namespace tmkt {
 constexpr int kThreads = 128;
 
 inline void check_cuda(cudaError_t error, const char* what) {
-  STD_TORCH_CHECK(error == cudaSuccess, what, ": ", cudaGetErrorString(error));
+  check(error == cudaSuccess, what, ": ", cudaGetErrorString(error));
 }
 
 inline void check_launch() { check_cuda(cudaGetLastError(), "CUDA kernel launch"); }
@@ -25,7 +25,7 @@ inline void check_launch() { check_cuda(cudaGetLastError(), "CUDA kernel launch"
 class CudaLaunch {
  public:
   explicit CudaLaunch(const Tensor& like) : guard_(like.get_device_index()) {
-    STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream, "this torch was built without CUDA");
+    check(aoti_torch_get_current_cuda_stream != nullptr, "this torch was built without CUDA");
     void* stream = nullptr;
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(like.get_device_index(), &stream));
     stream_ = static_cast<cudaStream_t>(stream);
@@ -43,7 +43,7 @@ class CudaLaunch {
   template <typename... Parameters, typename... Arguments>
   void blocks(void (*kernel)(Parameters...), int64_t count, size_t shared_bytes, const Arguments&... arguments) const {
     if (count == 0) return;
-    STD_TORCH_CHECK(count <= INT32_MAX, "a CUDA grid holds 2^31 - 1 blocks at most, this call needs ", count);
+    check(count <= INT32_MAX, "a CUDA grid holds 2^31 - 1 blocks at most, this call needs ", count);
     constexpr size_t kWithoutAsking = 48 << 10;  // bytes that any kernel may have
     if (shared_bytes > kWithoutAsking) {
       check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),

@@ -6,9 +6,10 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include <optional>
+#include <sstream>
+#include <stdexcept>
 #include <tuple>
 
 #include "common/dispatch.h"
@@ -20,6 +21,19 @@ using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
 using torch::headeronly::IntHeaderOnlyArrayRef;
+
+// torch raises it as a RuntimeError of just this text; STD_TORCH_CHECK would put our source file before it.
+template <typename... Parts>
+[[noreturn]] void fail(const Parts&... parts) {
+  std::ostringstream message;
+  (message << ... << parts);
+  throw std::runtime_error(message.str());
+}
+
+template <typename... Parts>
+void check(bool condition, const Parts&... parts) {
+  if (!condition) fail(parts...);
+}
 
 // Uninitialised, contiguous, on the device of `like`.
 inline Tensor new_empty(const Tensor& like, IntHeaderOnlyArrayRef size, ScalarType dtype) {
@@ -38,15 +52,15 @@ const T* data(const OptionalTensor& tensor) {
 
 // The Python layer names the user's tensors and gives remedies; these guard direct calls of torch.ops.tmkt.
 inline void check_tensor(const char* op, const char* name, const Tensor& tensor, int64_t dim, const Tensor& like) {
-  STD_TORCH_CHECK(tensor.dim() == dim, op, ": ", name, ": expected ", dim, " dimensions, got ", tensor.dim());
-  STD_TORCH_CHECK(tensor.is_contiguous(), op, ": ", name, ": expected a contiguous tensor");
-  STD_TORCH_CHECK(tensor.is_cuda() == like.is_cuda() && tensor.get_device_index() == like.get_device_index(), op, ": ",
-                  name, ": expected all tensors on one device");
+  check(tensor.dim() == dim, op, ": ", name, ": expected ", dim, " dimensions, got ", tensor.dim());
+  check(tensor.is_contiguous(), op, ": ", name, ": expected a contiguous tensor");
+  check(tensor.is_cuda() == like.is_cuda() && tensor.get_device_index() == like.get_device_index(), op, ": ", name,
+        ": expected all tensors on one device");
 }
 
 inline void check_dtype(const char* op, const char* name, const Tensor& tensor, ScalarType expected) {
-  STD_TORCH_CHECK(tensor.scalar_type() == expected, op, ": ", name, ": expected dtype ",
-                  torch::headeronly::toString(expected), ", got ", torch::headeronly::toString(tensor.scalar_type()));
+  check(tensor.scalar_type() == expected, op, ": ", name, ": expected dtype ", torch::headeronly::toString(expected),
+        ", got ", torch::headeronly::toString(tensor.scalar_type()));
 }
 
 // Gradients of [T, ...] outputs: like x.
@@ -54,7 +68,7 @@ inline void check_like_sequence(const char* op, const char* name, const Optional
   if (!tensor) return;
   check_tensor(op, name, *tensor, x.dim(), x);
   check_dtype(op, name, *tensor, x.scalar_type());
-  STD_TORCH_CHECK(tensor->sizes().equals(x.sizes()), op, ": ", name, ": expected x's shape");
+  check(tensor->sizes().equals(x.sizes()), op, ": ", name, ": expected x's shape");
 }
 
 // Potentials and their gradients: float32, of the shape of one step of x.
@@ -62,7 +76,7 @@ inline void check_like_step(const char* op, const char* name, const OptionalTens
   if (!tensor) return;
   check_tensor(op, name, *tensor, x.dim() - 1, x);
   check_dtype(op, name, *tensor, ScalarType::Float);
-  STD_TORCH_CHECK(tensor->sizes().equals(x.sizes().slice(1)), op, ": ", name, ": expected the shape of one step of x");
+  check(tensor->sizes().equals(x.sizes().slice(1)), op, ": ", name, ": expected the shape of one step of x");
 }
 
 inline FloatKind float_kind(const char* op, const char* name, ScalarType dtype) {
@@ -74,8 +88,7 @@ inline FloatKind float_kind(const char* op, const char* name, ScalarType dtype) 
     case ScalarType::Half:
       return FloatKind::kFloat16;
     default:
-      STD_TORCH_CHECK(false, op, ": ", name, ": expected float32, bfloat16 or float16, got ",
-                      torch::headeronly::toString(dtype));
+      fail(op, ": ", name, ": expected float32, bfloat16 or float16, got ", torch::headeronly::toString(dtype));
   }
 }
 

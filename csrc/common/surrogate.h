@@ -1,5 +1,6 @@
 // Derivatives of the surrogates at u = h - v_threshold; mirrors tmkt_kernels/surrogate.py.
-// V is a float, or a vector of floats of the compiler.
+// V is a float, or a vector of floats of the compiler. Comparisons are written so that NaN goes the way that it goes
+// there: a NaN in the network must not end as a gradient of 0.
 #pragma once
 
 #include <cmath>
@@ -72,10 +73,10 @@ using IntegersOf = std::conditional_t<std::is_same_v<V, float>, int32_t, decltyp
 
 constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
 
-// exp(-z) for z >= 0
+// exp(-z) for z >= 0; NaN for NaN, whose bits the exponent below would scramble
 template <typename V>
 TMKT_INLINE V exp_of_minus(V z) {
-  z = z < 87.0f ? z : 87.0f;  // beyond, exp(-z) is below the smallest normal float
+  z = z > 87.0f ? 87.0f : z;  // beyond, exp(-z) is below the smallest normal float
   const V shifted = z * -1.44269504f + kRound;
   const V n = shifted - kRound;
   const V r = (-z - n * 0.693359375f) + n * 2.12194440e-4f;  // n ln 2 in two parts
@@ -86,10 +87,12 @@ TMKT_INLINE V exp_of_minus(V z) {
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
   const IntegersOf<V> exponent = bit_cast<IntegersOf<V> >(shifted) - bit_cast<int32_t>(kRound);
-  return bit_cast<V>(bit_cast<IntegersOf<V> >(p) + (exponent << 23));
+  const V scaled = bit_cast<V>(bit_cast<IntegersOf<V> >(p) + (exponent << 23));
+  return z != z ? z : scaled;
 }
 
-// log(z) for 1 <= z < infinity: ln 2 times the exponent, and 2 atanh((m - 1) / (m + 1)) of the mantissa m around 1
+// log(z) for 1 <= z < infinity, NaN for NaN: ln 2 times the exponent, and 2 atanh((m - 1) / (m + 1)) of the mantissa m
+// around 1
 template <typename V>
 TMKT_INLINE V log_from_one(V z) {
   const IntegersOf<V> bits = bit_cast<IntegersOf<V> >(z);
@@ -98,7 +101,8 @@ TMKT_INLINE V log_from_one(V z) {
   const V m = bit_cast<V>(bits - (exponent << 23));
   const V q = (m - 1.0f) / (m + 1.0f), q2 = q * q;
   const V series = ((2.0f / 9.0f * q2 + 2.0f / 7.0f) * q2 + 2.0f / 5.0f) * q2 + 2.0f / 3.0f;
-  return n * 0.693147181f + (2.0f * q + q * q2 * series);
+  const V sum = n * 0.693147181f + (2.0f * q + q * q2 * series);
+  return z != z ? z : sum;
 }
 
 // cos(pi z), by the sine around the nearest zero
@@ -130,7 +134,7 @@ TMKT_INLINE V surrogate_derivative(Surrogate surrogate, V u, float alpha, float 
     }
     case Surrogate::kTriangle: {
       const V d = alpha - alpha * alpha * absolute(u);
-      return d > 0.0f ? d : 0.0f;
+      return d < 0.0f ? 0.0f : d;
     }
     case Surrogate::kRectangle:
       return absolute(u) < 0.5f / alpha ? alpha : 0.0f;
@@ -179,17 +183,17 @@ TMKT_INLINE V surrogate_derivative(Surrogate surrogate, V u, float alpha, float 
       return u >= 0.0f ? alpha : beta;
     case Surrogate::kInverse: {
       const V d = quotient(1.0f, absolute(u));
-      return d < alpha ? d : alpha;
+      return d > alpha ? alpha : d;
     }
     case Surrogate::kLogTailedRelu: {
-      const V tail = quotient(1.0f, V(u > 1.0f ? u : 1.0f));
-      return u > 0.0f ? tail : alpha;
+      const V tail = quotient(1.0f, V(u < 1.0f ? 1.0f : u));
+      return u <= 0.0f ? alpha : tail;
     }
     case Surrogate::kSpikeRateEscape:
       return alpha * exp_of_minus(beta * absolute(u - 1.0f));
     case Surrogate::kSparseFastSigmoid: {
       const V d = 1.0f + alpha * absolute(u);
-      return u > beta ? quotient(1.0f, d * d) : 0.0f;
+      return u <= beta ? 0.0f : quotient(1.0f, d * d);
     }
     case Surrogate::kTent:
       return u >= 0.0f ? -alpha : alpha;

@@ -12,9 +12,9 @@ using LifBackwardLaunch = void (*)(const LifBackwardArgs&, const Tensor& x);
 inline LifArgs lif_args(const Tensor& x, const OptionalTensor& v_init, const OptionalTensor& coefficients,
                         int64_t inner, double a, double b, double c, double v_threshold, double v_reset,
                         int64_t reset) {
-  STD_TORCH_CHECK(x.dim() >= 1 && x.size(0) >= 1, "lif: x: expected [T, ...] with T >= 1");
+  check(x.dim() >= 1 && x.size(0) >= 1, "lif: x: expected [T, ...] with T >= 1");
   check_tensor("lif", "x", x, x.dim(), x);
-  STD_TORCH_CHECK(reset >= 0 && reset < kResets, "lif: reset: unknown number ", reset);
+  check(reset >= 0 && reset < kResets, "lif: reset: unknown number ", reset);
   LifArgs args{};
   args.params = {static_cast<float>(a), static_cast<float>(b), static_cast<float>(c), static_cast<float>(v_threshold),
                  static_cast<float>(v_reset)};
@@ -30,11 +30,10 @@ inline LifArgs lif_args(const Tensor& x, const OptionalTensor& v_init, const Opt
     check_tensor("lif", "coefficients", *coefficients, 2, x);
     check_dtype("lif", "coefficients", *coefficients, ScalarType::Float);
     args.channels = coefficients->size(1);
-    STD_TORCH_CHECK(coefficients->size(0) == kLifParams && args.channels >= 1 && inner >= 1 &&
-                        args.N % (args.channels * inner) == 0,
-                    "lif: coefficients: expected [", kLifParams,
-                    ", channels] with channels * inner a divisor of N = ", args.N, ", got channels = ", args.channels,
-                    ", inner = ", inner);
+    check(coefficients->size(0) == kLifParams && args.channels >= 1 && inner >= 1 &&
+              args.N % (args.channels * inner) == 0,
+          "lif: coefficients: expected [", kLifParams, ", channels] with channels * inner a divisor of N = ", args.N,
+          ", got channels = ", args.channels, ", inner = ", inner);
     args.coefficients = data<float>(coefficients);
   }
   return args;
@@ -66,7 +65,7 @@ std::tuple<Tensor, Tensor, Tensor> lif_bwd(const OptionalTensor& grad_spikes, co
                                            bool detach_reset, bool need_coefficients) {
   LifBackwardArgs args{};
   static_cast<LifArgs&>(args) = lif_args(x, v_init, coefficients, inner, a, b, c, v_threshold, v_reset, reset);
-  STD_TORCH_CHECK(surrogate >= 0 && surrogate < kSurrogates, "lif: surrogate: unknown number ", surrogate);
+  check(surrogate >= 0 && surrogate < kSurrogates, "lif: surrogate: unknown number ", surrogate);
   args.surrogate = {static_cast<Surrogate>(surrogate), static_cast<float>(alpha), static_cast<float>(beta)};
   args.detach_reset = detach_reset;
   check_like_sequence("lif", "grad_spikes", grad_spikes, x);

@@ -13,7 +13,7 @@ void check_range(const char* name, const int64_t* values, int64_t count, int64_t
   for (int64_t b = 0; values && b < count; ++b) {
     if (values[b] >= 0 && values[b] < limit) continue;
     // Eager calls were checked in Python, with an IndexError; this guards compiled graphs and direct calls.
-    STD_TORCH_CHECK(false, "mixup: ", name, ": expected values in 0..", limit - 1, ", got ", values[b], " at ", b);
+    fail("mixup: ", name, ": expected values in 0..", limit - 1, ", got ", values[b], " at ", b);
   }
 }
 
@@ -116,6 +116,15 @@ void backward_cpu(const MixupBackwardArgs& args, const Tensor&) {
 }
 
 }  // namespace
+
+// The schemas of tmkt_kernels/mixup/op.py, see lif_cpu.cpp.
+#define TMKT_MIXUP_INPUTS                                                                         \
+  "Tensor static, Tensor events, Tensor switch_step, Tensor? static_index, Tensor? event_index, " \
+  "float static_scale, float event_scale"
+STABLE_TORCH_LIBRARY_FRAGMENT(tmkt, m) {
+  m.def("mixup_fwd(" TMKT_MIXUP_INPUTS ", ScalarType dtype) -> Tensor");
+  m.def("mixup_bwd(Tensor grad, " TMKT_MIXUP_INPUTS ", bool need_static, bool need_events) -> (Tensor, Tensor)");
+}
 
 STABLE_TORCH_LIBRARY_IMPL(tmkt, CPU, m) {
   m.impl("mixup_fwd", TORCH_BOX(&mixup_fwd<forward_cpu>));

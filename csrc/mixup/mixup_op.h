@@ -22,21 +22,20 @@ inline PixelKind pixel_kind(const char* name, ScalarType dtype) {
     case ScalarType::Half:
       return PixelKind::kFloat16;
     default:
-      STD_TORCH_CHECK(false, "mixup: ", name, ": expected uint8, int16, float32, bfloat16 or float16, got ",
-                      torch::headeronly::toString(dtype));
+      fail("mixup: ", name, ": expected uint8, int16, float32, bfloat16 or float16, got ",
+           torch::headeronly::toString(dtype));
   }
 }
 
 inline const int64_t* mixup_index(const char* name, const OptionalTensor& index, int64_t batch, int64_t sources,
                                   const Tensor& events) {
   if (!index) {
-    STD_TORCH_CHECK(sources == batch, "mixup: ", name, ": needed, since there are ", sources, " sources for ", batch,
-                    " samples");
+    check(sources == batch, "mixup: ", name, ": needed, since there are ", sources, " sources for ", batch, " samples");
     return nullptr;
   }
   check_tensor("mixup", name, *index, 1, events);
   check_dtype("mixup", name, *index, ScalarType::Long);
-  STD_TORCH_CHECK(index->size(0) == batch, "mixup: ", name, ": expected B = ", batch, ", got ", index->size(0));
+  check(index->size(0) == batch, "mixup: ", name, ": expected B = ", batch, ", got ", index->size(0));
   return data<int64_t>(index);
 }
 
@@ -55,9 +54,9 @@ inline MixupArgs mixup_args(const Tensor& static_images, const Tensor& events, c
   args.static_count = static_images.size(0);
   args.static_channels = static_images.size(1);
   args.event_count = events.size(1);
-  STD_TORCH_CHECK((args.static_channels == args.C || args.static_channels == 1) &&
-                      static_images.size(2) == events.size(3) && static_images.size(3) == events.size(4),
-                  "mixup: static: expected the events' C (or 1), H and W");
+  check((args.static_channels == args.C || args.static_channels == 1) && static_images.size(2) == events.size(3) &&
+            static_images.size(3) == events.size(4),
+        "mixup: static: expected the events' C (or 1), H and W");
   args.switch_step = data<int64_t>(switch_step);
   args.static_index = mixup_index("static_index", static_index, args.B, args.static_count, events);
   args.event_index = mixup_index("event_index", event_index, args.B, args.event_count, events);
@@ -97,9 +96,9 @@ std::tuple<Tensor, Tensor> mixup_bwd(const Tensor& grad, const Tensor& static_im
       mixup_args(static_images, events, switch_step, static_index, event_index, static_scale, event_scale),
       grad.data_ptr(), float_kind("mixup", "grad", grad.scalar_type()), nullptr, nullptr};
   check_tensor("mixup", "grad", grad, 5, events);
-  STD_TORCH_CHECK(grad.size(0) == args.T && grad.size(1) == args.B && grad.size(2) == args.C &&
-                      grad.size(3) == events.size(3) && grad.size(4) == events.size(4),
-                  "mixup: grad: expected the shape of the mixed sequence");
+  check(grad.size(0) == args.T && grad.size(1) == args.B && grad.size(2) == args.C && grad.size(3) == events.size(3) &&
+            grad.size(4) == events.size(4),
+        "mixup: grad: expected the shape of the mixed sequence");
   Tensor grad_static = mixup_grad("static", static_images, grad, need_static);
   Tensor grad_events = mixup_grad("events", events, grad, need_events);
   if (need_static && grad_static.numel() > 0) args.grad_static = grad_static.data_ptr();

@@ -6,7 +6,21 @@ import pytest
 import torch
 
 import tmkt_kernels as tk
+from tmkt_kernels.compat import _fusion
 from tmkt_kernels.testing import GRADIENT_TOLERANCE, assert_spikes_equal, relative_error
+
+
+@pytest.fixture
+def fused_calls(monkeypatch):
+    """A list that grows with each batch norm and neuron that run as one operator."""
+    calls, run = [], _fusion.run_bn_lif
+
+    def count(x_seq, *args):
+        calls.append(tuple(x_seq.shape))
+        return run(x_seq, *args)
+
+    monkeypatch.setattr(_fusion, "run_bn_lif", count)
+    return calls
 
 
 @pytest.fixture
@@ -58,20 +72,21 @@ def same_spikes():
         ours = copy.deepcopy(module)
         report = tk.accelerate(ours)
         assert report.replaced, report
-        results = []
-        for net in (module, ours):
-            leaf = x.clone().requires_grad_()
-            spikes = run(net, leaf)
-            grad = torch.randn(spikes.shape, generator=torch.Generator().manual_seed(1))
-            wanted = [leaf, *(p for p in net.parameters() if p.requires_grad)]
-            results.append((spikes.detach(), torch.autograd.grad(spikes, wanted, grad)))
-        (expected, expected_grads), (spikes, grads) = results
+        leaves = [x.clone().requires_grad_() for _ in range(2)]
+        expected, spikes = (run(net, leaf) for net, leaf in zip((module, ours), leaves, strict=True))
         assert 0.01 < expected.mean() < 0.95
         assert_spikes_equal(spikes, expected, budget)
-        if torch.equal(spikes, expected):
-            for a, b in zip(grads, expected_grads, strict=True):
-                assert relative_error(a, b) < 1e-5
+        # Of neurons without a flip. A parameter's is a sum that cancels, added up in float32 in two orders.
+        alike = (spikes == expected).all(0)
+        grad = torch.randn(spikes.shape, generator=torch.Generator().manual_seed(1)) * alike
+        theirs = gradients(module, leaves[0], expected, grad)
+        own = gradients(ours, leaves[1], spikes, grad)
+        for a, b in zip(own, theirs, strict=True):
+            assert relative_error(a, b) < (1e-5 if b.numel() > 1 else 1e-4)
         return ours
+
+    def gradients(net, leaf, spikes, grad):
+        return torch.autograd.grad(spikes, [leaf, *(p for p in net.parameters() if p.requires_grad)], grad)
 
     return same
 

@@ -25,7 +25,8 @@ def pairs(model):
     norms = {m for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
     neurons = {m for m in model.modules() if isinstance(m, nn.ReLU)}
     names = {module: name for name, module in model.named_modules()}
-    return {names[norm]: names[neuron] for norm, neuron in proved_pairs(model, norms, neurons).items()}
+    proved = proved_pairs(model, norms, neurons)
+    return {names[norm]: names[neuron] for pairs in proved.values() for norm, neuron in pairs.items()}
 
 
 class Plain(Base):

@@ -136,3 +136,55 @@ def test_left_alone():
     assert not report.replaced
     assert "LIFCell has no equal" in report.left["0"]
     assert "'circ'" in report.left["1"]
+
+
+def test_parameters_that_change_later():
+    """In place, become learned, or are replaced: as norse."""
+    p = norse.LIFBoxParameters(tau_mem_inv=torch.tensor(300.0), v_th=torch.tensor(1.0))
+    cells = [
+        norse.LIFBoxCell(norse.LIFBoxParameters(*(v.clone() if torch.is_tensor(v) else v for v in p))) for _ in "ab"
+    ]
+    tk.accelerate(cells[1])
+    rates = []
+    for change in (
+        lambda cell: None,
+        lambda cell: cell.p.v_th.fill_(0.3),
+        lambda cell: setattr(cell, "dt", 0.002),
+        lambda cell: setattr(cell, "p", norse.LIFBoxParameters(v_th=torch.tensor(0.1))),
+    ):
+        for cell in cells:
+            change(cell)
+        expected, spikes = (loop(cell, X) for cell in cells)
+        assert torch.equal(spikes, expected)
+        rates.append(float(expected.mean()))
+    assert len(set(rates)) == 4
+    grads = []
+    for cell in cells:
+        learned = cell.p.v_th.requires_grad_()
+        grads.append(torch.autograd.grad(loop(cell, X).sum(), learned))
+    assert torch.equal(*(grad for (grad,) in grads))
+
+
+def test_torch_func_is_norses():
+    cells = [norse.LIFBoxCell() for _ in "ab"]
+    tk.accelerate(cells[1])
+
+    def loss(cell):
+        return lambda x: (cell(x)[1].v.square() + cell(x)[0]).sum()
+
+    for transform in (
+        torch.func.grad,
+        torch.func.jacrev,
+        lambda f: lambda x: torch.func.vjp(f, x)[1](x.new_ones(()))[0],
+    ):
+        expected, ours = (transform(loss(cell))(X[0]) for cell in cells)
+        assert expected.any()
+        torch.testing.assert_close(ours, expected)
+
+
+def test_traced():
+    cells = [norse.LIFBoxCell() for _ in "ab"]
+    tk.accelerate(cells[1])
+    state = LIFBoxFeedForwardState(torch.zeros(4, 6))
+    expected, ours = (torch.jit.trace(lambda x, c=cell: c(x, state)[0], X[0])(X[1]) for cell in cells)
+    assert torch.equal(ours, expected)

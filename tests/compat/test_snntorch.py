@@ -189,3 +189,126 @@ def test_mem_with_init_hidden_is_snntorchs_error():
     tk.accelerate(cell)
     with pytest.raises(TypeError, match="init_hidden"):
         cell(X[0], X[0])
+
+
+class Loop(nn.Module):
+    """A loop over steps with an explicit mem, which torch.compile takes as one graph; a batch norm before a Leaky."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.first = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), snn.Leaky(0.9, init_hidden=True, threshold=0.3))
+        self.last = snn.Leaky(0.8, learn_beta=True, threshold=0.3, spike_grad=surrogate.fast_sigmoid(25))
+
+    def forward(self, x):
+        mem, spikes = self.last.init_leaky(), []
+        for step in x:
+            spike, mem = self.last(self.first(step), mem)
+            spikes.append(spike)
+        return torch.stack(spikes), mem
+
+
+def outcome(net, run):
+    """Outputs, gradients and statistics."""
+    outputs = run(net)
+    sum(output.sum() for output in outputs).backward()
+    return [*(t.detach() for t in outputs), *(p.grad for p in net.parameters()), *net.state_dict().values()]
+
+
+def assert_as_snntorch(run, make=Loop):
+    nets = [make() for _ in "ab"]
+    assert tk.accelerate(nets[1]).fused
+    expected, ours = (outcome(net, run) for net in nets)
+    assert expected[0].any()
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_compiles_as_one_graph():
+    torch._dynamo.reset()
+    assert_as_snntorch(lambda net: torch.compile(net, backend="aot_eager", fullgraph=True)(X))
+
+
+@pytest.mark.parametrize("init_hidden", [True, False])
+def test_a_sequential_compiles_as_one_graph(init_hidden):
+    torch._dynamo.reset()
+    cell = snn.Leaky(0.9, init_hidden=init_hidden, output=True)
+    net = nn.Sequential(nn.Linear(6, 5), cell) if init_hidden else cell
+    ours = copy.deepcopy(net)
+    tk.accelerate(ours)
+    given = [(step,) if init_hidden else (step, torch.zeros(4, 6)) for step in X[:2]]
+    results = []
+    for n in (net, ours):
+        reset(n)
+        compiled = torch.compile(n, backend="aot_eager", fullgraph=True)
+        results.append([compiled(*args) for args in given])
+    torch.testing.assert_close(results[1], results[0])
+
+
+def test_traced():
+    nets = [nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), snn.Leaky(0.9)).eval() for _ in "ab"]
+    nets[1].load_state_dict(nets[0].state_dict())
+    tk.accelerate(nets[1])
+    expected, ours = (torch.jit.trace(net, X[0], check_trace=False)(X[1]) for net in nets)
+    assert torch.equal(ours[0], expected[0])
+
+
+def learn_beta(net):
+    net.first[2].beta.requires_grad_()
+
+
+def several_betas(net):
+    net.first[2].beta = torch.linspace(0.2, 0.9, 5)
+
+
+def learned_threshold(net):
+    net.first[2].threshold = torch.tensor(0.4)
+    net.first[2].threshold.requires_grad_()
+
+
+def neuron_replaced(net):
+    net.first[2] = snn.Leaky(0.2, init_hidden=True, threshold=0.1)
+
+
+def graded(net):
+    net.first[2].graded_spikes_factor = torch.tensor(2.0)
+
+
+@pytest.mark.parametrize("change", [learn_beta, several_betas, learned_threshold, neuron_replaced, graded])
+def test_a_fused_neuron_that_changes_later(change):
+    """Parameters that become learned, or tensors with several values, are followed."""
+    grads = []
+
+    def run(net):
+        net(X), reset(net)
+        change(net)
+        outputs = net(X)
+        learned = [net.first[2].beta, net.first[2].threshold, net.first[1].weight]
+        wanted = [tensor for tensor in learned if tensor.requires_grad]
+        grads.append(torch.autograd.grad(outputs[0].sum(), wanted, retain_graph=True))
+        return outputs
+
+    assert_as_snntorch(run)
+    torch.testing.assert_close(grads[1], grads[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda net: (net.first[:2](X[0]),),
+        lambda net: (net.first[1](net.first[0](X[0])),),
+        lambda net: (nn.Sequential(*net.first[:2], nn.ReLU())(X[0]), net(X)[0]),
+        lambda net: (copy.deepcopy(net)(X)[0], net.first[:2](X[1])),
+    ],
+)
+def test_a_fused_batch_norm_that_is_looked_at(look):
+    assert_as_snntorch(look)
+
+
+def test_training_goes_on_after_inference_mode():
+    def run(net):
+        with torch.inference_mode():
+            net.eval()(X)
+        net.train()
+        return net(X)
+
+    assert_as_snntorch(run)

@@ -1,6 +1,7 @@
 """accelerate on SpikingJelly 2.0.0: equal spikes, training and checkpoints; all around a node goes on working."""
 
 import copy
+import io
 import pickle
 
 import pytest
@@ -15,6 +16,7 @@ from spikingjelly.activation_based import base, functional, layer, monitor, neur
 from spikingjelly.activation_based.model import sew_resnet, spikformer, spiking_vgg
 
 from tmkt_kernels.compat.spikingjelly import SURROGATES
+from tmkt_kernels.nn import convert_sync_batchnorm
 
 NODES = {
     "if": lambda **k: neuron.IFNode(**k),
@@ -174,15 +176,14 @@ def test_restore(half):
     assert [set(module.__dict__) for module in net.modules()] == attributes
 
 
-def test_copy_leaves_the_model_alone():
+def test_copy_leaves_the_model_alone(fused_calls):
     net = csnn()
     report = tk.accelerate(net, inplace=False)
     assert type(net[2]) is neuron.IFNode
     assert type(report.model[2]).replaces is neuron.IFNode
-    assert report.model[1].target is report.model[2]
     again = pickle.loads(pickle.dumps(report.model))
-    assert again[1].target is again[2]
     assert torch.equal(sequence(again, IMAGES), sequence(report.model, IMAGES))
+    assert len(fused_calls) == 4
 
 
 def test_monitor_and_later_changes():
@@ -411,14 +412,6 @@ def test_batch_norm_refuses_as_before():
         net(torch.rand(2, 2, 3))
 
 
-def test_batch_norm_called_alone_is_noticed():
-    net = csnn()
-    tk.accelerate(net)
-    net[:2](IMAGES)
-    with pytest.raises(RuntimeError, match="fuse_batch_norm=False"):
-        net[2](torch.rand(4, 8, 8, 12, 12))
-
-
 def test_explicit_states():
     """to_functional_forward calls a node by another door than forward: the batch norm before it is still applied."""
     net = csnn().eval()
@@ -451,13 +444,6 @@ def test_other_batch_norms_put_in_later():
     assert torch.equal(sequence(converted, IMAGES[0]), expected)
 
 
-def test_data_parallel_is_refused():
-    net = csnn()
-    tk.accelerate(net)
-    with pytest.raises(RuntimeError, match="DistributedDataParallel"):
-        net[1]._replicate_for_data_parallel()
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_compiles(dtype):
     net = nn.Sequential(layer.BatchNorm2d(1, step_mode="m"), neuron.IFNode(step_mode="m"))
@@ -467,3 +453,77 @@ def test_compiles(dtype):
     compiled = torch.compile(net, backend="aot_eager")(IMAGES.to(dtype))
     assert compiled.dtype is dtype
     assert_spikes_equal(compiled.detach(), expected.detach(), 1e-3)
+
+
+@pytest.mark.parametrize("kind", NODES)
+@pytest.mark.parametrize("step_mode", ["m", "s"])
+def test_training_goes_on_after_inference_mode(kind, step_mode):
+    nodes = [NODES[kind](step_mode=step_mode) for _ in "ab"]
+    tk.accelerate(nodes[1])
+    grads = []
+    for node in nodes:
+        with torch.inference_mode():
+            node(X[:2] if step_mode == "m" else X[0])
+        x = X.clone().requires_grad_()
+        node(x if step_mode == "m" else x[0]).sum().backward()
+        grads.append(x.grad)
+    torch.testing.assert_close(*grads)
+
+
+@pytest.mark.parametrize("kind", NODES)
+def test_traced_and_saved(kind):
+    """torch.jit.trace and save, as they work on SpikingJelly's own nodes under no_grad."""
+    nodes = [NODES[kind](step_mode="m") for _ in "ab"]
+    tk.accelerate(nodes[1])
+    results = []
+    for node in nodes:
+        with torch.no_grad():
+            traced = torch.jit.trace(node, X, check_trace=False)
+        file = io.BytesIO()
+        torch.jit.save(traced, file)
+        file.seek(0)
+        results.append(torch.jit.load(file)(X))
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize(
+    "make", [layer.BatchNorm2d, lambda c, **k: layer.ThresholdDependentBatchNorm2d(1.0, 0.5, c)], ids=["plain", "tdBN"]
+)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("batch", [3, 8])
+def test_synchronised_batch_norm_keeps_its_channels(batch, training, make):
+    """In multi-step mode channels are dimension 2, whatever the batch; as many samples as channels raise no error."""
+    norm = nn.Sequential(make(8, step_mode="m")).train(training)
+    torch.manual_seed(1)
+    norm[0].running_mean.uniform_(), norm[0].weight.data.uniform_()
+    converted = convert_sync_batchnorm(copy.deepcopy(norm))
+    x = torch.randn(4, batch, 8, 5, 5)
+    torch.testing.assert_close(converted(x), norm(x))
+    torch.testing.assert_close(converted.state_dict(), norm.state_dict())
+    with pytest.raises((ValueError, AssertionError)):
+        converted(x[0])
+
+
+def test_synchronised_in_single_step_mode_and_back():
+    net = csnn().eval()
+    converted = convert_sync_batchnorm(copy.deepcopy(net))
+    for n in (net, converted):
+        functional.set_step_mode(n, "s")
+    assert torch.equal(steps(converted, IMAGES), steps(net, IMAGES))
+    for n in (net, converted):
+        functional.set_step_mode(n, "m")
+    assert torch.equal(sequence(convert_sync_batchnorm(converted), IMAGES), sequence(net, IMAGES))
+
+
+def test_a_batch_norm_that_does_more_is_not_synchronised():
+    """Its forward would be lost; the model stays as it was."""
+    net = nn.Sequential(layer.BatchNorm2d(3), nn.Sequential(layer.TemporalEffectiveBatchNorm2d(4, 3)))
+    with pytest.raises(TypeError, match=r"1\.0: TemporalEffectiveBatchNorm2d has a forward of its own"):
+        convert_sync_batchnorm(net)
+    assert type(net[0]) is layer.BatchNorm2d
+
+
+def test_a_batch_norm_with_two_names_is_synchronised_under_both():
+    norm = nn.BatchNorm2d(3)
+    net = convert_sync_batchnorm(nn.ModuleDict({"a": norm, "b": norm}))
+    assert [type(m).__name__ for m in net._modules.values()] == ["SyncBatchNorm"] * 2

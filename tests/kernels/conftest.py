@@ -1,22 +1,38 @@
 """The backends and devices that operator tests run on; those that this machine lacks are skipped, named."""
 
 import ctypes
+import importlib.util
 
 import pytest
 
+from tmkt_kernels._dispatch import TRITON_INTERPRETED
 from tmkt_kernels._extension import LIBRARY, extension
 
+no_interpreter = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None or not TRITON_INTERPRETED,
+    reason="Triton is not installed, or runs on a GPU here",
+)
 TARGETS = [
     pytest.param(("native", "cpu"), id="native-cpu"),
     pytest.param(("native", "cuda"), id="native-cuda", marks=pytest.mark.cuda),
     pytest.param(("triton", "cuda"), id="triton-cuda", marks=pytest.mark.cuda),
 ]
+SLOW_TARGETS = [
+    pytest.param(("reference", "cpu"), id="reference"),
+    pytest.param(("triton", "cpu"), id="triton-interpreted", marks=no_interpreter),
+]
 # The process that test_cuda_emulated.py starts: the CUDA kernels serve the CPU.
 if extension.problem is None and hasattr(ctypes.CDLL(str(LIBRARY)), "tmkt_emulated"):
-    TARGETS = [pytest.param(("native", "cpu"), id="cuda-emulated")]
+    TARGETS, SLOW_TARGETS = [pytest.param(("native", "cpu"), id="cuda-emulated")], []
 
 
 @pytest.fixture(params=TARGETS)
 def target(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """(backend, device)."""
+    """(backend, device) of each that is quick enough for tests of sizes."""
+    return request.param
+
+
+@pytest.fixture(params=TARGETS + SLOW_TARGETS)
+def every_target(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """(backend, device) of each: for the tables of cases in tmkt_kernels/testing.py, and for what inputs mean."""
     return request.param

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import tmkt_kernels as tk
 from tmkt_kernels.mixup import INPUT_DTYPES
-from tmkt_kernels.testing import assert_gradient_close
+from tmkt_kernels.testing import MIXUP_CASES, assert_gradient_close, assert_stored_equal, mixup_run
 
 FLOATS = [torch.float32, torch.bfloat16, torch.float16]
 
@@ -22,6 +22,19 @@ def make(shape, dtype, device="cpu"):
 def indices(device):
     """switch_step, static_index, event_index for B = 5, Bs = 6, Be = 5, T = 4: repeats, unused sources, both ends."""
     return (torch.tensor(v, device=device) for v in ([0, 4, 2, 1, 3], [5, 0, 5, 1, 2], [1, 1, 4, 0, 2]))
+
+
+@pytest.mark.parametrize("case", MIXUP_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: str(d)[6:])
+def test_each_case(case, dtype, every_target):
+    """Forward bit for bit as the reference, gradients as those in float64, exact zeros for sources not drawn on."""
+    backend, device = every_target
+    inputs = case.inputs(device)
+    mixed, grads = mixup_run(case, inputs, dtype, backend)
+    assert_stored_equal(mixed, mixup_run(case, inputs, dtype, "reference")[0], backend)
+    for grad, exact in zip(grads, mixup_run(case, inputs, dtype, "reference", exact=True)[1], strict=True):
+        assert_gradient_close(grad, exact, min(dtype, grad.dtype, key=lambda d: torch.finfo(d).bits))
+        assert torch.equal(grad == 0, exact == 0)
 
 
 @pytest.mark.parametrize("channels", [1, 2], ids=["one-plane", "all-channels"])

@@ -1,5 +1,6 @@
 """Synchronised batch norms: two processes see the statistics, and give the gradients, of their batches together."""
 
+import importlib.util
 import itertools
 
 import pytest
@@ -14,6 +15,16 @@ LAYERS = {
     "BatchNormLIF1d, no affine": (lambda: nn.BatchNormLIF1d(4, v_threshold=0.5, affine=False), (3, 4, 4), 1),
     "BatchNorm2d": (lambda: torch.nn.BatchNorm2d(4), (4, 4, 5, 5), 0),
 }
+
+
+def multi_step():
+    from spikingjelly.activation_based import layer
+
+    return layer.BatchNorm2d(4, step_mode="m")
+
+
+if importlib.util.find_spec("spikingjelly"):
+    LAYERS["SpikingJelly's BatchNorm2d, multi-step"] = multi_step, (3, 4, 4, 5, 5), 1
 
 PARTS = [(1, 3), (0, 4)]  # the processes' batches are of unequal size, or one has none
 
@@ -68,7 +79,7 @@ def test_two_processes_are_one_with_the_whole_batch(two_processes, name, parts):
     y, grads, state = step(layer, x, upstream)
     (y0, grads0, state0), (y1, grads1, state1) = (two_processes[rank][name, parts] for rank in range(2))
     both = torch.cat([y0, y1], dim)
-    if name == "BatchNorm2d":
+    if "LIF" not in name:
         torch.testing.assert_close(both, y, rtol=0, atol=5e-5)  # the last bit of a mean of 100 is 8e-6
     else:
         assert y.mean() > 0.1  # they fire

@@ -1,10 +1,14 @@
 """Small data of the real layouts, made by the tests."""
 
+import json
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tmkt import checkpoint as ckpt
 from tmkt.config import Config, load_config
 from tmkt_kernels import events as ev
 
@@ -59,3 +63,20 @@ def tiny_settings(recordings: Path, tmp_path: Path) -> list[str]:
 @pytest.fixture
 def tiny(tiny_settings: list[str]) -> Config:
     return load_config(None, tiny_settings)
+
+
+@pytest.fixture
+def rewrite() -> Callable[..., None]:
+    """rewrite(folder, step, task=, optimizer=, state=): other content of a checkpoint under right checksums."""
+
+    def write(folder: Path, step: int, **content: bytes) -> None:
+        path = folder / f"step-{step:08d}"
+        manifest = json.loads((path / ckpt.MANIFEST).read_bytes())
+        for file, data in content.items():
+            name = {"task": ckpt.TASK, "optimizer": ckpt.OPTIMIZER, "state": ckpt.STATE}[file]
+            (path / name).write_bytes(data)
+            manifest[name] = sha256(data).hexdigest()
+            manifest["bytes"][name] = len(data)
+        (path / ckpt.MANIFEST).write_text(json.dumps(manifest))
+
+    return write

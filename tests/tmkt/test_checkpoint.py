@@ -1,7 +1,10 @@
 """Checkpoints: whole or absent, damage found, nothing unpickled."""
 
+import errno
 import json
+import os
 import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -129,3 +132,94 @@ def test_records_beyond_the_checkpoint_and_half_lines_are_dropped(tmp_path):
     path.write_text(kept + '{"kind": "test", "step": 4}\n{"kind": "train", "step": 5}\n{"kind": "tr')
     ckpt.keep_records(path, 4)
     assert path.read_text() == kept
+
+
+@pytest.mark.parametrize("name", ["step-00000006.bak", "step-00000006 (copy)", "step-foo", "step-00000002~", "step-3"])
+def test_what_else_lies_beside_checkpoints_is_left_alone(tmp_path, name):
+    save(tmp_path, 1, 2)
+    (tmp_path / name).mkdir()
+    assert ckpt.load_newest(tmp_path).state["step"] == 2
+    ckpt.prune(tmp_path, 1, best=None)
+    assert ckpt.steps(tmp_path) == [2]
+    assert (tmp_path / name).is_dir()
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def endless(path):
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def nested(path):
+    path.write_bytes(b"[" * 100_000)
+
+
+def large(path):
+    os.truncate(path, 1 << 40)  # takes no room on the disk
+
+
+STRANGE = {
+    "pipe": pipe,
+    "endless": endless,
+    "nested": nested,
+    "large": large,
+    "folder": lambda p: (p.unlink(), p.mkdir()),
+}
+
+
+@pytest.mark.parametrize("fault", STRANGE)
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_that_is_none_is_damage(tmp_path, file, fault):
+    save(tmp_path, 1, 2)
+    STRANGE[fault](tmp_path / "step-00000002" / file)
+    assert ckpt.load_newest(tmp_path).state["step"] == 1
+    assert ckpt.steps(tmp_path) == [1]
+    assert os.path.lexists(tmp_path / "step-00000002.damaged" / file)  # put aside, not deleted
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_checkpoint_that_merely_cannot_be_read_stops_the_run_and_stays(tmp_path, monkeypatch, code):
+    save(tmp_path, 1, 2)
+    read = Path.read_bytes
+
+    def fails(path):
+        if path.parent.name == "step-00000002" and path.name == ckpt.TASK:
+            raise OSError(code, os.strerror(code), str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(UserError, match=rf"task\.safetensors: cannot be read \({os.strerror(code)}\); it was left"):
+        ckpt.load_newest(tmp_path)
+    monkeypatch.undo()
+    assert ckpt.load_newest(tmp_path).state["step"] == 2
+
+
+@pytest.mark.parametrize("state", [b"[]", b"null", b"{}", b'{"step": 1000000000}', b'{"step": "2"}', b"[" * 100_000])
+def test_a_state_of_another_step_or_kind_is_damage(tmp_path, rewrite, state):
+    save(tmp_path, 1, 2)
+    rewrite(tmp_path, 2, state=state)
+    assert ckpt.load_newest(tmp_path).state["step"] == 1
+
+
+def test_tensors_of_other_names_shapes_or_types_are_damage():
+    task = torch.nn.Linear(3, 2)
+    good = {f"{kind}.{n}": p.detach() for n, p in task.named_parameters() for kind in ("exp_avg", "exp_avg_sq")}
+    good |= {f"step.{name}": torch.tensor(1.0) for name, _ in task.named_parameters()}
+    ckpt.check_moments(good, task, 6)
+    for change in (
+        {"exp_avg.bias": torch.zeros(3)},
+        {"step.bias": torch.tensor(1)},
+        {"exp_avg.bias": torch.zeros(2).int()},
+    ):
+        with pytest.raises(ckpt.DamagedError, match=r"optimizer\.safetensors: .*bias is .*, expected"):
+            ckpt.check_moments({**good, **change}, task, 6)
+    with pytest.raises(ckpt.DamagedError, match=r"holds an unknown exp_avg\.other"):
+        ckpt.check_moments({**good, "exp_avg.other": torch.zeros(2)}, task, 7)
+    with pytest.raises(ckpt.DamagedError, match=r"holds 0 tensors, state\.json says 6"):
+        ckpt.check_moments({}, task, 6)
+    with pytest.raises(ckpt.DamagedError, match="lacks bias"):
+        ckpt.check_tensors({"weight": task.weight}, task.state_dict(), ckpt.TASK)

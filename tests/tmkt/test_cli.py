@@ -55,7 +55,7 @@ def test_train_then_eval_print_the_accuracy_last(tiny_settings, tiny, recordings
     assert main(["eval", tiny.out]) == 0
     assert capsys.readouterr().out.strip().splitlines()[-1] == trained[-1]
     assert main(["eval", tiny.out, "--events", str(recordings)]) == 0
-    assert re.fullmatch(r"accuracy: [01]\.\d{4} \(\d+/24\)", capsys.readouterr().out.strip().splitlines()[-1])
+    assert re.fullmatch(r"accuracy: [01]\.\d{4} \(\d+/9\)", capsys.readouterr().out.strip().splitlines()[-1])
 
 
 def test_mistakes_print_one_line_and_exit_with_2(tiny_settings, tiny, recordings, empty_config, capsys):

@@ -78,3 +78,54 @@ def test_environment_variables(monkeypatch):
     assert from_mapping(text).data.static.root == "/there/x"
     with pytest.raises(UserError, match="environment variable TMKT_TEST_NONE is used"):
         from_mapping({"out": "${TMKT_TEST_NONE}"})
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, r"the alias \*a is not taken; write its value out"),
+        ("out: &a [*a]", r"the alias \*a is not taken"),
+        ("data: &a {static: *a}", r"the alias \*a is not taken"),
+        ("train: &t {steps: 3}\ndata:\n  <<: *t\n", r"the alias \*t is not taken"),
+        ("[" * 3000, "is nested too deeply to be settings"),
+        ("{a: " * 3000, "is nested too deeply to be settings"),
+        (f"seed: 1{'0' * 5000}", "is not YAML as settings need it"),
+        (f"seed: 1{'0' * 50}", r"seed: expected a number in \[0, 9223372036854775807\]"),
+        (f"train: {{lr: 1{'0' * 400}}}", "train.lr: expected float"),
+        ("train: {lr: .inf}", "train.lr: expected a number in .* got inf"),
+        ("model: {neuron: {v_threshold: .nan}}", "model.neuron.v_threshold: expected a number that is finite, got nan"),
+        ("out: 2026-99-99", "is not YAML as settings need it"),
+        ("train: {steps: 1}\ntrain: {batch: 8}\n", "the key train stands there twice"),
+        ("train: {steps: 1, batch: 8, steps: 2}", "the key steps stands there twice"),
+        ("out: !!python/object/apply:os.system [true]", "could not determine a constructor"),
+        ("out: !!python/name:os.system", "could not determine a constructor"),
+        ("a: 1\n---\na: 2", "is not YAML as settings need it"),
+        ("? [1, 2]\n: 3", "is not YAML as settings need it|unknown key"),
+        ("3", "expected sections of `key: value`, got int"),
+        ("\x00", "is not YAML"),
+    ],
+)
+def test_yaml_that_is_no_settings_is_refused_in_words(tmp_path, text, message):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_config(path)
+
+
+@pytest.mark.parametrize("value", ["&a [*a]", "[" * 3000, "{a: 1, a: 2}", f"1{'0' * 5000}"])
+def test_overrides_are_read_as_strictly(value):
+    with pytest.raises(UserError, match=r"^override 'model\.options=") as caught:
+        load_config(None, [f"model.options={value}"])
+    assert len(str(caught.value)) < 500
+
+
+def test_settings_that_are_no_text_are_refused(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(b"seed: \xff\xfe")
+    with pytest.raises(UserError, match="is not YAML"):
+        load_config(path)

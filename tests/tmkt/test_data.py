@@ -164,8 +164,8 @@ def test_image_folder_by_class_name(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("source=Nothing", "'Nothing' is neither a class of torchvision.datasets"),
-        ("source=VisionDataset2", "neither a class of torchvision.datasets"),
+        ("source=Nothing", "'Nothing' is neither a set of torchvision that has images"),
+        ("source=VisionDataset2", "neither a set of torchvision that has images"),
         ("source=ImageFolder", "data.static.root: '' is not a folder"),
         ("kwargs={sise: 3}", "data.static.kwargs: FakeData does not take"),
         ("exclude_twins=nmnist", "nmnist is about the training images of MNIST"),

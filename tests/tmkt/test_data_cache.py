@@ -1,10 +1,16 @@
 """The frame cache: what is in it, what makes it anew, and what survives a kill or a second process."""
 
+import io
+import json
 import multiprocessing
 import os
+import pickle
+import platform
 import re
+import resource
 import signal
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +86,26 @@ def test_a_changed_recording_is_noticed_and_said(cached, recordings, capsys):
         (lambda p: p.write_bytes(p.read_bytes()[:-5]), "bytes, .* were written; made anew"),
         (lambda p: p.write_bytes(p.read_bytes()[:-5] + b"\1\2\3\4\5"), r"damaged \(check sum\); made anew"),
         (lambda p: p.with_suffix(".json").unlink(), "its check sum is missing; made anew"),
+        *[
+            (lambda p, note=note: p.with_suffix(".json").write_text(note), "its check sum cannot be read; made anew")
+            for note in (
+                "[]",
+                "5",
+                "{}",
+                "null",
+                '{"bytes": [], "crc32": 0}',
+                '{"bytes": 1e999, "crc32": 0}',
+                "[" * 10**5,
+            )
+        ],
+        (lambda p: fifo(p.with_suffix(".json")), "its check sum is missing; made anew"),
+        (lambda p: signed(p, pickle.dumps(print)), "the file is no array of frames .*; made anew"),
+        (
+            lambda p: signed(p, array_bytes(np.zeros((4, 9, 2, 3, 3)))),
+            r"the file holds \(4, 9, 2, 3, 3\), .*; made anew",
+        ),
+        (lambda p: signed(p, array_bytes(np.array([print]))), "the file is no array of frames .*; made anew"),
     ],
-    ids=["cut off", "other bytes", "no check sum"],
 )
 def test_a_damaged_file_is_noticed_said_and_made_anew(cached, tmp_path, capsys, damage, message):
     read = frames(prepare(cached))
@@ -90,6 +114,23 @@ def test_a_damaged_file_is_noticed_said_and_made_anew(cached, tmp_path, capsys, 
     assert re.search(message, unwrapped(capsys))
     prepare(cached)
     assert unwrapped(capsys) == ""
+
+
+def fifo(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def signed(path, content):
+    """Somebody else's file with a check sum that is right."""
+    path.write_bytes(content)
+    path.with_suffix(".json").write_text(json.dumps({"bytes": len(content), "crc32": zlib.crc32(content)}))
+
+
+def array_bytes(array):
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    return file.getvalue()
 
 
 def unwrapped(capsys):
@@ -103,7 +144,8 @@ def slow_frames(count, seconds):
 
 
 def fill(root, count, seconds):
-    FrameCache(root).frames("part", {"T": 2}, [Entry(str(i), "0") for i in range(count)], slow_frames(count, seconds))
+    entries = [Entry(str(i), "0") for i in range(count)]
+    return FrameCache(root).frames("part", {"T": 2}, entries, slow_frames(count, seconds), (2, 2, 3, 3))
 
 
 def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(tmp_path):
@@ -118,6 +160,63 @@ def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(tmp_path):
     assert not list(tmp_path.glob("*.partial"))
     (done,) = tmp_path.glob("*.npy")
     assert (np.load(done)[0, :, 0, 0, 0] == np.arange(100)).all()
+
+
+def test_other_files_in_the_folder_are_left_alone(tmp_path):
+    host = platform.node()
+    others = ["x.txt", f"x.{host}.abc.partial", f"a-b.{host}.{10**20}.partial", f"a-b.another.{os.getpid()}.partial"]
+    for name in others:
+        (tmp_path / name).write_text("mine")
+    left = tmp_path / f"a-b.{host}.{dead_process()}.partial"
+    left.write_text("")
+    fill(tmp_path, 2, 0)
+    assert not left.exists()
+    assert [(tmp_path / name).read_text() for name in others] == ["mine"] * 4
+
+
+def dead_process():
+    process = multiprocessing.get_context("fork").Process(target=int)
+    process.start()
+    process.join()
+    return process.pid
+
+
+def test_what_is_written_never_follows_a_link(tmp_path):
+    outside = tmp_path / "precious"
+    outside.write_text("mine")
+    cache = tmp_path / "cache"
+    fill(cache, 2, 0)
+    (done,) = cache.glob("*.npy")
+    done.unlink()
+    partial = done.with_suffix(f".{platform.node()}.{os.getpid()}.partial")
+    for name in (partial, partial.with_suffix(".note")):
+        name.symlink_to(outside)
+    assert (fill(cache, 2, 0)[0, :, 0, 0, 0] == [0, 1]).all()
+    assert outside.read_text() == "mine"
+
+
+def limited_fill(root, size, message):
+    """Fills a cache of 20 x 72 bytes where no file may grow beyond `size`, which then fails as on a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    try:
+        fill(root, 20, 0)
+    except UserError as error:
+        message.send(str(error))
+
+
+@pytest.mark.parametrize("size", [0, 10, 127, 128, 200, 1000, 1567])
+def test_a_full_disk_is_an_error_in_words(tmp_path, size):
+    receive, send = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=limited_fill, args=(tmp_path, size, send))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert receive.poll()
+    assert re.fullmatch(
+        f"cache {tmp_path}: cannot be written .*; free space there, or set data.cache.*", receive.recv()
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_processes_side_by_side_make_one_whole_file(tmp_path):

@@ -177,7 +177,7 @@ def test_exact_twins(pair):
 def test_a_damaged_image_is_named(pair, tmp_path):
     path = sorted((tmp_path / "data/CEP-DVS/data/img").iterdir())[0]
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match=rf"image .*{path.name}: is cut off or no image"):
+    with pytest.raises(UserError, match=rf"image .*{path.name}: cannot be read"):
         prepare(pair)
 
 

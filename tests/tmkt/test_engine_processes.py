@@ -11,13 +11,30 @@ import pytest
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
+from torch import nn
 
 from tmkt.distributed import gather_batch
 from tmkt.engine import train
 from tmkt.errors import UserError
 from tmkt.losses import domain_alignment
+from tmkt.models import registry
+from tmkt.models.blocks import ConvLIF
 
 ROOT = Path(__file__).parents[2]
+
+
+def smooth(in_channels, size, neuron):
+    """One conv-BN-LIF whose neurons never fire: its output is the membrane potential; no spike can flip."""
+    backbone = Smooth()
+    backbone.layer = ConvLIF(in_channels, 4, {**neuron, "v_threshold": 1e6}, return_v=True)
+    backbone.spike_features = backbone.membrane_features = 4 * size[0] * size[1]
+    return backbone
+
+
+class Smooth(nn.Module):
+    def forward(self, x_seq):
+        v_seq = self.layer(x_seq)[1].flatten(2)
+        return v_seq, v_seq
 
 
 def losses(run):
@@ -37,6 +54,7 @@ def member(rank, port, config, folder):
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     os.environ.update(zip(names, (str(rank), str(rank), "2", "2", "127.0.0.1", port), strict=True))
     torch.set_num_threads(1)
+    registry.register_model(smooth)
     if rank == 1:
         config = config.replace(out=f"{config.out}-unused")
     score = train(config)
@@ -66,10 +84,19 @@ def alignment_of_share(rank):
     return loss.detach(), mixed.grad, event.grad
 
 
+# The spikes of `small` are thresholds: where a processor adds in an order that depends on the batch, one may flip.
+# So it is `smooth` that shows that two processes do what one does; `small` must only stay near.
+@pytest.fixture(params=[("smooth", {}, 1e-5), ("small", {"channels": [4, 8]}, 2e-2)], ids=lambda param: param[0])
+def backbone(request):
+    return request.param
+
+
 @pytest.fixture
-def two(tiny, processes, tmp_path):
+def two(tiny, backbone, processes, tmp_path, monkeypatch):
     """A run of two processes, six pairs each; rank 1 is told another folder, which it must not touch."""
-    config = tiny.replace(train__log_every=1)
+    monkeypatch.setitem(registry._BACKBONES, "smooth", smooth)
+    name, options, _ = backbone
+    config = tiny.replace(train__log_every=1, model__name=name, model__options=options)
     port = free_port()
     workers = [processes.Process(target=member, args=(rank, port, config, tmp_path)) for rank in range(2)]
     for worker in workers:
@@ -80,17 +107,20 @@ def two(tiny, processes, tmp_path):
     return config
 
 
-def test_two_processes_train_as_one_with_twice_the_batch(two, tmp_path):
+def test_two_processes_train_as_one_with_twice_the_batch(two, backbone, tmp_path):
+    tolerance = backbone[2]
     one = two.replace(train__batch=12, out=two.out + "-one")
     score = train(one)
     together, alone = losses(two.out), losses(one.out)
     assert together.keys() == alone.keys()
     assert ("train", 8, "da") in alone
     for key, value in alone.items():
-        assert together[key] == pytest.approx(value, rel=1e-3, abs=1e-5), key
+        assert together[key] == pytest.approx(value, rel=tolerance, abs=1e-5), key
     weights, same = (load_file(Path(run.out) / "model.safetensors") for run in (one, two))
     for name in weights:
-        torch.testing.assert_close(same[name], weights[name], rtol=1e-2, atol=1e-4)
+        one_process, two_processes = weights[name].double(), same[name].double()
+        distance = (two_processes - one_process).norm() / one_process.norm().clamp(min=1e-3)
+        assert distance < tolerance, name
     # The same score on every process, made of their shares.
     assert (tmp_path / "score-0").read_text() == (tmp_path / "score-1").read_text()
     assert f"correct={score.correct}, total=9" in (tmp_path / "score-0").read_text()

@@ -1,6 +1,8 @@
 """Comparison, diagnosis and profile: statistics on cases with known answers, then each command on runs of seconds."""
 
 import json
+import shlex
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,10 @@ from tmkt.experiments.gradients import _one_draw
 from tmkt.experiments.grid import make_grid, parse_method
 from tmkt.experiments.opened import HeldOut, open_run
 from tmkt.experiments.profile import layer_costs
+from tmkt.experiments.report import write_report
 from tmkt.experiments.statistics import bootstrap, holm, outcome_table
 from tmkt.models import create_model
+from tmkt.progress import visible
 from tmkt.runs import is_finished
 from tmkt_kernels.nn import IF
 
@@ -143,6 +147,43 @@ def test_compare_reports_what_finished_and_what_failed(tiny_settings, empty_conf
     assert is_finished(finished)
     (finished / "predictions.jsonl").unlink()
     assert not is_finished(finished)
+
+
+class Page(HTMLParser):
+    """The tags, attributes and text of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags, self.attributes, self.text = set(), set(), ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "<img src=x onerror=alert(1)>",
+        "**bold** _a_ `code` ``two`` ~~x~~ | cell",
+        "[click](javascript:alert(1)) ![x](http://example.org/a.png) <http://example.org>",
+        "one\ntwo\n\n# heading\n\n<script>alert(1)</script>",
+        '" onload="alert(1)" & &lt; \\ \x1b[31m',
+    ],
+)
+def test_the_report_shows_names_and_errors_as_they_are(tiny_settings, empty_config, tmp_path, error):
+    setting = f"data.static.root={json.dumps(error)}"
+    cells = make_grid(empty_config, [*tiny_settings, setting], methods=["tmkt"], seeds=[1], per_class=[2], out=tmp_path)
+    run = {"method": "tmkt", "per_class": 2, "seed": 1, "folder": "x", "error": error}
+    parser = Page()
+    parser.feed(write_report(tmp_path, cells, {"runs": [run], "means": [], "differences": []}).read_text())
+    assert f"tmkt, 2 a class, seed 1: {visible(error)}" in parser.text
+    assert shlex.join([setting]) in parser.text  # in the command of the run
+    assert not parser.tags & {"a", "img", "script", "em", "del"}  # of the page itself none is of these
+    assert parser.attributes <= {"lang", "charset", "name", "content", "style"}
 
 
 class TwoSteps(torch.nn.Module):

@@ -5,17 +5,20 @@ state of the sources (size and time of every file, or the image simulated from).
 the old file. Files appear whole or not at all: several processes may prepare the same part, and one may be killed.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from zlib import crc32
 
 import numpy as np
 
+from ..errors import UserError
 from ..progress import console
 
 FORMAT = 1  # raise it when the layout of the files changes
@@ -41,18 +44,28 @@ class FrameCache:
         self.root = Path(root)
 
     def frames(
-        self, what: str, settings: dict[str, Any], entries: Sequence[Entry], make: Iterator[np.ndarray]
+        self,
+        what: str,
+        settings: dict[str, Any],
+        entries: Sequence[Entry],
+        make: Iterator[np.ndarray],
+        shape: tuple[int, ...],
     ) -> np.ndarray:
-        """Frames [T, N, 2, H, W], mapped from the file (copy on write), in the order of `entries`.
+        """Frames [T, N, ...], mapped from the file (copy on write), in the order of `entries`.
 
         Args:
             what: names the part in what is said.
             settings: everything the frames depend on besides the recordings.
-            make: gives the frames [T, 2, H, W] of each recording; used only where the file is not there.
+            make: gives the frames [T, ...] of each recording; used only where the file is not there.
+            shape: that of a recording's frames.
+
+        Raises:
+            UserError: the folder cannot be written, or the disk is full.
         """
         subject = _digest([FORMAT, settings, [entry.name for entry in entries]])
         path = self.root / f"{subject}-{_digest([entry.identity for entry in entries])}.npy"
-        problem = self._problem(path)
+        stacked = (shape[0], len(entries), *shape[1:])
+        problem = self._problem(path, stacked)
         if problem is None:
             return np.load(path, mmap_mode="c")
         stale = [old for old in self.root.glob(f"{subject}-*.npy") if old != path]
@@ -60,55 +73,100 @@ class FrameCache:
             problem = "the recordings have changed since it was made"
         if problem:
             console.print(f"cache {self.root}: {what}: {problem}; made anew", soft_wrap=True, highlight=False)
-        self._write(path, len(entries), make, what)
+        self._write(path, stacked, make, what)
         for old in stale:
             _note(old).unlink(missing_ok=True)
             old.unlink(missing_ok=True)
         return np.load(path, mmap_mode="c")
 
-    def _problem(self, path: Path) -> str | None:
+    def _problem(self, path: Path, shape: tuple[int, ...]) -> str | None:
         """None: the file is there and whole. "": it is not there. Else what is wrong with it."""
         if not path.is_file():
             return ""
+        if not _note(path).is_file():
+            return "its check sum is missing"
         try:
             note = json.loads(_note(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return "its check sum is missing"
-        if note["bytes"] != path.stat().st_size:
-            return f"the file has {path.stat().st_size} bytes, {note['bytes']} were written"
-        return None if note["crc32"] == _check_sum(path) else "the file is damaged (check sum)"
+            written, check_sum = int(note["bytes"]), int(note["crc32"])
+        except (OSError, ValueError, LookupError, TypeError, RecursionError, OverflowError):
+            return "its check sum cannot be read"
+        if written != path.stat().st_size:
+            return f"the file has {path.stat().st_size} bytes, {written} were written"
+        if check_sum != _check_sum(path):
+            return "the file is damaged (check sum)"
+        try:
+            found = np.load(path, mmap_mode="r").shape
+        except Exception as error:  # no array, though its check sum holds: somebody else wrote it
+            return f"the file is no array of frames ({error})"
+        return None if found == shape else f"the file holds {found}, expected {shape}"
 
-    def _write(self, path: Path, count: int, make: Iterator[np.ndarray], what: str) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
-        self._sweep()
+    def _write(self, path: Path, shape: tuple[int, ...], make: Iterator[np.ndarray], what: str) -> None:
+        with self._named_errors():
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._sweep()
         partial = path.with_suffix(f".{platform.node()}.{os.getpid()}.partial")
-        written: np.memmap | None = None
+        side = partial.with_suffix(".note")
         done = 0
         try:
-            for done, frames in enumerate(make, 1):
-                if written is None:
-                    shape = (frames.shape[0], count, *frames.shape[1:])
-                    written = np.lib.format.open_memmap(partial, mode="w+", dtype=frames.dtype, shape=shape)
-                written[:, done - 1] = frames
-            if written is None or done != count:
-                raise ValueError(f"{what}: {count} recordings were announced, {done} came")
-            written.flush()
-            note = {"bytes": partial.stat().st_size, "crc32": _check_sum(partial), "what": what}
-            side = partial.with_suffix(".note")
-            side.write_text(json.dumps(note), encoding="utf-8")
-            side.replace(_note(path))
-            partial.replace(path)
+            with self._named_errors():
+                partial.unlink(missing_ok=True)
+                file = partial.open("xb")
+            # Plain writes, since a mapping that finds the disk full kills the process without a word.
+            with self._closed(file):
+                for done, frames in enumerate(make, 1):
+                    if frames.shape != (shape[0], *shape[2:]):
+                        raise ValueError(f"{what}: expected frames {(shape[0], *shape[2:])}, got {frames.shape}")
+                    with self._named_errors():
+                        if done == 1:
+                            header = {"descr": frames.dtype.str, "fortran_order": False, "shape": shape}
+                            np.lib.format.write_array_header_1_0(file, header)
+                            start = file.tell()
+                        for t, frame in enumerate(frames):
+                            file.seek(start + (t * shape[1] + done - 1) * frame.nbytes)
+                            file.write(np.ascontiguousarray(frame).data)
+            if done != shape[1]:
+                raise ValueError(f"{what}: {shape[1]} recordings were announced, {done} came")
+            with self._named_errors():
+                note = {"bytes": partial.stat().st_size, "crc32": _check_sum(partial), "what": what}
+                side.unlink(missing_ok=True)
+                with side.open("x", encoding="utf-8") as text:
+                    json.dump(note, text)
+                side.replace(_note(path))
+                partial.replace(path)
         finally:
+            side.unlink(missing_ok=True)
             partial.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"cache {self.root}: cannot be written ({error.strerror}); free space there, or set data.cache to "
+                "another folder or to null"
+            ) from error
+
+    @contextlib.contextmanager
+    def _closed(self, file: BinaryIO) -> Iterator[None]:
+        """Closes `file` on the way out, which may be when the disk is found to be full."""
+        try:
+            yield
+        finally:
+            with self._named_errors():
+                file.close()
 
     def _sweep(self) -> None:
         """Remove what processes of this machine that were killed have left."""
-        for partial in self.root.glob(f"*.{platform.node()}.*.partial"):
-            process = int(partial.name.split(".")[-2])
+        ours = re.compile(rf"\w+-\w+\.{re.escape(platform.node())}\.(\d{{1,9}})\.(?:partial|note)")
+        for left in self.root.iterdir():
+            match = ours.fullmatch(left.name)
+            if match is None:
+                continue
             try:
-                os.kill(process, 0)  # sends nothing; tells whether it lives
+                os.kill(int(match[1]), 0)  # sends nothing; tells whether it lives
             except ProcessLookupError:
-                partial.unlink(missing_ok=True)
+                left.unlink(missing_ok=True)
             except PermissionError:
                 pass  # it lives, and is another user's
 

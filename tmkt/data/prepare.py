@@ -1,6 +1,7 @@
 """From a configuration to tensors: split, leak guard, loading. Everything random comes from the seed."""
 
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,16 @@ from .shipped import ClassMap, load_class_map
 from .splits import Split, split_recordings, twin_indices
 from .static import StaticSource, load_images, open_static
 
+PARTS = (*Split._fields, "static_images")  # of a record
+
 
 @dataclass(frozen=True)
 class RunData:
-    """All that a run reads. `record` is what split.json holds: which recordings and images served for what."""
+    """All that a run reads.
+
+    `record` is what split.json holds: which recordings and images served for what (`PARTS`), and under `digests`, in
+    the same order, the digest of each one's content.
+    """
 
     classes: tuple[str, ...]
     train: PairedData
@@ -40,10 +47,21 @@ def prepare(config: Config) -> RunData:
         "classes": list(source.classes),
         **{part: [r.name for r in getattr(split, part)] for part in Split._fields},
         "static_images": static_index.tolist(),
+        "digests": {
+            **{part: digests(of.frames) for part, of in frames.items()},
+            "static_images": digests(images[None]),
+        },
     }
     image_labels = torch.from_numpy(source.labels[static_index])
     train = PairedData(images, image_labels, frames["train"], len(source.classes), twins)
     return RunData(source.classes, train, frames["validation"], frames["test"], record)
+
+
+def digests(frames: torch.Tensor) -> list[str]:
+    """Frames [T, N, ...] -> a digest of each of the N, 16 hexadecimal digits, of what the network sees of it."""
+    return [
+        sha256(one.contiguous().flatten().view(torch.uint8).numpy().data).hexdigest()[:16] for one in frames.unbind(1)
+    ]
 
 
 def fill_cache(config: Config) -> str:

@@ -234,7 +234,8 @@ def _stack(
         "size": config.size,
         "sensor_size": config.events.sensor_size,
     }
-    return torch.from_numpy(FrameCache(config.cache).frames(what, settings, entries, frames))
+    shape = (config.time_steps, 2, config.size[1], config.size[0])
+    return torch.from_numpy(FrameCache(config.cache).frames(what, settings, entries, frames, shape))
 
 
 def _shorten(names: Collection[str]) -> str:

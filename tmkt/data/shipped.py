@@ -7,9 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from ..errors import UserError
+from ..yaml_text import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def load_protocol(name: str) -> Protocol:
 
     Raises UserError, naming what is wrong.
     """
-    values: Any = yaml.safe_load(_read("data.events.split", name, "protocols", ".yaml"))
+    values: Any = parse_yaml(_read("data.events.split", name, "protocols", ".yaml"), f"data.events.split: {name}")
     if not isinstance(values, dict) or set(values) != {"order", "train", "test"}:
         raise UserError(f"data.events.split: {name}: expected the keys order, train and test; got {values!r}")
     protocol = Protocol(**values)
@@ -87,5 +86,7 @@ def _read(key: str, name: str, folder: str, suffix: str) -> str:
             return Path(name).read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"{key}: {name}: cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{key}: {name}: is no text ({error})") from error
     known = sorted(entry.name.removesuffix(suffix) for entry in (files(__package__) / folder).iterdir())
     raise UserError(f"{key}: expected one of {', '.join(known)} or the path of a {suffix} file, got {name!r}")

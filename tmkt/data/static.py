@@ -19,7 +19,25 @@ from .cache import Entry, FrameCache
 from .layouts import IMAGES, LAYOUTS
 from .shipped import ClassMap
 
-IMAGE_VERSION = 1  # part of every cache key: raise it where an image is read or fitted otherwise
+IMAGE_VERSION = 2  # part of every cache key: raise it where an image is read or fitted otherwise
+
+TORCHVISION = (
+    "Caltech101", "Caltech256", "CIFAR10", "CIFAR100", "CLEVRClassification", "Country211", "DTD", "EMNIST", "EuroSAT",
+    "FakeData", "FashionMNIST", "FER2013", "FGVCAircraft", "Flowers102", "Food101", "GTSRB", "ImageFolder", "ImageNet",
+    "Imagenette", "INaturalist", "KMNIST", "LFWPeople", "MNIST", "Omniglot", "OxfordIIITPet", "PCAM", "Places365",
+    "QMNIST", "RenderedSST2", "SEMEION", "StanfordCars", "STL10", "SUN397", "SVHN", "USPS",
+)  # fmt: skip
+"""The sets of torchvision with images and a label each that unpickle nothing without a check sum, as LSUN does."""
+
+NOT_SETTINGS = {
+    "root": "write it as data.static.root",
+    "download": "nothing is ever downloaded; fetch the set first and write where it lies as data.static.root",
+    **dict.fromkeys(
+        ("transform", "target_transform", "transforms", "loader", "is_valid_file"),
+        "images are read and fitted in one way, see data.static.fit and data.size",
+    ),
+}
+"""Keywords of torchvision's sets that `data.static.kwargs` does not take, and why."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +62,15 @@ class StaticSource:
             )
         wanted = [classes.static[name] for name in self.classes]
         index = np.array([classes.names.index(name) if name else -1 for name in wanted], dtype=np.int64)
-        return replace(self, labels=index[self.labels], classes=classes.names)
+        return replace(self, labels=np.where(self.labels >= 0, index[self.labels], -1), classes=classes.names)
 
 
 def open_static(config: StaticConfig) -> StaticSource:
-    """Open the set that `config.source` names. Raises UserError if it is unknown or not on the disk."""
+    """Open the set that `config.source` names.
+
+    Raises:
+        UserError: it is unknown, not on the disk, or its labels are not one of its classes for each image.
+    """
     if config.source in _SHIPPED:
         return _SHIPPED[config.source]()
     if config.source == "npz":
@@ -56,6 +78,25 @@ def open_static(config: StaticConfig) -> StaticSource:
     if config.source in _LAYOUTS:
         return _open_folder(config)
     return _open_torchvision(config)
+
+
+def _labels(values: Any, classes: tuple[str, ...], subject: str) -> np.ndarray:
+    """`values` as int64 labels of `classes`; nothing is rounded, and no label counts from the end."""
+    labels = np.asarray(values)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise UserError(
+            f"{subject}: expected one whole number as label for each image, got {labels.dtype} {labels.shape}"
+        )
+    if len(set(classes)) != len(classes):
+        raise UserError(f"{subject}: two classes have the same name: {', '.join(classes)}")
+    if len(labels) == 0:
+        raise UserError(f"{subject}: holds no images")
+    if labels.min() < 0 or labels.max() >= len(classes):
+        raise UserError(
+            f"{subject}: expected labels from 0 to {len(classes) - 1}, one for each of its {len(classes)} classes, "
+            f"got labels from {labels.min()} to {labels.max()}; choose a part in which every image has a class"
+        )
+    return labels.astype(np.int64)
 
 
 def load_images(
@@ -79,7 +120,8 @@ def load_images(
         entries = [Entry.of(source.files[int(index)]) for index in indices]
         settings = {"images": IMAGE_VERSION, "size": size, "fit": fit}
         # The cache stacks along axis 1, which is time for recordings.
-        frames = FrameCache(cache).frames(what, settings, entries, (image[None] for image in read()))
+        shape = (1, 1, size[1], size[0])
+        frames = FrameCache(cache).frames(what, settings, entries, (image[None] for image in read()), shape)
         return torch.from_numpy(frames[0])
     images = torch.empty(len(indices), 1, size[1], size[0], dtype=torch.uint8)
     for row, image in enumerate(read()):
@@ -103,9 +145,32 @@ def fit_image(image: Tensor, size: tuple[int, int], fit: str) -> Tensor:
 
 
 def value_channel(image: Any) -> Tensor:
-    """V of HSV: the largest of the colour channels. PIL image or uint8 [C, H, W] -> uint8 [1, H, W]."""
-    tensor: Tensor = image if isinstance(image, Tensor) else F.pil_to_tensor(image.convert("RGB"))
-    return tensor.amax(0, keepdim=True)
+    """V of HSV: the largest of the colour channels. PIL image or uint8 [C, H, W] -> uint8 [1, H, W].
+
+    Grey levels of 16 bits are scaled to 8. Raises ValueError for pixels whose range nothing states (32 bits, float).
+    """
+    if isinstance(image, Tensor):
+        if image.dtype != torch.uint8 or image.dim() != 3:
+            raise ValueError(f"expected uint8 [C, H, W], got {image.dtype} {list(image.shape)}")
+        return image.amax(0, keepdim=True)
+    if image.mode.startswith("I;16"):
+        levels = np.asarray(image).astype(np.uint32)
+        return torch.from_numpy(((levels + 128) // 257).astype(np.uint8))[None]
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"its pixels are {'32-bit integers' if image.mode == 'I' else 'floats'}, whose range the file does not "
+            "state; save it with 8 or 16 bits"
+        )
+    return F.pil_to_tensor(image.convert("RGB")).amax(0, keepdim=True)
+
+
+def read_image(path: str | Path) -> Tensor:
+    """The V channel of an image file, uint8 [1, H, W]. Raises UserError, naming the file."""
+    try:
+        with Image.open(path) as image:
+            return value_channel(image)
+    except Exception as error:  # Pillow answers a damaged file with whatever its parser stumbles over
+        raise UserError(f"image {path}: cannot be read ({error})") from error
 
 
 def _open_folder(config: StaticConfig) -> StaticSource:
@@ -116,64 +181,80 @@ def _open_folder(config: StaticConfig) -> StaticSource:
     index = {name: label for label, name in enumerate(classes)}
     labels = np.array([index[item.folder] for item in listing.items], dtype=np.int64)
     paths = [item.path for item in listing.items]
-
-    def read(i: int) -> Tensor:
-        try:
-            with Image.open(paths[i]) as image:
-                return value_channel(image)
-        except OSError as error:
-            raise UserError(f"image {paths[i]}: is cut off or no image ({error}); fetch it again") from error
-
-    return StaticSource(labels, classes, read, paths)
+    return StaticSource(labels, classes, lambda i: read_image(paths[i]), paths)
 
 
 def _open_torchvision(config: StaticConfig) -> StaticSource:
     import torchvision.datasets
 
-    kind = getattr(torchvision.datasets, config.source, None)
-    if not (inspect.isclass(kind) and issubclass(kind, torchvision.datasets.VisionDataset)):
+    if config.source not in TORCHVISION:
         raise UserError(
-            f"data.static.source: {config.source!r} is neither a class of torchvision.datasets (MNIST, CIFAR10, "
-            f"ImageFolder, ...) nor one of {', '.join([*_SHIPPED, *_LAYOUTS, 'npz'])}"
+            f"data.static.source: {config.source!r} is neither a set of torchvision that has images with a label each "
+            f"({', '.join(TORCHVISION)}) nor one of {', '.join([*_SHIPPED, *_LAYOUTS, 'npz'])}"
         )
+    kind: Any = getattr(torchvision.datasets, config.source)
+    if refused := [key for key in config.kwargs if key in NOT_SETTINGS]:
+        raise UserError(f"data.static.kwargs: {refused[0]} is not taken: {NOT_SETTINGS[refused[0]]}")
     kwargs = dict(config.kwargs)
-    if "root" in inspect.signature(kind).parameters:
+    parameters = inspect.signature(kind).parameters
+    if "root" in parameters:
         if not config.root or not Path(config.root).is_dir():
             raise UserError(f"data.static.root: {config.root!r} is not a folder; write where {config.source} lies")
         kwargs["root"] = config.root
+    if "loader" in parameters:
+        kwargs["loader"] = read_image
     try:
         dataset: Any = kind(**kwargs)
     except TypeError as error:
         raise UserError(f"data.static.kwargs: {config.source} does not take {config.kwargs} ({error})") from error
-    except (RuntimeError, FileNotFoundError) as error:
+    except Exception as error:  # what torchvision raises depends on the set
         reason = " ".join(str(error).split())
-        raise UserError(f"data.static.root: {config.source} was not found in {config.root!r} ({reason})") from error
+        raise UserError(f"data.static: {config.source} cannot be opened in {config.root!r} ({reason})") from error
+
+    def item(i: int) -> Any:
+        try:
+            return dataset[i]
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"data.static: image {i} of {config.source} cannot be read ({error})") from error
+
+    def read(i: int) -> Tensor:
+        image = item(i)[0]
+        try:
+            return value_channel(image)
+        except ValueError as error:
+            raise UserError(f"data.static: image {i} of {config.source}: {error}") from error
+
     labels = next((getattr(dataset, n) for n in ("targets", "labels", "y") if hasattr(dataset, n)), None)
     if labels is None:  # the set knows its labels only image by image
-        labels = [dataset[i][1] for i in track(range(len(dataset)), "labels of the static set")]
-    labels = np.asarray(labels, dtype=np.int64)
-    names = getattr(dataset, "classes", None) or getattr(dataset, "categories", None) or range(int(labels.max()) + 1)
+        labels = [item(i)[1] for i in track(range(len(dataset)), "labels of the static set")]
+    names = getattr(dataset, "classes", None) or getattr(dataset, "categories", None) or range(int(max(labels)) + 1)
     # torchvision's MNIST calls its classes "0 - zero": the part before the dash is the name.
     classes = tuple(str(name).split(" - ")[0] for name in names)
-    return StaticSource(labels, classes, lambda i: value_channel(dataset[i][0]))
+    return StaticSource(_labels(labels, classes, f"data.static: {config.source}"), classes, read)
 
 
 def _open_npz(config: StaticConfig) -> StaticSource:
     """Images uint8 [N, H, W] or [N, H, W, 3], labels and class names, by the names in `kwargs`."""
-    names = config.kwargs
+    names, subject = config.kwargs, f"data.static: {config.root}"
     try:
         with np.load(config.root) as file:
-            images, labels = file[names["images"]], file[names["labels"]].astype(np.int64)
-            classes = tuple(str(name) for name in file[names["classes"]])
-    except (KeyError, OSError, ValueError) as error:
+            images, labels, named = (file[names[key]] for key in ("images", "labels", "classes"))
+    except Exception as error:  # a damaged archive ends in whatever zlib, zipfile or the header's parser raise
         raise UserError(
             f"data.static: {config.root!r}: source npz needs a file with the arrays that kwargs names, as in "
             f"{{images: x, labels: y, classes: names}}; got {names} ({error})"
         ) from error
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels):
-        raise UserError(f"data.static: {config.root}: expected uint8 images [N, H, W] or [N, H, W, 3], one a label")
-    values = images if images.ndim == 3 else images.max(-1)
-    return StaticSource(labels, classes, lambda i: torch.from_numpy(values[i])[None])
+    grey, colour = images.ndim == 3, images.ndim == 4 and images.shape[-1] == 3
+    if images.dtype != np.uint8 or not (grey or colour) or len(images) != len(labels):
+        raise UserError(
+            f"{subject}: expected uint8 images [N, H, W] or [N, H, W, 3] and a label for each, got {images.dtype} "
+            f"{list(images.shape)} and labels {list(labels.shape)}"
+        )
+    classes = tuple(str(name) for name in named)
+    values = images if grey else images.max(-1)
+    return StaticSource(_labels(labels, classes, subject), classes, lambda i: torch.from_numpy(values[i])[None])
 
 
 def _arrays(images: np.ndarray, labels: np.ndarray) -> StaticSource:

@@ -8,9 +8,11 @@ from typing import Any
 
 from rich.table import Table
 
-from ..checkpoint import write_text
-from ..progress import console
-from ..runs import is_finished, read_metrics, read_predictions
+from ..errors import Interrupted, UserError
+from ..files import make_folder, write_text
+from ..lock import FolderLock
+from ..progress import say
+from ..runs import read_predictions, test_score
 from .grid import Cell, make_grid, run_grid
 from .report import write_report
 from .statistics import bootstrap, holm, outcome_table
@@ -32,11 +34,19 @@ def compare(
     number of recordings, over seeds) and `differences` (pairs of methods, on the seeds that both have).
     """
     cells = make_grid(config, overrides, methods=methods, seeds=seeds, per_class=per_class, out=out)
-    failed = run_grid(cells, jobs)
-    results = collect(cells, failed)
-    write_text(Path(out) / "results.json", json.dumps(results, indent=1) + "\n")
-    report = write_report(Path(out), cells, results)
-    console.print(f"report: {report}", highlight=False, soft_wrap=True)
+    lock = FolderLock(make_folder(Path(out)))
+    try:
+        lock.wait(f"{out}: another tmkt compare is at work in it; waiting until it ends")
+        failed = run_grid(cells, jobs)
+        results = collect(cells, failed)
+        write_text(Path(out) / "results.json", json.dumps(results, indent=1) + "\n")
+        report = write_report(Path(out), cells, results)
+    except KeyboardInterrupt:
+        text = "interrupted; the same command goes on: finished runs stay, the others go on from their checkpoints"
+        raise Interrupted(text) from None
+    finally:
+        lock.release()
+    say(f"report: {report}")
     return results
 
 
@@ -47,13 +57,16 @@ def collect(cells: Sequence[Cell], failed: dict[Cell, str]) -> dict[str, Any]:
     for cell in cells:
         place = {"method": cell.method, "per_class": cell.per_class, "seed": cell.seed, "folder": str(cell.folder)}
         correct.setdefault((cell.method, cell.per_class), {})
-        if cell in failed or not is_finished(cell.folder):
+        try:
+            test, answers = test_score(cell.folder), read_predictions(cell.folder)
+        except UserError as error:
+            failed.setdefault(cell, str(error))
+        if cell in failed or test is None:
             runs.append({**place, "error": failed.get(cell, "not finished")})
             continue
-        test = read_metrics(cell.folder)[-1]
         runs.append({**place, **{key: test[key] for key in ("accuracy", "correct", "total", "step", "seconds")}})
         correct[cell.method, cell.per_class][cell.seed] = {
-            row["name"]: float(row["label"] == row["predicted"]) for row in read_predictions(cell.folder)
+            row["name"]: float(row["label"] == row["predicted"]) for row in answers
         }
     return {"runs": runs, "means": _means(correct), "differences": _differences(correct)}
 

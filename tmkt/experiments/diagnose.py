@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import write_text
 from ..errors import UserError
 from ..figures import save
+from ..files import make_folder, write_text
 from ..progress import console
 from .features import domain_cka, draw_cka, draw_embedding, embed, guidance, layer_features
 from .gradients import draw_gradient_variance, gradient_variance
@@ -29,9 +29,8 @@ def diagnose(run_dir: str | Path, *, draws: int = 16, samples: int = 200) -> dic
     for what, number, least in (("--draws", draws, 2), ("--samples", samples, 4)):
         if number < least:
             raise UserError(f"{what}: expected at least {least}, got {number}")
-    folder = Path(run_dir) / FOLDER
     run = open_run(run_dir)
-    folder.mkdir(exist_ok=True)
+    folder = make_folder(Path(run_dir), FOLDER)
     held_out = HeldOut(run, samples)
     with console.status("features of both domains"):
         features = layer_features(run, held_out)

@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from safetensors.torch import load_file
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 from torch import Tensor
 
+from .. import checkpoint as ckpt
 from ..activity import evaluation_mode, recorded_spikes
+from ..errors import UserError
+from ..finite import check_finite
 from ..losses import linear_cka
 from ..mixup import event_step_mask, sample_switch_steps
 from ..transfer import TransferTask, frozen_running_statistics
@@ -125,11 +127,20 @@ def guidance(run: OpenRun, run_dir: Path, held_out: HeldOut) -> dict[str, Any]:
     config = run.config
     T = config.data.time_steps
     task = TransferTask(run.model, config.transfer, config.model.neuron.v_threshold, T)
-    saved = sorted((run_dir / "checkpoints").glob("step-*/task.safetensors"))
+    folder = run_dir / "checkpoints"
+    saved = ckpt.steps(folder)
     if (task.mag_head is None and task.mrp_head is None) or not saved:
         return {}
+    try:
+        weights = ckpt.load_checkpoint(folder, saved[-1]).weights
+        ckpt.check_tensors(weights, task.state_dict(), ckpt.TASK)
+        check_finite(weights, ckpt.TASK, "no run should have written that")
+    except UserError as error:
+        raise UserError(
+            f"run {run_dir}: checkpoint of step {saved[-1]}: {error}; `tmkt train` makes it again"
+        ) from error
     trained = {name: value.clone() for name, value in run.model.state_dict().items()}
-    task.load_state_dict(load_file(saved[-1]))
+    task.load_state_dict(weights)
     task.to(run.device).train()
     switch_step = sample_switch_steps(len(held_out), T, 0.5, run.generator(1))
     is_event = event_step_mask(switch_step, T)

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from .. import files
 from ..config import Config, load_config
-from ..engine import check_same_run
 from ..errors import UserError
-from ..progress import bar, console
-from ..runs import is_finished, read_metrics
+from ..identity import check_same_run
+from ..lock import FolderLock
+from ..progress import bar, say
+from ..runs import is_finished, read_metrics, test_score
+from ..signals import child_environment
 
 _POLL_SECONDS = 0.5
 
@@ -34,6 +37,11 @@ class Cell:
     @property
     def folder(self) -> Path:
         return Path(self.config.out)
+
+    def make_folder(self) -> Path:
+        """`folder`, made where it is missing; no part of it below the grid's own folder may be a link."""
+        *above, root = self.folder.parents[:4]
+        return files.make_folder(root, *(path.name for path in reversed(above)), self.folder.name)
 
     @property
     def command(self) -> str:
@@ -89,70 +97,98 @@ def make_grid(
         arguments = [*overrides, *own]
         cells.append(Cell(name, count, seed, load_config(config, arguments), (str(config), *arguments)))
     for cell in cells:
-        written = cell.folder / "config.yaml"
-        if written.exists():
-            check_same_run(written.read_text(encoding="utf-8"), cell.config.dump(), cell.folder)
+        if (cell.folder / "config.yaml").exists():
+            check_same_run(cell.config, cell.folder)
     return cells
 
 
 def run_grid(cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
     """Make the runs that are not finished, `jobs` at a time. Returns why each failed cell failed.
 
-    A run that was interrupted goes on from its last checkpoint. What a run prints is in its train.log. The cores are
-    shared out between the jobs, unless OMP_NUM_THREADS says otherwise.
+    A run that was interrupted goes on from its last checkpoint; one that another process is training is waited for.
+    What a run prints is added to its train.log. The cores are shared out between the jobs, unless OMP_NUM_THREADS says
+    otherwise. However this process ends, its runs end with it.
     """
     if jobs < 1:
         raise UserError(f"--jobs: expected at least 1, got {jobs}")
     waiting = deque(cell for cell in cells if not is_finished(cell.folder))
     if len(waiting) < len(cells):
-        console.print(f"{len(cells) - len(waiting)} of {len(cells)} runs are finished already", highlight=False)
+        say(f"{len(cells) - len(waiting)} of {len(cells)} runs are finished already")
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ}
-    running: dict[Cell, subprocess.Popen] = {}
+    environment = {"OMP_NUM_THREADS": threads, **child_environment()}
+    running: dict[Cell, _Job] = {}
     failed: dict[Cell, str] = {}
+    elsewhere: set[Cell] = set()
     with bar() as progress:
         total = progress.add_task("runs", total=len(cells), completed=len(cells) - len(waiting))
         tasks = {}
         try:
             while waiting or running:
-                while waiting and len(running) < jobs:
+                for _ in range(len(waiting)):
+                    if len(running) == jobs:
+                        break
                     cell = waiting.popleft()
-                    running[cell] = _start(cell, environment)
-                    tasks[cell] = progress.add_task(cell.title, total=cell.config.train.steps)
+                    if is_finished(cell.folder):  # by the other process that it was left to
+                        progress.advance(total)
+                    elif _is_free(cell):
+                        running[cell] = _Job(cell, environment)
+                        tasks[cell] = progress.add_task(cell.title, total=cell.config.train.steps)
+                    else:
+                        waiting.append(cell)
+                        if cell not in elsewhere:
+                            say(f"{cell.folder}: another process is training it; waiting until it ends")
+                        elsewhere.add(cell)
                 time.sleep(_POLL_SECONDS)
-                for cell, process in list(running.items()):
+                for cell, job in list(running.items()):
                     progress.update(tasks[cell], completed=_steps_done(cell))
-                    if process.poll() is None:
+                    if job.process.poll() is None:
                         continue
                     del running[cell]
                     progress.remove_task(tasks.pop(cell))
                     progress.advance(total)
-                    _report(cell, process.returncode, failed)
-        finally:  # an interrupt: the runs stop too, and go on from their checkpoints next time
-            for process in running.values():
-                process.terminate()
-            for process in running.values():
-                process.wait()
+                    job.report(failed)
+        finally:  # an interrupt: the runs save their step and stop too, and go on from there next time
+            for job in running.values():
+                job.process.terminate()
+            for job in running.values():
+                job.process.wait()
     return failed
 
 
-def _start(cell: Cell, environment: dict[str, str]) -> subprocess.Popen:
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "tmkt", "train", *cell.arguments]
-    with (cell.folder / "train.log").open("w", encoding="utf-8") as log:
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+class _Job:
+    """A run that is being made: its process, and where in train.log it began to write."""
+
+    def __init__(self, cell: Cell, environment: dict[str, str]) -> None:
+        self.cell, self.log = cell, cell.make_folder() / "train.log"
+        with files.written(self.log), files.Appender(self.log) as log:
+            self.begin = os.fstat(log.descriptor).st_size
+            command = [sys.executable, "-m", "tmkt", "train", *cell.arguments]
+            self.process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log.descriptor, stderr=subprocess.STDOUT
+            )
+
+    def report(self, failed: dict[Cell, str]) -> None:
+        """Say how it ended, and note in `failed` why it failed."""
+        test = test_score(self.cell.folder)
+        if self.process.returncode == 0 and test is not None:
+            say(f"{self.cell.title}: test accuracy {test['accuracy']:.3f}")
+            return
+        with self.log.open("rb") as log:
+            log.seek(self.begin)
+            lines = log.read().decode(errors="replace").strip().splitlines()
+        failed[self.cell] = lines[-1] if lines else f"exit code {self.process.returncode}, nothing printed"
+        say(f"failed: {self.cell.title}: {failed[self.cell]}  (all of it: {self.log})")
+
+
+def _is_free(cell: Cell) -> bool:
+    """Whether nobody trains in the folder: a run of a compare that was killed may still be saving its last step."""
+    lock = FolderLock(cell.make_folder())
+    free = lock.acquire()
+    lock.release()
+    return free
 
 
 def _steps_done(cell: Cell) -> int:
-    records = read_metrics(cell.folder) if (cell.folder / "metrics.jsonl").exists() else []
+    path = cell.folder / "metrics.jsonl"
+    records = read_metrics(cell.folder) if path.is_file() else []
     return records[-1]["step"] if records else 0
-
-
-def _report(cell: Cell, returncode: int, failed: dict[Cell, str]) -> None:
-    if returncode == 0 and is_finished(cell.folder):
-        accuracy = read_metrics(cell.folder)[-1]["accuracy"]
-        console.print(f"{cell.title}: test accuracy {accuracy:.3f}", highlight=False)
-        return
-    lines = (cell.folder / "train.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    failed[cell] = lines[-1] if lines else f"exit code {returncode}, nothing printed"
-    console.print(f"[red]failed[/]: {cell.title}: {failed[cell]}  (all of it: {cell.folder / 'train.log'})")

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..activity import evaluation_mode, firing_rates, layer_names
-from ..checkpoint import write_text
 from ..config import from_mapping
 from ..errors import UserError
 from ..evaluation import build_model
 from ..figures import save
+from ..files import make_folder, write_text
 from ..models import SpikingClassifier
 from .opened import HeldOut, open_run
 
@@ -144,7 +144,8 @@ def profile_run(run_dir: str | Path, train_batch: int, out: str | Path | None = 
     """Profile a finished run on its test recordings; writes to `out`, by default <run_dir>/profile/."""
     run = open_run(run_dir)
     x_seq = HeldOut(run, SAMPLES).domains()["event"]
-    return _written(profile(run.model, x_seq, train_batch=train_batch), Path(out or Path(run_dir) / "profile"))
+    result = profile(run.model, x_seq, train_batch=train_batch)
+    return _written(result, make_folder(Path(run_dir), "profile") if out is None else make_folder(Path(out)))
 
 
 def profile_model(
@@ -171,7 +172,7 @@ def profile_model(
     x_seq = frames.float().to(device)
     _fit_batch_norms(model, x_seq)
     result = {**profile(model, x_seq, train_batch=train_batch), "untrained": True}
-    return result if out is None else _written(result, Path(out))
+    return result if out is None else _written(result, make_folder(Path(out)))
 
 
 def _fit_batch_norms(model: nn.Module, x_seq: Tensor) -> None:
@@ -187,7 +188,6 @@ def _fit_batch_norms(model: nn.Module, x_seq: Tensor) -> None:
 
 
 def _written(result: dict[str, Any], folder: Path) -> dict[str, Any]:
-    folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "profile.json", json.dumps(result, indent=1) + "\n")
     save(draw_profile(result), folder / "profile.png")
     return result

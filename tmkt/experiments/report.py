@@ -1,5 +1,6 @@
 """The page of a comparison: report.md, report.html, and the figures that both show."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,16 +9,17 @@ import numpy as np
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from .. import figures
 from ..activity import firing_rates
-from ..checkpoint import write_text
 from ..data import prepare
 from ..evaluation import load_run
 from ..examples import example_batch
-from ..progress import console
-from ..runs import is_finished, read_classes, read_metrics, read_predictions
+from ..files import make_folder, write_text
+from ..progress import say, visible
+from ..runs import read_metrics, read_predictions, read_split
 from .grid import Cell
 
 RATE_SAMPLES = 64  # test recordings that firing rates are measured on
@@ -33,34 +35,57 @@ class Picture(NamedTuple):
 
 def write_report(out: Path, cells: Sequence[Cell], results: dict[str, Any]) -> Path:
     """Draw the figures and write both forms of the page; returns the path of report.html."""
-    finished = [cell for cell in cells if is_finished(cell.folder)]
-    (out / "figures").mkdir(parents=True, exist_ok=True)
+    finished = [cell for cell, run in zip(cells, results["runs"], strict=True) if "error" not in run]
+    folder = make_folder(out, "figures")
     pictures = []
-    console.print("drawing the figures of the report")
+    say("drawing the figures of the report")
     for name, figure, heading, caption in _figures(finished, results["means"]):
-        file = figures.save(figure, out / "figures" / f"{name}.png").relative_to(out)
+        file = figures.save(figure, folder / f"{name}.png").relative_to(out)
         pictures.append(Picture(file.as_posix(), heading, caption))
     methods: dict[str, Cell] = {}
     for cell in cells:
         methods.setdefault(cell.method, cell)
     templates = Environment(
-        loader=PackageLoader("tmkt.experiments"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("tmkt.experiments"),
+        undefined=StrictUndefined,
+        finalize=_for_markdown,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    templates.filters["code"] = _code
     text = templates.get_template("report.md").render(
         config=cells[0].config,
         methods=methods,
         seeds=list(dict.fromkeys(cell.seed for cell in cells)),
         counts=sorted({cell.per_class for cell in cells}),
-        environment=read_metrics(finished[0].folder)[0] if finished else None,
+        environment=_environment(finished),
         means={(r["method"], r["per_class"]): r for r in results["means"]},
         differences=results["differences"],
         failed=[r for r in results["runs"] if "error" in r],
         pictures=pictures,
     )
     write_text(out / "report.md", text)
-    body = MarkdownIt("commonmark").enable("table").render(text)
-    write_text(out / "report.html", templates.get_template("report.html").render(body=body))
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    write_text(out / "report.html", templates.get_template("report.html").render(body=Markup(body)))
     return out / "report.html"
+
+
+def _for_markdown(value: Any) -> str:
+    """What the template prints of a value: its text, as it is. Names and error lines hold whatever a file is called."""
+    return value if isinstance(value, Markup) else re.sub(r"([\\`*_\[\]<>|&~])", r"\\\1", visible(str(value)))
+
+
+def _code(text: str) -> Markup:
+    """`text` as Markdown's code, between more backticks than it has in a row."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return Markup(f"{fence} {visible(text)} {fence}")  # the spaces are not shown
+
+
+def _environment(finished: Sequence[Cell]) -> dict[str, Any] | None:
+    """tmkt, torch and device of the first run."""
+    records = read_metrics(finished[0].folder) if finished else []
+    found = next((record for record in records if record["kind"] == "environment"), None)
+    return found and {key: found.get(key, "unknown") for key in ("tmkt", "torch", "device")}
 
 
 def _figures(finished: Sequence[Cell], means: list[dict[str, Any]]) -> Iterator[tuple[str, Figure, str, str]]:
@@ -89,7 +114,7 @@ def _figures(finished: Sequence[Cell], means: list[dict[str, Any]]) -> Iterator[
 
 
 def _confusion(cells: Sequence[Cell]) -> Figure:
-    classes = read_classes(cells[0].folder)
+    _, classes = read_split(cells[0].folder)
     matrices: dict[str, np.ndarray] = {}
     for cell in cells:
         matrix = matrices.setdefault(cell.method, np.zeros((len(classes), len(classes)), dtype=int))

@@ -1,15 +1,16 @@
 """Batch normalisation and the leaky integrate-and-fire neuron as one operator."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import _dispatch, _layout
+from .. import _check, _dispatch, _layout
 from ..lif import check_inputs, lif_params
 from ..lif.reference import LIFParams
 from . import op as op
-from .reference import bn_lif_reference
+from .reference import average_pool, bn_lif_reference
 
 
 def bn_lif(
@@ -33,10 +34,11 @@ def bn_lif(
 
     Args:
         x_seq: [T, B, C, ...], dtypes and layouts as for `lif` (float64: reference only).
-        weight, bias: [C] in float32, or None for 1 and 0.
+        weight, bias: [C] in float32, or None for 1 and 0; halves are widened, and float64 goes with a float64 x_seq.
         v_init: membrane potential before the first step, [B, C, ...]; None starts at rest.
-        mean, var: statistics to use, [C] in float32; None takes those of the batch, and differentiates through them.
-        eps: added to the variance.
+        mean, var: statistics to use, [C], dtypes as for weight; None takes those of the batch, and differentiates
+            through them. Given ones count as constants.
+        eps: added to the variance, 0 or more.
         pool: 2 returns the spikes' averages over 2x2 pixels instead, [T, B, C, H // 2, W // 2]; an odd last row or
             column is left out, as by nn.AvgPool2d(2). One operator where x_seq [T, B, C, H, W] is contiguous; in any
             other layout, and on the reference, pooled by torch after it. 1: no pooling.
@@ -46,9 +48,9 @@ def bn_lif(
 
     Returns:
         (spikes, v_last, batch_mean, batch_var), or with v_seq after v_last; shapes and dtypes as those of `lif`;
-        batch_mean and batch_var (biased) [C] in float32, empty if mean and var are given, 0 for an empty batch.
-        Differentiable with respect to x_seq, weight, bias and v_init. Backward keeps x_seq alone, and recomputes the
-        current and h.
+        batch_mean and batch_var (biased) [C] in float32, empty if mean and var are given, 0 for an empty batch, without
+        gradient. The others are differentiable with respect to x_seq, weight, bias and v_init. Backward keeps x_seq
+        alone, and recomputes the current and h.
 
     Raises:
         TypeError, ValueError: a bad shape, dtype, device or parameter, named with what was expected.
@@ -57,10 +59,23 @@ def bn_lif(
     return run(x_seq, weight, bias, v_init, mean, var, eps, lif_params(**neuron), return_v, backend, pool)
 
 
-def average_pool(spikes: Tensor) -> Tensor:
-    """2x2 averages over space: [T, B, C, H, W] -> [T, B, C, H // 2, W // 2]."""
-    pooled = torch.nn.functional.avg_pool2d(spikes.flatten(0, 1), 2)
-    return pooled.view(*spikes.shape[:2], *pooled.shape[1:])
+def of_channels(name: str, vector: Tensor | None, x_seq: Tensor) -> Tensor | None:
+    """A vector [C] as the kernels take it: contiguous, in the dtype of the arithmetic on x_seq."""
+    if vector is None:
+        return None
+    _check.floating(name, vector, "[C]")
+    channels, compute = x_seq.shape[2], torch.promote_types(x_seq.dtype, torch.float32)
+    if vector.shape != (channels,) or vector.device != x_seq.device:
+        raise ValueError(
+            f"{name}: expected [{channels}], one value for each channel, on {x_seq.device}; "
+            f"got shape {tuple(vector.shape)} on {vector.device}"
+        )
+    if torch.promote_types(vector.dtype, compute) != compute:
+        raise TypeError(
+            f"{name}: expected {compute} or narrower with x_seq in {x_seq.dtype}, got {vector.dtype}; "
+            "call .double() on x_seq too, or .float() on the layer"
+        )
+    return vector.to(compute).contiguous()
 
 
 def run(
@@ -88,16 +103,10 @@ def run(
         )
     if (mean is None) != (var is None):
         raise ValueError("mean and var: expected both, or none to use those of the batch")
-    for name, tensor in {"weight": weight, "bias": bias, "mean": mean, "var": var}.items():
-        if tensor is None:
-            continue
-        if tensor.shape != (channels,) or tensor.device != x_seq.device:
-            raise ValueError(
-                f"{name}: expected [{channels}], one value for each channel, on {x_seq.device}; "
-                f"got shape {tuple(tensor.shape)} on {tensor.device}"
-            )
-        if tensor.dtype != torch.promote_types(tensor.dtype, torch.float32):
-            raise TypeError(f"{name}: expected float32, got {tensor.dtype}")
+    vectors = {"weight": weight, "bias": bias, "mean": mean, "var": var}
+    weight, bias, mean, var = (of_channels(name, vector, x_seq) for name, vector in vectors.items())
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"eps: expected a finite float of 0 or more, got {eps}")
     if mean is None and x_seq.numel() == channels > 0:
         raise ValueError(f"x_seq: expected more than 1 value per channel in training, got shape {tuple(x_seq.shape)}")
     chosen = _dispatch.choose("bn_lif", x_seq.device, x_seq.dtype, backend)

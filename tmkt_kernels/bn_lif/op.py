@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _library
+from .. import _library, _transforms
+from ..lif.reference import LIFParams
+from .reference import average_pool, bn_lif_reference
 
 _PARAMS = (
     "SymInt channels, SymInt inner, SymInt pool_width, float eps, float a, float b, float c, float v_threshold, "
@@ -98,6 +100,37 @@ def _backward(bwd_op: Any, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | No
     )
 
 
+def _reference_backward(
+    grad_spikes: Tensor | None,
+    grad_v_last: Tensor | None,
+    grad_v_seq: Tensor | None,
+    x: Tensor,
+    v_init: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    batch_statistics: bool,
+    channels: int,
+    inner: int,
+    pool_width: int,
+    eps: float,
+    *params: Any,
+) -> tuple[Tensor, ...]:
+    statistics = (None, None) if batch_statistics else (mean, var)
+    sizes = (channels, inner, eps, LIFParams(*params), grad_v_seq is not None)
+
+    def forward(x: Tensor, v_init: Tensor | None, weight: Tensor, bias: Tensor) -> tuple[Tensor | None, ...]:
+        spikes, v_last, v_seq, *_ = bn_lif_reference(x, v_init, weight, bias, *statistics, *sizes)
+        return spikes if pool_width == 0 else average_pool(spikes), v_last, v_seq
+
+    weight = torch.ones_like(mean) if weight is None else weight
+    bias = torch.zeros_like(mean) if bias is None else bias
+    grads = (grad_spikes, grad_v_last, grad_v_seq)
+    grad_x, grad_v_init, *grad_affine = _transforms.vjp(forward, (x, v_init, weight, bias), grads)
+    return grad_x, x.new_empty((0,), dtype=torch.float32) if grad_v_init is None else grad_v_init, *grad_affine
+
+
 def _triton_forward(*args: Any) -> tuple[Tensor, ...]:
     from .triton import bn_lif_fwd  # Triton is optional, and slow to import
 
@@ -118,6 +151,7 @@ CALL = _library.register(
     fake_backward=_fake_backward,
     setup_context=_setup_context,
     backward=_backward,
+    reference_backward=_reference_backward,
     triton_forward=_triton_forward,
     triton_backward=_triton_backward,
 )

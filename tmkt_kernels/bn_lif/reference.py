@@ -23,7 +23,7 @@ def bn_lif_reference(
     return_v: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
     """x [T, ...], whose step has neuron n in channel n // inner % channels -> spikes, v_last, v_seq, and the batch's
-    mean and biased variance [channels], which are empty where mean and var are given.
+    mean and biased variance [channels], without gradient, which are empty where mean and var are given.
 
     Statistics in fp64, everything else in fp32, or in fp64 for an fp64 input. Those of an empty batch are 0.
     """
@@ -43,4 +43,11 @@ def bn_lif_reference(
     scale = (1.0 if weight is None else weight) / torch.sqrt(var + eps)
     current = (planes - spread(mean)) * spread(scale) + (0.0 if bias is None else spread(bias))
     spikes, v_last, v_seq = lif_reference(current.view(x.shape), v_init, p, return_v)
-    return spikes.to(x.dtype), v_last, v_seq if v_seq is None else v_seq.to(x.dtype), batch_mean, batch_var
+    v_seq = None if v_seq is None else v_seq.to(x.dtype)
+    return spikes.to(x.dtype), v_last, v_seq, batch_mean.detach(), batch_var.detach()
+
+
+def average_pool(spikes: Tensor) -> Tensor:
+    """2x2 averages over space: [T, B, C, H, W] -> [T, B, C, H // 2, W // 2]."""
+    pooled = torch.nn.functional.avg_pool2d(spikes.flatten(0, 1), 2)
+    return pooled.view(*spikes.shape[:2], *pooled.shape[1:])

@@ -1,7 +1,8 @@
 """bn_lif in Triton, on contiguous x of shape [T, ...]: the neuron's step and adjoint are those of lif/triton.py.
 
-Four kernels: moments of each neuron over T, normalise and fire, the adjoint with sums over T for each neuron, and the
-second pass over the gradient. What is [N] or [channels] is reduced by torch, in a fixed order.
+Three kernels: moments of each neuron over T, normalise and fire, and the adjoint, with sums over T for each neuron. Through
+statistics of the batch it runs twice: first for the sums, then for the gradient of x, which needs those of all neurons. What is
+[N] or [channels] is reduced by torch, in a fixed order.
 """
 
 import torch
@@ -13,7 +14,9 @@ from ..lif.triton import (
     GROUP,
     LAUNCH_BWD,
     LAUNCH_FWD,
+    before_step,
     block_sizes,
+    charge_adjoint,
     chunk_size,
     fires,
     lif_step,
@@ -152,9 +155,11 @@ def bn_lif_bwd_kernel(
     scale_ptr,
     bias_ptr,
     v_chunk_ptr,  # scratch [ceil(T / CHUNK) - 1, N], None where one chunk holds all of T
-    grad_x_ptr,
+    g_mean_ptr,  # [channels], as slope: what the batch's statistics take off; None where these are given
+    slope_ptr,
+    grad_x_ptr,  # None: only the sums are wanted
     grad_v_init_ptr,
-    sums_ptr,  # [2, N]
+    sums_ptr,  # [2, N], or None
     T,
     N,
     channels,
@@ -170,18 +175,22 @@ def bn_lif_bwd_kernel(
     RESET: tl.constexpr,
     SURROGATE: tl.constexpr,
     DETACH_RESET: tl.constexpr,
-    BATCH_STATISTICS: tl.constexpr,
     POOL: tl.constexpr,
     CHUNK: tl.constexpr,
     BLOCK: tl.constexpr,
     VEC: tl.constexpr,
 ):
-    """The current's gradient, times scale where the statistics are given, and its sums over t."""
+    """With g the gradient of the current: its sums over t, of g and of g (x - mean), or grad_x = scale (g - g_mean -
+    (x - mean) slope), or both."""
     N, o_n, m_n, o_cell, m_cell = pixels(N, inner, WIDTH, POOL, BLOCK, VEC)
     N_s = N
     if POOL:
         N_s = pooled_size(N, inner, WIDTH)
     mean, scale, bias = normalisation(mean_ptr, scale_ptr, bias_ptr, channels, inner, o_n, m_n)
+    if g_mean_ptr is not None:
+        o_c = o_n // inner % channels
+        g_mean = tl.load(g_mean_ptr + o_c, mask=m_n, other=0)
+        slope = tl.load(slope_ptr + o_c, mask=m_n, other=0)
     v = rest(v_init_ptr, v_reset, o_n, m_n, BLOCK)
     last = (T - 1) // CHUNK
     if v_chunk_ptr is not None:
@@ -202,6 +211,7 @@ def bn_lif_bwd_kernel(
         if v_chunk_ptr is not None:
             if i < last:  # the last chunk's v is at hand
                 v = tl.load(v_chunk_ptr + i * N + o_n, mask=m_n, other=0)
+        first = v
         b_x = load_steps(x_ptr, t0, T, N, o_n, m_n, CHUNK)
         b_h = ()
         for k in tl.static_range(CHUNK):
@@ -228,41 +238,23 @@ def bn_lif_bwd_kernel(
                 if grad_v_seq_ptr is not None:
                     gh += b_gh[k].to(tl.float32)
                 valid = t0 + k0 + k < T
-                g = tl.where(valid, b * gh, 0.0)
-                g_sum += g
-                gd_sum += g * (b_again[k].to(tl.float32) - mean)
-                if not BATCH_STATISTICS:
-                    g = g * scale
-                tl.store(grad_x_ptr + o_t, g.to(grad_x_ptr.dtype.element_ty), mask=m_t)
+                g = b * gh
+                d = b_again[k].to(tl.float32) - mean
+                if sums_ptr is not None:
+                    g_sum += tl.where(valid, g, 0.0)
+                    gd_sum += tl.where(valid, g * d, 0.0)
+                if grad_x_ptr is not None:
+                    if g_mean_ptr is not None:
+                        g = g - g_mean - d * slope
+                    tl.store(grad_x_ptr + o_t, (scale * g).to(grad_x_ptr.dtype.element_ty), mask=m_t)
                 o_t -= N
-                b_gv = tl.where(valid, a * gh, b_gv)
+                before = before_step(b_h, first, k0 + k, v_threshold, v_reset, RESET)
+                b_gv = tl.where(valid, charge_adjoint(before, gh, a, v_threshold, RESET), b_gv)
     if grad_v_init_ptr is not None:
         tl.store(grad_v_init_ptr + o_n, b_gv, mask=m_n)
-    tl.store(sums_ptr + o_n, g_sum, mask=m_n)
-    tl.store(sums_ptr + N + o_n, gd_sum, mask=m_n)
-
-
-@triton.jit(do_not_specialize=["N", "channels", "inner"])
-def finish_kernel(
-    x_ptr,
-    grad_x_ptr,
-    mean_ptr,
-    scale_ptr,
-    g_mean_ptr,
-    slope_ptr,
-    N,  # values of x
-    channels,
-    inner,
-    BLOCK: tl.constexpr,
-    VEC: tl.constexpr,
-):
-    """grad_x = scale (g - g_mean - (x - mean) slope), of g in grad_x."""
-    N, o_n, m_n = neurons(N, BLOCK, VEC)
-    o_c = o_n // inner % channels
-    d = tl.load(x_ptr + o_n, mask=m_n, other=0).to(tl.float32) - tl.load(mean_ptr + o_c, mask=m_n, other=0)
-    g = tl.load(grad_x_ptr + o_n, mask=m_n, other=0).to(tl.float32) - tl.load(g_mean_ptr + o_c, mask=m_n, other=0)
-    g = tl.load(scale_ptr + o_c, mask=m_n, other=0) * (g - d * tl.load(slope_ptr + o_c, mask=m_n, other=0))
-    tl.store(grad_x_ptr + o_n, g.to(grad_x_ptr.dtype.element_ty), mask=m_n)
+    if sums_ptr is not None:
+        tl.store(sums_ptr + o_n, g_sum, mask=m_n)
+        tl.store(sums_ptr + N + o_n, gd_sum, mask=m_n)
 
 
 def by_channel(values: Tensor, channels: int, inner: int) -> Tensor:
@@ -400,7 +392,8 @@ def bn_lif_bwd(
         N, inner, pool_width, 2 if kept else 4
     )  # the way through several chunks takes registers too
     v_chunk = x.new_empty((kept, N), dtype=torch.float32) if kept else None
-    with torch.cuda.device_of(x):
+
+    def launch(g_mean: Tensor | None, slope: Tensor | None, grad_x: Tensor | None, sums: Tensor | None) -> None:
         bn_lif_bwd_kernel[(triton.cdiv(slots, sizes["BLOCK"]),)](
             grad_spikes,
             grad_v_last,
@@ -411,8 +404,10 @@ def bn_lif_bwd(
             scale,
             torch.zeros_like(mean) if bias is None else bias,
             v_chunk,
+            g_mean,
+            slope,
             grad_x,
-            None if v_init is None else grad_v_init,
+            None if v_init is None or grad_x is None else grad_v_init,
             sums,
             T,
             N,
@@ -429,29 +424,18 @@ def bn_lif_bwd(
             RESET=reset,
             SURROGATE=surrogate,
             DETACH_RESET=detach_reset,
-            BATCH_STATISTICS=batch_statistics,
             POOL=pool_width > 0,
             CHUNK=chunk,
             **sizes,
             **LAUNCH_BWD,
         )
+
+    with torch.cuda.device_of(x):
+        launch(None, None, None if batch_statistics else grad_x, sums)
         invstd = scale_of(var, None, eps)
         grad_bias, grad_weight = by_channel(sums, channels, inner).sum((1, 3)).float()
         grad_weight = grad_weight * invstd
         if batch_statistics:
             count = x.numel() // channels
-            sizes = block_sizes(x.numel(), 16 // x.element_size())
-            finish_kernel[(triton.cdiv(x.numel(), sizes["BLOCK"]),)](
-                x,
-                grad_x,
-                mean,
-                scale,
-                grad_bias / count,
-                grad_weight * invstd / count,
-                x.numel(),
-                channels,
-                inner,
-                **sizes,
-                **LAUNCH_FWD,
-            )
+            launch(grad_bias / count, grad_weight * invstd / count, grad_x, None)
     return grad_x, grad_v_init, grad_weight, grad_bias

@@ -75,19 +75,37 @@ def _paths(root: nn.Module, known: set[nn.Module]) -> list[fx.Graph] | None:
     return None
 
 
-def _fed_by(call: fx.Node, root: nn.Module, neurons: set[nn.Module]) -> nn.Module | None:
-    """The neuron that alone gets the output of this call of a batch norm."""
-    node = call
+def _numbers(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes that only ask for sizes, or reckon with them."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        asked = node.op == "call_function" and node.target is getattr and node.args[1] in ("shape", "ndim")
+        asked = asked or (node.op == "call_method" and node.target in ("size", "dim"))
+        reckoned = node.op == "call_function" and node.all_input_nodes and found.issuperset(node.all_input_nodes)
+        if asked or reckoned:
+            found.add(node)
+    return found
+
+
+def _fed_by(call: fx.Node, root: nn.Module, neurons: set[nn.Module], numbers: set[fx.Node]) -> nn.Module | None:
+    """The neuron that alone gets the output of this call of a batch norm, and is called next: nothing in between could
+    change the batch norm's input in place. (What a model writes as `y += 1` is traced as an addition.)"""
+    way, node = {call}, call
     while len(node.users) == 1:
         (user,) = node.users
         if user.args[:1] != (node,):
             return None
         if user.op == "call_module":
             module = root.get_submodule(str(user.target))
-            return module if module in neurons and len(user.args) == 1 and not user.kwargs else None
+            last = call
+            while last in way or last in numbers:
+                last = last.next
+            alone = module in neurons and len(user.args) == 1 and not user.kwargs
+            return module if alone and last is user else None
         if user.op != "call_method" or user.target not in SHAPE_METHODS:
             return None
         node = user
+        way.add(node)
     return None
 
 
@@ -96,9 +114,10 @@ def _pairs_in(graph: fx.Graph, root: nn.Module, norms: set[nn.Module], neurons: 
     partners: dict[Any, set[Any]] = {}
     calls = [(node, root.get_submodule(str(node.target))) for node in graph.nodes if node.op == "call_module"]
     inputs: Counter[nn.Module] = Counter()
+    numbers = _numbers(graph)
     for node, module in calls:
         if module in norms:
-            neuron = _fed_by(node, root, neurons)
+            neuron = _fed_by(node, root, neurons, numbers)
             partners.setdefault(module, set()).add(neuron)
             if neuron is not None:
                 partners.setdefault(neuron, set()).add(module)
@@ -120,8 +139,12 @@ def _with_mode(root: nn.Module, training: bool, known: set[nn.Module]) -> list[f
             module.training = mode
 
 
-def proved_pairs(root: nn.Module, norms: set[nn.Module], neurons: set[nn.Module]) -> dict[nn.Module, nn.Module]:
-    """{batch norm: neuron} for every pair that is consecutive on every path, in training and in evaluation."""
+Pairs = dict[nn.Module, dict[nn.Module, nn.Module]]
+
+
+def proved_pairs(root: nn.Module, norms: set[nn.Module], neurons: set[nn.Module]) -> Pairs:
+    """{owner: {batch norm: neuron}} for every pair that is consecutive on every path, in training and in evaluation, of
+    the owner's forward: `root`'s, or where that cannot be traced, of a module in it."""
     inside = set(root.modules())
     norms, neurons = norms & inside, neurons & inside
     if not norms or not neurons or root in norms | neurons:
@@ -129,18 +152,19 @@ def proved_pairs(root: nn.Module, norms: set[nn.Module], neurons: set[nn.Module]
     known = norms | neurons
     graphs = [_with_mode(root, training, known) for training in (True, False)]
     if any(g is None for g in graphs):
-        pairs: dict[nn.Module, nn.Module] = {}
+        found: Pairs = {}
         owners = Counter(module for child in root.children() for module in child.modules())
         own = {module for module in known if owners[module] == 1}  # what two children share has two callers
         for child in root.children():
-            pairs |= proved_pairs(child, norms & own, neurons & own)
-        return pairs
+            found |= proved_pairs(child, norms & own, neurons & own)
+        return found
     partners: dict[Any, set[Any]] = {}
-    for graph in (graph for found in graphs for graph in found or []):
+    for graph in (graph for paths in graphs for graph in paths or []):
         for module, with_whom in _pairs_in(graph, root, norms, neurons).items():
             partners.setdefault(module, set()).update(with_whom)
-    return {
+    pairs = {
         norm: next(iter(partners[norm]))
         for norm in norms & partners.keys()
         if len(partners[norm]) == 1 and partners[norm] != {None} and partners[next(iter(partners[norm]))] == {norm}
     }
+    return {root: pairs}

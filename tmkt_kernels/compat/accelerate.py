@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from . import _replacement
+from ._fusion import disown, fused_modules, own
 from ._proof import proved_pairs
 from ._replacement import Accelerated, AcceleratedNeuron
 
@@ -132,36 +132,35 @@ def accelerate(model: nn.Module, *, inplace: bool = True, fuse_batch_norm: bool 
 
 
 def _fuse(model: nn.Module, report: Report, libraries: list[ModuleType]) -> None:
-    stand_ins: dict[type, type] = {
-        nn.BatchNorm1d: _replacement.AcceleratedBatchNorm1d,
-        nn.BatchNorm2d: _replacement.AcceleratedBatchNorm2d,
-    }
-    for library in libraries:
-        stand_ins |= library.BATCH_NORMS
-    modules: Any = dict(model.named_modules())
-    names = {module: path for path, module in modules.items()}
-    norms = {module for module in modules.values() if type(module) in stand_ins}
-    neurons: set[Any] = {m for m in modules.values() if isinstance(m, AcceleratedNeuron) and m.norm is None}
-    pairs: Any = proved_pairs(model, norms, neurons)
-    for norm in [module for module in modules.values() if module in pairs]:
-        neuron = pairs[norm]
-        if (why := neuron.fusion_problem()) is not None:
-            report.left[names[norm]] = why
-            continue
-        norm.__class__ = stand_ins[type(norm)]
-        # Not registered as submodules: each keeps its place in the model, and its keys.
-        norm.__dict__["target"], neuron.__dict__["norm"] = neuron, norm
-        report.fused[names[norm]] = names[neuron]
+    kinds = {nn.BatchNorm1d, nn.BatchNorm2d}.union(*(library.BATCH_NORMS for library in libraries))
+    names = {module: path for path, module in model.named_modules()}
+    fused = fused_modules(model)
+    norms = {module for module in names if type(module) in kinds} - fused
+    neurons: set[Any] = {module for module in names if isinstance(module, AcceleratedNeuron)} - fused
+    proved: Any = proved_pairs(model, norms, neurons)
+    for owner, pairs in proved.items():
+        paths = {module: path for path, module in owner.named_modules()}
+        fusable = []
+        for norm, neuron in pairs.items():
+            if (why := neuron.fusion_problem()) is not None:
+                report.left[names[norm]] = why
+            else:
+                fusable.append((paths[norm], type(norm), paths[neuron]))
+                report.fused[names[norm]] = names[neuron]
+        if fusable:
+            own(owner, fusable)
     if neurons:
-        for norm in [module for module in modules.values() if module in norms - pairs.keys()]:
+        unproved = norms.difference(*proved.values())
+        for norm in [module for module in names if module in unproved]:
             report.left[names[norm]] = "batch norm: not proved that it feeds one neuron, and nothing else"
 
 
 def restore(model: nn.Module) -> nn.Module:
     """Give every module that `accelerate` changed its own class back, in place, and return the model."""
     for module in model.modules():
+        disown(module)
         if isinstance(module, Accelerated):
-            for ours in ("target", "norm", "raw", "numbers", "scalars_of_p", "served_dtypes"):
+            for ours in ("numbers", "scalars_of_p", "served_dtypes"):
                 module.__dict__.pop(ours, None)
             module.__class__ = module.replaces  # type: ignore[assignment]
     return model

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ..lif import Neuron, surrogate_fields
 from ..lif.reference import LIFParams, Reset
-from ._replacement import Accelerated, AcceleratedNeuron, has_hooks
+from ._fusion import Deferral, has_hooks, received
+from ._replacement import Accelerated, AcceleratedNeuron
 
 
 def _surrogate(method: str, alpha: float) -> tuple[str, float] | None:
@@ -43,8 +44,9 @@ def _promoted(x: Tensor, state: Tensor | None) -> torch.dtype:
 class AcceleratedCell(AcceleratedNeuron, SNNCell):
     """norse's step in our recurrence. norse fires above the threshold, ours at it too: our threshold is the next float.
 
-    The parameters are read when the module is accelerated or its `p` replaced, not at every step. Spikes and state have
-    the dtype that norse gives them: on half inputs a state is rounded to half where a call returns it.
+    The parameters are read when the module is accelerated, and again when `p` or a tensor in it has changed, not at
+    every step. Spikes and state have the dtype that norse gives them: on half inputs a state is rounded to half where a
+    call returns it.
     """
 
     step: Any
@@ -59,11 +61,16 @@ class AcceleratedCell(AcceleratedNeuron, SNNCell):
     @classmethod
     def scalars(cls, module: Any) -> Any:
         """(the recurrence, the potential a sequence starts at), read once for each p; None if p does not fit."""
-        p, dt, found = module.__dict__.get("scalars_of_p", (None, None, None))
-        if p is not module.p or dt != module.dt:
+        if not issubclass(type(module), Accelerated) or not isinstance(module.p, tuple):
+            return cls.read(module)
+        tensors = [value for value in module.p if isinstance(value, Tensor)]
+        if any(tensor.is_inference() for tensor in tensors):  # whose changes torch does not count
+            return cls.read(module)
+        now = module.p, module.dt, [(tensor._version, tensor.requires_grad) for tensor in tensors]
+        before, found = module.__dict__.get("scalars_of_p", (None, None))
+        if before is None or before[0] is not now[0] or before[1:] != now[1:]:
             found = cls.read(module)
-            if issubclass(type(module), Accelerated):
-                module.__dict__["scalars_of_p"] = module.p, module.dt, found
+            module.__dict__["scalars_of_p"] = now, found
         return found
 
     @classmethod
@@ -99,25 +106,27 @@ class AcceleratedCell(AcceleratedNeuron, SNNCell):
         """Parameters with dimensions would make norse's spikes or state float32 on a half input, each for itself."""
         if not super().serves(x):
             return False
-        return x.dtype == torch.float32 or all(not isinstance(p, Tensor) or p.dim() == 0 for p in self.p)
+        scalars = isinstance(self.p, tuple) and all(not isinstance(p, Tensor) or p.dim() == 0 for p in self.p)
+        return x.dtype == torch.float32 or scalars
 
     def neuron(self) -> Neuron:
         return self.scalars(self)[0], None
 
-    def steps(self, x_seq: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def steps(self, x_seq: Tensor, state: Any, work: Deferral | None = None) -> tuple[Tensor, Any]:
         """x_seq [T, B, ...] -> spikes and the state after them."""
         params, start = self.scalars(self)
         v = None if state is None else state.v.expand(x_seq.shape[1:])
         if v is None and start != params.v_reset:
             v = torch.full_like(x_seq[0], start, dtype=torch.float32)
         dtype = _promoted(x_seq, None if state is None else state.v)
-        spikes, v_last = self.run(x_seq, v, dtype=dtype)
+        spikes, v_last = self.run(x_seq, v, dtype=dtype, work=work)
         return spikes, self.state(v=v_last.to(dtype))
 
     def forward(self, input_tensor: Tensor, state: Any = None) -> Any:
-        if input_tensor.dim() < 1 or not self.serves(input_tensor):
+        x, work = received(input_tensor, self)
+        if x.dim() < 1 or not (work or self.serves(x)):
             return super().forward(input_tensor, state)
-        spikes, state = self.steps(input_tensor[None], state)
+        spikes, state = self.steps(x[None], state, work)
         return spikes[0], state
 
 
@@ -153,5 +162,5 @@ class AcceleratedLift(Accelerated, Lift):
 
 
 STAND_INS = {c.replaces: c for c in (AcceleratedLIFBoxCell, AcceleratedIAFCell, AcceleratedLift)}
-BATCH_NORMS: dict[type, type] = {}
+BATCH_NORMS: set[type] = set()
 NEURONS = (SNNCell, SNNRecurrentCell, SNN, SNNRecurrent)

@@ -102,5 +102,5 @@ class AcceleratedIAFSqueeze(IAFSqueeze, AcceleratedIAF):
 
 
 STAND_INS = {c.replaces: c for c in (AcceleratedLIF, AcceleratedIAF, AcceleratedLIFSqueeze, AcceleratedIAFSqueeze)}
-BATCH_NORMS: dict[type, type] = {}
+BATCH_NORMS: set[type] = set()
 NEURONS = (StatefulLayer,)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ..lif import Neuron, Parameter
 from ..lif.leaky import leaky_neuron
-from ._replacement import AcceleratedNeuron, AcceleratedNorm, has_hooks, number
+from ._fusion import Deferral, has_hooks, received
+from ._replacement import AcceleratedNeuron, number
 
 Shape = float | tuple[float, float]
 SURROGATES: dict[str, tuple[str, Callable[[dict[str, Any]], Shape]]] = {
@@ -79,15 +80,19 @@ class AcceleratedLeaky(AcceleratedNeuron, Leaky):
         return None if self.beta.device.type == "cpu" else "batch norm before a Leaky: beta would be read from the GPU"
 
     def serves(self, x: Tensor) -> bool:
-        """Several values of beta belong to the last dimension, which is ours only in [B, C]."""
+        """Several values of beta belong to the last dimension, which is ours only in [B, C]. torch.compile gets
+        snnTorch's own step, which it fuses with what stands around it."""
+        if torch.compiler.is_compiling():
+            return False
         if x.dtype != torch.float32 and self.reset_mechanism == "none":
             return False
         return super().serves(x) and (x.dim() == 2 or max(self.beta.numel(), self.threshold.numel()) == 1)
 
     def forward(self, input_: Tensor, mem: Tensor | None = None) -> Any:
-        if input_.dim() < 1 or not self.serves(input_) or (self.init_hidden and mem is not None):
+        x, work = received(input_, self)
+        if x.dim() < 1 or not (work or self.serves(x)) or (self.init_hidden and mem is not None):
             return super().forward(input_, mem)
-        spikes, _ = self._steps(input_[None], mem)
+        spikes, _ = self._steps(x[None], mem, work=work)
         return spikes[0] if self.init_hidden and not self.output else (spikes[0], self.mem)
 
     def over_time(self, x_seq: Tensor, mem: Tensor | None = None, *, every_mem: bool = True) -> tuple[Tensor, Tensor]:
@@ -105,12 +110,14 @@ class AcceleratedLeaky(AcceleratedNeuron, Leaky):
             mem_seq.append(self.mem)
         return torch.stack(spikes), torch.stack(mem_seq) if every_mem else mem_seq[-1]
 
-    def _steps(self, x_seq: Tensor, mem: Tensor | None, every_mem: bool = False) -> tuple[Tensor, Tensor]:
+    def _steps(
+        self, x_seq: Tensor, mem: Tensor | None, every_mem: bool = False, work: Deferral | None = None
+    ) -> tuple[Tensor, Tensor]:
         """snnTorch's state: `mem` of the call before, zeros where the shape is another; and our recurrence."""
         before = self.mem if mem is None else mem
         if before.shape != x_seq.shape[1:]:
             before = torch.zeros_like(x_seq[0])
-        spikes, self.mem, *mem_seq = self.run(x_seq, before, every_mem, torch.float32)
+        spikes, self.mem, *mem_seq = self.run(x_seq, before, every_mem, torch.float32, work)
         return spikes, mem_seq[0] if every_mem else self.mem
 
 
@@ -173,13 +180,10 @@ def over_time(net: nn.Sequential, x_seq: Tensor) -> tuple[Tensor, Tensor]:
         if flatten or type(layer) in SAMPLE_WISE:
             x_seq = layer(x_seq.flatten(0, 1)).unflatten(0, x_seq.shape[:2])
         else:
-            one_step = (
-                layer.normalise if isinstance(layer, AcceleratedNorm) else layer
-            )  # statistics are those of a step
-            x_seq = torch.stack([one_step(x) for x in x_seq])
+            x_seq = torch.stack([layer(x) for x in x_seq])  # batch norm too: statistics are those of a step
     return x_seq, mem_seq
 
 
 STAND_INS = {Leaky: AcceleratedLeaky}
-BATCH_NORMS: dict[type, type] = {}
+BATCH_NORMS: set[type] = set()
 NEURONS = (SpikingNeuron,)

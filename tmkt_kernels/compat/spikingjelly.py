@@ -9,7 +9,8 @@ from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import Tensor
 
 from ..lif import Neuron, lif_neuron
-from ._replacement import AcceleratedNeuron, AcceleratedNorm
+from ._fusion import received
+from ._replacement import AcceleratedNeuron
 
 Shape = float | tuple[float, float]
 SURROGATES: dict[type, tuple[str, Callable[[Any], Shape]]] = {
@@ -64,24 +65,22 @@ class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
         }
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if args or kwargs or x_seq.dim() < 2 or not self.serves(x_seq):
+        x, work = received(x_seq, self)
+        if args or kwargs or x.dim() < 2 or not (work or self.serves(x)):
             return super().multi_step_forward(x_seq, *args, **kwargs)
-        spikes, self.v, *h = self.run(x_seq, self._state(x_seq, "m"), self.store_v_seq)
+        spikes, self.v, *h = self.run(x, self._state(x, "m"), self.store_v_seq, work=work)
         if self.store_v_seq:
             self.v_seq = self._after_reset(spikes, h[0])
         return spikes
 
     def single_step_forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if args or kwargs or x.dim() < 1 or not self.serves(x):
+        now, work = received(x, self)
+        if args or kwargs or now.dim() < 1 or not (work or self.serves(now)):
             return super().single_step_forward(x, *args, **kwargs)
-        spikes, self.v = self.run(x[None], self._state(x, "s"))
+        spikes, self.v = self.run(now[None], self._state(now, "s"), work=work)
         if self.store_v_seq:
-            self._append_v_seq(self.v.to(x.dtype))
+            self._append_v_seq(self.v.to(now.dtype))
         return spikes[0]
-
-    def functional_forward(self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], **kwargs: Any) -> Any:
-        """SpikingJelly's interface with explicit states stays its own."""
-        return super().functional_forward((self.normalised(inputs[0]), *inputs[1:]), states, **kwargs)
 
     def _state(self, x: Tensor, step_mode: str) -> Tensor | None:
         """v before the first step; None where the neurons are at rest."""
@@ -121,14 +120,6 @@ class AcceleratedParametricLIFNode(AcceleratedNode, neuron.ParametricLIFNode):
         return "batch norm before a ParametricLIFNode: bn_lif takes no learned tau"
 
 
-class AcceleratedBatchNorm1d(AcceleratedNorm, layer.BatchNorm1d):
-    replaces, dims = layer.BatchNorm1d, (2, 3)
-
-
-class AcceleratedBatchNorm2d(AcceleratedNorm, layer.BatchNorm2d):
-    replaces, dims = layer.BatchNorm2d, (4,)
-
-
 STAND_INS = {c.replaces: c for c in (AcceleratedIFNode, AcceleratedLIFNode, AcceleratedParametricLIFNode)}
-BATCH_NORMS = {c.replaces: c for c in (AcceleratedBatchNorm1d, AcceleratedBatchNorm2d)}
+BATCH_NORMS = {layer.BatchNorm1d, layer.BatchNorm2d}
 NEURONS = (neuron.BaseNode, neuron.SimpleBaseNode)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _dispatch, _layout
+from .. import _check, _dispatch, _layout, _transforms
 from .. import surrogate as sg
 from . import op as op
 from .reference import LIFParams, Reset, lif_reference
@@ -29,19 +29,19 @@ def lif_params(
     alpha: float | tuple[float, float] = 2.0,
 ) -> LIFParams:
     """Check the neuron's keywords and turn them into the scalars of h = a v + b x + c (keywords as for `lif`)."""
-    for name, value in {"tau": tau, "v_threshold": v_threshold, "v_reset": v_reset}.items():
-        if not isinstance(value, (int, float)) and not (name == "v_reset" and value is None):
-            raise TypeError(f"{name}: expected a float or a tensor, got {type(value).__name__}")
+    if not isinstance(tau, (int, float)):
+        raise TypeError(f"tau: expected a float, got {type(tau).__name__}")
     if not tau >= 1:
         raise ValueError(f"tau: expected a time constant of at least 1 time step (math.inf for IF), got {tau}")
-    if not math.isfinite(v_threshold) or not math.isfinite(v_reset or 0.0):
-        raise ValueError(f"v_threshold and v_reset: expected finite numbers, got {v_threshold} and {v_reset}")
+    threshold = _check.finite("v_threshold", v_threshold)
+    rest = 0.0 if v_reset is None else _check.finite("v_reset", v_reset, "a finite float, or None for a soft reset")
     a, b, c = 1.0, 1.0, 0.0
-    if math.isfinite(tau):
-        a, b, c = 1 - 1 / tau, 1 / tau if decay_input else 1.0, (v_reset or 0.0) / tau
+    if tau != math.inf:
+        tau = _check.finite("tau", tau)
+        a, b, c = 1 - 1 / tau, 1 / tau if decay_input else 1.0, rest / tau
     reset = Reset.SOFT if v_reset is None else Reset.HARD
     shape = surrogate_fields(surrogate, alpha)
-    return LIFParams(a, b, c, float(v_threshold), float(v_reset or 0.0), int(reset), *shape, bool(detach_reset))
+    return LIFParams(a, b, c, threshold, rest, int(reset), *shape, bool(detach_reset))
 
 
 def surrogate_fields(surrogate: str | sg.UserSurrogate, alpha: float | tuple[float, float]) -> tuple[Any, float, float]:
@@ -60,41 +60,46 @@ def lif_neuron(
     **others: Any,
 ) -> Neuron:
     """`lif_params` for parameters that may be tensors; `rate` is 1 / tau, and stands for tau if given."""
-    floats: dict[str, Any]
-    if not any(isinstance(p, Tensor) for p in (rate, tau, v_threshold, v_reset)):
-        floats = {"tau": tau, "v_threshold": v_threshold, "v_reset": v_reset}
+    floats: dict[str, Any] = {"tau": tau, "v_threshold": v_threshold, "v_reset": v_reset}
+    tensors = {name: p for name, p in {"rate": rate, **floats}.items() if isinstance(p, Tensor)}
+    for name, value in floats.items():
+        if not isinstance(value, (int, float, Tensor)) and not (name == "v_reset" and value is None):
+            raise TypeError(f"{name}: expected a float or a tensor, got {type(value).__name__}")
+    if not tensors:
         return lif_params(decay_input=decay_input, **floats, **others), None
-    floats = {
-        "tau": tau if isinstance(tau, (int, float)) else 2.0,
-        "v_threshold": 1.0 if isinstance(v_threshold, Tensor) else v_threshold,
-        "v_reset": 0.0 if isinstance(v_reset, Tensor) else v_reset,
-    }
-    params = lif_params(decay_input=decay_input, **floats, **others)  # checks the floats
+    check_parameters(**tensors)
+    stand_ins = {name: value for name, value in (("tau", 2.0), ("v_threshold", 1.0), ("v_reset", 0.0)) if name in tensors}
+    params = lif_params(decay_input=decay_input, **(floats | stand_ins), **others)  # checks the floats
     if rate is None:
         rate = 1 / tau
     b: Parameter = rate if decay_input else 1.0
-    if isinstance(rate, float) and rate == 0:
+    if not isinstance(rate, Tensor) and rate == 0:
         b = 1.0  # tau = inf: the input is never divided
     rest = 0.0 if v_reset is None else v_reset
     return params, stack_coefficients(1 - rate, b, rest * rate, v_threshold, rest)
 
 
-def stack_coefficients(*five: Parameter) -> Tensor:
-    """a, b, c, v_threshold, v_reset -> [5, channels] in float32, differentiable."""
-    tensors = {name: p for name, p in zip(LIFParams._fields, five, strict=False) if isinstance(p, Tensor)}
+def check_parameters(**tensors: Tensor) -> None:
+    """Whether tensors among a neuron's keywords have one value each, or one for each of so many channels."""
     channels = 1
     for name, tensor in tensors.items():
-        if not tensor.is_floating_point() or tensor.dim() > 1 or tensor.numel() == 0:
+        _check.floating(name, tensor, "with one value, or [C]")
+        if tensor.dim() > 1 or tensor.numel() == 0:
             raise ValueError(
-                f"{name}: expected a floating-point tensor with one value, or one value for each channel [C]; "
-                f"got {tensor.dtype} of shape {tuple(tensor.shape)}"
+                f"{name}: expected one value, or one value for each channel [C]; got shape {tuple(tensor.shape)}"
             )
         if channels > 1 and tensor.numel() not in (1, channels):
             raise ValueError(f"{name}: expected 1 or {channels} values, as other parameters have; got {tensor.numel()}")
         channels = max(channels, tensor.numel())
-    like = next(iter(tensors.values()))
-    constant = functools.partial(like.new_full, (channels,), dtype=torch.float32)
-    return torch.stack([p.float().expand(channels) if isinstance(p, Tensor) else constant(p) for p in five])
+
+
+def stack_coefficients(*five: Parameter) -> Tensor:
+    """a, b, c, v_threshold, v_reset -> [5, channels], differentiable, in float32 or a tensor's wider dtype."""
+    tensors = [p for p in five if isinstance(p, Tensor)]
+    dtype = functools.reduce(torch.promote_types, (p.dtype for p in tensors), torch.float32)
+    channels = max(p.numel() for p in tensors)
+    constant = functools.partial(tensors[0].new_full, (channels,), dtype=dtype)
+    return torch.stack([p.to(dtype).expand(channels) if isinstance(p, Tensor) else constant(p) for p in five])
 
 
 def lif(
@@ -174,7 +179,8 @@ def run(x_seq: Tensor, v_init: Tensor | None, neuron: Neuron, return_v: bool, ba
     inner = 1
     if coefficients is not None:
         inner = check_coefficients(coefficients, x_seq, order)
-        if v_init is None and coefficients.requires_grad:  # rest has a gradient, then
+        coefficients = coefficients.to(torch.promote_types(x_seq.dtype, torch.float32))
+        if v_init is None and (coefficients.requires_grad or _transforms.active()):  # rest has a gradient, then
             rest = coefficients[4].view(-1, *[1] * (x_seq.dim() - 3)) if coefficients.shape[1] > 1 else coefficients[4]
             v_init = rest.expand(x_seq.shape[1:])
     x = _layout.to_memory_order(x_seq, order)
@@ -210,20 +216,16 @@ def check_coefficients(coefficients: Tensor, x_seq: Tensor, order: list[int] | N
     return _layout.channel_stride(x_seq.shape, order)
 
 
-def check_inputs(x_seq: Tensor, v_init: Tensor | None) -> None:
-    if not isinstance(x_seq, Tensor):
-        raise TypeError(f"x_seq: expected a tensor [T, B, ...], got {type(x_seq).__name__}")
-    if not x_seq.is_floating_point():
-        raise TypeError(f"x_seq: expected a floating-point tensor, got {x_seq.dtype}; convert it first")
+def check_inputs(x_seq: Tensor, v_init: Tensor | None = None) -> None:
+    _check.floating("x_seq", x_seq, "[T, B, ...]")
     if x_seq.dim() < 2 or x_seq.shape[0] == 0:
         raise ValueError(f"x_seq: expected [T, B, ...] with T >= 1, got shape {tuple(x_seq.shape)}")
     if v_init is None:
         return
+    _check.floating("v_init", v_init, "[B, ...]")
     if v_init.shape != x_seq.shape[1:]:
         raise ValueError(
             f"v_init: expected x_seq's shape without T, {tuple(x_seq.shape[1:])}, got {tuple(v_init.shape)}"
         )
     if v_init.device != x_seq.device:
         raise ValueError(f"v_init: expected a tensor on {x_seq.device} like x_seq, got {v_init.device}")
-    if not v_init.is_floating_point():
-        raise TypeError(f"v_init: expected a floating-point tensor, got {v_init.dtype}; convert it first")

@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
+from .. import _check
 from .. import surrogate as sg
-from . import Neuron, Parameter, run, stack_coefficients, surrogate_fields
+from . import Neuron, Parameter, check_parameters, run, stack_coefficients, surrogate_fields
 from .reference import LIFParams, Reset
 
 RESET_MECHANISMS = {"subtract": Reset.DELAYED_SUBTRACT, "zero": Reset.DELAYED_ZERO, "none": Reset.NONE}
@@ -20,16 +21,18 @@ def leaky_neuron(
     """Check the keywords of `leaky` and turn them into the parameters of the recurrence."""
     if reset_mechanism not in RESET_MECHANISMS:
         raise ValueError(f"reset_mechanism: expected 'subtract', 'zero' or 'none', got {reset_mechanism!r}")
-    for name, value in {"beta": beta, "threshold": threshold}.items():
-        if not isinstance(value, (int, float, Tensor)):
-            raise TypeError(f"{name}: expected a float or a tensor, got {type(value).__name__}")
-    if not isinstance(beta, Tensor) and not 0 <= beta <= 1:
+    a, v_threshold = (
+        0.0 if isinstance(value, Tensor) else _check.finite(name, value, "a finite float or a tensor")
+        for name, value in (("beta", beta), ("threshold", threshold))
+    )
+    if not 0 <= a <= 1:
         raise ValueError(f"beta: expected a decay from 0 to 1, got {beta}")
     coefficients = None
-    if isinstance(beta, Tensor) or isinstance(threshold, Tensor):
-        decay = beta.clamp(0, 1) if isinstance(beta, Tensor) else beta
+    tensors = {name: p for name, p in (("beta", beta), ("threshold", threshold)) if isinstance(p, Tensor)}
+    if tensors:
+        check_parameters(**tensors)
+        decay = beta.clamp(0, 1) if isinstance(beta, Tensor) else a
         coefficients = stack_coefficients(decay, 1.0, 0.0, threshold, 0.0)
-    a, v_threshold = (0.0 if isinstance(p, Tensor) else float(p) for p in (beta, threshold))
     reset = int(RESET_MECHANISMS[reset_mechanism])
     return LIFParams(a, 1.0, 0.0, v_threshold, 0.0, reset, *surrogate_fields(surrogate, alpha), True), coefficients
 

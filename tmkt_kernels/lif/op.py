@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _library
+from .. import _library, _transforms
+from .reference import LIFParams, lif_reference, of_neurons
 
 _INPUTS = (
     "Tensor x, Tensor? v_init, Tensor? coefficients, SymInt inner, float a, float b, float c, float v_threshold, "
@@ -63,6 +64,36 @@ def _backward(bwd_op: Any, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | No
     return grad_x, None if v_init is None else grad_v_init, grad_coefficients, *[None] * (len(ctx.params) + 1)
 
 
+def _reference_backward(
+    grad_spikes: Tensor | None,
+    grad_v_last: Tensor | None,
+    grad_v_seq: Tensor | None,
+    x: Tensor,
+    v_init: Tensor | None,
+    coefficients: Tensor | None,
+    inner: int,
+    *params: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    p, need_coefficients = LIFParams(*params[:-1]), params[-1]
+    each = None
+    if coefficients is not None:
+        each = of_neurons(coefficients, inner, x[0].numel())
+        if v_init is None:  # rest, whose gradient is another operator's
+            v_init = each[4].detach().view(x.shape[1:])
+
+    def forward(x: Tensor, v_init: Tensor | None, each: Tensor | None) -> tuple[Tensor | None, ...]:
+        return lif_reference(x, v_init, p, grad_v_seq is not None, each, 1)
+
+    grads = (grad_spikes, grad_v_last, grad_v_seq)
+    grad_x, grad_v_init, grad_each = _transforms.vjp(forward, (x, v_init, each), grads)
+    assert grad_x is not None
+    return (
+        grad_x,
+        x.new_empty((0,), dtype=torch.float32) if grad_v_init is None else grad_v_init,
+        grad_each if need_coefficients and grad_each is not None else x.new_empty((5, 0), dtype=torch.float32),
+    )
+
+
 def _triton_forward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     from .triton import lif_fwd  # Triton is optional, and slow to import
 
@@ -83,6 +114,7 @@ CALL = _library.register(
     fake_backward=_fake_backward,
     setup_context=_setup_context,
     backward=_backward,
+    reference_backward=_reference_backward,
     triton_forward=_triton_forward,
     triton_backward=_triton_backward,
 )

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .. import _transforms
 from .. import surrogate as sg
 
 
@@ -60,19 +61,66 @@ class LIFParams(NamedTuple):
 
 class Fire(torch.autograd.Function):
     """Heaviside step of u = h - v_threshold, at u >= 0 or, `strict`, above; backward multiplies by the surrogate's
-    derivative. Backward is made of differentiable PyTorch operations, so second-order gradients exist here."""
+    derivative. Backward is made of differentiable PyTorch operations, so second-order gradients exist here. Called by
+    `fire`, which serves torch.func too."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, surrogate: Any, alpha: float, beta: float = 0.0, strict: bool = False) -> Tensor:
+        Fire._save(ctx, u, surrogate, alpha, beta)
+        return heaviside(u, strict)
+
+    @staticmethod
+    def _save(ctx: Any, u: Tensor, surrogate: Any, alpha: float, beta: float) -> None:
         ctx.save_for_backward(u)
         ctx.surrogate = sg.Surrogate(surrogate) if isinstance(surrogate, int) else surrogate
         ctx.shape = alpha, beta
-        return (u > 0 if strict else u >= 0).to(u.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (u,) = ctx.saved_tensors
         return grad * sg.derivative(u, ctx.surrogate, *ctx.shape), None, None, None, None
+
+
+class TransformableFire(torch.autograd.Function):
+    """Fire under torch.func and with tangents; slower, and torch.compile does not trace its jvp."""
+
+    generate_vmap_rule = True
+    backward = staticmethod(Fire.backward)
+
+    @staticmethod
+    def forward(u: Tensor, surrogate: Any, alpha: float, beta: float, strict: bool) -> Tensor:
+        return heaviside(u, strict)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        Fire._save(ctx, *inputs[:4])
+        ctx.save_for_forward(inputs[0])
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *others: None) -> Tensor:
+        return TransformableFire.backward(ctx, tangent)[0]  # the Jacobian is diagonal
+
+
+_transforms.FUNCTIONS["fire"] = TransformableFire
+
+
+def heaviside(u: Tensor, strict: bool) -> Tensor:
+    return (u > 0 if strict else u >= 0).to(u.dtype)
+
+
+def fire(u: Tensor, surrogate: Any, alpha: float, beta: float = 0.0, strict: bool = False) -> Tensor:
+    """Spikes of u = h - v_threshold, 1 where u >= 0 or, `strict`, u > 0; differentiable by the surrogate, any number of
+    times, in plain PyTorch and under every transform of torch.func.
+
+    Args:
+        u: of any shape and floating-point dtype.
+        surrogate: a `Surrogate`, its number, or a function (u, alpha) -> derivative.
+        alpha, beta: the surrogate's shape.
+    """
+    if _transforms.active():
+        return _transforms.apply("fire", u, surrogate, alpha, beta, strict)
+    function = TransformableFire if _transforms.forward_mode() else Fire
+    return function.apply(u, surrogate, alpha, beta, strict)
 
 
 def lif_step(v: Tensor, x: Tensor, p: LIFParams) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,16 +130,22 @@ def lif_step(v: Tensor, x: Tensor, p: LIFParams) -> tuple[Tensor, Tensor, Tensor
         v = torch.where(v > p.v_threshold, 0.0, v)
     h = p.a * v + p.b * x + p.c
     if reset is Reset.DELAYED_SUBTRACT:
-        h = h - (v > p.v_threshold).to(h.dtype) * p.v_threshold
-    s: Tensor = Fire.apply(h - p.v_threshold, p.surrogate, p.alpha, p.beta, reset.strict)
+        h = torch.where(v > p.v_threshold, h - p.v_threshold, h)
+    s = fire(h - p.v_threshold, p.surrogate, p.alpha, p.beta, reset.strict)
     if reset is Reset.SOFT:
         return s, h - (s.detach() if p.detach_reset else s) * p.v_threshold, h
     if reset is Reset.HARD:
         v = torch.where(s > 0, p.v_reset, h)
         if not p.detach_reset:
-            v = v + (s - s.detach()) * (p.v_reset - h)  # adds 0, and dv/ds
+            dv_ds = torch.where(h.isinf(), 0.0, p.v_reset - h)  # 0 times infinity would be NaN
+            v = v + (s - s.detach()) * dv_ds  # adds 0, and the gradient
         return s, v, h
     return s, h, h
+
+
+def of_neurons(coefficients: Tensor, inner: int, neurons: int) -> Tensor:
+    """[5, channels] -> [5, neurons]: neuron n has those of channel n // inner % channels."""
+    return coefficients[:, torch.arange(neurons, device=coefficients.device) // inner % coefficients.shape[1]]
 
 
 def lif_reference(
@@ -111,8 +165,8 @@ def lif_reference(
     compute = torch.promote_types(x_seq.dtype, torch.float32)
     step = x_seq.shape[1:]
     if coefficients is not None:
-        channel = torch.arange(step.numel(), device=x_seq.device) // inner % coefficients.shape[1]
-        p = p._replace(**dict(zip(p._fields, coefficients.to(compute)[:, channel].view(5, *step), strict=False)))
+        five = of_neurons(coefficients.to(compute), inner, step.numel()).view(5, *step)
+        p = p._replace(**dict(zip(p._fields, five, strict=False)))
     v = torch.zeros_like(x_seq[0], dtype=compute) + p.v_reset if v_init is None else v_init.to(compute)
     spikes, charges = [], []
     for x in x_seq.unbind(0):

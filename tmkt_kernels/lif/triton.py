@@ -73,6 +73,25 @@ def lif_step_adjoint(
 
 
 @triton.jit
+def before_step(b_h, first, k: tl.constexpr, v_threshold, v_reset, RESET: tl.constexpr):
+    """v before step k of a chunk, whose v was `first` and whose h are b_h."""
+    if k > 0:
+        v = reset(b_h[k - 1], v_threshold, v_reset, RESET)
+    else:
+        v = first
+    return v
+
+
+@triton.jit
+def charge_adjoint(v, grad_h, a, v_threshold, RESET: tl.constexpr):
+    """Gradient of v before a step, given that of h: none where a delayed reset has put v to 0."""
+    g = a * grad_h
+    if RESET == DELAYED_ZERO:
+        g = tl.where(fires(v, v_threshold, RESET), 0.0, g)
+    return g
+
+
+@triton.jit
 def neurons(N, BLOCK: tl.constexpr, VEC: tl.constexpr):
     """This program's offsets and mask, and N in int64: T * N may pass 2^31."""
     N = N.to(tl.int64) // VEC * VEC  # unchanged, but now the compiler knows that every row is aligned
@@ -238,18 +257,13 @@ def lif_bwd_kernel(
                     gh += b_gh[k].to(tl.float32)
                 tl.store(grad_x_ptr + o_t, (b * gh).to(grad_x_ptr.dtype.element_ty), mask=m_t)
                 o_t -= N
-                g_v = a * gh
-                if grad_coefficients_ptr is not None or RESET == DELAYED_ZERO:
-                    if k0 + k > 0:  # noqa: SIM108 (Triton would evaluate both sides, and there is no b_h[-1])
-                        before = reset(b_h[k0 + k - 1], v_threshold, v_reset, RESET)
-                    else:
-                        before = first
-                    r = fires(before, v_threshold, RESET)
-                if RESET == DELAYED_ZERO:
-                    g_v = tl.where(r, 0.0, g_v)
-                    before = tl.where(r, 0.0, before)
+                before = before_step(b_h, first, k0 + k, v_threshold, v_reset, RESET)
+                g_v = charge_adjoint(before, gh, a, v_threshold, RESET)
                 valid = t0 + k0 + k < T
                 if grad_coefficients_ptr is not None:
+                    r = fires(before, v_threshold, RESET)
+                    if RESET == DELAYED_ZERO:
+                        before = tl.where(r, 0.0, before)
                     g_u = -(gu if grad_spikes_ptr is not None else tl.zeros([BLOCK], tl.float32))
                     s = fires(h, v_threshold, RESET)
                     if RESET == HARD:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .. import _dispatch
+from .. import _check, _dispatch, _transforms
 from . import op as op
 from .reference import mixup_reference
 
@@ -49,15 +49,19 @@ def time_step_mixup(
             assertion), to avoid a synchronisation.
         RuntimeError: a backend asked for by name cannot serve these tensors.
     """
-    dtype = dtype or _result_dtype(static, events)
-    _check(static, events, switch_step, static_index, event_index, dtype)
-    static_scale, event_scale = scale if isinstance(scale, tuple) else (scale, scale)
+    dtype = _check_inputs(static, events, switch_step, static_index, event_index, dtype)
+    pair = scale if isinstance(scale, tuple) else (scale, scale)
+    if len(pair) != 2:
+        raise ValueError(f"scale: expected one factor, or a pair (static_scale, event_scale); got {scale!r}")
+    expected = "a finite float, or a pair (static_scale, event_scale) of them"
+    static_scale, event_scale = (_check.finite("scale", factor, expected) for factor in pair)
     served = [t for t in (static.dtype, events.dtype) if t.is_floating_point] + [dtype]
     kernel_dtype = next((t for t in served if t not in _dispatch.KERNEL_DTYPES), dtype)
     chosen = _dispatch.choose("mixup", events.device, kernel_dtype, backend)
-    args = (switch_step, static_index, event_index, float(static_scale), float(event_scale), dtype)
     if events.device.type == "cpu" and not torch.compiler.is_compiling():
         _check_range(static, events, switch_step, static_index, event_index)
+    indices = (None if i is None else i.contiguous() for i in (switch_step, static_index, event_index))
+    args = (*indices, static_scale, event_scale, dtype)
     if chosen == "reference":
         return mixup_reference(static, events, *args)
     mixed: Tensor = op.CALL[chosen](static.contiguous(), events.contiguous(), *args)
@@ -69,14 +73,27 @@ def _result_dtype(static: Tensor, events: Tensor) -> torch.dtype:
     return torch.promote_types(floats[0], floats[-1]) if floats else torch.float32
 
 
-def _check(
+def _check_inputs(
     static: Tensor,
     events: Tensor,
     switch_step: Tensor,
     static_index: Tensor | None,
     event_index: Tensor | None,
-    dtype: torch.dtype,
-) -> None:
+    dtype: torch.dtype | None,
+) -> torch.dtype:
+    """Raise for what does not fit together; returns the dtype of the result."""
+    sources = {"static": (static, "[Bs, C, H, W]"), "events": (events, "[T, Be, C, H, W]")}
+    indices = {"switch_step": switch_step, "static_index": static_index, "event_index": event_index}
+    indices = {name: index for name, index in indices.items() if index is not None or name == "switch_step"}
+    for name, (tensor, shape) in sources.items():
+        if _check.dense(name, tensor, shape).dtype not in (*INPUT_DTYPES, torch.float64):
+            raise TypeError(f"{name}: expected uint8, int16 or a float type, got {tensor.dtype}; convert it first")
+    for name, index in indices.items():
+        if _check.dense(name, index, "int64 [B]").dtype != torch.int64:
+            raise TypeError(f"{name}: expected int64, got {index.dtype}; convert it first")
+    dtype = dtype or _result_dtype(static, events)
+    if not isinstance(dtype, torch.dtype) or dtype not in _check.FLOAT_DTYPES:
+        raise TypeError(f"dtype: expected float32, bfloat16, float16 or float64 for the result, got {dtype}")
     if static.dim() != 4 or events.dim() != 5:
         raise ValueError(
             "static and events: expected [Bs, C, H, W] and [T, Be, C, H, W], "
@@ -87,32 +104,25 @@ def _check(
             f"static: expected the events' C, H, W = {tuple(events.shape[2:])} (or one channel), "
             f"got {tuple(static.shape[1:])}; resize or repeat it first"
         )
-    if not dtype.is_floating_point:
-        raise TypeError(f"dtype: expected a float type for the result, got {dtype}")
-    for name, tensor in {"static": static, "events": events}.items():
-        if tensor.dtype not in (*INPUT_DTYPES, torch.float64):
-            raise TypeError(f"{name}: expected uint8, int16 or a float type, got {tensor.dtype}; convert it first")
     if switch_step.dim() != 1:
         raise ValueError(f"switch_step: expected int64 [B], got shape {tuple(switch_step.shape)}")
     batch = switch_step.shape[0]
-    sources = {"static_index": (static_index, static.shape[0]), "event_index": (event_index, events.shape[1])}
-    for name, (index, source) in sources.items():
+    paired = {"static_index": (static_index, static.shape[0]), "event_index": (event_index, events.shape[1])}
+    for name, (index, source) in paired.items():
         if index is None and source != batch:
             raise ValueError(f"{name}: needed, since switch_step has B = {batch} samples and the source {source}")
         if index is not None and index.shape != switch_step.shape:
             raise ValueError(f"{name}: expected shape {tuple(switch_step.shape)}, got {tuple(index.shape)}")
-    tensors = {"switch_step": switch_step, "static_index": static_index, "event_index": event_index}
-    for name, integers in tensors.items():
-        if integers is not None and integers.dtype != torch.int64:
-            raise TypeError(f"{name}: expected int64, got {integers.dtype}")
-    for name, other in {"static": static, **tensors}.items():
-        if other is not None and other.device != events.device:
+    for name, other in {"static": static, **indices}.items():
+        if other.device != events.device:
             raise ValueError(f"{name}: expected a tensor on {events.device} like events, got {other.device}")
+    return dtype
 
 
 def _check_range(static: Tensor, events: Tensor, *integers: Tensor | None) -> None:
     limits = {"switch_step": events.shape[0] + 1, "static_index": static.shape[0], "event_index": events.shape[1]}
-    for (name, limit), values in zip(limits.items(), integers, strict=True):
+    for (name, limit), index in zip(limits.items(), integers, strict=True):
+        values = None if index is None else _transforms.concrete(index)
         if values is not None and values.numel() and not 0 <= int(values.min()) <= int(values.max()) < limit:
             low, high = int(values.min()), int(values.max())
             raise IndexError(f"{name}: expected values in 0..{limit - 1}, got {low}..{high}")

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _library
+from .. import _library, _transforms
+from .reference import mixup_reference
 
 FORWARD_SCHEMA = (
     "(Tensor static, Tensor events, Tensor switch_step, Tensor? static_index, Tensor? event_index, "
@@ -51,6 +52,22 @@ def _backward(bwd_op: Any, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return grad_static if need_static else None, grad_events if need_events else None, *[None] * 6
 
 
+def _reference_backward(
+    grad: Tensor, static: Tensor, events: Tensor, *args: Any
+) -> tuple[Tensor, Tensor]:
+    *indices_and_scales, need_static, need_events = args
+
+    def forward(static_leaf: Tensor | None, events_leaf: Tensor | None) -> tuple[Tensor]:
+        sources = static if static_leaf is None else static_leaf, events if events_leaf is None else events_leaf
+        return (mixup_reference(*sources, *indices_and_scales, grad.dtype),)
+
+    leaves = static if need_static else None, events if need_events else None
+    grad_static, grad_events = (
+        grad.new_empty((0,)) if g is None else g for g in _transforms.vjp(forward, leaves, (grad,))
+    )
+    return grad_static, grad_events
+
+
 def _triton_forward(*args: Any) -> Tensor:
     from .triton import mixup_fwd  # Triton is optional, and slow to import
 
@@ -71,6 +88,7 @@ CALL = _library.register(
     fake_backward=_fake_backward,
     setup_context=_setup_context,
     backward=_backward,
+    reference_backward=_reference_backward,
     triton_forward=_triton_forward,
     triton_backward=_triton_backward,
 )

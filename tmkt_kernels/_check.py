@@ -1,0 +1,51 @@
+"""Checks of arguments that the operators share. What is wrong is said once: the argument, what was expected, what came."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FLOAT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+LARGEST = math.nextafter(math.inf, 0)
+
+
+def dense(name: str, value: Any, expected: str) -> Tensor:
+    """`value`, if it is a tensor with strides; `expected` describes it in the message.
+
+    Raises:
+        TypeError: it is something else, or sparse, nested or of another layout without strides.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a tensor {expected}, got {type(value).__name__}")
+    if value.layout is not torch.strided or value.is_nested:
+        raise TypeError(f"{name}: expected a dense tensor {expected}, got one of layout {value.layout}; make it dense")
+    return value
+
+
+def floating(name: str, value: Any, expected: str) -> Tensor:
+    """`dense`, of a dtype that the arithmetic knows.
+
+    Raises:
+        TypeError: as `dense`, or the dtype is an integer, complex, 8 bits wide, or the like.
+    """
+    if dense(name, value, expected).dtype not in FLOAT_DTYPES:
+        raise TypeError(
+            f"{name}: expected a floating-point tensor (float32, bfloat16, float16 or float64), got {value.dtype}; "
+            "convert it first"
+        )
+    return value
+
+
+def finite(name: str, value: Any, expected: str = "a finite float") -> float:
+    """`value` as a float.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is infinite, NaN, or an integer beyond the floats.
+    """
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
+    if not -LARGEST <= value <= LARGEST:  # not math.isfinite: torch.compile knows comparisons of numbers that change
+        raise ValueError(f"{name}: expected {expected}, got {value}")
+    return float(value)

@@ -1,0 +1,12 @@
+"""`call`, which torch.compile puts into its graph as it is. Imported while it traces: torch._dynamo is slow to import."""
+
+from typing import Any
+
+import torch
+
+from . import _transforms
+
+
+@torch.compiler.allow_in_graph
+def call(name: str, *args: Any) -> Any:
+    return _transforms.FUNCTIONS[name].apply(*args)

@@ -1,0 +1,107 @@
+"""torch.func on operators: grad, vjp, jacrev, vmap and what is made of them; and gradients of gradients.
+
+Under a transform an operator is a torch.autograd.Function with the transform's rules. Plain calls have a quicker one, see
+_library.py. torch.compile would trace such a Function wrongly under a transform (torch 2.14: gradients of zero, no error),
+so there it stands in the graph as one call, which torch opens up later, when the transforms are under way.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+FUNCTIONS: dict[str, type[torch.autograd.Function]] = {}
+"""Those that serve transforms, by name."""
+
+# Private to torch, which has no public way to ask.
+active: Callable[[], bool] = torch._C._are_functorch_transforms_active
+"""Whether a transform of torch.func is under way."""
+
+
+def forward_mode() -> bool:
+    """Whether tangents are being computed: torch.func.jvp, jacfwd, hessian, or torch.autograd.forward_ad."""
+    return forward_ad._current_level >= 0
+
+
+def concrete(value: Tensor) -> Tensor:
+    """The tensor with values behind those of the transforms; with all samples, where vmap maps over it."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(value):
+        value = torch._C._functorch.get_unwrapped(value)
+    return value
+
+
+def apply(name: str, *args: Any) -> Any:
+    """Call FUNCTIONS[name] under the transforms that are active."""
+    if torch.compiler.is_compiling():
+        from . import _in_graph
+
+        return _in_graph.call(name, *args)
+    return FUNCTIONS[name].apply(*args)
+
+
+def register(
+    name: str, function: Callable[..., Any], setup_context: Callable[..., Any], backward: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Make FUNCTIONS[name] of an operator, and return how to call it."""
+
+    class Transformable(torch.autograd.Function):
+        @staticmethod
+        def forward(*args: Any) -> Any:
+            return function(*args)
+
+        @staticmethod
+        def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
+            """Sample by sample: what the operator takes as one, such as a batch's statistics, is then a sample's own."""
+            results = []
+            for i in range(info.batch_size):
+                of_sample = [a if d is None else a.select(d, i).contiguous() for a, d in zip(args, in_dims, strict=True)]
+                results.append(Transformable.apply(*of_sample))
+            if isinstance(results[0], Tensor):
+                return torch.stack(results), 0
+            outputs = tuple(torch.stack(each) for each in zip(*results, strict=True))
+            return outputs, (0,) * len(outputs)
+
+    Transformable.setup_context = staticmethod(setup_context)  # type: ignore[assignment]
+    Transformable.backward = staticmethod(backward)  # type: ignore[assignment]
+    FUNCTIONS[name] = Transformable
+    return lambda *args: apply(name, *args)
+
+
+def vjp(
+    function: Callable[..., Sequence[Tensor | None]], primals: Sequence[Tensor | None], grads: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """Gradients of the primals, given those of the outputs; None stands for what is not there, on both sides."""
+
+    def outputs(*present: Tensor) -> tuple[Tensor, ...]:
+        tensors = iter(present)
+        found = function(*(None if p is None else next(tensors) for p in primals))
+        return tuple(o for o, g in zip(found, grads, strict=False) if o is not None and g is not None)
+
+    _, pull = torch.func.vjp(outputs, *(p for p in primals if p is not None))
+    gradients = iter(pull(tuple(g for g in grads if g is not None)))
+    return [None if p is None else next(gradients) for p in primals]
+
+
+def second_order(reference: Callable[..., tuple[Tensor, ...]]) -> tuple[Callable[..., None], Callable[..., Any]]:
+    """(setup_context, backward) of an operator's backward, from what computes the same in plain PyTorch."""
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.is_tensor = [isinstance(value, Tensor) for value in inputs]
+        ctx.others = [None if isinstance(value, Tensor) else value for value in inputs]
+        ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
+
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        tensors = iter(ctx.saved_tensors)
+        inputs = [next(tensors) if there else v for there, v in zip(ctx.is_tensor, ctx.others, strict=True)]
+        needed = [i for i, (need, there) in enumerate(zip(ctx.needs_input_grad, ctx.is_tensor, strict=True)) if need and there]
+
+        def function(*wanted: Tensor) -> tuple[Tensor, ...]:
+            replaced = dict(zip(needed, wanted, strict=True))
+            return reference(*(replaced.get(i, value) for i, value in enumerate(inputs)))
+
+        gradients = dict(zip(needed, vjp(function, [inputs[i] for i in needed], grads), strict=True))
+        return tuple(gradients.get(i) for i in range(len(inputs)))
+
+    return setup_context, backward
