@@ -103,7 +103,7 @@ def _foreign(format: str, *, names: Mapping[str, tuple[str, ...]] = NAMES, state
     """Arrays that another library reads. `states_unit`: whole times are microseconds by convention, unless said."""
 
     def read(path: Path, columns: Columns | None) -> RecordedEvents:
-        columns = columns or _columns_beside(path.parent)
+        columns = columns or _columns_beside(path)
         found, sensor_size = read_arrays(path, format, columns.names(names))
         if columns.unit is None and not states_unit:
             raise DamagedRecordingError(f"does not say the unit of its times; {_SAY_UNIT}")
@@ -165,16 +165,15 @@ def _format_of(path: Path) -> Reader:
     return READERS[path.suffix.lower()]
 
 
-def _columns_beside(folder: Path) -> Columns:
-    """What the nearest `columns.yaml` says, in the folder or one above it."""
+def columns_file(folder: Path) -> Path | None:
+    """The nearest `columns.yaml`, in the folder or one above it."""
     folder = folder.absolute()
-    for place in (folder, *folder.parents):
-        try:
-            modified = (place / COLUMNS_FILE).stat().st_mtime_ns
-        except OSError:
-            continue
-        return _load_columns(place / COLUMNS_FILE, modified)
-    return Columns()
+    return next((f for place in (folder, *folder.parents) if (f := place / COLUMNS_FILE).is_file()), None)
+
+
+def _columns_beside(path: Path) -> Columns:
+    file = columns_file(path.parent)
+    return _load_columns(file, file.stat().st_mtime_ns) if file else Columns()
 
 
 @lru_cache(maxsize=64)
