@@ -88,7 +88,9 @@ def dvs128(events: Events) -> bytes:
 
 
 def davis240(events: Events) -> bytes:
-    return b"".join(struct.pack(">Ii", (179 - y) << 22 | x << 12 | p << 11, _signed(t)) for x, y, t, p in events)
+    return b"".join(
+        struct.pack(">Ii", (179 - y) << 22 | (239 - x) << 12 | p << 11, _signed(t)) for x, y, t, p in events
+    )
 
 
 def aedat3(events: Events, *, packet: int = 100) -> bytes:

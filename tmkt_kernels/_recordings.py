@@ -132,8 +132,8 @@ def read_aedat(path: str | os.PathLike[str]) -> RecordedEvents:
     their header (`# AEChip:`) and which is a DVS128 where they do not, as in CIFAR10-DVS and MNIST-DVS:
 
     - DVS128: x = 127 - bits 1 to 7, y = bits 8 to 14, brighter where bit 0 is 0, as the authors of MNIST-DVS read it.
-    - DAVIS: bits 12 to 21 are x, bits 22 to 30 y from below, bit 11 is 1 where it got brighter. Samples of frames and
-      of the inertial unit are skipped.
+    - DAVIS: x = width - 1 - bits 12 to 21, y = height - 1 - bits 22 to 30, brighter where bit 11 is 1, as tonic reads
+      it. Samples of frames and of the inertial unit are skipped.
 
     The order of the events and what is raised: see `read_raw`.
     """

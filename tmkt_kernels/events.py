@@ -54,6 +54,8 @@ N_MNIST_PATH = ((-2.75, -1.6), (-0.95, 3.75), (2.8, -1.7), (-2.75, -1.6))
 
 SIMULATOR_VERSION = 1  # of the model: caches of simulated recordings hold under one version alone
 
+_SMALLEST_DARK = 1e-300  # the logarithm of csrc/events/random.h is one of normal numbers
+_MOST_LOOPS = 100_000  # each has four legs, and 10^7 steps are the limit
 _N_MNIST_FILL = 28 / 34  # share of the sensor's side that an N-MNIST digit image takes
 
 
@@ -117,7 +119,8 @@ class SensorModel:
     refractory_us: dead time of a pixel after an event, at whose end it takes its reference anew.
     noise_rate: background events per pixel and second, a Poisson process; 98 % are on events.
 
-    Raises ValueError for a value out of range; the message names it.
+    Raises ValueError for a value out of range; the message names it. What would make more than 2^26 events, take more
+    than 10^7 steps of 1/8 pixel or last longer than 2^53 us is refused by the simulators, which Ctrl-C stops.
     """
 
     dark: float = 0.14
@@ -131,12 +134,14 @@ class SensorModel:
         values = asdict(self)
         positive = {name: values.pop(name) for name in ("dark", "threshold")}
         _check_numbers(positive, values)
+        if self.dark < _SMALLEST_DARK:
+            raise ValueError(f"dark: expected {_SMALLEST_DARK} or more, got {self.dark!r}")
 
     def compiled(self, seed: int) -> Any:
         """What the compiled module takes, with the seed of thresholds and noise."""
-        if not 0 <= seed < 2**64:
+        if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**64):
             raise ValueError(f"seed: expected an integer from 0 to 2^64 - 1, got {seed!r}")
-        return compiled().SensorParams(**asdict(self), seed=seed)
+        return compiled().SensorParams(**asdict(self), seed=int(seed))
 
 
 def simulate_saccades(
@@ -218,8 +223,8 @@ def simulate_drift(
 
     The seed, what is returned and what is raised: see `simulate_saccades`.
     """
-    if not (isinstance(loops, int | np.integer) and loops >= 1):
-        raise ValueError(f"loops: expected a whole number from 1 on, got {loops!r}")
+    if not (isinstance(loops, int | np.integer) and 1 <= loops <= _MOST_LOOPS):
+        raise ValueError(f"loops: expected a whole number from 1 to {_MOST_LOOPS}, got {loops!r}")
     _check_numbers({"amplitude": amplitude, "loop_us": loop_us}, {})
     params = sensor.compiled(seed)
     corners = [(0.0, -amplitude), (amplitude, 0.0), (0.0, amplitude), (-amplitude, 0.0)]

@@ -75,7 +75,7 @@ void read_aedat2(Bytes bytes, const Aedat2Camera& camera, Sink& events) {
     bool on;
     if (camera.davis) {
       if (address >> 31 || address >> 10 & 1) continue;  // of frames and the inertial unit; of the outside
-      x = address >> 12 & 0x3ff;
+      x = camera.width - 1 - (address >> 12 & 0x3ff);
       y = camera.height - 1 - (address >> 22 & 0x1ff);
       on = address >> 11 & 1;
     } else {

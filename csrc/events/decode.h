@@ -23,7 +23,7 @@ struct Bytes {
 struct Aedat2Camera {
   int64_t width;
   int64_t height;
-  bool davis;  // DAVIS: 32 bits, origin at the bottom left; else DVS128: 16 bits, x from right to left
+  bool davis;  // DAVIS: 32 bits, origin at the bottom right; else DVS128: 16 bits, x from right to left
 };
 
 // Each writes its events to `out` and returns how many there are; where `out` is null it only counts.

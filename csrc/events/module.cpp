@@ -73,6 +73,12 @@ void area_frames(const Bytes& raw, std::pair<int64_t, int64_t> sensor, Array<flo
   tmkt::area_frames(events_of(raw), count_of(raw), T, {sensor.first, sensor.second}, target, out);
 }
 
+// Hears Ctrl-C.
+void poll_signals() {
+  py::gil_scoped_acquire acquire;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
 template <class Simulate>
 Bytes simulate(Simulate run) {
   std::vector<tmkt::Event> events;
@@ -125,8 +131,9 @@ PYBIND11_MODULE(_events, m) {
         const tmkt::Motion motion{std::move(path), leg_us, rest_us, scale, smooth};
         const tmkt::Size size{image.shape(1), image.shape(0)};
         const double* pixels = image.data();
-        return simulate(
-            [&] { return tmkt::simulate_motion(pixels, size, {sensor.first, sensor.second}, motion, params); });
+        return simulate([&] {
+          return tmkt::simulate_motion(pixels, size, {sensor.first, sensor.second}, motion, params, poll_signals);
+        });
       },
       py::arg("image"), py::arg("sensor_size"), py::arg("params"), py::kw_only(), py::arg("path"), py::arg("leg_us"),
       py::arg("rest_us"), py::arg("scale"), py::arg("smooth"));
@@ -135,7 +142,7 @@ PYBIND11_MODULE(_events, m) {
       [](const Array<double>& frames, const std::vector<double>& times_us, const tmkt::SensorParams& params) {
         const tmkt::Size sensor{frames.shape(2), frames.shape(1)};
         const double* pixels = frames.data();
-        return simulate([&] { return tmkt::simulate_video(pixels, times_us, sensor, params); });
+        return simulate([&] { return tmkt::simulate_video(pixels, times_us, sensor, params, poll_signals); });
       },
       py::arg("frames"), py::arg("times_us"), py::arg("params"));
 }

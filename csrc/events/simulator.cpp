@@ -1,7 +1,11 @@
 #include "events/simulator.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <cstdio>
+#include <stdexcept>
+#include <string>
 
 #include "events/area.h"
 #include "events/random.h"
@@ -11,6 +15,59 @@ namespace {
 
 constexpr double kMaxStep = 0.125;      // pixels that the image may move between two samples of the intensity
 constexpr double kNoiseOnShare = 0.98;  // junction leakage makes nearly all background events of N-MNIST on events
+
+constexpr double kMaxSteps = 1e7;  // samples of the intensity
+constexpr double kMinStepUs = 1e-6;
+constexpr double kMaxDurationUs = 0x1p53;  // beyond it a double tells no microseconds
+constexpr size_t kMaxEvents = size_t{1} << 26;
+constexpr int64_t kMaxPixels = int64_t{1} << 26;
+
+std::string number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4g", value);
+  return text;
+}
+
+// `what` says what there is of it, with # for the number.
+void require_at_most(double value, double limit, std::string what, const std::string& remedy) {
+  if (value <= limit) return;  // not so for NaN
+  what.replace(what.find('#'), 1, number(value));
+  throw std::invalid_argument(what + "; expected " + number(limit) + " at most: " + remedy);
+}
+
+void check_size(Size sensor) {
+  require_at_most(static_cast<double>(sensor.width) * static_cast<double>(sensor.height), kMaxPixels,
+                  "sensor_size: got # pixels", "simulate a smaller sensor");
+}
+
+void check_duration(double us) {
+  require_at_most(us, kMaxDurationUs, "the simulation lasts # us", "are its times in microseconds?");
+}
+
+void add_event(std::vector<Event>& events, const Event& event) {
+  if (events.size() == kMaxEvents) {
+    throw std::invalid_argument("the simulation makes more than " + std::to_string(kMaxEvents) +
+                                " events: raise threshold or refractory_us, or simulate less at once");
+  }
+  events.push_back(event);
+}
+
+// Polls at most a few times a second, however short the steps are.
+class Pulse {
+ public:
+  explicit Pulse(const Poll& poll) : poll_(poll) {}
+
+  void operator()() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_ < std::chrono::milliseconds(200)) return;
+    last_ = now;
+    poll_();
+  }
+
+ private:
+  const Poll& poll_;
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
 
 // Minimum-jerk profile of a saccade (Flash and Hogan 1985): share of the way at share s of the time. Peak speed 15/8.
 double minimum_jerk(double s) { return s * s * s * (10.0 + s * (-15.0 + 6.0 * s)); }
@@ -98,7 +155,7 @@ void fire(Pixel& pixel, double from, double to, double t0, double t1, double ref
     const double t = t0 + (crossed - from) / slope;
     event.t = static_cast<int64_t>(t);
     event.p = on;
-    out.push_back(event);
+    add_event(out, event);
     pixel.reference = crossed;
     pixel.ready = t + refractory;
   }
@@ -125,6 +182,10 @@ class Sensor {
   // Shows `view` from now until t1. The photoreceptors follow it by an implicit Euler step, which needs no exp().
   void expose(const std::vector<double>& view, double t1, std::vector<Event>& out) {
     const double t0 = now_;
+    if (!(t1 > t0)) {
+      throw std::invalid_argument("after " + number(t0) +
+                                  " us a step is too short for time to go on: are the times in " + "microseconds?");
+    }
     const double follow = (t1 - t0) / (t1 - t0 + latency_);
     for (size_t i = 0; i < pixels_.size(); ++i) {
       const double after = before_[i] + follow * (view[i] - before_[i]);
@@ -149,7 +210,8 @@ class Sensor {
   std::vector<Pixel> pixels_;
 };
 
-void add_noise(Size sensor, const SensorParams& params, double begin_us, double end_us, std::vector<Event>& out) {
+void add_noise(Size sensor, const SensorParams& params, double begin_us, double end_us, Pulse& pulse,
+               std::vector<Event>& out) {
   if (params.noise_rate <= 0.0) return;
   Random random(~params.seed);  // a stream of its own: the rate changes no other event
   const double n_pixels = static_cast<double>(sensor.width * sensor.height);
@@ -157,9 +219,17 @@ void add_noise(Size sensor, const SensorParams& params, double begin_us, double 
   for (double t = begin_us + mean_wait * random.exponential(); t < end_us; t += mean_wait * random.exponential()) {
     const int64_t at = static_cast<int64_t>(random.uniform() * n_pixels);
     const uint8_t on = random.uniform() < kNoiseOnShare;
-    out.push_back({static_cast<int16_t>(at % sensor.width), static_cast<int16_t>(at / sensor.width),
-                   static_cast<int64_t>(t), on});
+    add_event(out, {static_cast<int16_t>(at % sensor.width), static_cast<int16_t>(at / sensor.width),
+                    static_cast<int64_t>(t), on});
+    if (out.size() % 4096 == 0) pulse();
   }
+}
+
+void check_noise(Size sensor, const SensorParams& params, double duration_us) {
+  const double n_pixels = static_cast<double>(sensor.width * sensor.height);
+  require_at_most(params.noise_rate * n_pixels * duration_us * 1e-6, kMaxEvents,
+                  "noise_rate: it makes about # background events",
+                  "it is events per pixel and second, and times are in microseconds");
 }
 
 // Stable: events of the same microsecond keep the order of their making, so the result is defined.
@@ -170,41 +240,68 @@ void sort_by_time(std::vector<Event>& events) {
 }  // namespace
 
 std::vector<Event> simulate_motion(const double* image, Size image_size, Size sensor, const Motion& motion,
-                                   const SensorParams& params) {
+                                   const SensorParams& params, const Poll& poll) {
+  check_size(sensor);
+  struct Leg {
+    double x, y, dx, dy, step_us;
+    int64_t steps, rests;
+  };
+  std::vector<Leg> legs;
+  double all_steps = 0.0, duration = 0.0;
+  for (size_t k = 1; k < motion.path.size(); ++k) {
+    const auto [x, y] = motion.path[k - 1];
+    const double dx = motion.path[k].first - x, dy = motion.path[k].second - y;
+    const double fastest = (motion.smooth ? 15.0 / 8.0 : 1.0) * std::sqrt(dx * dx + dy * dy);
+    const double steps = std::max(1.0, std::ceil(fastest / kMaxStep));
+    const double step_us = motion.leg_us / steps;
+    const double rests = std::ceil(motion.rest_us / step_us);
+    all_steps += steps + rests;
+    require_at_most(all_steps, kMaxSteps, "the motion takes # steps of 1/8 pixel, rests included",
+                    "is the path in sensor pixels, and are the times in microseconds?");
+    if (step_us < kMinStepUs) {
+      throw std::invalid_argument("a step of the motion takes " + number(step_us) + " us; expected " +
+                                  number(kMinStepUs) + " or more: are the times in microseconds?");
+    }
+    duration += motion.leg_us + motion.rest_us;
+    legs.push_back({x, y, dx, dy, step_us, static_cast<int64_t>(steps), static_cast<int64_t>(rests)});
+  }
+  check_duration(duration);
+  check_noise(sensor, params, duration);
+
   double scale = motion.scale;
   const Image shown = display(image, image_size, scale);
   std::vector<double> view(sensor.width * sensor.height);
   see(shown, sensor, scale, params.dark, motion.path[0].first, motion.path[0].second, view);
   Sensor dvs(sensor, params, view);
-
+  Pulse pulse(poll);
   std::vector<Event> events;
   double start = 0.0;
-  for (size_t leg = 1; leg < motion.path.size(); ++leg, start += motion.leg_us + motion.rest_us) {
-    const auto [x, y] = motion.path[leg - 1];
-    const double dx = motion.path[leg].first - x, dy = motion.path[leg].second - y;
-    const double fastest = (motion.smooth ? 15.0 / 8.0 : 1.0) * std::sqrt(dx * dx + dy * dy);
-    const int64_t steps = std::max<int64_t>(1, static_cast<int64_t>(std::ceil(fastest / kMaxStep)));
-    const double step_us = motion.leg_us / static_cast<double>(steps);
-    for (int64_t k = 1; k <= steps; ++k) {
-      const double share = static_cast<double>(k) / static_cast<double>(steps);
+  for (const Leg& leg : legs) {
+    for (int64_t k = 1; k <= leg.steps; ++k) {
+      pulse();
+      const double share = static_cast<double>(k) / static_cast<double>(leg.steps);
       const double way = motion.smooth ? minimum_jerk(share) : share;
-      see(shown, sensor, scale, params.dark, x + way * dx, y + way * dy, view);
-      dvs.expose(view, start + static_cast<double>(k) * step_us, events);
+      see(shown, sensor, scale, params.dark, leg.x + way * leg.dx, leg.y + way * leg.dy, view);
+      dvs.expose(view, start + static_cast<double>(k) * leg.step_us, events);
     }
     // At rest the photoreceptors catch up.
-    const int64_t rests = static_cast<int64_t>(std::ceil(motion.rest_us / step_us));
-    for (int64_t k = 1; k <= rests; ++k) {
-      const double rest_us = motion.rest_us * static_cast<double>(k) / static_cast<double>(rests);
+    for (int64_t k = 1; k <= leg.rests; ++k) {
+      pulse();
+      const double rest_us = motion.rest_us * static_cast<double>(k) / static_cast<double>(leg.rests);
       dvs.expose(view, start + motion.leg_us + rest_us, events);
     }
+    start += motion.leg_us + motion.rest_us;
   }
-  add_noise(sensor, params, 0.0, start, events);
+  add_noise(sensor, params, 0.0, start, pulse, events);
   sort_by_time(events);
   return events;
 }
 
 std::vector<Event> simulate_video(const double* frames, const std::vector<double>& times_us, Size sensor,
-                                  const SensorParams& params) {
+                                  const SensorParams& params, const Poll& poll) {
+  check_size(sensor);
+  check_duration(times_us.back());
+  check_noise(sensor, params, times_us.back() - times_us.front());
   const int64_t pixels = sensor.width * sensor.height;
   std::vector<double> view(pixels);
   const auto look = [&](size_t frame) {
@@ -212,12 +309,14 @@ std::vector<Event> simulate_video(const double* frames, const std::vector<double
   };
   look(0);
   Sensor dvs(sensor, params, view, times_us[0]);
+  Pulse pulse(poll);
   std::vector<Event> events;
   for (size_t frame = 1; frame < times_us.size(); ++frame) {
+    pulse();
     look(frame);
     dvs.expose(view, times_us[frame], events);
   }
-  add_noise(sensor, params, times_us.front(), times_us.back(), events);
+  add_noise(sensor, params, times_us.front(), times_us.back(), pulse, events);
   sort_by_time(events);
   return events;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -28,13 +29,19 @@ struct Motion {
   bool smooth;  // start and end each leg at rest (a saccade), or keep one speed (a drift)
 };
 
+// Called a few times a second; what it throws ends the simulation.
+using Poll = std::function<void()>;
+
+// Both throw std::invalid_argument for what would take forever or more memory than there is: the limits are in the
+// source.
+//
 // `image` holds intensities 0 to 1, row after row; beyond its edge its outermost pixels go on. Sorted by time.
 std::vector<Event> simulate_motion(const double* image, Size image_size, Size sensor, const Motion& motion,
-                                   const SensorParams& params);
+                                   const SensorParams& params, const Poll& poll);
 
 // `frames` holds times_us.size() pictures of the sensor's size, intensities 0 to 1; between two of them the light of
 // a pixel goes from one to the other in the logarithm. Sorted by time; times begin at times_us[0] and grow.
 std::vector<Event> simulate_video(const double* frames, const std::vector<double>& times_us, Size sensor,
-                                  const SensorParams& params);
+                                  const SensorParams& params, const Poll& poll);
 
 }  // namespace tmkt

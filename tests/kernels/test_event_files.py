@@ -429,3 +429,15 @@ def test_write_npz_refuses_what_is_no_recording(tmp_path, change, size, message)
     with pytest.raises(ValueError, match=r"ends with \.npz"):
         ev.write_npz(tmp_path / "a.npy", events, (1280, 720))
     assert not list(tmp_path.iterdir())
+
+
+def test_tonic_reads_a_davis_the_same(tmp_path):
+    tonic_io = pytest.importorskip("tonic.io")
+    rng, path = random.Random(5), tmp_path / "a.aedat"
+    header = b"#!AER-DAT2.0\r\n# AEChip: eu.seebetter.ini.chips.davis.Davis346B\r\n"
+    addresses = [rng.randrange(260) << 22 | rng.randrange(346) << 12 | rng.randrange(2) << 11 for _ in range(500)]
+    path.write_bytes(header + b"".join(struct.pack(">Ii", a, 10 * i) for i, a in enumerate(addresses)))
+    shape, *_, theirs = tonic_io.read_davis_346(str(path))
+    ours = ev.read_aedat(path)
+    assert ours.sensor_size == shape
+    assert all(np.array_equal(ours.events[field], theirs[field]) for field in "xytp")

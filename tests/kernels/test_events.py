@@ -1,8 +1,10 @@
 """tmkt_kernels.events against tonic, numpy references and the real recordings of shared/data."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -506,3 +508,75 @@ def test_import_without_the_compiled_module_and_a_clear_error_on_use():
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "ImportError: tmkt_kernels.events needs the compiled module" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"path": ((0, 0), (1e12, 0))}, r"the motion takes 1\.944e\+13 steps of 1/8 pixel.*expected 1e\+07 at most"),
+        ({"path": ((0, 0), (1e300, 0))}, "the motion takes inf steps"),
+        ({"path": ((-1e308, 0), (1e308, 0))}, "the motion takes inf steps"),
+        ({"path": [(0, 0), (100, 100)] * 5000}, r"the motion takes 1e\+07 steps"),
+        ({"fixation_us": 1e18}, r"the motion takes .* steps"),
+        ({"saccade_us": 1e-300}, "the motion takes .* steps"),
+        ({"saccade_us": 1e-300, "fixation_us": 0}, "a step of the motion takes .* us; expected 1e-06 or more"),
+        ({"saccade_us": 1e18, "fixation_us": 0, "noise_rate": 0}, r"the simulation lasts 3e\+18 us"),
+        ({"noise_rate": 1e15}, r"noise_rate: it makes about 3\.641e\+17 background events; expected 6\.711e\+07"),
+        ({"sensor_size": (32768, 32768)}, r"sensor_size: got 1\.074e\+09 pixels"),
+        ({"dark": 5e-324}, "dark: expected 1e-300 or more"),
+        ({"seed": None}, "seed: expected an integer from 0 to .*, got None"),
+        ({"seed": 1.5}, "seed: expected an integer from 0 to .*, got 1.5"),
+        ({"seed": -1}, "seed: expected an integer from 0 to"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_simulations_without_end_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        ev.simulate_saccades(bar(), **{"seed": 0, **change})
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"loops": 10**7}, "loops: expected a whole number from 1 to 100000, got 10000000"),
+        ({"amplitude": 1e9}, "the motion takes .* steps"),
+        ({"loop_us": 1e18}, "the simulation lasts"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_drifts_without_end_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        ev.simulate_drift(bar(), seed=0, **change)
+
+
+@pytest.mark.parametrize(
+    "times, message",
+    [
+        ([0, 1e300, 3e300], r"the simulation lasts 3e\+300 us; expected 9\.007e\+15 at most: are its times in micro"),
+        ([0, 1.8e12, 3.6e12], "noise_rate: it makes about .* background events"),
+        ([0, 1, np.inf], "the simulation lasts inf us"),
+    ],
+    ids=str,
+)
+def test_videos_without_end_are_refused(times, message):
+    with pytest.raises(ValueError, match=message):
+        ev.simulate_video(np.stack([bar()] * 3), times, seed=0)
+
+
+def test_a_simulation_hears_ctrl_c():
+    """A minute's work: 80 saccades of 600 pixels before 640x480."""
+    script = (
+        "import numpy as np; from tmkt_kernels import events; print('ready', flush=True)\n"
+        "image = np.tile(np.arange(256, dtype=np.uint8), (480, 3))[:, :640]\n"
+        "events.simulate_saccades(image, sensor_size=(640, 480), path=[(-300, 0), (300, 0)] * 40, seed=0)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    error = process.communicate(timeout=60)[1]
+    assert time.monotonic() - began < 10
+    assert error.splitlines()[-1] == "KeyboardInterrupt"

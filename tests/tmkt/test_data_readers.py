@@ -191,11 +191,31 @@ def test_the_unit_of_text_is_never_guessed(tmp_path):
         read_recording(tmp_path / "a.csv")
 
 
-def test_nanoseconds_since_1970_are_exact(tmp_path):
+@pytest.mark.parametrize("polarity", ["0", "0.0"])
+def test_nanoseconds_since_1970_are_exact(tmp_path, polarity):
     start = 1_600_000_000_123_456_789
-    (tmp_path / "a.csv").write_text("x,y,t,p\n" + "".join(f"1,2,{start + 1000 * i},0\n" for i in range(5)))
+    lines = "".join(f"1,2,{start + 1000 * i},{polarity}\n" for i in range(5))
+    (tmp_path / "a.csv").write_text(f"x,y,t,p\n{lines}")
     read = read_recording(tmp_path / "a.csv", Columns(unit="ns")).events
     assert read["t"].tolist() == [start // 1000 + i for i in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x,y,t,p\n", "holds no events"),
+        ("x,y,t,p\n1,2,3\n", "is cut off or no table of numbers"),
+        ("x,y,t,p\n1,2,3,\n", "is cut off or no table of numbers"),
+        ("346 260\n1 2 3 0\n", "lacks the field.s. x, y, t, p: it holds columns 0, 1"),
+        ("x,y,t,p\n1,2,nan,0\n", "t = nan us is no time"),
+        ("x,y,t,p\n1,2,99999999999999999999,0\n", "t = 1e.20 us is no time"),
+        ("x,y,t,p\n1.5,2,3,0\n", "event 0: x: expected one whole number an event, got 1.5"),
+    ],
+)
+def test_text_that_is_no_recording_is_named(tmp_path, content, message):
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(ev.DamagedRecordingError, match=message):
+        read_recording(tmp_path / "a.csv", Columns(unit="us"))
 
 
 @pytest.mark.parametrize("place", ["", "events/", "CD/events/", "TD/"])
@@ -360,16 +380,39 @@ def test_files_that_hang_crash_or_break_libraries_are_named(tmp_path, shared_dat
     assert np.array_equal(read_recording(tmp_path / "a.npy").events, events)
 
 
-def test_the_child_that_a_file_ended_is_named_and_started_again(tmp_path, events):
+def kill_child():
+    process = isolated._current._process
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_child_that_is_gone_is_started_again(tmp_path, events):
     np.save(tmp_path / "a.npy", events)
-    assert len(read_recording(tmp_path / "a.npy").events) == 500
-    first = isolated._current._process
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    with pytest.raises(ev.DamagedRecordingError, match=r"a\.npy: crashes the library that reads it \(SIGKILL\)"):
-        read_recording(tmp_path / "a.npy")
+    read_recording(tmp_path / "a.npy")
+    first = isolated._current._process.pid
+    kill_child()
     assert np.array_equal(read_recording(tmp_path / "a.npy").events, events)
-    assert isolated._current._process.pid != first.pid
+    assert isolated._current._process.pid != first
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_file_is_damaged_where_it_ends_two_children(tmp_path, events, monkeypatch, times):
+    """What killed one may have been somebody else."""
+    np.save(tmp_path / "a.npy", events)
+    read, left = isolated._read, [times]
+
+    def ended(pipe, into):
+        if left[0]:
+            left[0] -= 1
+            kill_child()
+            raise EOFError
+        return read(pipe, into)
+
+    monkeypatch.setattr(isolated, "_read", ended)
+    if times == 2:
+        with pytest.raises(ev.DamagedRecordingError, match=r"a\.npy: crashes the library that reads it \(SIGKILL\)"):
+            read_recording(tmp_path / "a.npy")
+    assert np.array_equal(read_recording(tmp_path / "a.npy").events, events)
 
 
 def test_reading_that_takes_too_long_is_named(tmp_path, monkeypatch):
@@ -493,6 +536,20 @@ def test_folder_of_mixed_formats_and_sizes_trains_on_all(tiny, recordings):
     frames = data.train.events.frames
     assert frames.shape[-2:] == (16, 16)
     assert frames.sum((0, 2, 3, 4)).numpy() == pytest.approx(400, rel=1e-4)
+
+
+def test_frames_in_the_cache_follow_the_columns(tiny, recordings, tmp_path):
+    for path in recordings.rglob("*.bin"):
+        made = ev.read_bin(path)
+        np.save(path.with_suffix(".npy"), np.stack([made[name] for name in "xytp"], axis=1))
+        path.unlink()
+    tiny = tiny.replace(data__cache=str(tmp_path / "cache"))
+    frames = []
+    for x, y in ((0, 1), (1, 0), (0, 1)):
+        (recordings / "columns.yaml").write_text(f"x: {x}\ny: {y}\nt: 2\np: 3\nunit: us\n")
+        frames.append(prepare(tiny).train.events.frames.clone())
+    assert np.array_equal(frames[0], frames[1].transpose(-1, -2))
+    assert np.array_equal(frames[0], frames[2])
 
 
 def test_a_header_that_contradicts_the_configuration_is_an_error(tiny, recordings, shared_data):

@@ -64,14 +64,30 @@ class _Child:
         self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
+        """A file that ends the child gets a second one: what ended the first may not have been the file."""
         with self._lock:
             try:
-                return self._ask(self._process or self._start(), request)
-            except (EOFError, BrokenPipeError):
-                raise DamagedRecordingError(self._how_it_ended(request)) from None
+                for _ in range(2):
+                    with contextlib.suppress(EOFError, BrokenPipeError):
+                        return self._ask(self._running(), request)
+                    assert self._process is not None
+                    code = self._process.wait()
+                    self.stop()
+                    if code == -signal.SIGALRM:
+                        seconds = request["seconds"]
+                        raise DamagedRecordingError(
+                            f"takes more than {seconds:.0f} s to read: it is damaged; fetch it again"
+                        )
+                how = signal.Signals(-code).name if code < 0 else f"status {code}"
+                raise DamagedRecordingError(f"crashes the library that reads it ({how}): it is damaged; fetch it again")
             except BaseException:  # Ctrl-C among them: the rest of an answer must not be taken for the next one
                 self.stop()
                 raise
+
+    def _running(self) -> "subprocess.Popen[bytes]":
+        if self._process is not None and self._process.poll() is not None:
+            self.stop()
+        return self._process or self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
         script = Path(__file__).with_name("isolated_child.py")
@@ -95,15 +111,6 @@ class _Child:
         reply = json.loads(_read(process.stdout, np.empty(length, np.uint8)).tobytes())
         described = reply.get("arrays", [])
         return reply, [_read(process.stdout, np.empty(shape, dtype)) for dtype, shape in described]
-
-    def _how_it_ended(self, request: dict[str, Any]) -> str:
-        assert self._process is not None
-        code = self._process.wait()
-        self.stop()
-        if code == -signal.SIGALRM:
-            return f"takes more than {request['seconds']:.0f} s to read: it is damaged; fetch it again"
-        how = signal.Signals(-code).name if code < 0 else f"status {code}"
-        return f"crashes the library that reads it ({how}): it is damaged; fetch it again"
 
     def stop(self) -> None:
         if self._process is None:

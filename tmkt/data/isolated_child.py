@@ -144,20 +144,24 @@ def read_text(path: str, columns: Columns) -> dict[str, Any]:
     indices: dict[str, int] = {name: k for k, name in enumerate(names)}
     indices.update({str(k): k for k in range(len(names))})
 
-    def table(used: list[int]) -> Any:
+    def table(used: list[int], dtype: Any) -> Any:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            try:  # 64 bits hold nanoseconds exactly
-                return np.loadtxt(path, np.int64, encoding="utf-8-sig", usecols=used, **options)
-            except (ValueError, DeprecationWarning):
-                return np.loadtxt(path, np.float64, encoding="utf-8-sig", usecols=used, **options)
+            warnings.simplefilter("error", DeprecationWarning)  # of a fraction that is to be an integer
+            warnings.filterwarnings("ignore", "loadtxt: input contained no data")
+            return np.loadtxt(path, dtype, encoding="utf-8-sig", usecols=used, **options)
 
     chosen = take(list(indices), columns, lambda name: indices[name], lambda: f"columns {', '.join(names)}")
+    used = list(chosen.values())
     try:
-        values = {role: table([k])[:, 0] for role, k in chosen.items()}
-    except UserWarning:  # numpy's, for a file without a line of numbers
-        values = {role: np.empty(0, np.int64) for role in chosen}
-    return values
+        values = list(table(used, np.int64).T)
+    except (ValueError, DeprecationWarning):  # integers stay such: 64 bits hold nanoseconds, and a float does not
+        values = []
+        for column in used:
+            try:
+                values.append(table([column], np.int64)[:, 0])
+            except (ValueError, DeprecationWarning):
+                values.append(table([column], np.float64)[:, 0])
+    return dict(zip(chosen, values, strict=True))
 
 
 def take_array(array: Any, columns: Columns) -> dict[str, Any]:
@@ -267,6 +271,8 @@ def one_line(error: BaseException) -> str:
 def main() -> None:
     sys.path.pop(0)  # our folder, whose modules are none that a library means
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the command that we work for
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends us, whatever a library is doing
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print goes nowhere

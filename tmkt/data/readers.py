@@ -70,13 +70,8 @@ def read_recording(path: str | Path, columns: Columns | None = None) -> Recorded
                 f"is of {size / 2**30:.1f} GB, more than this machine's memory can hold decoded"
             )
         recorded = _format_of(path)(path, columns)
-        events = recorded.events
-        if len(events) == 0:
+        if len(recorded.events) == 0:
             raise DamagedRecordingError("holds no events; fetch it again")
-        for name in ("x", "y"):
-            if events[name].min() < 0:
-                i = int((events[name] < 0).argmax())
-                raise DamagedRecordingError(f"event {i}: {name} = {events[name][i]}; expected pixels from 0 on")
     except MemoryError:
         raise DamagedRecordingError(f"{path}: takes more memory to read than there is") from None
     except ValueError as error:
@@ -103,7 +98,7 @@ def _foreign(format: str, *, names: Mapping[str, tuple[str, ...]] = NAMES, state
     """Arrays that another library reads. `states_unit`: whole times are microseconds by convention, unless said."""
 
     def read(path: Path, columns: Columns | None) -> RecordedEvents:
-        columns = columns or _columns_beside(path.parent)
+        columns = columns or _columns_beside(path)
         found, sensor_size = read_arrays(path, format, columns.names(names))
         if columns.unit is None and not states_unit:
             raise DamagedRecordingError(f"does not say the unit of its times; {_SAY_UNIT}")
@@ -165,16 +160,15 @@ def _format_of(path: Path) -> Reader:
     return READERS[path.suffix.lower()]
 
 
-def _columns_beside(folder: Path) -> Columns:
-    """What the nearest `columns.yaml` says, in the folder or one above it."""
+def columns_file(folder: Path) -> Path | None:
+    """The nearest `columns.yaml`, in the folder or one above it."""
     folder = folder.absolute()
-    for place in (folder, *folder.parents):
-        try:
-            modified = (place / COLUMNS_FILE).stat().st_mtime_ns
-        except OSError:
-            continue
-        return _load_columns(place / COLUMNS_FILE, modified)
-    return Columns()
+    return next((f for place in (folder, *folder.parents) if (f := place / COLUMNS_FILE).is_file()), None)
+
+
+def _columns_beside(path: Path) -> Columns:
+    file = columns_file(path.parent)
+    return _load_columns(file, file.stat().st_mtime_ns) if file else Columns()
 
 
 @lru_cache(maxsize=64)
@@ -195,9 +189,9 @@ def _from_columns(columns: Mapping[str, np.ndarray], unit: str | None) -> np.nda
     lengths = {len(values) for values in arrays.values()}
     if len(lengths) > 1:
         raise DamagedRecordingError(f"holds x, y, t and p of different lengths, {sorted(lengths)}; fetch it again")
-    values = {name: _whole(name, arrays[name]) for name in ("x", "y", "p")}
+    values = {name: _pixels(name, _whole(name, arrays[name])) for name in ("x", "y")}
     values["t"] = _microseconds(arrays["t"], unit)
-    values["p"] = _polarity(values["p"])
+    values["p"] = _polarity(_whole("p", arrays["p"]))
     table = np.empty(lengths.pop(), [(name, value.dtype) for name, value in values.items()])
     for name, value in values.items():
         table[name] = value
@@ -229,6 +223,13 @@ def _whole(name: str, values: np.ndarray, hint: str = "") -> np.ndarray:
     return values
 
 
+def _pixels(name: str, values: np.ndarray) -> np.ndarray:
+    if (negative := values < 0).any():
+        i = int(negative.argmax())
+        raise DamagedRecordingError(f"event {i}: {name} = {values[i]}; expected pixels from 0 on")
+    return values
+
+
 def _microseconds(values: np.ndarray, unit: str | None) -> np.ndarray:
     """Whole microseconds, where a unit is stated: the one that a time falls into, or, of a fraction, the nearest."""
     if unit is None:
@@ -250,7 +251,7 @@ def _polarity(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "b":
         return values
     low = -1 if (values == -1).any() else 0
-    odd = ~np.isin(values, (low, 1))
+    odd = (values != low) & (values != 1)
     if odd.any():
         i = int(odd.argmax())
         expected = "p from 0 to 1" if low == 0 else "p of -1 and +1, since -1 is among them"

@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..progress import track
 from .cache import Entry, FrameCache
 from .layouts import LAYOUTS, Problem
-from .readers import READER_VERSION, READERS, read_recording
+from .readers import READER_VERSION, READERS, columns_file, read_recording
 from .shipped import ClassMap
 from .static import StaticSource
 from .strokes import STROKES, simulate_strokes
@@ -112,7 +112,12 @@ def load_recordings(recordings: Sequence[Recording], config: DataConfig, what: s
             yield _read_frames(recording, config)
 
     entries = [Entry.of(r.path, r.span) for r in recordings if r.path] if config.cache else []
-    settings = {"versions": [READER_VERSION, ev.SIMULATOR_VERSION], "window": config.events.window}
+    columns = {columns_file(r.path.parent) for r in recordings if r.path} if config.cache else set()
+    settings = {
+        "versions": [READER_VERSION, ev.SIMULATOR_VERSION],
+        "window": config.events.window,
+        "columns": sorted(Entry.of(file) for file in columns if file),
+    }
     return _stack(read(), entries, settings, config, what)
 
 
