@@ -2,12 +2,16 @@
 
 import argparse
 import difflib
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from . import __version__
 from .errors import Interrupted, UserError
+
+UNHEARD = 74  # exit status where nothing can be printed: EX_IOERR of sysexits.h
 
 EXAMPLES = """\
 examples:
@@ -181,7 +185,10 @@ def _integers(text: str) -> list[int]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0, or 2 for a mistake of the user's, after one line that says which."""
+    """Run one command. Returns 0, or 2 for a mistake of the user's, after one line that says which.
+
+    Others: 1 where a check or a run of a comparison failed, 128 + number for a signal, 74 where nothing can be printed.
+    """
     parser = build_parser()
     given = sys.argv[1:] if argv is None else list(argv)
     if given and given[0][:1] != "-" and given[0] not in _COMMANDS:
@@ -194,28 +201,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest:
         arguments.override = [*arguments.override, *rest]
     try:
-        return _COMMANDS[arguments.command](arguments)
+        status = _COMMANDS[arguments.command](arguments)
+        sys.stdout.flush()
+        return status
     except UserError as error:
-        print(f"tmkt: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # without a file's name: the terminal, or what it was redirected to
-        what = error.filename or "what this command prints"
-        print(f"tmkt: {what}: cannot be read or written ({error.strerror or error})", file=sys.stderr)
-        return 2
+        return _tell(str(error), 2)
+    except OSError as error:
+        if error.filename is None:  # the terminal, or what it was redirected to
+            return _tell(f"what this command prints cannot be written ({error.strerror})", UNHEARD)
+        return _tell(f"{error.filename}: cannot be read or written ({error.strerror})", 2)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("tmkt"):
             raise
-        print(f"tmkt: the package {error.name!r} is not installed; run `pip install 'tmkt[train]'`", file=sys.stderr)
-        return 2
+        return _tell(f"the package {error.name!r} is not installed; run `pip install 'tmkt[train]'`", 2)
     except Interrupted as stop:
-        from .progress import first_process
-
-        if first_process:
-            print(f"tmkt: {stop}", file=sys.stderr)
-        return stop.status
+        return _tell(str(stop), stop.status)
     except KeyboardInterrupt:
-        print("tmkt: interrupted", file=sys.stderr)
-        return 130
+        return _tell("interrupted", 130)
+
+
+def _tell(text: str, status: int) -> int:
+    """Print the last line of a command that did not end well. Returns its exit status."""
+    try:
+        if status < 128 or os.environ.get("RANK", "0") == "0":  # several processes are interrupted together
+            print(f"tmkt: {text}", file=sys.stderr, flush=True)
+    except OSError:
+        status = UNHEARD
+    if status == UNHEARD:  # what is left unwritten would be tried again at the end of Python, with a traceback
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
 
 
 # The commands import what they need themselves: `tmkt --help` does not wait for the trainer.

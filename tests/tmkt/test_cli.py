@@ -1,7 +1,5 @@
 """The command line: what it prints, and how it answers mistakes."""
 
-import errno
-import os
 import re
 import subprocess
 import sys
@@ -160,12 +158,15 @@ def test_memory_that_runs_out_is_named(tiny, monkeypatch):
         train(tiny)
 
 
-def test_output_that_cannot_be_written_is_named(tiny, empty_config, capsys, monkeypatch):
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setitem(cli._COMMANDS, "eval", full)
-    assert main(["eval", tiny.out]) == 2
-    assert capsys.readouterr().err == (
-        "tmkt: what this command prints: cannot be read or written (No space left on device)\n"
-    )
+@pytest.mark.parametrize(
+    ("stream", "arguments"), [("stdout", ["--json"]), ("stdout", []), ("stderr", ["--events", "no"])]
+)
+def test_output_that_cannot_be_written_is_one_line(tiny, stream, arguments):
+    train(tiny.replace(train__steps=2))
+    command = [sys.executable, "-m", "tmkt", "eval", tiny.out, *arguments]
+    with Path("/dev/full").open("w") as full:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: full}
+        done = subprocess.run(command, cwd=ROOT, text=True, check=False, **streams)
+    assert done.returncode == cli.UNHEARD
+    expected = "tmkt: what this command prints cannot be written (No space left on device)\n"
+    assert {"stdout": done.stderr, "stderr": done.stdout}[stream] == {"stdout": expected, "stderr": ""}[stream]

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tmkt.engine import train
 from tmkt.errors import UserError
 from tmkt.experiments.features import domain_cka, guidance
 from tmkt.experiments.gradients import _one_draw
-from tmkt.experiments.grid import make_grid, parse_method
+from tmkt.experiments.grid import make_grid, parse_method, run_grid
 from tmkt.experiments.opened import HeldOut, open_run
 from tmkt.experiments.profile import layer_costs
 from tmkt.experiments.report import write_report
@@ -147,6 +148,33 @@ def test_compare_reports_what_finished_and_what_failed(tiny_settings, empty_conf
     assert is_finished(finished)
     (finished / "predictions.jsonl").unlink()
     assert not is_finished(finished)
+
+
+def test_the_reason_of_a_failure_is_its_own(tiny_settings, empty_config, tmp_path, monkeypatch):
+    """Not a line of the start before, nor the progress of a run that was killed."""
+    (cell,) = make_grid(empty_config, tiny_settings, methods=["tmkt"], seeds=[1], per_class=[2], out=tmp_path)
+    (cell.make_folder() / "train.log").write_text("tmkt: of the start before\n")
+    reasons = []
+    for code in (
+        "print('tmkt: wrong'); sys.exit(2)",
+        "sys.exit(1)",
+        "print('tmkt: step 3'); sys.stdout.flush(); os.kill(os.getpid(), 9)",
+        "sys.exit(74)",
+    ):
+        (tmp_path / "fake").write_text(f"#!{sys.executable}\nimport os, sys\n{code}\n")
+        (tmp_path / "fake").chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "fake"))
+        reasons += run_grid([cell], 1).values()
+        monkeypatch.undo()
+    assert reasons[:3] == [
+        "tmkt: wrong",
+        "ended with exit status 1; the last line that it printed: nothing",
+        "was ended by SIGKILL; the last line that it printed: tmkt: step 3",
+    ]
+    assert reasons[3].endswith(
+        "train.log could not be written; free space on that disk, then give the same command again"
+    )
+    assert (cell.folder / "train.log").read_text().startswith("tmkt: of the start before\ntmkt: wrong\n")
 
 
 class Page(HTMLParser):

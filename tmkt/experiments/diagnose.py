@@ -8,7 +8,7 @@ from ..data.prepare import has_images
 from ..errors import UserError
 from ..figures import save
 from ..files import make_folder, write_text
-from ..progress import console
+from ..progress import say
 from .features import domain_cka, draw_cka, draw_embedding, embed, guidance, layer_features
 from .gradients import draw_gradient_variance, gradient_variance
 from .opened import HeldOut, open_run
@@ -35,11 +35,12 @@ def diagnose(run_dir: str | Path, *, draws: int = 16, samples: int = 200) -> dic
         raise UserError(f"run {run_dir}: has no static images to compare recordings with; `tmkt profile` needs none")
     folder = make_folder(Path(run_dir), FOLDER)
     held_out = HeldOut(run, samples)
-    with console.status("features of both domains"):
-        features = layer_features(run, held_out)
-        cka = domain_cka(features)
-        placed, silhouettes = embed(features, held_out.label)
-        heads = guidance(run, Path(run_dir), held_out)
+    say(f"features of both domains, {len(held_out)} samples")
+    features = layer_features(run, held_out)
+    cka = domain_cka(features)
+    placed, silhouettes = embed(features, held_out.label)
+    heads = guidance(run, Path(run_dir), held_out)
+    say(f"gradient variance, {draws} pairs of gradients for each setting")
     variance = gradient_variance(run, draws)
     save(draw_cka(cka), folder / "cka.png")
     save(draw_embedding(placed, held_out.label, run.data.classes), folder / "tsne.png")

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from itertools import product
 from pathlib import Path
 
 from .. import files
+from ..cli import UNHEARD
 from ..config import Config, load_config
 from ..errors import UserError
 from ..identity import check_same_run
@@ -176,8 +178,18 @@ class _Job:
         with self.log.open("rb") as log:
             log.seek(self.begin)
             lines = log.read().decode(errors="replace").strip().splitlines()
-        failed[self.cell] = lines[-1] if lines else f"exit code {self.process.returncode}, nothing printed"
+        failed[self.cell] = self._reason(lines[-1] if lines else "nothing")
         say(f"failed: {self.cell.title}: {failed[self.cell]}  (all of it: {self.log})")
+
+    def _reason(self, last: str) -> str:
+        """Why it failed, by its exit status and the last line that it printed: with 2 that line says it."""
+        status = self.process.returncode
+        if status == 2:
+            return last
+        if status == UNHEARD:
+            return f"{self.log} could not be written; free space on that disk, then give the same command again"
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
+        return f"{how}; the last line that it printed: {last}"
 
 
 def _is_free(cell: Cell) -> bool:
