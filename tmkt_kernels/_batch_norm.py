@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from . import _transforms
+
 NORM_OPTIONS = ("eps", "momentum", "affine", "track_running_stats")
 
 
@@ -37,6 +39,11 @@ def track(layer: nn.modules.batchnorm._BatchNorm, mean: Tensor, var: Tensor, cou
     assert batches is not None
     assert running_mean is not None
     assert running_var is not None
+    if _transforms.active() and not _transforms.wraps(running_mean):
+        raise RuntimeError(
+            "a batch norm layer in training mode cannot move its running averages under torch.func; call .eval(), make "
+            "it with track_running_stats=False, or hand its buffers to the transformed function as arguments"
+        )
     batches.add_(1)
     momentum: Any = 1.0 / float(batches) if layer.momentum is None else layer.momentum
     if isinstance(count, Tensor):
@@ -78,6 +85,10 @@ def synchronise(
         x, weight and bias to hand to the operator together with mean and var. Their gradients are those of the sum of
         all processes' losses, as torch.nn.SyncBatchNorm has them: weight and bias get this process's part of it.
     """
+    if _transforms.active():
+        raise RuntimeError(
+            "batch norm over several processes cannot run under torch.func, whose sums are of one process"
+        )
     dims = [d for d in range(x.dim()) if d != dim]
     with torch.no_grad():
         var, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), dims, correction=0)

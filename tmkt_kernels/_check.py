@@ -1,4 +1,4 @@
-"""Checks of arguments that the operators share. What is wrong is said once: the argument, what was expected, what came."""
+"""Checks of arguments that the operators share: a message names the argument, what was expected, and what came."""
 
 import math
 from typing import Any
@@ -31,8 +31,8 @@ def floating(name: str, value: Any, expected: str) -> Tensor:
     """
     if dense(name, value, expected).dtype not in FLOAT_DTYPES:
         raise TypeError(
-            f"{name}: expected a floating-point tensor (float32, bfloat16, float16 or float64), got {value.dtype}; "
-            "convert it first"
+            f"{name}: expected a floating-point tensor, got {value.dtype}; "
+            "convert it to float32, bfloat16, float16 or float64"
         )
     return value
 

@@ -1,4 +1,4 @@
-"""`call`, which torch.compile puts into its graph as it is. Imported while it traces: torch._dynamo is slow to import."""
+"""`call`, which torch.compile puts into its graph as it is. Imported only then: torch._dynamo is slow to import."""
 
 from typing import Any
 

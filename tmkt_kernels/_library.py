@@ -15,8 +15,8 @@ import torch
 from . import _transforms
 from ._extension import extension as extension  # loads the library, before its schemas are asked for
 
-# The kernels read raw memory: torch.compile must hand over the strides that eager code would. It does so by default; the
-# tags say so of operators that are defined here.
+# The kernels read raw memory: torch.compile must hand over the strides that eager code would. It does so by default;
+# the tags ask for it where an operator is defined here.
 _TAGS = (torch.Tag.needs_exact_strides, torch.Tag.pt2_compliant_tag)
 
 

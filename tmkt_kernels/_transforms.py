@@ -1,8 +1,8 @@
 """torch.func on operators: grad, vjp, jacrev, vmap and what is made of them; and gradients of gradients.
 
-Under a transform an operator is a torch.autograd.Function with the transform's rules. Plain calls have a quicker one, see
-_library.py. torch.compile would trace such a Function wrongly under a transform (torch 2.14: gradients of zero, no error),
-so there it stands in the graph as one call, which torch opens up later, when the transforms are under way.
+Under a transform an operator is a torch.autograd.Function with the transform's rules. Plain calls have a quicker one,
+see _library.py. torch.compile would trace such a Function wrongly under a transform (torch 2.14: gradients of zero, no
+error), so there it stands in the graph as one call, which torch opens up when the transforms are under way.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,9 +25,14 @@ def forward_mode() -> bool:
     return forward_ad._current_level >= 0
 
 
+def wraps(value: Tensor) -> bool:
+    """Whether a transform has wrapped this tensor, as those that it was handed or that were made of them."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(value)
+
+
 def concrete(value: Tensor) -> Tensor:
     """The tensor with values behind those of the transforms; with all samples, where vmap maps over it."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(value):
+    while wraps(value):
         value = torch._C._functorch.get_unwrapped(value)
     return value
 
@@ -53,18 +58,20 @@ def register(
 
         @staticmethod
         def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
-            """Sample by sample: what the operator takes as one, such as a batch's statistics, is then a sample's own."""
+            """Sample by sample: what the operator takes as one, as a batch's statistics, is then a sample's own."""
             results = []
             for i in range(info.batch_size):
-                of_sample = [a if d is None else a.select(d, i).contiguous() for a, d in zip(args, in_dims, strict=True)]
+                of_sample = [
+                    a if d is None else a.select(d, i).contiguous() for a, d in zip(args, in_dims, strict=True)
+                ]
                 results.append(Transformable.apply(*of_sample))
             if isinstance(results[0], Tensor):
                 return torch.stack(results), 0
             outputs = tuple(torch.stack(each) for each in zip(*results, strict=True))
             return outputs, (0,) * len(outputs)
 
-    Transformable.setup_context = staticmethod(setup_context)  # type: ignore[assignment]
-    Transformable.backward = staticmethod(backward)  # type: ignore[assignment]
+    Transformable.setup_context = staticmethod(setup_context)  # type: ignore[method-assign]
+    Transformable.backward = staticmethod(backward)  # type: ignore[method-assign]
     FUNCTIONS[name] = Transformable
     return lambda *args: apply(name, *args)
 
@@ -79,12 +86,12 @@ def vjp(
         found = function(*(None if p is None else next(tensors) for p in primals))
         return tuple(o for o, g in zip(found, grads, strict=False) if o is not None and g is not None)
 
-    _, pull = torch.func.vjp(outputs, *(p for p in primals if p is not None))
+    pull = torch.func.vjp(outputs, *(p for p in primals if p is not None))[1]
     gradients = iter(pull(tuple(g for g in grads if g is not None)))
     return [None if p is None else next(gradients) for p in primals]
 
 
-def second_order(reference: Callable[..., tuple[Tensor, ...]]) -> tuple[Callable[..., None], Callable[..., Any]]:
+def second_order(reference: Callable[..., tuple[Tensor | None, ...]]) -> tuple[Callable[..., None], Callable[..., Any]]:
     """(setup_context, backward) of an operator's backward, from what computes the same in plain PyTorch."""
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -95,9 +102,9 @@ def second_order(reference: Callable[..., tuple[Tensor, ...]]) -> tuple[Callable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         tensors = iter(ctx.saved_tensors)
         inputs = [next(tensors) if there else v for there, v in zip(ctx.is_tensor, ctx.others, strict=True)]
-        needed = [i for i, (need, there) in enumerate(zip(ctx.needs_input_grad, ctx.is_tensor, strict=True)) if need and there]
+        needed = [i for i, need in enumerate(ctx.needs_input_grad) if need]
 
-        def function(*wanted: Tensor) -> tuple[Tensor, ...]:
+        def function(*wanted: Tensor) -> tuple[Tensor | None, ...]:
             replaced = dict(zip(needed, wanted, strict=True))
             return reference(*(replaced.get(i, value) for i, value in enumerate(inputs)))
 

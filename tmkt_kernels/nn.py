@@ -19,8 +19,8 @@ from ._batch_norm import (
     synchronise,
     track,
 )
-from .bn_lif import average_pool
 from .bn_lif import run as run_bn_lif
+from .bn_lif.reference import average_pool
 from .lif import Neuron, Parameter, check_inputs, lif_neuron, lif_params, run
 from .lif.leaky import leaky_neuron
 from .mixup import time_step_mixup
@@ -72,9 +72,9 @@ class Stateful:
                 "use stateful=False, or tmkt_kernels.lif or leaky, which take v and return it"
             )
         backward = -1 if torch.compiler.is_compiling() else torch._C._current_graph_task_id()
-        if backward >= 0 and (self.v is not None or self._reset_by != backward):
+        if backward >= 0 and self._reset_by != backward:
             raise RuntimeError(
-                "a stateful layer is run again in backward, as under torch.utils.checkpoint, and its v has moved on since; "
+                "a stateful layer is run again in backward, as under torch.utils.checkpoint, and its v has moved on; "
                 "use stateful=False, call reset() inside the checkpointed function, or leave the layer out of it"
             )
         v = self.v

@@ -138,8 +138,9 @@ class BnLIFCase:
         """(spikes, v_last, v_seq, batch_mean, batch_var) of x_seq, weight, bias and v_init."""
         params = leaky_neuron(**self.neuron)[0] if "beta" in self.neuron else lif_params(**self.neuron)
         ones = torch.ones_like(leaves[1].detach())
-        statistics = (None, None) if self.training else (0.3 * ones, 2 * ones)
-        return run_bn_lif(*leaves, *statistics, 1e-5, params, True, backend, self.pool)
+        mean, var = (None, None) if self.training else (0.3 * ones, 2 * ones)
+        x_seq, weight, bias, v_init = leaves
+        return run_bn_lif(x_seq, weight, bias, v_init, mean, var, 1e-5, params, True, backend, self.pool)
 
 
 BN_LIF_CASES = [
@@ -183,9 +184,7 @@ def bn_lif_inputs(case: BnLIFCase, dtype: torch.dtype, device: str = "cpu") -> d
     }
 
 
-def bn_lif_run(
-    case: BnLIFCase, inputs: dict[str, Any], backend: str
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def bn_lif_run(case: BnLIFCase, inputs: dict[str, Any], backend: str) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Outputs (spikes, v_last, v_seq, batch_mean, batch_var), and gradients of x_seq, weight, bias and v_init."""
     leaves = [leaf.detach().clone().requires_grad_() for leaf in inputs["leaves"]]
     outputs = case.call(leaves, backend)
@@ -215,7 +214,8 @@ class MixupCase:
         def draw(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
             if dtype.is_floating_point:
                 return (3 * torch.randn(shape, generator=generator)).to(dtype).to(device)
-            return torch.randint(0, 200, shape, generator=generator).to(dtype).to(device)
+            low = -300 if dtype == torch.int16 else 0
+            return torch.randint(low, 256, shape, generator=generator).to(dtype).to(device)
 
         index = {
             name: torch.tensor(values, device=device)
@@ -259,8 +259,9 @@ def mixup_run(
     if exact:
         sources, dtype = [s.double() if s.is_floating_point() else s for s in sources], torch.float64
     leaves = [source.requires_grad_() for source in sources if source.is_floating_point()]
+    static, events = sources
     mixed = time_step_mixup(
-        *sources, inputs["switch_step"], **inputs["index"], scale=(1 / 255, 0.5), dtype=dtype, backend=backend
+        static, events, inputs["switch_step"], **inputs["index"], scale=(1 / 255, 0.5), dtype=dtype, backend=backend
     )
     grads = torch.autograd.grad(mixed, leaves, grad.to(dtype)) if leaves else ()
     return mixed.detach(), grads

@@ -451,7 +451,11 @@ ERRORS = {
     "dims": (ValueError, r"expected \[T, B, C, ...\]", lambda: tk.bn_lif(torch.zeros(4, 2))),
     "one statistic": (ValueError, "expected both", lambda: tk.bn_lif(X, mean=torch.zeros(3))),
     "weight shape": (ValueError, r"weight: expected \[3\].*\(5,\)", lambda: tk.bn_lif(X, torch.zeros(5))),
-    "weight dtype": (TypeError, "weight: expected float32", lambda: tk.bn_lif(X, torch.zeros(3).half())),
+    "weight dtype": (
+        TypeError,
+        "weight: expected torch.float32 or narrower",
+        lambda: tk.bn_lif(X, torch.zeros(3).double()),
+    ),
     "one value": (ValueError, "more than 1 value per channel", lambda: tk.bn_lif(torch.zeros(1, 1, 3))),
     "tensor tau": (TypeError, "tau: expected a float", lambda: tk.bn_lif(X, tau=torch.ones(3))),
     "layer dims": (ValueError, r"x_seq: expected \[T, B, 4, ...\] with 5", lambda: nn.BatchNormLIF2d(4)(X)),

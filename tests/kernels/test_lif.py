@@ -345,8 +345,8 @@ ERRORS = {
     "tau nan": (ValueError, "tau", lambda: tk.lif(X, tau=math.nan)),
     "tau type": (TypeError, "tau: expected a float or a tensor, got str", lambda: tk.lif(X, tau="2")),
     "tau channels": (ValueError, r"values for 2 channels; expected \[T, B, 2", lambda: tk.lif(X, tau=torch.ones(2))),
-    "tau shape": (ValueError, r"a: expected .*\[C\].*\(2, 3\)", lambda: tk.lif(X, tau=torch.ones(2, 3))),
-    "tau integer": (ValueError, "expected a floating-point tensor", lambda: tk.lif(X, v_threshold=torch.ones(3).int())),
+    "tau shape": (ValueError, r"tau: expected .*\[C\].*\(2, 3\)", lambda: tk.lif(X, tau=torch.ones(2, 3))),
+    "tau integer": (TypeError, "expected a floating-point tensor", lambda: tk.lif(X, v_threshold=torch.ones(3).int())),
     "sizes differ": (
         ValueError,
         "v_threshold: expected 1 or 3 values, .* got 2",

@@ -37,32 +37,6 @@ def test_each_case(case, dtype, every_target):
         assert torch.equal(grad == 0, exact == 0)
 
 
-@pytest.mark.parametrize("channels", [1, 2], ids=["one-plane", "all-channels"])
-@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: str(d)[6:])
-@pytest.mark.parametrize("plane", [(5, 7), (4, 8)], ids=["odd", "vector"])
-def test_every_pair_of_types(channels, dtype, plane, target):
-    backend, device = target
-    switch_step, static_index, event_index = indices(device)
-    for static_dtype, event_dtype in itertools.product(INPUT_DTYPES, INPUT_DTYPES):
-        static = make((6, channels, *plane), static_dtype, device)
-        events = make((4, 5, 2, *plane), event_dtype, device)
-        mixed, expected = (
-            tk.time_step_mixup(
-                static,
-                events,
-                switch_step,
-                static_index=static_index,
-                event_index=event_index,
-                scale=(1 / 255, 0.5),
-                dtype=dtype,
-                backend=name,
-            )
-            for name in (backend, "reference")
-        )
-        assert mixed.dtype == dtype
-        assert torch.equal(mixed, expected), (static_dtype, event_dtype)
-
-
 def test_the_definition_sample_by_sample(target):
     backend, device = target
     switch_step, static_index, event_index = indices(device)
@@ -73,32 +47,6 @@ def test_the_definition_sample_by_sample(target):
     for t, b in itertools.product(range(4), range(5)):
         source = static[static_index[b]] if t < switch_step[b] else events[t, event_index[b]]
         assert torch.equal(mixed[t, b], source)
-
-
-@pytest.mark.parametrize("channels", [1, 2], ids=["one-plane", "all-channels"])
-@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: str(d)[6:])
-@pytest.mark.parametrize("plane", [(5, 7), (4, 8)], ids=["odd", "vector"])
-def test_gradients(channels, dtype, plane, target):
-    backend, device = target
-    switch_step, static_index, event_index = indices(device)
-    static, events = make((6, channels, *plane), dtype, device), make((4, 5, 2, *plane), dtype, device)
-    grad = make((4, 5, 2, *plane), dtype, device)
-    grads = []
-    for name, as_dtype in ((backend, dtype), ("reference", torch.float64)):
-        leaves = [static.to(as_dtype).requires_grad_(), events.to(as_dtype).requires_grad_()]
-        mixed = tk.time_step_mixup(
-            *leaves,
-            switch_step,
-            static_index=static_index,
-            event_index=event_index,
-            scale=(0.25, 0.5),
-            backend=name,
-        )
-        grads.append(torch.autograd.grad(mixed, leaves, grad.to(as_dtype)))
-    for actual, expected in zip(*grads, strict=True):
-        assert actual.dtype == dtype
-        assert_gradient_close(actual, expected, dtype)
-        assert torch.equal(actual == 0, expected == 0)  # unused sources: exact zeros
 
 
 def mix_and_gradients(static, events, switch_step, grad, backend, dtype, **kwargs):

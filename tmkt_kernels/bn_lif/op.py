@@ -116,12 +116,12 @@ def _reference_backward(
     pool_width: int,
     eps: float,
     *params: Any,
-) -> tuple[Tensor, ...]:
-    statistics = (None, None) if batch_statistics else (mean, var)
-    sizes = (channels, inner, eps, LIFParams(*params), grad_v_seq is not None)
+) -> tuple[Tensor | None, ...]:
+    given: Any = (None, None) if batch_statistics else (mean, var)
+    sizes: Any = (channels, inner, eps, LIFParams(*params), grad_v_seq is not None)
 
     def forward(x: Tensor, v_init: Tensor | None, weight: Tensor, bias: Tensor) -> tuple[Tensor | None, ...]:
-        spikes, v_last, v_seq, *_ = bn_lif_reference(x, v_init, weight, bias, *statistics, *sizes)
+        spikes, v_last, v_seq, *_ = bn_lif_reference(x, v_init, weight, bias, *given, *sizes)
         return spikes if pool_width == 0 else average_pool(spikes), v_last, v_seq
 
     weight = torch.ones_like(mean) if weight is None else weight

@@ -1,8 +1,8 @@
 """bn_lif in Triton, on contiguous x of shape [T, ...]: the neuron's step and adjoint are those of lif/triton.py.
 
-Three kernels: moments of each neuron over T, normalise and fire, and the adjoint, with sums over T for each neuron. Through
-statistics of the batch it runs twice: first for the sums, then for the gradient of x, which needs those of all neurons. What is
-[N] or [channels] is reduced by torch, in a fixed order.
+Three kernels: moments of each neuron over T, normalise and fire, and the adjoint, with sums over T for each neuron.
+Through statistics of the batch it runs twice: first for the sums, then for the gradient of x, which needs those of all
+neurons. What is [N] or [channels] is reduced by torch, in a fixed order.
 """
 
 import torch

@@ -97,7 +97,7 @@ class TransformableFire(torch.autograd.Function):
         ctx.save_for_forward(inputs[0])
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *others: None) -> Tensor:
+    def jvp(ctx: Any, tangent: Tensor, *others: None) -> Tensor | None:
         return TransformableFire.backward(ctx, tangent)[0]  # the Jacobian is diagonal
 
 

@@ -75,7 +75,7 @@ def lif_step_adjoint(
 @triton.jit
 def before_step(b_h, first, k: tl.constexpr, v_threshold, v_reset, RESET: tl.constexpr):
     """v before step k of a chunk, whose v was `first` and whose h are b_h."""
-    if k > 0:
+    if k > 0:  # noqa: SIM108 (Triton would evaluate both sides, and there is no b_h[-1])
         v = reset(b_h[k - 1], v_threshold, v_reset, RESET)
     else:
         v = first

@@ -1,5 +1,7 @@
 """Time-step mixup: static images and event frames, joined along time in one pass."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -61,7 +63,7 @@ def time_step_mixup(
     if events.device.type == "cpu" and not torch.compiler.is_compiling():
         _check_range(static, events, switch_step, static_index, event_index)
     indices = (None if i is None else i.contiguous() for i in (switch_step, static_index, event_index))
-    args = (*indices, static_scale, event_scale, dtype)
+    args: Any = (*indices, static_scale, event_scale, dtype)
     if chosen == "reference":
         return mixup_reference(static, events, *args)
     mixed: Tensor = op.CALL[chosen](static.contiguous(), events.contiguous(), *args)
@@ -83,14 +85,14 @@ def _check_inputs(
 ) -> torch.dtype:
     """Raise for what does not fit together; returns the dtype of the result."""
     sources = {"static": (static, "[Bs, C, H, W]"), "events": (events, "[T, Be, C, H, W]")}
-    indices = {"switch_step": switch_step, "static_index": static_index, "event_index": event_index}
-    indices = {name: index for name, index in indices.items() if index is not None or name == "switch_step"}
+    indices = {"switch_step": switch_step}
+    indices |= {n: i for n, i in (("static_index", static_index), ("event_index", event_index)) if i is not None}
     for name, (tensor, shape) in sources.items():
         if _check.dense(name, tensor, shape).dtype not in (*INPUT_DTYPES, torch.float64):
             raise TypeError(f"{name}: expected uint8, int16 or a float type, got {tensor.dtype}; convert it first")
-    for name, index in indices.items():
-        if _check.dense(name, index, "int64 [B]").dtype != torch.int64:
-            raise TypeError(f"{name}: expected int64, got {index.dtype}; convert it first")
+    for name, integers in indices.items():
+        if _check.dense(name, integers, "int64 [B]").dtype != torch.int64:
+            raise TypeError(f"{name}: expected int64, got {integers.dtype}; convert it first")
     dtype = dtype or _result_dtype(static, events)
     if not isinstance(dtype, torch.dtype) or dtype not in _check.FLOAT_DTYPES:
         raise TypeError(f"dtype: expected float32, bfloat16, float16 or float64 for the result, got {dtype}")

@@ -52,14 +52,16 @@ def _backward(bwd_op: Any, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return grad_static if need_static else None, grad_events if need_events else None, *[None] * 6
 
 
-def _reference_backward(
-    grad: Tensor, static: Tensor, events: Tensor, *args: Any
-) -> tuple[Tensor, Tensor]:
-    *indices_and_scales, need_static, need_events = args
+def _reference_backward(grad: Tensor, static: Tensor, events: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    selection: Any = args[:-2]  # switch_step, the indices and the scales
+    need_static, need_events = args[-2:]
 
     def forward(static_leaf: Tensor | None, events_leaf: Tensor | None) -> tuple[Tensor]:
-        sources = static if static_leaf is None else static_leaf, events if events_leaf is None else events_leaf
-        return (mixup_reference(*sources, *indices_and_scales, grad.dtype),)
+        images, recordings = (
+            static if static_leaf is None else static_leaf,
+            events if events_leaf is None else events_leaf,
+        )
+        return (mixup_reference(images, recordings, *selection, dtype=grad.dtype),)
 
     leaves = static if need_static else None, events if need_events else None
     grad_static, grad_events = (
