@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch._inductor.config as inductor_config
 
 # Triton reads this when a kernel is decorated, so it must stand before the first import of tmkt_kernels.
 if not torch.cuda.is_available():
@@ -24,6 +23,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cuda: needs a GPU; skipped without one, a failure with TMKT_REQUIRE_CUDA=1")
     # It is to change what ATen computes. Inductor of torch 2.14 takes it too, and then writes code that is no C++.
     if os.environ.get("ATEN_CPU_CAPABILITY") == "default":
+        import torch._inductor.config as inductor_config  # imports Triton, so not before it is told to interpret
+
         inductor_config.cpp.simdlen = 256
 
 

@@ -47,6 +47,9 @@ class PerStep(nn.Module):
         return y.unflatten(0, x_seq.shape[:2])
 
 
+NEVER = torch.finfo(torch.float32).max
+"""A threshold above which no finite potential rises."""
+
 PER_STEP = (nn.Conv1d, nn.Conv2d, nn.AvgPool2d)
 """Layers without time that NIR has nodes for."""
 
@@ -61,7 +64,7 @@ class CubaLIF(nn.Module):
 
     def __init__(self, alpha: float, neuron: MultiStepNeuron) -> None:
         super().__init__()
-        self.current = Leaky(alpha, math.inf, "none", return_v=True)
+        self.current = Leaky(alpha, NEVER, "none", return_v=True)
         self.neuron = neuron
 
     def forward(self, x_seq: Tensor) -> Tensor:
