@@ -133,7 +133,7 @@ READERS: dict[str, Reader] = {
 _MARKS: list[tuple[re.Pattern[bytes], Reader | str]] = [  # at a file's start; or why it is not read
     (re.compile(rb"#!AER-DAT4"), _aedat4),
     (re.compile(rb"#!AER-DAT"), _aedat),
-    (re.compile(rb"(% [ -~\t]*\r?\n)*% (evt|format) "), _raw),
+    (re.compile(rb"(% [ -~\t]*\r?\n)*% (evt|format) ", re.IGNORECASE), _raw),
     (re.compile(rb"% Data file containing"), _dat),
     (re.compile(rb"\x93NUMPY"), _npy),
     (re.compile(rb"PK\x03\x04"), _npz),
