@@ -517,6 +517,19 @@ def test_zip_files_of_other_kinds_are_named(tmp_path):
                 read_recording(tmp_path / "a.npz")
 
 
+@pytest.mark.parametrize("dtype", [">i2", ">i8", "<u4", "<f2", "<f8", ">f4", "longdouble"])
+@pytest.mark.parametrize("save", [np.save, np.savez])
+def test_numbers_of_every_kind(tmp_path, events, dtype, save):
+    table = np.zeros(len(events), [("label", "S3"), *((name, np.dtype(dtype)) for name in "ptyx")])
+    for name in events.dtype.names:
+        table[name] = events[name] // (1000 if name == "t" else 1)  # small enough for each of them
+    path = tmp_path / ("a.npy" if save is np.save else "a.npz")
+    save(path, table)
+    read = read_recording(path).events
+    for name in "xytp":
+        assert np.array_equal(read[name], table[name].astype(np.int64))
+
+
 def test_our_own_npz_states_its_sensor(tmp_path, events):
     ev.write_npz(tmp_path / "a.npz", events, (1280, 720))
     recording = read_recording(tmp_path / "a.npz")

@@ -1,6 +1,5 @@
 """Event recordings from the files that cameras and data sets write: what a file is, is told by its first bytes."""
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -13,7 +12,7 @@ import yaml
 from tmkt_kernels import events as ev
 from tmkt_kernels.events import DamagedRecordingError, RecordedEvents
 
-from .isolated import read_arrays
+from .isolated import PHYSICAL_MEMORY, read_arrays
 
 READER_VERSION = 2  # part of every cache key: raise it where a reader gives other events for the same file
 
@@ -65,9 +64,9 @@ def read_recording(path: str | Path, columns: Columns | None = None) -> Recorded
         size = path.stat().st_size
         if size == 0:
             raise DamagedRecordingError("has 0 bytes; fetch it again")
-        if MEMORY_FOR_A_BYTE * size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        if MEMORY_FOR_A_BYTE * size > PHYSICAL_MEMORY:
             raise DamagedRecordingError(
-                f"is of {size / 2**30:.1f} GB, more than this machine's memory can hold decoded"
+                f"is of {size / 2**30:.1f} GB, more than memory can hold decoded; cut it in parts"
             )
         recorded = _format_of(path)(path, columns)
         if len(recorded.events) == 0:
