@@ -17,6 +17,7 @@ from .isolated import PHYSICAL_MEMORY, read_arrays
 READER_VERSION = 2  # part of every cache key: raise it where a reader gives other events for the same file
 
 COLUMNS_FILE = "columns.yaml"
+TEXT = (".csv", ".txt")  # recordings only where `columns.yaml` says so: folders hold notes too
 MEMORY_FOR_A_BYTE = 5  # the file itself, and what most formats give: events of 13 bytes for records of 4 and more
 UNITS = {"s": 10**6, "ms": 10**3, "us": 1, "ns": 1e-3}  # in microseconds
 
@@ -124,8 +125,7 @@ READERS: dict[str, Reader] = {
     ".mat": _mat,
     ".h5": _hdf5,
     ".hdf5": _hdf5,
-    ".csv": _text,
-    ".txt": _text,
+    **dict.fromkeys(TEXT, _text),
 }
 """How each extension is read where the content does not say otherwise."""
 
