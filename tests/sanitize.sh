@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compiles the CPU loops for each SIMD level that this CPU has, with AddressSanitizer and UndefinedBehaviorSanitizer, and
-# runs them on odd and even sizes. Then the decoders of recorded formats on damaged files, and the CUDA kernels, emulated
+# runs them on odd and even sizes. Then the decoders of recordings on damaged ones, and the CUDA kernels, emulated
 # on the CPU (emulator/README.md). Stops at the first finding.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,9 +29,10 @@ for level in "${levels[@]}"; do
   "build/sanitize/$level"
 done
 
-# The decoders of recorded formats, on random and damaged records.
-"${CXX:-g++}" "${flags[@]}" tests/csrc/fuzz_decoders.cpp csrc/events/{bin,prophesee,aedat}.cpp -o build/sanitize/fuzz
-build/sanitize/fuzz 20000
+# The decoders of recorded formats, on random and damaged records, and the simulators.
+"${CXX:-g++}" "${flags[@]}" -fsanitize=float-cast-overflow \
+  tests/csrc/fuzz_events.cpp csrc/events/{bin,prophesee,aedat,simulator}.cpp -o build/sanitize/fuzz_events
+build/sanitize/fuzz_events 20000
 
 # Random calls of torch's operators against the reference. ThreadSanitizer knows each CUDA thread as a thread of its own,
 # which barriers alone order. Python has to load the sanitizers' libraries first; what it leaks is none of our business.

@@ -179,11 +179,7 @@ def write_bin(path: str | os.PathLike[str], events: np.ndarray) -> None:
     raw = raw_events(events)
     if raw.size == 0:
         raise ValueError("events: expected at least one event, got none; the format has no empty recording")
-    try:
-        records = compiled().encode_bin(raw)
-    except ValueError as error:
-        raise ValueError(f"{error}; write_npz takes sensors of any size") from None
-    _write_whole(path, records)
+    _write_whole(path, compiled().encode_bin(raw))
 
 
 def write_npz(path: str | os.PathLike[str], events: np.ndarray, sensor_size: tuple[int, int]) -> None:

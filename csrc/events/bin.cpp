@@ -49,7 +49,7 @@ std::vector<uint8_t> encode_bin(const Event* events, int64_t n_events) {
     const Event e = events[i];
     if (e.x < 0 || e.x > 255 || e.y < 0 || e.y > 255 || e.y == kMarkerY) {
       reject(i, "expected x and y in 0..255 and y other than 240, the format's time-stamp overflow marker; got x = " +
-                    std::to_string(e.x) + ", y = " + std::to_string(e.y));
+                    std::to_string(e.x) + ", y = " + std::to_string(e.y) + "; write_npz takes sensors of any size");
     }
     if (e.t < last || e.t >= kTimeEnd) {
       reject(i, "expected times from 0 to 2^32 - 1 us that never run backwards; got t = " + std::to_string(e.t) +

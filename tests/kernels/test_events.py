@@ -162,6 +162,11 @@ def test_write_bin_refuses_what_the_format_cannot_hold(tmp_path, column):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_write_bin_names_the_format_for_larger_sensors(tmp_path):
+    with pytest.raises(ValueError, match="got x = 1279, y = 4; write_npz takes sensors of any size"):
+        ev.write_bin(tmp_path / "a.bin", recording([1, 1279], [3, 4], [5, 6], [0, 1]))
+
+
 def test_write_bin_refuses_an_empty_recording(tmp_path):
     with pytest.raises(ValueError, match="at least one event"):
         ev.write_bin(tmp_path / "a.bin", np.empty(0, ev.EVENT_DTYPE))

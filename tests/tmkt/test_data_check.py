@@ -224,6 +224,12 @@ def test_any_tree_is_read_to_its_end(tmp_path, recordings, shared_data, capsys):
         assert any(Path(line.split()[0]).name == path.name for line in problems) or not path.name.isprintable(), path
 
 
-def test_columns_beside_the_recordings_are_no_recording(recordings):
-    (recordings / "0" / "columns.yaml").write_text("unit: us\n")
-    assert not check.check_folder(recordings).problems
+def test_text_is_a_recording_where_its_columns_are_told(recordings):
+    made = ev.read_bin(recordings / "0" / "00001.bin")
+    lines = [f"{e['x']} {e['y']} {e['t']} {e['p']:d}" for e in made[1:]]
+    (recordings / "0" / "notes.txt").write_text("\n".join(lines))
+    (problem,) = check.check_folder(recordings).problems
+    assert re.search(r"notes.txt is not a .bin / .* file; .* and text with columns.yaml beside it", str(problem))
+    (recordings / "0" / "columns.yaml").write_text("x: 0\ny: 1\nt: 2\np: 3\nunit: us\n")
+    report = check.check_folder(recordings)
+    assert (report.recordings, report.problems) == (25, [])

@@ -204,6 +204,8 @@ def test_nanoseconds_since_1970_are_exact(tmp_path, polarity):
     ("content", "message"),
     [
         ("x,y,t,p\n", "holds no events"),
+        ("1,2,3,True\n2,2,3,1\n", "has a first line of neither numbers nor names"),
+        ("x,y,t,t,p\n2,2,3,1,1\n", "has a first line of neither numbers nor names of columns, each another"),
         ("x,y,t,p\n1,2,3\n", "is cut off or no table of numbers"),
         ("x,y,t,p\n1,2,3,\n", "is cut off or no table of numbers"),
         ("346 260\n1 2 3 0\n", "lacks the field.s. x, y, t, p: it holds columns 0, 1"),
@@ -464,7 +466,7 @@ def test_bombs_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(isolated, "MEMORY", 32 << 20)
     bomb = np.zeros(1 << 27, np.uint8)
     np.savez_compressed(tmp_path / "a.npz", x=bomb, y=[1], t=[1], p=[1])
-    with pytest.raises(ev.DamagedRecordingError, match=r"a\.npz: unpacks to 128 MB, more than the \d+ MB"):
+    with pytest.raises(ev.DamagedRecordingError, match=r"a\.npz: takes more than \d+ MB to read"):
         read_recording(tmp_path / "a.npz")
     scipy.io.savemat(tmp_path / "a.mat", {"x": bomb, "y": [1], "ts": [1], "p": [1]}, do_compression=True)
     del bomb
@@ -513,6 +515,19 @@ def test_zip_files_of_other_kinds_are_named(tmp_path):
         else:
             with pytest.raises(ev.DamagedRecordingError, match="expected p from 0 to 1"):
                 read_recording(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("dtype", [">i2", ">i8", "<u4", "<f2", "<f8", ">f4", "longdouble"])
+@pytest.mark.parametrize("save", [np.save, np.savez])
+def test_numbers_of_every_kind(tmp_path, events, dtype, save):
+    table = np.zeros(len(events), [("label", "S3"), *((name, np.dtype(dtype)) for name in "ptyx")])
+    for name in events.dtype.names:
+        table[name] = events[name] // (1000 if name == "t" else 1)  # small enough for each of them
+    path = tmp_path / ("a.npy" if save is np.save else "a.npz")
+    save(path, table)
+    read = read_recording(path).events
+    for name in "xytp":
+        assert np.array_equal(read[name], table[name].astype(np.int64))
 
 
 def test_our_own_npz_states_its_sensor(tmp_path, events):

@@ -21,7 +21,10 @@ import numpy as np
 
 from tmkt_kernels.events import DamagedRecordingError
 
-MEMORY = 256 << 20  # bytes that a file may take to read, besides MEMORY_RATIO times its size
+PHYSICAL_MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # bytes
+MEMORY = (
+    256 << 20
+)  # bytes that a file may take to read, besides MEMORY_RATIO times its size; never more than half of all
 MEMORY_RATIO = 32
 SECONDS = 20.0  # that reading may take, besides a second for SECOND_BYTES
 SECOND_BYTES = 1 << 20
@@ -46,7 +49,7 @@ def read_arrays(
         "path": str(path.absolute()),
         "columns": {name: list(options) for name, options in columns.items()},
         "seconds": SECONDS + size / SECOND_BYTES,
-        "bytes": MEMORY + MEMORY_RATIO * size,
+        "bytes": min(MEMORY + MEMORY_RATIO * size, PHYSICAL_MEMORY // 2),
     }
     reply, arrays = _child().ask(request)
     if missing := reply.get("missing"):

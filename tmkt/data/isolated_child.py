@@ -46,15 +46,11 @@ def read_npz(path: str, columns: Columns) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as archive:
         names = [name for name in archive.files if name != "sensor_size"]
         single = "events" if "events" in names else names[0] if len(names) == 1 else None
-        wanted = {name for options in columns.values() for name in options}
-        needed = [single] if single else [name for name in names if name in wanted]
-        limit_size(sum(entry.file_size for entry in archive.zip.infolist() if entry.filename[:-4] in needed))
         if single:
             found = take_array(archive[single], columns)
         else:
-            found = take(
-                names, columns, lambda name: archive[name], lambda: listing({n: archive[n] for n in needed}, names)
-            )
+            usual = [name for name in names if name in ("x", "y", "t", "ts", "p")]
+            found = take(names, columns, archive.get, lambda: listing({n: archive[n] for n in usual}, names))
         if "sensor_size" in archive.files:
             width, height = archive["sensor_size"].tolist()
             found["sensor_size"] = [int(width), int(height)]
@@ -137,12 +133,13 @@ def read_text(path: str, columns: Columns) -> dict[str, Any]:
             skipped += 1
     separator = next((s for s in ",;" if s in line), None)
     names = [word.strip().strip('"') for word in line.split(separator)]
-    numbers = all(map(is_number, names))
-    if numbers:
-        names = [str(k) for k in range(len(names))]
-    options: dict[str, Any] = {"delimiter": separator, "skiprows": skipped + (not numbers), "ndmin": 2}
-    indices: dict[str, int] = {name: k for k, name in enumerate(names)}
-    indices.update({str(k): k for k in range(len(names))})
+    numbers = [str(k) for k in range(len(names))]
+    if all(map(is_number, names)):
+        names = numbers
+    elif any(map(is_number, names)) or len(set(names)) < len(names):
+        raise Unreadable(f"has a first line of neither numbers nor names of columns, each another: {line.strip()}")
+    options: dict[str, Any] = {"delimiter": separator, "skiprows": skipped + (names is not numbers), "ndmin": 2}
+    indices = {name: k for labels in (names, numbers) for k, name in enumerate(labels)}
 
     def table(used: list[int], dtype: Any) -> Any:
         with warnings.catch_warnings():
@@ -205,11 +202,6 @@ def is_number(word: str) -> bool:
     return True
 
 
-def limit_size(size: int) -> None:
-    if size > LIMIT[0]:
-        raise Unreadable(f"unpacks to {size >> 20} MB, more than the {LIMIT[0] >> 20} MB that its size lets expect")
-
-
 READERS = {  # what it is called, and the library that is imported before memory is limited
     "npy": (read_npy, "array of events", "numpy"),
     "npz": (read_npz, "array of events", "numpy"),
@@ -218,7 +210,6 @@ READERS = {  # what it is called, and the library that is imported before memory
     "aedat4": (read_aedat4, "AEDAT 4.0 file", "aedat"),
     "text": (read_text, "table of numbers", "numpy"),
 }
-LIMIT = [1 << 28]  # bytes of the request at hand
 
 
 def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
@@ -226,18 +217,18 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
     import numpy as np
 
     read, kind, library = READERS[request["format"]]
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    before = resource.getrlimit(resource.RLIMIT_AS)
     try:
         importlib.import_module(library)
     except ModuleNotFoundError as error:
         return {"missing": error.name}, []
-    LIMIT[0] = request["bytes"]
     with open("/proc/self/statm") as statm:  # noqa: PTH123
-        used = int(statm.read().split()[0]) * resource.getpagesize()
-    limit = used + request["bytes"]
+        limit = int(statm.read().split()[0]) * resource.getpagesize() + request["bytes"]
+    if before[0] != resource.RLIM_INFINITY:
+        limit = min(limit, before[0])
     signal.setitimer(signal.ITIMER_REAL, request["seconds"])
     try:
-        resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+        resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
         found = read(request["path"], request["columns"])
         arrays = [np.ascontiguousarray(found[role]) for role in ROLES]
         if odd := [f"{r}: {a.dtype}" for r, a in zip(ROLES, arrays, strict=True) if a.dtype.kind not in "biuf"]:
@@ -251,7 +242,7 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
     except BaseException as error:  # PanicException of Rust's libraries is no Exception
         return {"error": damaged(kind, error)}, []
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+        resource.setrlimit(resource.RLIMIT_AS, before)
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 

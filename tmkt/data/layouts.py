@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
-from .readers import COLUMNS_FILE
+from .readers import COLUMNS_FILE, TEXT, columns_file
 from .shipped import load_class_map
 
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png")
@@ -137,6 +137,10 @@ def _add_file(listing: Listing, path: Path, folder: str, suffixes: Collection[st
         listing.problems.append(
             Problem(path, f"is not a {' / '.join(suffixes)} file; a class folder holds {what} only", folder)
         )
+    elif path.suffix.lower() in TEXT and set(TEXT) <= set(suffixes) and not columns_file(path.parent):
+        binary = " / ".join(suffix for suffix in suffixes if suffix not in TEXT)
+        problem = f"is not a {binary} file; a class folder holds {what} only, and text with {COLUMNS_FILE} beside it"
+        listing.problems.append(Problem(path, problem, folder))
     else:
         listing.items.append(Item(folder, path.stem, path))
 

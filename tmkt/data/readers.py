@@ -1,6 +1,5 @@
 """Event recordings from the files that cameras and data sets write: what a file is, is told by its first bytes."""
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -13,11 +12,12 @@ import yaml
 from tmkt_kernels import events as ev
 from tmkt_kernels.events import DamagedRecordingError, RecordedEvents
 
-from .isolated import read_arrays
+from .isolated import PHYSICAL_MEMORY, read_arrays
 
 READER_VERSION = 2  # part of every cache key: raise it where a reader gives other events for the same file
 
 COLUMNS_FILE = "columns.yaml"
+TEXT = (".csv", ".txt")  # recordings only where `columns.yaml` says so: folders hold notes too
 MEMORY_FOR_A_BYTE = 5  # the file itself, and what most formats give: events of 13 bytes for records of 4 and more
 UNITS = {"s": 10**6, "ms": 10**3, "us": 1, "ns": 1e-3}  # in microseconds
 
@@ -65,9 +65,9 @@ def read_recording(path: str | Path, columns: Columns | None = None) -> Recorded
         size = path.stat().st_size
         if size == 0:
             raise DamagedRecordingError("has 0 bytes; fetch it again")
-        if MEMORY_FOR_A_BYTE * size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        if MEMORY_FOR_A_BYTE * size > PHYSICAL_MEMORY:
             raise DamagedRecordingError(
-                f"is of {size / 2**30:.1f} GB, more than this machine's memory can hold decoded"
+                f"is of {size / 2**30:.1f} GB, more than memory can hold decoded; cut it in parts"
             )
         recorded = _format_of(path)(path, columns)
         if len(recorded.events) == 0:
@@ -125,15 +125,14 @@ READERS: dict[str, Reader] = {
     ".mat": _mat,
     ".h5": _hdf5,
     ".hdf5": _hdf5,
-    ".csv": _text,
-    ".txt": _text,
+    **dict.fromkeys(TEXT, _text),
 }
 """How each extension is read where the content does not say otherwise."""
 
 _MARKS: list[tuple[re.Pattern[bytes], Reader | str]] = [  # at a file's start; or why it is not read
     (re.compile(rb"#!AER-DAT4"), _aedat4),
     (re.compile(rb"#!AER-DAT"), _aedat),
-    (re.compile(rb"(% [ -~\t]*\r?\n)*% (evt|format) "), _raw),
+    (re.compile(rb"(% [ -~\t]*\r?\n)*% (evt|format) ", re.IGNORECASE), _raw),
     (re.compile(rb"% Data file containing"), _dat),
     (re.compile(rb"\x93NUMPY"), _npy),
     (re.compile(rb"PK\x03\x04"), _npz),

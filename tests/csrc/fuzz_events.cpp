@@ -1,5 +1,6 @@
-// Every decoder of csrc/events on random and damaged records, for AddressSanitizer and UndefinedBehaviorSanitizer:
-// `make sanitize`. What it gives must be in order of time, as much as it counted, and the same each time.
+// Every decoder of csrc/events on random and damaged records, and the simulators on numbers of any size, for
+// AddressSanitizer and UndefinedBehaviorSanitizer: `make sanitize`. What they give must be in order of time, and as
+// much as a decoder counted.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +13,7 @@
 
 #include "events/decode.h"
 #include "events/random.h"
+#include "events/simulator.h"
 
 using namespace tmkt;
 
@@ -147,6 +149,55 @@ int64_t decode(const Format& format, const Data& data, std::vector<Event>& event
   }
 }
 
+bool in_order(const std::vector<Event>& events) {
+  for (size_t i = 1; i < events.size(); ++i) {
+    if (events[i - 1].t > events[i].t) return false;
+  }
+  return true;
+}
+
+// Numbers of every size: a simulation ends with events, is refused, or is stopped by its first poll.
+void simulate_anything(int64_t count) {
+  struct Stopped {};
+  const Poll stop = [] { throw Stopped(); };
+  const std::vector<double> numbers{0, 1e-300, 1e-6, 1e-3, 0.3, 1, 7, 100, 1e4, 1e9, 1e18, 1e300};
+  Random random(11);
+  const auto any = [&](int64_t smallest) { return numbers[smallest + below(random, numbers.size() - smallest)]; };
+  const auto often = [&](double usual, int64_t smallest) { return below(random, 3) ? usual : any(smallest); };
+  int64_t ended = 0, refused = 0, stopped = 0;
+  for (int64_t k = 0; k < count; ++k) {
+    const Size image{1 + below(random, 5), 1 + below(random, 5)}, sensor{1 + below(random, 6), 1 + below(random, 6)};
+    const int64_t pixels = k % 2 ? image.width * image.height : 3 * sensor.width * sensor.height;
+    const std::unique_ptr<double[]> light(new double[pixels]);
+    for (int64_t i = 0; i < pixels; ++i) light[i] = random.uniform();
+    const SensorParams params{often(0.14, 1), often(0.24, 3), often(0.1, 0),           often(6200, 0),
+                              often(950, 0),  often(0.35, 0), static_cast<uint64_t>(k)};
+    try {
+      std::vector<Event> events;
+      if (k % 2) {
+        const Motion motion{{{0.0, often(2.0, 0)}, {-often(3.0, 0), 1.0}, {any(0), any(0)}},
+                            often(8e4, 1),
+                            often(2e4, 0),
+                            often(1.2, 1),
+                            k % 4 == 1};
+        events = simulate_motion(light.get(), image, sensor, motion, params, stop);
+      } else {
+        const double first = often(0.0, 0), second = first + often(1e4, 1);
+        events = simulate_video(light.get(), {first, second, second + often(1e4, 1)}, sensor, params, stop);
+      }
+      require(in_order(events), "simulated events are not in order of time");
+      ++ended;
+    } catch (const std::invalid_argument&) {
+      ++refused;
+    } catch (const Stopped&) {
+      ++stopped;
+    }
+  }
+  require(ended > count / 10 && refused > count / 10, "hardly a simulation ended, or was refused");
+  std::printf("fuzz: simulators: %lld ended, %lld refused, %lld stopped\n", static_cast<long long>(ended),
+              static_cast<long long>(refused), static_cast<long long>(stopped));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -177,9 +228,7 @@ int main(int argc, char** argv) {
       if (k % 2) damage(data, random);
       const int64_t count = decode(format, data, events);
       decoded += count > 0;
-      for (int64_t i = 1; i < count; ++i) {
-        require(events[i - 1].t <= events[i].t, std::string(format.name) + ": not in order of time");
-      }
+      require(count < 0 || in_order(events), std::string(format.name) + ": not in order of time");
     }
     require(decoded > files / 20, std::string(format.name) + ": hardly a file was decoded");
     std::printf("fuzz: %s: %lld of %lld files decoded, the others refused\n", format.name,
@@ -194,5 +243,6 @@ int main(int argc, char** argv) {
   const auto begin = std::chrono::steady_clock::now();
   require(decode(formats[1], steps, events) == 1'000'000, "steps back: not all decoded");
   require(std::chrono::steady_clock::now() - begin < std::chrono::seconds(20), "steps back: took more than 20 s");
+  simulate_anything(files / 20);
   return 0;
 }
