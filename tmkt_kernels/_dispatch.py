@@ -107,7 +107,9 @@ def problem(backend: str, device: torch.device | str, dtype: torch.dtype) -> str
     if backend == "reference":
         return None
     if _transforms.forward_mode():
-        return "no kernel has a forward-mode derivative (torch.func.jvp, jacfwd, hessian, forward_ad); the reference has"
+        return (
+            "no kernel has a forward-mode derivative (torch.func.jvp, jacfwd, hessian, forward_ad); the reference has"
+        )
     if (backend, device.type) not in _PROBLEMS:
         return f"{backend} kernels exist for cpu and cuda; the tensor is on {device.type!r}"
     if dtype not in KERNEL_DTYPES:

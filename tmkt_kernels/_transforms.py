@@ -56,7 +56,9 @@ def register(
             """Sample by sample: what the operator takes as one, such as a batch's statistics, is then a sample's own."""
             results = []
             for i in range(info.batch_size):
-                of_sample = [a if d is None else a.select(d, i).contiguous() for a, d in zip(args, in_dims, strict=True)]
+                of_sample = [
+                    a if d is None else a.select(d, i).contiguous() for a, d in zip(args, in_dims, strict=True)
+                ]
                 results.append(Transformable.apply(*of_sample))
             if isinstance(results[0], Tensor):
                 return torch.stack(results), 0
@@ -95,7 +97,9 @@ def second_order(reference: Callable[..., tuple[Tensor, ...]]) -> tuple[Callable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         tensors = iter(ctx.saved_tensors)
         inputs = [next(tensors) if there else v for there, v in zip(ctx.is_tensor, ctx.others, strict=True)]
-        needed = [i for i, (need, there) in enumerate(zip(ctx.needs_input_grad, ctx.is_tensor, strict=True)) if need and there]
+        needed = [
+            i for i, (need, there) in enumerate(zip(ctx.needs_input_grad, ctx.is_tensor, strict=True)) if need and there
+        ]
 
         def function(*wanted: Tensor) -> tuple[Tensor, ...]:
             replaced = dict(zip(needed, wanted, strict=True))

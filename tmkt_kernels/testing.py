@@ -183,9 +183,7 @@ def bn_lif_inputs(case: BnLIFCase, dtype: torch.dtype, device: str = "cpu") -> d
     }
 
 
-def bn_lif_run(
-    case: BnLIFCase, inputs: dict[str, Any], backend: str
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def bn_lif_run(case: BnLIFCase, inputs: dict[str, Any], backend: str) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Outputs (spikes, v_last, v_seq, batch_mean, batch_var), and gradients of x_seq, weight, bias and v_init."""
     leaves = [leaf.detach().clone().requires_grad_() for leaf in inputs["leaves"]]
     outputs = case.call(leaves, backend)

@@ -4,6 +4,8 @@ So parameters, buffers, hooks, state, attributes, keys in state_dict and every r
 are, methods we do not override are the library's own, and giving the class back undoes it.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -40,6 +42,19 @@ def number(module: nn.Module, name: str) -> float:
     if name not in numbers or numbers[name][0] is not tensor or numbers[name][1] != tensor._version:
         numbers[name] = tensor, tensor._version, float(tensor)
     return numbers[name][2]
+
+
+@functools.lru_cache(maxsize=4096)
+def _remembered(make: Callable[..., Neuron], **keywords: Any) -> tuple[Any, str | None]:
+    try:
+        return make(**keywords), None
+    except (TypeError, ValueError) as error:
+        return None, f"our operator does not take its parameters: {error}"
+
+
+def made(make: Callable[..., Neuron], **keywords: Any) -> tuple[Any, str | None]:
+    """What `make` gives for numbers and names, and why it refuses them. Asked at every call, and so remembered."""
+    return (_remembered.__wrapped__ if torch.compiler.is_compiling() else _remembered)(make, **keywords)
 
 
 class AcceleratedNeuron(Accelerated, Fusable):

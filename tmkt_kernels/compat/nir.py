@@ -61,7 +61,8 @@ class CubaLIF(nn.Module):
 
     def __init__(self, alpha: float, neuron: MultiStepNeuron) -> None:
         super().__init__()
-        self.current = Leaky(alpha, math.inf, "none", return_v=True)
+        never = float(torch.finfo(torch.float32).max)
+        self.current = Leaky(alpha, never, "none", return_v=True)
         self.neuron = neuron
 
     def forward(self, x_seq: Tensor) -> Tensor:

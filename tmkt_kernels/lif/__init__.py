@@ -68,7 +68,9 @@ def lif_neuron(
     if not tensors:
         return lif_params(decay_input=decay_input, **floats, **others), None
     check_parameters(**tensors)
-    stand_ins = {name: value for name, value in (("tau", 2.0), ("v_threshold", 1.0), ("v_reset", 0.0)) if name in tensors}
+    stand_ins = {
+        name: value for name, value in (("tau", 2.0), ("v_threshold", 1.0), ("v_reset", 0.0)) if name in tensors
+    }
     params = lif_params(decay_input=decay_input, **(floats | stand_ins), **others)  # checks the floats
     if rate is None:
         rate = 1 / tau

@@ -52,9 +52,7 @@ def _backward(bwd_op: Any, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return grad_static if need_static else None, grad_events if need_events else None, *[None] * 6
 
 
-def _reference_backward(
-    grad: Tensor, static: Tensor, events: Tensor, *args: Any
-) -> tuple[Tensor, Tensor]:
+def _reference_backward(grad: Tensor, static: Tensor, events: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     *indices_and_scales, need_static, need_events = args
 
     def forward(static_leaf: Tensor | None, events_leaf: Tensor | None) -> tuple[Tensor]:
