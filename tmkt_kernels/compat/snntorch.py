@@ -88,10 +88,7 @@ class AcceleratedLeaky(AcceleratedNeuron, Leaky):
         return None if self.beta.device.type == "cpu" else "batch norm before a Leaky: beta would be read from the GPU"
 
     def serves(self, x: Tensor) -> bool:
-        """Several values of beta belong to the last dimension, which is ours only in [B, C]. torch.compile gets
-        snnTorch's own step, which it fuses with what stands around it."""
-        if torch.compiler.is_compiling():
-            return False
+        """Several values of beta belong to the last dimension, which is ours only in [B, C]."""
         if x.dtype != torch.float32 and self.reset_mechanism == "none":
             return False
         return super().serves(x) and (x.dim() == 2 or max(self.beta.numel(), self.threshold.numel()) == 1)

@@ -41,6 +41,8 @@ class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
     On half inputs v is float32, and goes on unrounded from call to call; v_seq has the input's dtype, as before.
     """
 
+    compiles = True
+
     @classmethod
     def problem(cls, module: Any) -> str | None:
         function = module.surrogate_function
