@@ -77,6 +77,11 @@ class Net(nn.Module):
     def twice(self, y, h):
         return self.lif(h) + self.lif(h)
 
+    def out_of_order(self, y, h):
+        second = self.lif(self.bn(y * 0.5 + 3))
+        functional.reset_net(self)
+        return self.lif(h) + second
+
     def kept(self, y, h):
         self.last = h
         return self.lif(h)
@@ -447,7 +452,9 @@ def interrupted(net, x):
     with pytest.raises(KeyboardInterrupt):
         net(x)
     net.switch = None
-    return net.bn(net.conv(x)), net(x), net.features_only(x)
+    alone = net.bn(net.conv(x))
+    assert type(alone) is torch.Tensor
+    return alone, net(x), net.features_only(x)
 
 
 def in_threads(net, x):
@@ -595,7 +602,7 @@ def calls_itself(net, x):
     return net(x)
 
 
-def pre_hooks_cleared(net, x):
+def forward_hooks_cleared(net, x):
     net._forward_hooks.clear()
     first = net(x)
     return first, net.bn(net.conv(x)), net(x, True)
@@ -677,7 +684,7 @@ LOOKS = [
     folded_into_the_convolution,
     shallow_copy,
     calls_itself,
-    pre_hooks_cleared,
+    forward_hooks_cleared,
     under_anomaly_detection,
     gradient_of_an_intermediate_feature,
     owner_in_another_owner,
