@@ -25,6 +25,9 @@ def untouched(h):
     return h
 
 
+SCRIPTED = torch.jit.trace(lambda h: h * 2, torch.ones(2), check_trace=False)
+
+
 class Net(nn.Module):
     """A convolution, a batch norm and a neuron, and ways around the neuron that the proof does not see: `switch` is set
     after `accelerate`."""
@@ -81,6 +84,30 @@ class Net(nn.Module):
         second = self.lif(self.bn(y * 0.5 + 3))
         functional.reset_net(self)
         return self.lif(h) + second
+
+    def shape_changed_in_place(self, y, h):
+        h.unsqueeze_(0)
+        assert h.shape[0] == 1
+        assert h.dim() == y.dim() + 1
+        return self.lif(h.squeeze_(0)) * h.ndim
+
+    def by_keyword(self, y, h):
+        assert torch.numel(input=h) == y.numel()
+        return self.lif(torch.reshape(input=h, shape=y.shape))
+
+    def vmapped(self, y, h):
+        return self.lif(torch.vmap(lambda step: step * 2)(h))
+
+    def under_a_saved_tensor_hook(self, y, h):
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: t * 1, lambda t: t):
+            return self.lif(h) + h
+
+    def without_saved_tensor_hooks(self, y, h):
+        with torch.autograd.graph.disable_saved_tensors_hooks("none here"):
+            return self.lif(h + 1)
+
+    def scripted(self, y, h):
+        return self.lif(SCRIPTED(h))
 
     def kept(self, y, h):
         self.last = h

@@ -42,8 +42,9 @@ def _under(modes: tuple[bool, bool]) -> Iterator[None]:
     """In inference mode or not, recording gradients or not, as it was when the work was put off; and what is kept for
     backward is kept as it is, for nobody asked to see it then."""
     inference, grad = modes
-    kept_as_it_is = torch.autograd.graph.saved_tensors_hooks(lambda kept: kept, lambda kept: kept)
-    with torch.inference_mode(inference), torch.set_grad_enabled(grad), kept_as_it_is:
+    with torch.inference_mode(inference), torch.set_grad_enabled(grad), contextlib.ExitStack() as stack:
+        if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
+            stack.enter_context(torch.autograd.graph.saved_tensors_hooks(lambda kept: kept, lambda kept: kept))
         yield
 
 
@@ -147,14 +148,13 @@ class Deferred(Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in _DESCRIPTION:
-            with torch._C.DisableTorchFunctionSubclass():
-                return func(*args, **kwargs)
-        if func in _RESHAPING and isinstance(args[0], Deferred) and args[0].work.result is None:
-            reshaped = _reshaped(func, *args, **kwargs)
-            if reshaped is not None:
+        if args and isinstance(args[0], Deferred) and args[0].work.result is None:
+            if func in _DESCRIPTION:
+                with torch._C.DisableTorchFunctionSubclass():
+                    return func(*args, **kwargs)
+            if func in _RESHAPING and (reshaped := _reshaped(func, *args, **kwargs)) is not None:
                 return reshaped
-        asked = args[1:] if func is torch.autograd.grad else args[:1] if func in _ASKING_FOR_ITS_GRADIENT else ()
+        asked = args[1:2] if func is torch.autograd.grad else args[:1] if func in _ASKING_FOR_ITS_GRADIENT else ()
         tree_map_only(Deferred, _refuse_gradient, (asked, kwargs.get("inputs")))
         args, kwargs = tree_map_only(Deferred, value_of, (args, kwargs))
         return func(*args, **kwargs)
