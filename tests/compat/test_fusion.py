@@ -25,6 +25,9 @@ def untouched(h):
     return h
 
 
+SCRIPTED = torch.jit.trace(lambda h: h * 2, torch.ones(2), check_trace=False)
+
+
 class Net(nn.Module):
     """A convolution, a batch norm and a neuron, and ways around the neuron that the proof does not see: `switch` is set
     after `accelerate`."""
@@ -76,6 +79,35 @@ class Net(nn.Module):
 
     def twice(self, y, h):
         return self.lif(h) + self.lif(h)
+
+    def out_of_order(self, y, h):
+        second = self.lif(self.bn(y * 0.5 + 3))
+        functional.reset_net(self)
+        return self.lif(h) + second
+
+    def shape_changed_in_place(self, y, h):
+        h.unsqueeze_(0)
+        assert h.shape[0] == 1
+        assert h.dim() == y.dim() + 1
+        return self.lif(h.squeeze_(0)) * h.ndim
+
+    def by_keyword(self, y, h):
+        assert torch.numel(input=h) == y.numel()
+        return self.lif(torch.reshape(input=h, shape=y.shape))
+
+    def vmapped(self, y, h):
+        return self.lif(torch.vmap(lambda step: step * 2)(h))
+
+    def under_a_saved_tensor_hook(self, y, h):
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: t * 1, lambda t: t):
+            return self.lif(h) + h
+
+    def without_saved_tensor_hooks(self, y, h):
+        with torch.autograd.graph.disable_saved_tensors_hooks("none here"):
+            return self.lif(h + 1)
+
+    def scripted(self, y, h):
+        return self.lif(SCRIPTED(h))
 
     def kept(self, y, h):
         self.last = h
@@ -447,7 +479,9 @@ def interrupted(net, x):
     with pytest.raises(KeyboardInterrupt):
         net(x)
     net.switch = None
-    return net.bn(net.conv(x)), net(x), net.features_only(x)
+    alone = net.bn(net.conv(x))
+    assert type(alone) is torch.Tensor
+    return alone, net(x), net.features_only(x)
 
 
 def in_threads(net, x):
@@ -595,7 +629,7 @@ def calls_itself(net, x):
     return net(x)
 
 
-def pre_hooks_cleared(net, x):
+def forward_hooks_cleared(net, x):
     net._forward_hooks.clear()
     first = net(x)
     return first, net.bn(net.conv(x)), net(x, True)
@@ -677,7 +711,7 @@ LOOKS = [
     folded_into_the_convolution,
     shallow_copy,
     calls_itself,
-    pre_hooks_cleared,
+    forward_hooks_cleared,
     under_anomaly_detection,
     gradient_of_an_intermediate_feature,
     owner_in_another_owner,

@@ -226,3 +226,19 @@ def test_several_threads_at_once(fused_calls):
         torch.testing.assert_close(v, expected)
         assert torch.equal(normalised, features)
     assert "forward" not in vars(nets[1].norm)
+
+
+def test_compiles_where_norse_does():
+    """With an explicit state, in one graph; the second call too."""
+    cells = [norse.LIFBoxCell() for _ in "ab"]
+    tk.accelerate(cells[1])
+    results = []
+    for cell in cells:
+        torch._dynamo.reset()
+        compiled = torch.compile(cell, backend="aot_eager", fullgraph=True)
+        state, spikes = LIFBoxFeedForwardState(torch.zeros(4, 6)), []
+        for step in X[:3]:
+            spike, state = compiled(step, state)
+            spikes.append(spike)
+        results.append([*spikes, state.v])
+    assert all(map(torch.equal, *results))

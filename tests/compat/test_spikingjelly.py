@@ -450,9 +450,11 @@ def test_compiles(dtype):
     expected = sequence(net, IMAGES.to(dtype).float()).to(dtype)
     tk.accelerate(net)
     functional.reset_net(net)
-    compiled = torch.compile(net, backend="aot_eager")(IMAGES.to(dtype))
-    assert compiled.dtype is dtype
-    assert_spikes_equal(compiled.detach(), expected.detach(), 1e-3)
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    spikes = compiled(IMAGES.to(dtype))
+    assert spikes.dtype is dtype
+    assert_spikes_equal(spikes.detach(), expected.detach(), 1e-3)
+    compiled(IMAGES.to(dtype))  # one graph with a v that goes on, too
 
 
 @pytest.mark.parametrize("kind", NODES)
@@ -527,3 +529,36 @@ def test_a_batch_norm_with_two_names_is_synchronised_under_both():
     norm = nn.BatchNorm2d(3)
     net = convert_sync_batchnorm(nn.ModuleDict({"a": norm, "b": norm}))
     assert [type(m).__name__ for m in net._modules.values()] == ["SyncBatchNorm"] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("v_threshold", float("inf")), ("tau", 0.8), ("tau", float("nan")), ("v_threshold", -0.1)]
+)
+def test_a_parameter_that_our_operator_refuses_is_spikingjellys(name, value):
+    """Set later, or from the start: an integrator that never fires, say."""
+    nodes = [neuron.LIFNode(step_mode="m") for _ in "ab"]
+    tk.accelerate(nodes[1])
+    for node in nodes:
+        setattr(node, name, value)
+    expected, ours = (sequence(node, X) for node in nodes)
+    torch.testing.assert_close(ours, expected, equal_nan=True)
+    torch.testing.assert_close(nodes[1].v, nodes[0].v, equal_nan=True)
+
+
+def test_a_parameter_that_our_operator_refuses_is_in_the_report():
+    report = tk.accelerate(neuron.LIFNode(v_threshold=float("inf")))
+    assert "v_threshold: expected a finite float, got inf" in report.left[""]
+
+
+def test_second_order_gradients(fused_calls):
+    """A gradient penalty, as on SpikingJelly's own."""
+    net = nn.Sequential(layer.BatchNorm1d(5, step_mode="m"), NODES["lif"](step_mode="m"), NODES["plif"](step_mode="m"))
+    ours = copy.deepcopy(net)
+    tk.accelerate(ours)
+    grads = []
+    for n in (net, ours):
+        x = X.clone().requires_grad_()
+        (first,) = torch.autograd.grad((sequence(n, x) * X.cos()).sum(), x, create_graph=True)
+        grads.append(torch.autograd.grad(first.square().sum(), [x, n[0].weight, n[2].w]))
+    assert fused_calls
+    torch.testing.assert_close(grads[1], grads[0], rtol=1e-3, atol=1e-4)

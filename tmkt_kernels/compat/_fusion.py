@@ -10,9 +10,11 @@ Anybody else who touches it finds the normalised value, which is computed then, 
 
 import contextlib
 import functools
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import torch
@@ -40,8 +42,9 @@ def _under(modes: tuple[bool, bool]) -> Iterator[None]:
     """In inference mode or not, recording gradients or not, as it was when the work was put off; and what is kept for
     backward is kept as it is, for nobody asked to see it then."""
     inference, grad = modes
-    kept_as_it_is = torch.autograd.graph.saved_tensors_hooks(lambda kept: kept, lambda kept: kept)
-    with torch.inference_mode(inference), torch.set_grad_enabled(grad), kept_as_it_is:
+    with torch.inference_mode(inference), torch.set_grad_enabled(grad), contextlib.ExitStack() as stack:
+        if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
+            stack.enter_context(torch.autograd.graph.saved_tensors_hooks(lambda kept: kept, lambda kept: kept))
         yield
 
 
@@ -145,14 +148,13 @@ class Deferred(Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in _DESCRIPTION:
-            with torch._C.DisableTorchFunctionSubclass():
-                return func(*args, **kwargs)
-        if func in _RESHAPING and isinstance(args[0], Deferred) and args[0].work.result is None:
-            reshaped = _reshaped(func, *args, **kwargs)
-            if reshaped is not None:
+        if args and isinstance(args[0], Deferred) and args[0].work.result is None:
+            if func in _DESCRIPTION:
+                with torch._C.DisableTorchFunctionSubclass():
+                    return func(*args, **kwargs)
+            if func in _RESHAPING and (reshaped := _reshaped(func, *args, **kwargs)) is not None:
                 return reshaped
-        asked = args[1:] if func is torch.autograd.grad else args[:1] if func in _ASKING_FOR_ITS_GRADIENT else ()
+        asked = args[1:2] if func is torch.autograd.grad else args[:1] if func in _ASKING_FOR_ITS_GRADIENT else ()
         tree_map_only(Deferred, _refuse_gradient, (asked, kwargs.get("inputs")))
         args, kwargs = tree_map_only(Deferred, value_of, (args, kwargs))
         return func(*args, **kwargs)
@@ -271,14 +273,22 @@ class Fusable:
 
 
 class _Call:
-    """A call of an owner that is in progress."""
+    """A call of an owner that is in progress, whose frame is being executed."""
 
-    def __init__(self, owner: nn.Module) -> None:
-        self.owner = owner
+    def __init__(self, owner: nn.Module, frame: FrameType) -> None:
+        self.owner, self.frame = owner, frame
         self.neurons: dict[nn.Module, Fusable] = {}  # of the batch norms that may put their work off
         self.put_off: set[Deferral] = set()
         self.by_neurons: list[weakref.ref[Deferral]] = []
         self.seen = False  # whether somebody but a neuron may hold a Deferred
+
+    def is_over(self) -> bool:
+        """Whether it has ended without its forward hook, as by Ctrl-C."""
+        try:
+            self.frame.clear()
+        except RuntimeError:  # what a frame that is being executed answers
+            return False
+        return True
 
     def done_by_library(self, work: Deferral) -> None:
         self.put_off.discard(work)
@@ -310,13 +320,30 @@ class _Calls(threading.local):
     def __init__(self) -> None:
         self.open: list[_Call] = []
 
+    def begin(self, call: _Call) -> None:
+        self._end_interrupted()
+        self.open.append(call)
+
+    def of(self, norm: nn.Module) -> _Call | None:
+        """The innermost call in which this batch norm may put its work off. What it has put off before is done: its
+        statistics take batches in their order."""
+        self._end_interrupted()
+        for work in [work for call in self.open for work in call.put_off if work.norm is norm]:
+            work.value()
+        return next((call for call in reversed(self.open) if norm in call.neurons), None)
+
     def end(self, owner: nn.Module) -> bool:
-        """End this owner's call, and whatever an interruption left open in it; whether a Deferred may be at large."""
-        begun = next((i for i, call in enumerate(self.open) if call.owner is owner), len(self.open))
-        ended, self.open[begun:] = self.open[begun:], []
-        for call in reversed(ended):
-            call.end()
-        return any(call.seen for call in ended)
+        """End this owner's call; whether a Deferred may be at large."""
+        call = next((call for call in reversed(self.open) if call.owner is owner), None)
+        if call is None:
+            return False
+        self.open.remove(call)
+        call.end()
+        return call.seen
+
+    def _end_interrupted(self) -> None:
+        while self.open and self.open[-1].is_over():
+            self.open.pop().end()
 
 
 _calls = _Calls()
@@ -346,8 +373,7 @@ def _begin(owner: Any, args: Any) -> None:
     """Forward pre-hook of an owner. Under torch.compile nothing is put off."""
     if torch.compiler.is_compiling():
         return
-    _calls.end(owner)  # a call that Ctrl-C ended
-    call = _Call(owner)
+    call = _Call(owner, sys._getframe(1))
     for norm_path, kind, neuron_path in owner.fused_pairs:
         ways = _modules(owner, norm_path), _modules(owner, neuron_path)
         if not all(map(_may_fuse, ways)):
@@ -357,7 +383,7 @@ def _begin(owner: Any, args: Any) -> None:
         if type(norm) is kind and isinstance(neuron, Fusable) and not own_forward:
             call.neurons[norm] = neuron
             norm.__dict__["forward"] = functools.partial(_forward, norm)
-    _calls.open.append(call)
+    _calls.begin(call)
 
 
 def _end(owner: nn.Module, args: Any, output: Any) -> Any:
@@ -370,12 +396,10 @@ def _end(owner: nn.Module, args: Any, output: Any) -> Any:
 
 def _forward(norm: Norm, *args: Any, **kwargs: Any) -> Any:
     """The forward of a batch norm while its owner is called: put the work off where nobody looks, or do it."""
-    if torch.compiler.is_compiling() or len(args) != 1 or kwargs:
-        return _library_forward(norm, *args, **kwargs)
-    (x,) = args
-    call = next((call for call in reversed(_calls.open) if norm in call.neurons), None)
+    call = None if torch.compiler.is_compiling() else _calls.of(norm)
+    x = args[0] if len(args) == 1 and not kwargs else None
     if call is None or type(x) is not Tensor or _is_watched() or not _serves(norm, x):
-        return _library_forward(norm, x)
+        return _library_forward(norm, *args, **kwargs)
     neuron = call.neurons[norm]
     if not neuron.serves(x) or neuron.fusion_problem() is not None:
         return _library_forward(norm, x)

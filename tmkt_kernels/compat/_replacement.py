@@ -4,6 +4,8 @@ So parameters, buffers, hooks, state, attributes, keys in state_dict and every r
 are, methods we do not override are the library's own, and giving the class back undoes it.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -24,13 +26,6 @@ class Accelerated:
 _transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 
 
-def is_traced() -> bool:
-    """Whether this call is for torch.jit.trace, which could not store ours, or a transform of torch.func."""
-    if torch.compiler.is_compiling():
-        return False
-    return torch.jit.is_tracing() or _transforms_active()  # type: ignore[attr-defined]
-
-
 def number(module: nn.Module, name: str) -> float:
     """The value of a tensor with one element. On a GPU it is read, which waits for the GPU, only where it changed."""
     tensor: Tensor = getattr(module, name)
@@ -42,6 +37,19 @@ def number(module: nn.Module, name: str) -> float:
     return numbers[name][2]
 
 
+@functools.lru_cache(maxsize=4096)
+def _remembered(make: Callable[..., Neuron], **keywords: Any) -> tuple[Any, str | None]:
+    try:
+        return make(**keywords), None
+    except (TypeError, ValueError) as error:
+        return None, f"our operator does not take its parameters: {error}"
+
+
+def made(make: Callable[..., Neuron], **keywords: Any) -> tuple[Any, str | None]:
+    """What `make` gives for numbers and names, and why it refuses them. Asked at every call, and so remembered."""
+    return (_remembered.__wrapped__ if torch.compiler.is_compiling() else _remembered)(make, **keywords)
+
+
 class AcceleratedNeuron(Accelerated, Fusable):
     """A neuron on `lif`, or on `bn_lif` where a batch norm before it has put its work off (`_fusion.py`).
 
@@ -50,6 +58,7 @@ class AcceleratedNeuron(Accelerated, Fusable):
     """
 
     served_dtypes: tuple[torch.dtype, ...] = KERNEL_DTYPES  # of inputs; `accelerate(half="library")` narrows it
+    compiles: ClassVar[bool] = False  # torch.compile gets our operators, or else what it got before: the library's step
 
     @classmethod
     def problem(cls, module: Any) -> str | None:
@@ -63,7 +72,15 @@ class AcceleratedNeuron(Accelerated, Fusable):
     def serves(self, x: Tensor) -> bool:
         """Inputs in double stay the library's, which computes in double; half ones are ours, computed in float32."""
         strided = x.numel() > 0 and x.layout == torch.strided
-        return x.dtype in self.served_dtypes and strided and not is_traced() and self.problem(self) is None
+        ours = x.dtype in self.served_dtypes and strided and not self.is_followed()
+        return ours and self.problem(self) is None
+
+    def is_followed(self) -> bool:
+        """Whether this call is run to be written down or transformed, which takes the library's own code: by
+        torch.jit.trace, torch.func or, for most libraries, torch.compile."""
+        if torch.compiler.is_compiling():
+            return not self.compiles
+        return torch.jit.is_tracing() or _transforms_active()  # type: ignore[attr-defined]
 
     def run(
         self,
@@ -78,8 +95,8 @@ class AcceleratedNeuron(Accelerated, Fusable):
         Spikes and h come in `dtype`, None for x_seq's; v_last in float32 for every half type.
         """
         neuron, dtype = self.neuron(), dtype or x_seq.dtype
-        if v_init is not None and v_init.is_inference() and torch.is_grad_enabled():
-            v_init = v_init.clone()  # autograd refuses to keep what was made in inference mode
+        if v_init is not None and not torch.compiler.is_compiling() and torch.is_grad_enabled():
+            v_init = v_init.clone() if v_init.is_inference() else v_init  # which autograd would refuse to keep
         if work is not None:
             params, tensors = neuron
             if tensors is None and work.fits(x_seq.shape):

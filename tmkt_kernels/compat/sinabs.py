@@ -1,5 +1,6 @@
 """sinabs 2 and 3: LIF and IAF, and their squeezed forms, where a neuron fires once a step at most."""
 
+import math
 from typing import Any
 
 import torch
@@ -51,6 +52,8 @@ class AcceleratedLayer(AcceleratedNeuron, LIF):
         if module.alpha_mem_calculated.numel() > 1:
             return "a time constant for each neuron"
         value = number(module, "spike_threshold")
+        if not math.isfinite(value):
+            return f"threshold {value}"
         if _reset(module.reset_fn, value) is None:
             return f"reset {module.reset_fn} has no equal here"
         if _surrogate(module.surrogate_grad_fn, value) is None:

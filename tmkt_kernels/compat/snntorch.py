@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..lif import Neuron, Parameter
 from ..lif.leaky import leaky_neuron
 from ._fusion import Deferral, has_hooks, received
-from ._replacement import AcceleratedNeuron, number
+from ._replacement import AcceleratedNeuron, made, number
 
 Shape = float | tuple[float, float]
 SURROGATES: dict[str, tuple[str, Callable[[dict[str, Any]], Shape]]] = {
@@ -61,18 +61,26 @@ class AcceleratedLeaky(AcceleratedNeuron, Leaky):
             return "graded spikes: the output is not 0 or 1"
         if max(module.beta.dim(), module.threshold.dim()) > 1:
             return "beta or threshold has more than one dimension"
-        return None
+        numbers = {
+            name: 0.5 if isinstance(value, Tensor) else value for name, value in cls.beta_and_threshold(module).items()
+        }
+        return made(leaky_neuron, **numbers, **cls.keywords(module))[1]
+
+    @classmethod
+    def beta_and_threshold(cls, module: Any) -> dict[str, Any]:
+        return {"beta": _parameter(module.beta, clamp=True), "threshold": _parameter(module.threshold)}
+
+    @classmethod
+    def keywords(cls, module: Any) -> dict[str, Any]:
+        found = _surrogate(module.spike_grad)
+        assert found is not None
+        return {"reset_mechanism": module.reset_mechanism, "surrogate": found[0], "alpha": found[1]}
 
     def neuron(self) -> Neuron:
-        found = _surrogate(self.spike_grad)
-        assert found is not None
-        return leaky_neuron(
-            beta=_parameter(self.beta, clamp=True),
-            threshold=_parameter(self.threshold),
-            reset_mechanism=self.reset_mechanism,
-            surrogate=found[0],
-            alpha=found[1],
-        )
+        parameters, keywords = self.beta_and_threshold(self), self.keywords(self)
+        if any(isinstance(value, Tensor) for value in parameters.values()):
+            return leaky_neuron(**parameters, **keywords)
+        return made(leaky_neuron, **parameters, **keywords)[0]
 
     def fusion_problem(self) -> str | None:
         if self.beta.requires_grad or self.threshold.requires_grad or self.beta.numel() + self.threshold.numel() > 2:
@@ -80,10 +88,7 @@ class AcceleratedLeaky(AcceleratedNeuron, Leaky):
         return None if self.beta.device.type == "cpu" else "batch norm before a Leaky: beta would be read from the GPU"
 
     def serves(self, x: Tensor) -> bool:
-        """Several values of beta belong to the last dimension, which is ours only in [B, C]. torch.compile gets
-        snnTorch's own step, which it fuses with what stands around it."""
-        if torch.compiler.is_compiling():
-            return False
+        """Several values of beta belong to the last dimension, which is ours only in [B, C]."""
         if x.dtype != torch.float32 and self.reset_mechanism == "none":
             return False
         return super().serves(x) and (x.dim() == 2 or max(self.beta.numel(), self.threshold.numel()) == 1)

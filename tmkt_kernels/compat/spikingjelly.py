@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..lif import Neuron, lif_neuron
 from ._fusion import received
-from ._replacement import AcceleratedNeuron
+from ._replacement import AcceleratedNeuron, made
 
 Shape = float | tuple[float, float]
 SURROGATES: dict[type, tuple[str, Callable[[Any], Shape]]] = {
@@ -41,6 +41,8 @@ class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
     On half inputs v is float32, and goes on unrounded from call to call; v_seq has the input's dtype, as before.
     """
 
+    compiles = True
+
     @classmethod
     def problem(cls, module: Any) -> str | None:
         function = module.surrogate_function
@@ -52,17 +54,24 @@ class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
             return "the surrogate's parameters are not plain numbers"
         if module._neuron_precision is not None:
             return "SpikingJelly's precision API was used on it"
-        return None
+        keywords = cls.keywords(module)
+        tensors = [name for name, value in keywords.items() if isinstance(value, Tensor)]
+        return f"{tensors[0]} is a tensor" if tensors else made(lif_neuron, **keywords)[1]
 
-    def keywords(self) -> dict[str, Any]:
-        name, shape = SURROGATES[type(self.surrogate_function)]
+    @classmethod
+    def keywords(cls, module: Any) -> dict[str, Any]:
+        """Our keywords for the parameters that are plain numbers in SpikingJelly."""
+        name, shape = SURROGATES[type(module.surrogate_function)]
         return {
-            "v_threshold": self.v_threshold,
-            "v_reset": self.v_reset,
-            "detach_reset": self.detach_reset,
+            "v_threshold": module.v_threshold,
+            "v_reset": module.v_reset,
+            "detach_reset": module.detach_reset,
             "surrogate": name,
-            "alpha": shape(self.surrogate_function),
+            "alpha": shape(module.surrogate_function),
         }
+
+    def neuron(self) -> Neuron:
+        return made(lif_neuron, **self.keywords(self))[0]
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
         x, work = received(x_seq, self)
@@ -99,22 +108,28 @@ class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
 class AcceleratedIFNode(AcceleratedNode, neuron.IFNode):
     replaces = neuron.IFNode
 
-    def neuron(self) -> Neuron:
-        return lif_neuron(tau=math.inf, **self.keywords())
+    @classmethod
+    def keywords(cls, module: Any) -> dict[str, Any]:
+        return super().keywords(module) | {"tau": math.inf}
 
 
 class AcceleratedLIFNode(AcceleratedNode, neuron.LIFNode):
     replaces = neuron.LIFNode
 
-    def neuron(self) -> Neuron:
-        return lif_neuron(tau=self.tau, decay_input=self.decay_input, **self.keywords())
+    @classmethod
+    def keywords(cls, module: Any) -> dict[str, Any]:
+        return super().keywords(module) | {"tau": module.tau, "decay_input": module.decay_input}
 
 
 class AcceleratedParametricLIFNode(AcceleratedNode, neuron.ParametricLIFNode):
     replaces = neuron.ParametricLIFNode
 
+    @classmethod
+    def keywords(cls, module: Any) -> dict[str, Any]:
+        return super().keywords(module) | {"decay_input": module.decay_input}
+
     def neuron(self) -> Neuron:
-        return lif_neuron(rate=self.w.float().sigmoid(), decay_input=self.decay_input, **self.keywords())
+        return lif_neuron(rate=self.w.float().sigmoid(), **self.keywords(self))
 
     def fusion_problem(self) -> str | None:
         return "batch norm before a ParametricLIFNode: bn_lif takes no learned tau"
