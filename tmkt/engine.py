@@ -130,6 +130,7 @@ class Trainer:
     def _run(self) -> Score:
         self._resume(on_first(self._open_folder))
         say(self._summary())
+        self._say_copies()
         if self.config.transfer.method == "ckd":
             targets = on_first(
                 lambda: teacher_targets(self.config, self.data.train, self.padding, self.identity).to("cpu")
@@ -339,9 +340,9 @@ class Trainer:
         ckpt.check_tensors(saved.weights, task.state_dict(), ckpt.TASK)
         ckpt.check_moments(saved.optimizer, task, saved.state.get("moments"))
         Place.of(saved.state)
-        if type(saved.state.get("processes")) is not int or not isinstance(
-            saved.state.get("scaler"), (dict, type(None))
-        ):
+        scaler = self.accelerator.scaler
+        expected = None if scaler is None else _kinds(scaler.state_dict())
+        if type(saved.state.get("processes")) is not int or _kinds(saved.state.get("scaler")) != expected:
             raise DamagedError(f"{ckpt.STATE} lacks a value, or has one of another kind")
         try:
             check_finite({**saved.weights, **saved.optimizer}, "its tensors", "no run should have written that")
@@ -388,6 +389,18 @@ class Trainer:
         )
         return f"{self.out}: {self.config.transfer.method} on {where}: {counts} to test, {images}"
 
+    def _say_copies(self) -> None:
+        """Say how many recordings are in two parts under two names: scores of these are not of unseen recordings."""
+        contents = self.data.record["digests"]
+        trained = set(contents["train"])
+        for part in ("validation", "test"):
+            copies = sum(digest in trained for digest in contents[part])
+            if copies:
+                say(
+                    f"{copies} of the {len(contents[part])} {part} recordings are copies of training ones, or look the "
+                    "same to the network; `tmkt data check` names copies, `tmkt eval` counts them apart"
+                )
+
     def _environment(self) -> dict[str, Any]:
         train = self.config.train
         return {
@@ -416,6 +429,11 @@ def train(config: Config, data: RunData | None = None) -> Score:
         raise
     except KeyboardInterrupt:  # at a moment when nothing more can be saved
         raise Interrupted(f"interrupted; {_goes_on(Path(config.out))}") from None
+
+
+def _kinds(values: Any) -> dict[str, type] | None:
+    """The keys of a dictionary and the kinds of its values; None of anything else."""
+    return {key: type(value) for key, value in values.items()} if isinstance(values, dict) else None
 
 
 def _goes_on(out: Path) -> str:

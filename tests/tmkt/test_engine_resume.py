@@ -124,8 +124,12 @@ def test_the_gradient_scaler_is_part_of_the_state(tiny):
     for trainer, scale in zip(trainers, (512.0, 1.0), strict=True):  # Accelerate makes one on a GPU alone
         trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     trainers[0]._save()
-    trainers[1]._resume(ckpt.load_newest(trainers[1].checkpoints))
+    saved = ckpt.load_newest(trainers[1].checkpoints, trainers[1]._check)
+    trainers[1]._resume(saved)
     assert trainers[1].accelerator.scaler.get_scale() == 512.0
+    for scaler in (None, {}, {"scale": "512"}, {**saved.state["scaler"], "scale": None}):
+        with pytest.raises(ckpt.DamagedError, match=r"state\.json lacks a value"):
+            trainers[1]._check(saved._replace(state={**saved.state, "scaler": scaler}))
 
 
 @pytest.fixture
