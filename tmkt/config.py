@@ -203,12 +203,12 @@ class TrainConfig(Section):
     compile: bool = False  # torch.compile of the backbone
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: Literal["auto", "cpu"] = "auto"
-    timeout: int = ranged(1800, 1)  # seconds that one process of several waits for the others before it gives up
+    timeout: int = ranged(1800, 1, 10**8)  # seconds that one process of several waits for the others before it gives up
 
 
 @dataclass(frozen=True)
 class Config(Section):
-    seed: int = ranged(42, 0)
+    seed: int = ranged(42, 0, 2**63 - 1)
     out: str = "runs/train"  # the run's folder
     resume: Literal["auto", "never"] = "auto"  # auto: go on from the last checkpoint in `out`
     data: DataConfig = field(default_factory=DataConfig)

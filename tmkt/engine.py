@@ -78,10 +78,8 @@ class Place:
         """The place in a checkpoint's state. Raises DamagedError where a value is missing or of another kind."""
         kinds = {"step": int, "seconds": float, "best_accuracy": float, "best_loss": float, "stale": int}
         best = state.get("best_step")
-        if any(type(state.get(name)) is not kind for name, kind in kinds.items()) or type(best) not in (
-            int,
-            type(None),
-        ):
+        right = all(type(state.get(name)) is kind for name, kind in kinds.items())
+        if not right or not (best is None or type(best) is int):
             raise DamagedError(f"{ckpt.STATE} lacks a value, or has one of another kind")
         return Place(**{name: state[name] for name in kinds}, best_step=best)
 
@@ -313,8 +311,8 @@ class Trainer:
             if self.config.resume == "never":
                 raise UserError(f"out: {self.out} holds a run already; choose another out=, or resume=auto to go on")
             check_same_run(self.config, self.out)
-            if split_file.exists():
-                check_same_data(split_file, self.data.record)
+        if split_file.exists():
+            check_same_data(split_file, self.data.record)
         files.write_text(split_file, json.dumps(self.data.record) + "\n")
         files.write_text(config_file, self.config.dump())
         saved = ckpt.load_newest(files.make_folder(self.out, "checkpoints"), self._check)
@@ -324,7 +322,10 @@ class Trainer:
                 "batch would change; start as many again, or choose another out="
             )
         step = 0 if saved is None else saved.state["step"]
-        ckpt.keep_records(self.out / "metrics.jsonl", step if saved else -1)
+        try:
+            ckpt.keep_records(self.out / "metrics.jsonl", step if saved else -1)
+        except DamagedError as error:
+            raise UserError(f"out: {self.out}: {error}; remove it, and the same command goes on") from error
         environment = {"kind": "environment", "step": step, **self._environment()}
         files.append(self.out / "metrics.jsonl", json.dumps(environment) + "\n")
         return saved

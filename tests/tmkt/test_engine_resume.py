@@ -193,6 +193,14 @@ def test_an_edited_file_is_named_and_never_taken(tiny, stopped, name, edit):
     assert ckpt.steps(out / "checkpoints") == [2, 4]
 
 
+def test_metrics_that_are_no_file_are_named(tiny, stopped):
+    out, data = stopped
+    (out / "metrics.jsonl").unlink()
+    (out / "metrics.jsonl").mkdir()
+    with pytest.raises(UserError, match=rf"out: {out}: metrics\.jsonl is no regular file; remove it"):
+        train(tiny, data)
+
+
 @pytest.mark.parametrize("change", [{"seed": 7}, {"train__lr": 0.1}, {"transfer__mag_weight": 0.0}])
 def test_a_checkpoint_of_another_run_is_refused(tiny, stopped, change):
     out, data = stopped
