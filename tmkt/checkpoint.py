@@ -8,7 +8,6 @@ of every file, so that what a disk or a copy has damaged since is found, and put
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,14 +50,14 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> None:
     sizes = {name: len(data) for name, data in content.items()}
     content[MANIFEST] = json.dumps({**manifest, "bytes": sizes}).encode()
     files.make_folder(folder.parent, folder.name)
-    with files.written(final):
-        _remove(temporary)  # left by a run that was killed while writing
+    with files.written(final), files.gone_after_failure(temporary):
+        files.remove(temporary)  # left by a run that was killed while writing
         temporary.mkdir()
         for name, data in content.items():
             files.write_new(temporary / name, data)
             _flush(temporary / name)
         _flush(temporary)
-        _remove(final)
+        files.remove(final)
         temporary.replace(final)
         _flush(folder)
 
@@ -109,7 +108,7 @@ def load_newest(folder: Path, check: Callable[[Checkpoint], None] = lambda _: No
             path = _path(folder, newer)
             aside = path.with_name(f"{path.name}.damaged")
             with files.written(aside):
-                _remove(aside)
+                files.remove(aside)
                 path.rename(aside)
             say(f"{path} was renamed to {aside.name}; the run makes it again")
         return checkpoint
@@ -129,7 +128,7 @@ def prune(folder: Path, keep: int, best: int | None) -> None:
     for step in steps(folder)[:-keep]:
         if step != best:
             with files.written(_path(folder, step)):
-                _remove(_path(folder, step))
+                files.remove(_path(folder, step))
 
 
 def optimizer_tensors(optimizer: Optimizer, task: nn.Module) -> dict[str, Tensor]:
@@ -191,11 +190,3 @@ def keep_records(path: Path, last_step: int) -> None:
 
 def _path(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}"
-
-
-def _remove(path: Path) -> None:
-    """Delete a folder with what is in it, a file, or a link but not what it leads to; or nothing."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -205,7 +205,7 @@ class TrainConfig(Section):
     compile: bool = False  # torch.compile of the backbone
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: Literal["auto", "cpu"] = "auto"
-    timeout: int = ranged(1800, 1)  # seconds that one process of several waits for the others before it gives up
+    timeout: int = ranged(1800, 1, 10**8)  # seconds that one process of several waits for the others before it gives up
 
 
 @dataclass(frozen=True)

@@ -78,10 +78,8 @@ class Place:
         """The place in a checkpoint's state. Raises DamagedError where a value is missing or of another kind."""
         kinds = {"step": int, "seconds": float, "best_accuracy": float, "best_loss": float, "stale": int}
         best = state.get("best_step")
-        if any(type(state.get(name)) is not kind for name, kind in kinds.items()) or type(best) not in (
-            int,
-            type(None),
-        ):
+        right = all(type(state.get(name)) is kind for name, kind in kinds.items())
+        if not right or not (best is None or type(best) is int):
             raise DamagedError(f"{ckpt.STATE} lacks a value, or has one of another kind")
         return Place(**{name: state[name] for name in kinds}, best_step=best)
 
@@ -130,6 +128,7 @@ class Trainer:
     def _run(self) -> Score:
         self._resume(on_first(self._open_folder))
         say(self._summary())
+        self._say_copies()
         if self.config.transfer.method == "ckd":
             targets = on_first(
                 lambda: teacher_targets(self.config, self.data.train, self.padding, self.identity).to("cpu")
@@ -312,8 +311,8 @@ class Trainer:
             if self.config.resume == "never":
                 raise UserError(f"out: {self.out} holds a run already; choose another out=, or resume=auto to go on")
             check_same_run(self.config, self.out)
-            if split_file.exists():
-                check_same_data(split_file, self.data.record)
+        if split_file.exists():
+            check_same_data(split_file, self.data.record)
         files.write_text(split_file, json.dumps(self.data.record) + "\n")
         files.write_text(config_file, self.config.dump())
         saved = ckpt.load_newest(files.make_folder(self.out, "checkpoints"), self._check)
@@ -323,7 +322,10 @@ class Trainer:
                 "batch would change; start as many again, or choose another out="
             )
         step = 0 if saved is None else saved.state["step"]
-        ckpt.keep_records(self.out / "metrics.jsonl", step if saved else -1)
+        try:
+            ckpt.keep_records(self.out / "metrics.jsonl", step if saved else -1)
+        except DamagedError as error:
+            raise UserError(f"out: {self.out}: {error}; remove it, and the same command goes on") from error
         environment = {"kind": "environment", "step": step, **self._environment()}
         files.append(self.out / "metrics.jsonl", json.dumps(environment) + "\n")
         return saved
@@ -339,9 +341,9 @@ class Trainer:
         ckpt.check_tensors(saved.weights, task.state_dict(), ckpt.TASK)
         ckpt.check_moments(saved.optimizer, task, saved.state.get("moments"))
         Place.of(saved.state)
-        if type(saved.state.get("processes")) is not int or not isinstance(
-            saved.state.get("scaler"), (dict, type(None))
-        ):
+        scaler = self.accelerator.scaler
+        expected = None if scaler is None else _kinds(scaler.state_dict())
+        if type(saved.state.get("processes")) is not int or _kinds(saved.state.get("scaler")) != expected:
             raise DamagedError(f"{ckpt.STATE} lacks a value, or has one of another kind")
         try:
             check_finite({**saved.weights, **saved.optimizer}, "its tensors", "no run should have written that")
@@ -388,6 +390,18 @@ class Trainer:
         )
         return f"{self.out}: {self.config.transfer.method} on {where}: {counts} to test, {images}"
 
+    def _say_copies(self) -> None:
+        """Say how many recordings are in two parts under two names: scores of these are not of unseen recordings."""
+        contents = self.data.record["digests"]
+        trained = set(contents["train"])
+        for part in ("validation", "test"):
+            copies = sum(digest in trained for digest in contents[part])
+            if copies:
+                say(
+                    f"{copies} of the {len(contents[part])} {part} recordings are copies of training ones, or look the "
+                    "same to the network; `tmkt data check` names copies, `tmkt eval` counts them apart"
+                )
+
     def _environment(self) -> dict[str, Any]:
         train = self.config.train
         return {
@@ -416,6 +430,11 @@ def train(config: Config, data: RunData | None = None) -> Score:
         raise
     except KeyboardInterrupt:  # at a moment when nothing more can be saved
         raise Interrupted(f"interrupted; {_goes_on(Path(config.out))}") from None
+
+
+def _kinds(values: Any) -> dict[str, type] | None:
+    """The keys of a dictionary and the kinds of its values; None of anything else."""
+    return {key: type(value) for key, value in values.items()} if isinstance(values, dict) else None
 
 
 def _goes_on(out: Path) -> str:

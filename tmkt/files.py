@@ -9,9 +9,10 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,31 @@ def make_folder(root: Path, *parts: str) -> Path:
 def write(path: Path, data: bytes) -> None:
     """Write a file atomically: after a crash it has its old content or the new one."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with written(path):
+    with written(path), gone_after_failure(temporary):
         temporary.unlink(missing_ok=True)  # of a process that was killed; or planted
         write_new(temporary, data)
         flush(temporary)
         temporary.replace(path)
         flush(path.parent)
+
+
+@contextmanager
+def gone_after_failure(temporary: Path) -> Iterator[None]:
+    """Where the block fails, delete what it has written under `temporary`: the disk may be full."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            remove(temporary)
+        raise
+
+
+def remove(path: Path) -> None:
+    """Delete a folder with what is in it, a file, or a link but not what it leads to; or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_new(path: Path, data: bytes) -> None:

@@ -17,22 +17,24 @@ def check_size(config: Config, processes: int = 1) -> None:
     """Raise UserError where the frames or the pairs of one step alone do not fit into this machine's memory."""
     train, data = config.train, config.data
     width, height = data.size
+    border = 2 * (data.crop_padding or 0)
+    frames = train.batch * data.time_steps * 2 * (width + border) * (height + border)
     pairs = train.batch * train.accumulate * processes
     teacher = config.transfer.teacher.batch if config.transfer.method == "ckd" else 0
+    size = f"data.size {width}x{height}"
     needs = {
-        f"a pass of train.batch {train.batch} sequences of data.time_steps {data.time_steps} frames, data.size "
-        f"{width}x{height},": 2 * 4 * width * height * data.time_steps * train.batch,
+        f"a pass of train.batch {train.batch} sequences of data.time_steps {data.time_steps} frames, {size} and "
+        f"data.crop_padding {data.crop_padding},": 4 * frames,
         f"drawing the pairs of train.batch {train.batch} x accumulate {train.accumulate}": _PAIR_BYTES * pairs,
-        f"transfer.teacher.batch {teacher} images of data.size {width}x{height}": 3 * 4 * width * height * teacher,
+        f"transfer.teacher.batch {teacher} images of {size}": 4 * 3 * width * height * teacher,
     }
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if torch.cuda.is_available():
         there = max(there, torch.cuda.get_device_properties(0).total_memory)
-    for what, size in needs.items():
-        if size > there:
-            raise UserError(
-                f"memory: {what} takes {size / 1e9:,.0f} GB, this machine has {there / 1e9:,.0f}; lower them"
-            )
+    for what, bytes_needed in needs.items():
+        if bytes_needed > there:
+            found = f"{bytes_needed / 1e9:,.0f} GB, this machine has {there / 1e9:,.0f}"
+            raise UserError(f"memory: {what} takes {found}; lower them")
 
 
 @contextmanager

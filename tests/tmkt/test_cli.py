@@ -132,6 +132,7 @@ def test_usage_asks_only_for_what_is_required(capsys):
         ("train.accumulate=1000000000000", "accumulate 1000000000000"),
         ("data.time_steps=1000000000", "data.time_steps 1000000000"),
         ("data.size=[1000000, 1000000]", "data.size 1000000x1000000"),
+        ("data.crop_padding=1000000000", "data.crop_padding 1000000000"),
         ("model.options={channels: [1000000000, 1000000000]}", "channels"),
     ],
 )

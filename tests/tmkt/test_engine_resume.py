@@ -124,8 +124,12 @@ def test_the_gradient_scaler_is_part_of_the_state(tiny):
     for trainer, scale in zip(trainers, (512.0, 1.0), strict=True):  # Accelerate makes one on a GPU alone
         trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     trainers[0]._save()
-    trainers[1]._resume(ckpt.load_newest(trainers[1].checkpoints))
+    saved = ckpt.load_newest(trainers[1].checkpoints, trainers[1]._check)
+    trainers[1]._resume(saved)
     assert trainers[1].accelerator.scaler.get_scale() == 512.0
+    for scaler in (None, {}, {"scale": "512"}, {**saved.state["scaler"], "scale": None}):
+        with pytest.raises(ckpt.DamagedError, match=r"state\.json lacks a value"):
+            trainers[1]._check(saved._replace(state={**saved.state, "scaler": scaler}))
 
 
 @pytest.fixture
@@ -187,6 +191,14 @@ def test_an_edited_file_is_named_and_never_taken(tiny, stopped, name, edit):
     with pytest.raises(UserError, match=rf"^out: .*({name}|other settings)"):
         train(tiny, data)
     assert ckpt.steps(out / "checkpoints") == [2, 4]
+
+
+def test_metrics_that_are_no_file_are_named(tiny, stopped):
+    out, data = stopped
+    (out / "metrics.jsonl").unlink()
+    (out / "metrics.jsonl").mkdir()
+    with pytest.raises(UserError, match=rf"out: {out}: metrics\.jsonl is no regular file; remove it"):
+        train(tiny, data)
 
 
 @pytest.mark.parametrize("change", [{"seed": 7}, {"train__lr": 0.1}, {"transfer__mag_weight": 0.0}])

@@ -93,12 +93,13 @@ def test_of_none_unseen_there_is_no_accuracy(run, recordings, tmp_path, capsys):
     assert Count(0, 0).accuracy is None
 
 
-def test_a_test_recording_that_is_a_copy_of_a_training_one_was_seen(tiny, recordings):
-    train(tiny.replace(train__steps=2, train__eval_every=2))
-    run = Path(tiny.out)
+def test_a_test_recording_that_is_a_copy_of_a_training_one_was_seen(tiny, run, recordings, capsys):
     trained, tested = names(run, "train")[0], names(run, "test")[0]
     shutil.copy(recordings / f"{trained}.bin", recordings / f"{tested}.bin")
     assert totals(evaluate_parts(run)) == {"unseen": 8, "validated": 0, "trained": 1}
+    capsys.readouterr()
+    train(tiny.replace(out=tiny.out + "-again", train__steps=2))
+    assert "1 of the 9 test recordings are copies of training ones" in capsys.readouterr().err
 
 
 def spoil_weights(change):

@@ -17,6 +17,8 @@ from tmkt.curves import Curves
 from tmkt.data import prepare
 from tmkt.engine import train
 from tmkt.errors import DamagedError, UserError
+from tmkt.experiments.grid import make_grid, run_grid
+from tmkt.experiments.report import write_report
 from tmkt.lock import FolderLock
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +72,47 @@ def test_a_dangling_link_makes_no_file_elsewhere(tiny, outside, name):
     (files.make_folder(Path(tiny.out)) / name).symlink_to(outside / "new")
     with pytest.raises(UserError, match=name):
         train(tiny)
+    assert untouched(outside)
+
+
+@pytest.mark.parametrize("command", ["diagnose", "profile"])
+def test_no_picture_is_drawn_through_a_link(tiny, outside, capsys, command):
+    train(tiny.replace(train__steps=2))
+    (Path(tiny.out) / command).symlink_to(outside)
+    assert main([command, tiny.out]) == 2
+    assert f"{command}: is a link, and a run writes through none" in capsys.readouterr().err
+    assert untouched(outside)
+
+
+@pytest.fixture
+def cells(tiny_settings, tmp_path):
+    """A grid of one run."""
+    (tmp_path / "empty.yaml").write_text("{}")
+    place = {"seeds": [1], "per_class": [2], "out": tmp_path / "grid"}
+    return make_grid(tmp_path / "empty.yaml", tiny_settings, methods=["tmkt"], **place)
+
+
+@pytest.mark.parametrize("name", ["runs", "runs/tmkt", "runs/tmkt/per_class_2/seed_1"])
+def test_no_part_of_a_grid_is_a_link(cells, tmp_path, outside, name):
+    *above, last = name.split("/")
+    (files.make_folder(tmp_path / "grid", *above) / last).symlink_to(outside)
+    with pytest.raises(UserError, match=f"{name}: is a link, and a run writes through none; remove it"):
+        run_grid(cells, 1)
+    assert untouched(outside)
+
+
+def test_the_figures_of_a_grid_are_no_link(cells, tmp_path, outside):
+    (files.make_folder(tmp_path / "grid") / "figures").symlink_to(outside)
+    run = {"method": "tmkt", "per_class": 2, "seed": 1, "folder": "x", "error": "x"}
+    with pytest.raises(UserError, match="figures: is a link"):
+        write_report(tmp_path / "grid", cells, {"runs": [run], "means": [], "differences": []})
+    assert untouched(outside)
+
+
+def test_no_log_is_written_through_a_link(cells, outside):
+    (cells[0].make_folder() / "train.log").symlink_to(outside / "precious")
+    with pytest.raises(UserError, match=r"train\.log: cannot be written .*; it is a link"):
+        run_grid(cells, 1)
     assert untouched(outside)
 
 
@@ -143,6 +186,7 @@ def test_a_write_that_fails_names_the_file_and_leaves_the_old_one(tmp_path, monk
         files.write_text(path, "new")
     monkeypatch.undo()
     assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]  # nothing is left that takes room
 
 
 @pytest.mark.parametrize("part", ["metrics.jsonl", "step-0000000", "tensorboard", "model.safetensors", "config.yaml"])
