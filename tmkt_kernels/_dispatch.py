@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Collection
 
 import torch
@@ -128,10 +129,10 @@ def choose(op: str, device: torch.device | str, dtype: torch.dtype, requested: s
     Raises ValueError for an unknown name and RuntimeError for a known one that cannot serve.
     """
     if requested == "auto":
-        # Interpreted Triton is for testing the kernels, hundreds of times slower than the reference.
-        for backend in BACKENDS:
-            if problem(backend, device, dtype) is None and not (backend == "triton" and TRITON_INTERPRETED):
-                return backend
+        chosen = first_that_serves(device, dtype)
+        if chosen == "reference" and not torch.compiler.is_compiling():
+            _warn_of_slowness(torch.device(device).type, dtype in KERNEL_DTYPES and not _transforms.forward_mode())
+        return chosen
     if requested not in BACKENDS:
         raise ValueError(f"backend: expected 'auto', 'native', 'triton' or 'reference'; got {requested!r}")
     why_not = problem(requested, device, dtype)
@@ -140,9 +141,29 @@ def choose(op: str, device: torch.device | str, dtype: torch.dtype, requested: s
     return requested
 
 
+def first_that_serves(device: torch.device | str, dtype: torch.dtype) -> str:
+    """What "auto" stands for. Interpreted Triton is for testing the kernels, far slower than the reference."""
+    for backend in BACKENDS:
+        if problem(backend, device, dtype) is None and not (backend == "triton" and TRITON_INTERPRETED):
+            return backend
+    raise AssertionError("the reference serves everything")
+
+
+@functools.cache  # once in a process
+def _warn_of_slowness(device: str, kernels_take_it: bool) -> None:
+    """Where plain PyTorch serves a call only because an installation lacks kernels, say so: nothing else would."""
+    if kernels_take_it and device in ("cpu", "cuda"):
+        warnings.warn(
+            f"tmkt_kernels: plain PyTorch serves tensors on {device}, several times slower than a kernel: "
+            f"{problem('native', device, torch.float32)}",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
 def explain(op: str, device: torch.device | str) -> list[tuple[str, str]]:
     """For `python -m tmkt_kernels`: each backend with "serves ..." or the reason why it does not (float32)."""
-    chosen = choose(op, device, torch.float32, "auto")
+    chosen = first_that_serves(device, torch.float32)
     rows = []
     for backend in BACKENDS:
         why_not = problem(backend, device, torch.float32)

@@ -15,7 +15,12 @@ def memory_order(x_seq: Tensor) -> list[int] | None:
         return None
     if x_seq.dim() == 5 and x_seq.permute(0, 1, 3, 4, 2).is_contiguous():  # channels_last steps
         return [0, 1, 3, 4, 2]
-    order = sorted(range(1, x_seq.dim()), key=x_seq.stride, reverse=True)
+    order: list[int] = []
+    for dim in range(1, x_seq.dim()):  # by insertion: torch.compile compares strides that are symbols, but sorts none
+        at = len(order)
+        while at > 0 and x_seq.stride(order[at - 1]) < x_seq.stride(dim):
+            at -= 1
+        order.insert(at, dim)
     return [0, *order]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from . import _transforms
+from . import _numbers, _transforms
 from ._extension import extension as extension  # loads the library, before its schemas are asked for
 
 # The kernels read raw memory: torch.compile must hand over the strides that eager code would. It does so by default;
@@ -53,12 +53,18 @@ def register(
         if kernels is not None:
             for op, kernel in zip((fwd_op, bwd_op), kernels, strict=True):
                 torch.library.impl(op.name(), ("cpu", "cuda"), kernel)
-        transformable_bwd = _transforms.register(f"{name}_bwd{suffix}", bwd_op, *second_order)
-        transformable = _transforms.register(
-            f"{name}_fwd{suffix}", fwd_op, setup_context, functools.partial(backward, transformable_bwd)
+        under_transforms = _transforms.transformable(
+            fwd_op, setup_context, functools.partial(backward, _transforms.transformable(bwd_op, *second_order))
         )
-        calls[backend] = _call(fwd_op, bwd_op, transformable, setup_context, backward)
+        with_numbers = _numbers.register(fwd_op, bwd_op, fake_forward, fake_backward, setup_context, backward)
+        key = f"{name}{suffix}"
+        _transforms.IN_GRAPH[key] = _in_graph_call(under_transforms, with_numbers)
+        calls[backend] = _call(key, fwd_op, bwd_op, under_transforms, setup_context, backward)
     return calls
+
+
+def _in_graph_call(under_transforms: Callable[..., Any], with_numbers: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args: (under_transforms if _transforms.active() else with_numbers)(*args)
 
 
 # Private to torch, though its own operators in Python stand on it; where a release lacks it, the slow way serves.
@@ -66,8 +72,13 @@ _below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", contextlib.nul
 
 
 def _call(
-    fwd_op: Any, bwd_op: Any, transformable: Any, setup_context: Callable[..., Any], backward: Callable[..., Any]
-) -> Any:
+    key: str,
+    fwd_op: Any,
+    bwd_op: Any,
+    under_transforms: Callable[..., Any],
+    setup_context: Callable[..., Any],
+    backward: Callable[..., Any],
+) -> Callable[..., Any]:
     """`fwd_op`, called from eager code. The same autograd as registered, entered directly and without setup_context,
     whose arguments torch binds anew each time: the way through the dispatcher costs more than many a kernel."""
 
@@ -90,9 +101,11 @@ def _call(
         backward = staticmethod(derivative)
 
     def call(*args: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return _transforms.call_in_graph(key, *args)
         if _transforms.active():
-            return transformable(*args)
-        if torch.compiler.is_compiling() or torch._C._is_tracing():  # torch.jit.trace knows operators, and no Function
+            return under_transforms(*args)
+        if torch._C._is_tracing():  # torch.jit.trace knows operators, and no Function
             return fwd_op(*args)
         return Eager.apply(*args)
 

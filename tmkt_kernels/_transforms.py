@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-FUNCTIONS: dict[str, type[torch.autograd.Function]] = {}
-"""Those that serve transforms, by name."""
+IN_GRAPH: dict[str, Callable[..., Any]] = {}
+"""What stands in graphs of torch.compile as one call, by name."""
 
 # Private to torch, which has no public way to ask.
 active: Callable[[], bool] = torch._C._are_functorch_transforms_active
@@ -37,19 +37,17 @@ def concrete(value: Tensor) -> Tensor:
     return value
 
 
-def apply(name: str, *args: Any) -> Any:
-    """Call FUNCTIONS[name] under the transforms that are active."""
-    if torch.compiler.is_compiling():
-        from . import _in_graph
+def call_in_graph(name: str, *args: Any) -> Any:
+    """Call IN_GRAPH[name], as one node of the graph that is being made."""
+    from . import _in_graph
 
-        return _in_graph.call(name, *args)
-    return FUNCTIONS[name].apply(*args)
+    return _in_graph.call(name, *args)
 
 
-def register(
-    name: str, function: Callable[..., Any], setup_context: Callable[..., Any], backward: Callable[..., Any]
+def transformable(
+    function: Callable[..., Any], setup_context: Callable[..., Any], backward: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """Make FUNCTIONS[name] of an operator, and return how to call it."""
+    """`function` with the rules of grad and vmap."""
 
     class Transformable(torch.autograd.Function):
         @staticmethod
@@ -72,8 +70,7 @@ def register(
 
     Transformable.setup_context = staticmethod(setup_context)  # type: ignore[method-assign]
     Transformable.backward = staticmethod(backward)  # type: ignore[method-assign]
-    FUNCTIONS[name] = Transformable
-    return lambda *args: apply(name, *args)
+    return Transformable.apply
 
 
 def vjp(

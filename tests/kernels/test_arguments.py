@@ -178,11 +178,7 @@ BAD_CALLS = {
         "threshold: expected a finite float",
         lambda: tk.leaky(X, beta=0.9, threshold=math.nan),
     ),
-    "threshold inf": (
-        ValueError,
-        "threshold: expected a finite float",
-        lambda: tk.leaky(X, beta=0.9, threshold=math.inf),
-    ),
+    "threshold -inf": (ValueError, "threshold: .* finite", lambda: tk.leaky(X, beta=0.9, threshold=-math.inf)),
     "beta nan": (ValueError, "beta: expected a finite float", lambda: tk.leaky(X, beta=math.nan)),
     "bn tau": (TypeError, "tau: expected a float, got Tensor", lambda: tk.bn_lif(X, tau=torch.tensor(2.0))),
     "eps": (ValueError, "eps: expected a finite float of 0 or more, got -1", lambda: tk.bn_lif(X, eps=-1)),
@@ -287,6 +283,32 @@ def test_infinite_inputs(neuron, every_target):
         tk.lif(x, **neuron, return_v=True, backend=backend), tk.lif(x.double(), **neuron, return_v=True), strict=True
     ):
         torch.testing.assert_close(actual.double(), expected.double(), rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("mechanism", ["subtract", "zero", "none"])
+@pytest.mark.parametrize("surrogate", list(Surrogate), ids=lambda s: s.name.lower())
+def test_an_infinite_threshold_never_fires(surrogate, mechanism, every_target):
+    """A readout that integrates: snnTorch's with reset_mechanism="none", as NIR's LI."""
+    backend, device = every_target
+    x = X.to(device).requires_grad_()
+    spikes, _, mem = tk.leaky(
+        x,
+        beta=0.9,
+        threshold=math.inf,
+        reset_mechanism=mechanism,
+        surrogate=surrogate.name.lower(),
+        alpha=SURROGATE_SHAPES[surrogate][0],
+        return_mem=True,
+        backend=backend,
+    )
+    assert not spikes.any()
+    expected = torch.zeros_like(X[0]).to(device)
+    for t, step in enumerate(X.to(device)):
+        expected = 0.9 * expected + step
+        torch.testing.assert_close(mem[t], expected)
+    gradient = torch.autograd.grad(mem.sum(), x)[0]
+    decays = torch.tensor([sum(0.9**k for k in range(4 - t)) for t in range(4)], device=device)
+    torch.testing.assert_close(gradient, decays.view(4, 1, 1, 1, 1).expand_as(x))
 
 
 def test_statistics_have_no_gradient(every_target):

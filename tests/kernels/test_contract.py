@@ -1,11 +1,15 @@
 """One operator, one word: every operator has all its parts."""
 
+import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 import tmkt_kernels
+from tmkt_kernels._extension import LIBRARY
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(tmkt_kernels.__file__).parent
@@ -30,6 +34,20 @@ def test_operator_is_complete(name):
     source = (ROOT / "tests" / "kernels" / f"test_{name}.py").read_text()
     assert "opcheck" in source
     assert "fullgraph=True" in source
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_library_and_python_define_one_schema(name):
+    """C++ for programs without Python, Python where nothing was compiled."""
+    op = importlib.import_module(f"tmkt_kernels.{name}.op")
+    script = "import sys, torch; torch.ops.load_library(sys.argv[1]); print(torch.ops.tmkt.{}.default._schema)"
+    for way, schema in (("fwd", op.FORWARD_SCHEMA), ("bwd", op.BACKWARD_SCHEMA)):
+        command = [sys.executable, "-c", script.format(f"{name}_{way}"), str(LIBRARY)]
+        by_library = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        assert by_library == f"tmkt::{name}_{way}{schema}"
+        assert str(getattr(torch.ops.tmkt, f"{name}_{way}_triton").default._schema) == by_library.replace(
+            f"{way}(", f"{way}_triton(", 1
+        )
 
 
 @pytest.mark.parametrize("name", OPERATORS)

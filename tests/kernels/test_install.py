@@ -24,12 +24,17 @@ assert mixed[:, 1].eq(1).all() and mixed[:, 0].eq(0).all()
 
 def python(script: str, place: Path, **env: str) -> str:
     """What a script prints in a fresh interpreter that finds the packages of this one, after `place`."""
+    return python_and_warnings(script, place, **env)[0]
+
+
+def python_and_warnings(script: str, place: Path, **env: str) -> tuple[str, str]:
+    """What `python` returns, and what came on the error stream."""
     paths = os.pathsep.join([str(place), *filter(None, sys.path)])
     settings = {"PATH": "/usr/bin:/bin", "PYTHONPATH": paths, **env}
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, capture_output=True, text=True, env=settings, timeout=120, check=False, cwd=place)
     assert result.returncode == 0, result.stderr
-    return result.stdout
+    return result.stdout, result.stderr
 
 
 def test_import_brings_nothing_heavy(tmp_path):
@@ -96,7 +101,19 @@ for call in (lambda: tk.lif(x_seq, backend="native"), lambda: tk.events.to_frame
     except (RuntimeError, ImportError, ValueError) as error:
         print(error)
 """
-    printed = python(script, tmp_path / "lib")
+    printed, warned = python_and_warnings(script, tmp_path / "lib")
     assert printed.startswith("reference\n")
     assert said in printed
     assert "backend 'native' cannot serve this call" in printed
+    # Once for all calls, with a remedy that works: the package is on no index.
+    assert warned.count("RuntimeWarning: tmkt_kernels: plain PyTorch serves tensors on cpu, several times slower") == 1
+    remedy = (
+        "in the folder of the sources (a checkout or the unpacked sdist), `pip install --force-reinstall --no-deps .`"
+    )
+    assert said in warned
+    assert remedy in warned
+    main = "import runpy; runpy.run_module('tmkt_kernels', run_name='__main__')"
+    printed, warned = python_and_warnings(main, tmp_path / "lib")
+    assert said in printed
+    assert remedy in printed
+    assert "RuntimeWarning" not in warned

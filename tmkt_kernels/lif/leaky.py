@@ -1,5 +1,7 @@
 """snnTorch's Leaky neuron on the lif operator: another firing rule, another reset, the same recurrence."""
 
+import math
+
 from torch import Tensor
 
 from .. import _check
@@ -21,10 +23,13 @@ def leaky_neuron(
     """Check the keywords of `leaky` and turn them into the parameters of the recurrence."""
     if reset_mechanism not in RESET_MECHANISMS:
         raise ValueError(f"reset_mechanism: expected 'subtract', 'zero' or 'none', got {reset_mechanism!r}")
-    a, v_threshold = (
-        0.0 if isinstance(value, Tensor) else _check.finite(name, value, "a finite float or a tensor")
-        for name, value in (("beta", beta), ("threshold", threshold))
-    )
+    a, v_threshold = 0.0, 0.0
+    if not isinstance(beta, Tensor):
+        a = _check.finite("beta", beta, "a finite float or a tensor")
+    if isinstance(threshold, float) and threshold == math.inf:
+        v_threshold = math.inf  # never fires
+    elif not isinstance(threshold, Tensor):
+        v_threshold = _check.finite("threshold", threshold, "a finite float, math.inf or a tensor")
     if not 0 <= a <= 1:
         raise ValueError(f"beta: expected a decay from 0 to 1, got {beta}")
     coefficients = None
@@ -59,7 +64,7 @@ def leaky(
         x_seq: input current [T, B, ...]; dtypes and layouts as for `lif`.
         mem_init: membrane potential before the first step, [B, ...]; None is 0.
         beta: decay from 0 to 1, a float, or a tensor with one value or [C], which is clamped to 0..1.
-        threshold: firing threshold, a float, or a tensor with one value or [C].
+        threshold: firing threshold, a float, or a tensor with one value or [C]; math.inf never fires.
         reset_mechanism: "subtract", "zero" or "none".
         surrogate, alpha: as for `lif`; snnTorch's own are listed in docs/surrogates.md.
         return_mem: also return mem of every step.

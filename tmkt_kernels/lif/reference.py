@@ -101,7 +101,11 @@ class TransformableFire(torch.autograd.Function):
         return TransformableFire.backward(ctx, tangent)[0]  # the Jacobian is diagonal
 
 
-_transforms.FUNCTIONS["fire"] = TransformableFire
+def _fire(*args: Any) -> Tensor:
+    return (TransformableFire if _transforms.active() or _transforms.forward_mode() else Fire).apply(*args)
+
+
+_transforms.IN_GRAPH["fire"] = _fire
 
 
 def heaviside(u: Tensor, strict: bool) -> Tensor:
@@ -117,10 +121,9 @@ def fire(u: Tensor, surrogate: Any, alpha: float, beta: float = 0.0, strict: boo
         surrogate: a `Surrogate`, its number, or a function (u, alpha) -> derivative.
         alpha, beta: the surrogate's shape.
     """
-    if _transforms.active():
-        return _transforms.apply("fire", u, surrogate, alpha, beta, strict)
-    function = TransformableFire if _transforms.forward_mode() else Fire
-    return function.apply(u, surrogate, alpha, beta, strict)
+    if torch.compiler.is_compiling() and isinstance(surrogate, int):
+        return _transforms.call_in_graph("fire", u, int(surrogate), alpha, beta, strict)
+    return _fire(u, surrogate, alpha, beta, strict)
 
 
 def lif_step(v: Tensor, x: Tensor, p: LIFParams) -> tuple[Tensor, Tensor, Tensor]:

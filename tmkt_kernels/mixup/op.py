@@ -53,7 +53,7 @@ def _backward(bwd_op: Any, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _reference_backward(grad: Tensor, static: Tensor, events: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    selection: Any = args[:-2]  # switch_step, the indices and the scales
+    selection: Any = (*args[:-2], grad.dtype)  # switch_step, the indices, the scales and the dtype
     need_static, need_events = args[-2:]
 
     def forward(static_leaf: Tensor | None, events_leaf: Tensor | None) -> tuple[Tensor]:
@@ -61,7 +61,7 @@ def _reference_backward(grad: Tensor, static: Tensor, events: Tensor, *args: Any
             static if static_leaf is None else static_leaf,
             events if events_leaf is None else events_leaf,
         )
-        return (mixup_reference(images, recordings, *selection, dtype=grad.dtype),)
+        return (mixup_reference(images, recordings, *selection),)
 
     leaves = static if need_static else None, events if need_events else None
     grad_static, grad_events = (

@@ -1,0 +1,69 @@
+"""Operators whose floats change from call to call inside torch.compile, as an annealed tau.
+
+A schema's float is part of a compiled graph: each new value would compile anew, and after eight torch gives up. So
+where the floats are symbols of the graph they go to the operator as one tensor [floats] in float64 on the CPU.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Numbers:
+    """`op` with its floats in a tensor: `tmkt::<name>_numbers(Tensor numbers, ...)`, the others in their order."""
+
+    def __init__(self, op: Any, fake: Callable[..., Any]) -> None:
+        name, _, rest = str(op._schema).partition("(")
+        arguments, _, returns = rest.partition(") -> ")
+        self.is_float = [argument.startswith("float ") for argument in arguments.split(", ")]
+        name += "_numbers"
+        torch.library.define(name, f"(Tensor numbers, {', '.join(self.others(arguments.split(', ')))}) -> {returns}")
+        torch.library.register_fake(name, lambda numbers, *others: fake(*self.joined([0.0] * len(numbers), others)))
+        torch.library.impl(name, ("cpu", "cuda"), lambda numbers, *others: op(*self.joined(numbers.tolist(), others)))
+        self.op = getattr(torch.ops.tmkt, name.removeprefix("tmkt::")).default
+
+    def joined(self, floats: Any, others: Any) -> list[Any]:
+        """All arguments of the operator."""
+        floats, others = iter(floats), iter(others)
+        return [next(floats if of else others) for of in self.is_float]
+
+    def others(self, args: Any) -> list[Any]:
+        """What is left of them without the floats."""
+        return [value for value, of in zip(args, self.is_float, strict=True) if not of]
+
+    def __call__(self, *args: Any) -> Any:
+        zero = torch.zeros((), dtype=torch.float64)  # adding to a tensor is what torch.compile does without a guard
+        floats = [zero + value for value, of in zip(args, self.is_float, strict=True) if of]
+        return self.op(torch.stack(floats), *self.others(args))
+
+
+def register(
+    fwd_op: Any,
+    bwd_op: Any,
+    fake_forward: Callable[..., Any],
+    fake_backward: Callable[..., Any],
+    setup_context: Callable[..., Any],
+    backward: Callable[..., Any],
+) -> Callable[..., Any]:
+    """How to call `fwd_op` in a graph: with its floats in a tensor if any of them is a symbol."""
+    fwd, bwd = Numbers(fwd_op, fake_forward), Numbers(bwd_op, fake_backward)
+
+    def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.numbers, *others = inputs
+        setup_context(ctx, tuple(fwd.joined([0.0] * len(ctx.numbers), others)), output)
+
+    def numbers_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        needs = ctx.needs_input_grad
+        ctx.needs_input_grad = fwd.joined([False] * len(ctx.numbers), needs[1:])
+        gradients = backward(lambda *args: bwd.op(ctx.numbers, *bwd.others(args)), ctx, *grads)
+        ctx.needs_input_grad = needs
+        return None, *fwd.others(gradients)
+
+    torch.library.register_autograd(fwd.op, numbers_backward, setup_context=setup)
+
+    def call(*args: Any) -> Any:
+        return fwd(*args) if any(isinstance(value, torch.SymFloat) for value in args) else fwd_op(*args)
+
+    return call
