@@ -591,6 +591,11 @@ def without_a_count_of_batches(net, x):
     return net(x)
 
 
+def without_running_statistics(net, x):
+    net.bn.running_mean = net.bn.running_var = None
+    return net(x)
+
+
 def without_scale_and_offset(net, x):
     net.bn.weight = net.bn.bias = None
     return net(x)
@@ -706,6 +711,7 @@ LOOKS = [
     pruned,
     frozen,
     without_a_count_of_batches,
+    without_running_statistics,
     without_scale_and_offset,
     averaged,
     folded_into_the_convolution,

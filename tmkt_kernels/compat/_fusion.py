@@ -419,7 +419,8 @@ def _is_watched() -> bool:
 
 def _serves(norm: Norm, x: Tensor) -> bool:
     """An x that torch would refuse is left to torch, with its message."""
-    if norm.training and norm.track_running_stats and norm.num_batches_tracked is None:
+    tracked = norm.running_mean, norm.running_var, norm.num_batches_tracked
+    if any(t is None for t in tracked) and (norm.track_running_stats or any(t is not None for t in tracked)):
         return False
     kept = [t for t in (norm.weight, norm.bias, norm.running_mean, norm.running_var) if t is not None]
     dim = channel_dim(norm)
