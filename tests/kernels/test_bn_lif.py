@@ -479,8 +479,8 @@ def test_bad_input_is_named(name):
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
 @pytest.mark.parametrize("shape", [(3, 0, 4, 5), (3, 2, 4, 0), (3, 2, 0, 4)])
-def test_empty(shape, training, target):
-    backend, device = target
+def test_empty(shape, training, every_target):
+    backend, device = every_target
     x = torch.zeros(shape, device=device, requires_grad=True)
     zeros, ones = (torch.full((shape[2],), v, device=device, requires_grad=True) for v in (0.0, 1.0))
     given = {} if training else {"mean": zeros.detach(), "var": ones.detach()}
@@ -494,9 +494,9 @@ def test_empty(shape, training, target):
         assert not grads[2].any()
 
 
-def test_running_averages_outlive_an_empty_batch(target):
+def test_running_averages_outlive_an_empty_batch(every_target):
     """As those of torch's own batch norm do."""
-    backend, device = target
+    backend, device = every_target
     ours, theirs = nn.BatchNormLIF1d(4, backend=backend).to(device), torch.nn.BatchNorm1d(4).to(device)
     for x in (torch.randn(3, 2, 4, 5, device=device), torch.zeros(3, 0, 4, 5, device=device)):
         ours(x)
