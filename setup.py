@@ -1,7 +1,8 @@
 """Drives CMake: the torch operators (libtmkt_kernels.so) and the pybind11 module tmkt_kernels._events.
 
 A missing compiler does not fail the install: the package then runs on Triton and the reference, and
-`python -m tmkt_kernels` says what was missing. A compiler that is there but fails is an error.
+the first slow call and `python -m tmkt_kernels` say what was missing, for pip hides what is printed
+here. A compiler that is there but fails is an error.
 
 Environment: TMKT_NATIVE=0 builds nothing; TMKT_CUDA=0 leaves CUDA out and TMKT_CUDA=1 insists on it
 (default: wherever nvcc is found); TMKT_CUDA_ARCHS="80;90" narrows the architectures.

@@ -174,7 +174,8 @@ int main() {
   for (const FloatKind kind : {FloatKind::kFloat32, FloatKind::kBFloat16, FloatKind::kFloat16}) {
     for (const int64_t inner : {1, 3, 16, 65, 576}) {
       for (const int64_t T : {1, 2, 7, 21}) {
-        for (const Reset reset : {Reset::kHard, Reset::kSoft, Reset::kDelayedSubtract, Reset::kDelayedZero, Reset::kNone}) {
+        for (const Reset reset :
+             {Reset::kHard, Reset::kSoft, Reset::kDelayedSubtract, Reset::kDelayedZero, Reset::kNone}) {
           for (const bool own : {false, true}) {
             check_lif(T, 5, inner, kind, reset, own, own != (T == 2));
           }

@@ -35,6 +35,18 @@ def test_dynamic_from_the_start(name):
         assert torch.equal(compiled(x), plain(x))
 
 
+@pytest.mark.parametrize("name", ["lif", "mixup"])
+def test_operators_with_their_floats_in_a_tensor(name, target):
+    backend, device = target
+    suffix = "_triton" if backend == "triton" else ""
+    x, numbers = X.to(device).requires_grad_(), torch.tensor([0.5, 0.5, 0.0, 1.0, 0.0, 2.0, 0.0], dtype=torch.float64)
+    arguments = {
+        "lif": (numbers, x, None, None, 1, 0, 0, True, True),
+        "mixup": (numbers[:2], x[0], x, STEPS.to(device), None, None, torch.float32),
+    }[name]
+    torch.library.opcheck(getattr(torch.ops.tmkt, f"{name}_fwd{suffix}_numbers"), arguments)
+
+
 CHANGING = {
     "tau": lambda x, number, backend: tk.lif(x, tau=1 + number, backend=backend)[0],
     "v_threshold": lambda x, number, backend: tk.lif(x, v_threshold=number, backend=backend)[0],

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from tmkt_kernels.lif.reference import Fire
+from tmkt_kernels.lif.reference import fire
 from tmkt_kernels.surrogate import Surrogate
 from tmkt_kernels.testing import assert_gradient_close
 
@@ -26,7 +26,7 @@ class AdaptiveQIF(nn.Module):
         spikes = []
         for x in x_seq:
             h = v + (self.a * v * (v - self.v_c) + x) / self.tau
-            s = Fire.apply(h - 1 - theta, int(Surrogate.ATAN), 2.0)
+            s = fire(h - 1 - theta, Surrogate.ATAN, 2.0)
             v = h * (1 - s.detach())
             theta = self.decay * theta + self.jump * s.detach()
             spikes.append(s)

@@ -3,12 +3,15 @@
 import json
 import shlex
 import sys
+import threading
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from scipy.stats import t as student_t
 
 from tmkt.cli import main
@@ -175,6 +178,28 @@ def test_the_reason_of_a_failure_is_its_own(tiny_settings, empty_config, tmp_pat
         "train.log could not be written; free space on that disk, then give the same command again"
     )
     assert (cell.folder / "train.log").read_text().startswith("tmkt: of the start before\ntmkt: wrong\n")
+
+
+def test_a_run_that_another_process_trains_is_waited_for(tiny_settings, empty_config, tmp_path, monkeypatch, capsys):
+    (cell,) = make_grid(empty_config, tiny_settings, methods=["tmkt"], seeds=[1], per_class=[2], out=tmp_path)
+    (tmp_path / "fake").write_text(f"#!{sys.executable}\nimport time\nprint(time.monotonic())\n")
+    (tmp_path / "fake").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "fake"))
+    lock = FileLock(cell.make_folder() / ".lock", thread_local=False)
+    lock.acquire()
+    released = []
+
+    def release():
+        released.append(time.monotonic())
+        lock.release()
+
+    timer = threading.Timer(1.5, release)
+    timer.start()
+    run_grid([cell], 1)
+    timer.join()
+    assert float((cell.folder / "train.log").read_text()) > released[0]
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("another process is training it; waiting until it ends") == 1
 
 
 class Page(HTMLParser):

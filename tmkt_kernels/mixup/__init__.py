@@ -95,7 +95,9 @@ def _check_inputs(
             raise TypeError(f"{name}: expected int64, got {integers.dtype}; convert it first")
     dtype = dtype or _result_dtype(static, events)
     if not isinstance(dtype, torch.dtype) or dtype not in _check.FLOAT_DTYPES:
-        raise TypeError(f"dtype: expected float32, bfloat16, float16 or float64 for the result, got {dtype}")
+        raise TypeError(
+            f"dtype: expected a float type for the result (float32, bfloat16, float16, float64), got {dtype}"
+        )
     if static.dim() != 4 or events.dim() != 5:
         raise ValueError(
             "static and events: expected [Bs, C, H, W] and [T, Be, C, H, W], "
