@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kTileVectors = kLifTile / kLanes;
 // The rows of a tile lie a whole step apart, where no hardware prefetcher looks: each is asked for so many rows before
-// its turn (CONTRIBUTING.md tells how the number was found).
+// its turn (benchmarks/results/tuning.md has the trials).
 constexpr int64_t kRowsAhead = 8;
 
 // Walks the rows that a thread reads, tile after tile, kRowsAhead before their turn.

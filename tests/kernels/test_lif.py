@@ -179,7 +179,7 @@ def test_same_bits_every_run_and_thread_count(target):
 
 @pytest.mark.parametrize("shape", [(10, 5_000_000), (3, 2_000_003)], ids=["streamed", "odd"])
 def test_outputs_beyond_the_caches(shape):
-    """Above 12 MB the CPU kernel writes past the caches, where rows are aligned."""
+    """Above 2 MB the CPU kernel writes past the caches, where rows are aligned."""
     x = torch.randn(shape[0], 1, shape[1] // 2)
     grad = torch.randn_like(x)
     expected = torch.cat([tk.lif(part, backend="native")[0] for part in x.split(100_000, 2)], 2)

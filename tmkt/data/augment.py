@@ -1,4 +1,4 @@
-"""Augmentations of method.md on sequences [T, B, C, H, W]: drawn once a sample, alike for all of its steps."""
+"""Augmentations on sequences [T, B, C, H, W]: drawn once a sample, alike for all of its steps."""
 
 import torch
 from torch import Tensor
