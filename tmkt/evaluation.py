@@ -104,6 +104,8 @@ def predictions(events: EventFrames, score: Score) -> str:
 def load_run(run_dir: str | Path) -> tuple[Config, SpikingClassifier, tuple[str, ...]]:
     """A finished run's configuration, its network with the trained weights, and its classes.
 
+    The run may be a stranger's: its data are read without data.cache, so that nothing is written where that leads.
+
     Raises:
         UserError: a file is missing or damaged, does not fit the others, or the weights hold NaN or infinity.
     """
@@ -126,7 +128,7 @@ def load_run(run_dir: str | Path) -> tuple[Config, SpikingClassifier, tuple[str,
     except UserError as error:
         raise UserError(f"run {run}: {error}; `tmkt train` makes it again") from error
     model.load_state_dict(weights)
-    return config, model, classes
+    return config.replace(data__cache=None), model, classes
 
 
 PARTS = ("unseen", "validated", "trained")  # what a run has seen of the recordings that it is evaluated on

@@ -161,3 +161,12 @@ def test_weights_of_another_run_are_said(run, tiny, capsys):
     shutil.copy(Path(other.out) / "model.safetensors", run)
     evaluate_run(run)
     assert "is not the one that these weights were trained with" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_of_a_stranger_writes_no_cache(run, recordings, tmp_path):
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("cache: null", f"cache: {tmp_path / 'cache'}"))
+    assert "/cache" in config.read_text()
+    assert evaluate_run(run).total == 9
+    assert evaluate_run(run, recordings).total == 24
+    assert not (tmp_path / "cache").exists()
