@@ -39,7 +39,7 @@ def environment():
     return os.environ | {"TMKT_LIBRARY": built.stdout.strip(), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
-@pytest.mark.parametrize("name", ["lif", "bn_lif", "mixup", "edges"])
+@pytest.mark.parametrize("name", ["lif", "bn_lif", "mixup", "edges", "arguments"])
 def test_operator(name, environment):
     command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", CASES, HERE / f"test_{name}.py"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
