@@ -41,10 +41,10 @@ def finite(name: str, value: Any, expected: str = "a finite float") -> float:
     """`value` as a float.
 
     Raises:
-        TypeError: it is no number.
+        TypeError: it is no number. True and False are none: v_reset=False would else be a hard reset to 0.
         ValueError: it is infinite, NaN, or an integer beyond the floats.
     """
-    if not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
     if not -LARGEST <= value <= LARGEST:  # not math.isfinite: torch.compile knows comparisons of numbers that change
         raise ValueError(f"{name}: expected {expected}, got {value}")

@@ -199,7 +199,9 @@ def parse_shape(surrogate: Surrogate | UserSurrogate, alpha: float | tuple[float
     lowest = {Surrogate.Q_PSEUDO_SPIKE: 1.0}.get(surrogate, 0.0) if isinstance(surrogate, Surrogate) else 0.0
     may_be_lowest = surrogate in (Surrogate.LOG_TAILED_RELU, Surrogate.LEAKY_RELU)
     if pair[0] < lowest or (pair[0] == lowest and not may_be_lowest):
-        raise ValueError(f"alpha: expected a value {'from' if may_be_lowest else 'above'} {lowest} on, got {alpha!r}")
+        raise ValueError(
+            f"alpha: expected a value {'of at least' if may_be_lowest else 'above'} {lowest}, got {alpha!r}"
+        )
     if surrogate is Surrogate.FOURIER and not (pair[-1] >= 1 and pair[-1] == int(pair[-1])):
         raise ValueError(f"alpha: expected (frequency, number of terms), the second a whole number >= 1; got {alpha!r}")
     return float(pair[0]), float(pair[-1]) if two else 0.0

@@ -181,6 +181,12 @@ BAD_CALLS = {
     "threshold -inf": (ValueError, "threshold: .* finite", lambda: tk.leaky(X, beta=0.9, threshold=-math.inf)),
     "beta nan": (ValueError, "beta: expected a finite float", lambda: tk.leaky(X, beta=math.nan)),
     "bn tau": (TypeError, "tau: expected a float, got Tensor", lambda: tk.bn_lif(X, tau=torch.tensor(2.0))),
+    "tau True": (TypeError, "tau: expected a float", lambda: tk.lif(X, tau=True)),
+    "v_reset False": (TypeError, "v_reset: expected a finite float, or None", lambda: tk.lif(X, v_reset=False)),
+    "v_threshold True": (TypeError, "v_threshold: expected a finite float", lambda: nn.LIF(v_threshold=True)),
+    "detach_reset text": (TypeError, "detach_reset: expected True or False", lambda: tk.lif(X, detach_reset="no")),
+    "decay_input None": (TypeError, "decay_input: expected True or False", lambda: tk.bn_lif(X, decay_input=None)),
+    "alpha": (ValueError, "alpha: expected a value above 0.0, got -1", lambda: tk.lif(X, alpha=-1)),
     "eps": (ValueError, "eps: expected a finite float of 0 or more, got -1", lambda: tk.bn_lif(X, eps=-1)),
     "eps nan": (ValueError, "eps: expected", lambda: tk.bn_lif(X, eps=math.nan)),
     "double weight": (

@@ -110,7 +110,7 @@ def test_names():
         ("q_pseudo_spike", 1.0, "above 1.0"),
         ("fourier", (0.25, 1.5), "whole number"),
         ("fourier", 0.25, "expected a pair"),
-        ("leaky_relu", (-1.0, 0.0), "from 0.0 on"),
+        ("leaky_relu", (-1.0, 0.0), "of at least 0.0"),
     ],
 )
 def test_bad_shapes_are_named(surrogate, alpha, message):

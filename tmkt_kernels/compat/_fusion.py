@@ -370,8 +370,8 @@ def _may_fuse(way: list[nn.Module]) -> bool:
 
 
 def _begin(owner: Any, args: Any) -> None:
-    """Forward pre-hook of an owner. Under torch.compile nothing is put off."""
-    if torch.compiler.is_compiling():
+    """Forward pre-hook of an owner. Under torch.compile and torch.jit.trace nothing is put off."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return
     call = _Call(owner, sys._getframe(1))
     for norm_path, kind, neuron_path in owner.fused_pairs:

@@ -29,7 +29,7 @@ def lif_params(
     alpha: float | tuple[float, float] = 2.0,
 ) -> LIFParams:
     """Check the neuron's keywords and turn them into the scalars of h = a v + b x + c (keywords as for `lif`)."""
-    if not isinstance(tau, (int, float)):
+    if isinstance(tau, bool) or not isinstance(tau, (int, float)):
         raise TypeError(f"tau: expected a float, got {type(tau).__name__}")
     if not tau >= 1:
         raise ValueError(f"tau: expected a time constant of at least 1 time step (math.inf for IF), got {tau}")
@@ -39,9 +39,12 @@ def lif_params(
     if tau != math.inf:
         tau = _check.finite("tau", tau)
         a, b, c = 1 - 1 / tau, 1 / tau if decay_input else 1.0, rest / tau
+    for name, flag in (("decay_input", decay_input), ("detach_reset", detach_reset)):
+        if not isinstance(flag, bool):
+            raise TypeError(f"{name}: expected True or False, got {flag!r}")
     reset = Reset.SOFT if v_reset is None else Reset.HARD
     shape = surrogate_fields(surrogate, alpha)
-    return LIFParams(a, b, c, threshold, rest, int(reset), *shape, bool(detach_reset))
+    return LIFParams(a, b, c, threshold, rest, int(reset), *shape, detach_reset)
 
 
 def surrogate_fields(surrogate: str | sg.UserSurrogate, alpha: float | tuple[float, float]) -> tuple[Any, float, float]:
