@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
-from torch.utils._device import DeviceContext
 from torch.utils._pytree import tree_map_only
 
 from .._batch_norm import track
@@ -414,7 +413,9 @@ def _is_watched() -> bool:
     if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None or torch._C._len_torch_dispatch_stack():
         return True
     modes = torch.overrides._get_current_function_mode_stack()
-    return any(type(mode) is not DeviceContext for mode in modes)
+    # torch.set_default_device is a mode that looks at nothing; its module is not loaded before it is used.
+    device = sys.modules.get("torch.utils._device")
+    return any(device is None or type(mode) is not device.DeviceContext for mode in modes)
 
 
 def _serves(norm: Norm, x: Tensor) -> bool:
