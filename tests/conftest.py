@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sys
+import tempfile
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
@@ -12,6 +13,13 @@ import torch
 # Triton reads this when a kernel is decorated, so it must stand before the first import of tmkt_kernels.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# Inductor of torch 2.14 takes code that it cached under another ATEN_CPU_CAPABILITY, whose tensors have other strides:
+# seen to crash, and to give infinite gradients.
+_capability = os.environ.get("ATEN_CPU_CAPABILITY", "native")
+os.environ.setdefault(
+    "TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"tmkt-inductor-{os.getuid()}-{_capability}")
+)
 
 sys.path.append(str(Path(__file__).parent))  # for recorded.py, which tests of several folders use
 
