@@ -13,9 +13,9 @@ demo: $(VENV)/.installed
 	$(RUN)tmkt demo
 
 # Rivals too, for the tests that compare. Two processes of one thread each, where there are two cores; what is about
-# threads asks for its own.
+# threads asks for its own. A file's tests stay together, so that what they share is made once.
 test: $(VENV)/.rivals
-	OMP_NUM_THREADS=1 $(RUN)pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	OMP_NUM_THREADS=1 $(RUN)pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/.installed
 	$(RUN)ruff check .

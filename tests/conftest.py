@@ -27,7 +27,6 @@ REQUIRE_CUDA = os.environ.get("TMKT_REQUIRE_CUDA") == "1"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "xdist_group: tests that pytest-xdist runs in one process, where it is used")
     config.addinivalue_line("markers", "cuda: needs a GPU; skipped without one, a failure with TMKT_REQUIRE_CUDA=1")
     # It is to change what ATen computes. Inductor of torch 2.14 takes it too, and then writes code that is no C++.
     if os.environ.get("ATEN_CPU_CAPABILITY") == "default":

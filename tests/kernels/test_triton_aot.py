@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 pytest.importorskip("triton")
-pytestmark = pytest.mark.xdist_group("triton_aot")  # compiled once, by one process
 ARCHS = (80, 90)
 HERE = Path(__file__).parent
 
