@@ -10,7 +10,6 @@ from benchmarks import machine_code
 from benchmarks.machine_code import Kernel
 from tmkt_kernels._extension import LIBRARY, extension
 
-
 MOST_REGISTERS = 168  # 384 threads then share a multiprocessor of 65,536, at the least
 LEAST_IN_FLIGHT = 40 << 10  # bytes of loads a multiprocessor, which the design asks for to hide the memory's latency
 BYTES = {"float": 4, "BFloat16": 2, "Float16": 2}
