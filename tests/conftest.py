@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 from multiprocessing.context import BaseContext
@@ -22,6 +23,10 @@ os.environ.setdefault(
 )
 
 sys.path.append(str(Path(__file__).parent))  # for recorded.py, which tests of several folders use
+
+# A shell has what it starts in the background ignore Ctrl-C, and its children too; tests are about those who hear it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REQUIRE_CUDA = os.environ.get("TMKT_REQUIRE_CUDA") == "1"
 

@@ -571,8 +571,6 @@ def test_videos_without_end_are_refused(times, message):
 def test_a_simulation_hears_ctrl_c():
     """A minute's work: 80 saccades of 600 pixels before 640x480."""
     script = (
-        # A shell that starts something in the background has it ignore Ctrl-C.
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import numpy as np; from tmkt_kernels import events; print('ready', flush=True)\n"
         "image = np.tile(np.arange(256, dtype=np.uint8), (480, 3))[:, :640]\n"
         "events.simulate_saccades(image, sensor_size=(640, 480), path=[(-300, 0), (300, 0)] * 40, seed=0)\n"
