@@ -74,8 +74,10 @@ def load_checkpoint(folder: Path, step: int) -> Checkpoint:
     sizes, content = manifest.get("bytes"), {}
     for name in (TASK, OPTIMIZER, STATE):
         size = sizes.get(name) if isinstance(sizes, dict) else None
-        data = content[name] = files.read(path / name, size) if isinstance(size, int) else files.read(path / name)
-        if manifest.get(name) != hashlib.sha256(data).hexdigest():
+        if type(size) is not int:
+            raise DamagedError(f"{MANIFEST} does not give the size of {name}")
+        data = content[name] = files.read(path / name, size)
+        if len(data) != size or manifest.get(name) != hashlib.sha256(data).hexdigest():
             raise DamagedError(f"{name} ({len(data)} bytes) has not the checksum that {MANIFEST} gives")
     weights, optimizer = (files.tensors_from_bytes(content[name], name) for name in (TASK, OPTIMIZER))
     state = files.parse_object(content[STATE], STATE)

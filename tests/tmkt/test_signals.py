@@ -62,7 +62,7 @@ def lines(text):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_step_that_was_reached_is_saved(start, tiny, number):
-    process = start(4, 0.2, "train.checkpoint_every=100", "train.eval_every=8")
+    process = start(4, 1.5, "train.checkpoint_every=100", "train.eval_every=8")
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
