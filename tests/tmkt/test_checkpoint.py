@@ -122,7 +122,9 @@ def test_nothing_is_unpickled(tmp_path):
     path = tmp_path / "step-00000002"
     sums = {file: ckpt.hashlib.sha256((path / file).read_bytes()).hexdigest() for file in FILES[:3]}
     sizes = {file: (path / file).stat().st_size for file in FILES[:3]}
-    (path / ckpt.MANIFEST).write_text(json.dumps({**sums, "bytes": sizes}))  # whoever plants it writes the checksums too
+    (path / ckpt.MANIFEST).write_text(
+        json.dumps({**sums, "bytes": sizes})
+    )  # whoever plants it writes the checksums too
     with pytest.raises(ckpt.DamagedError, match="not a safetensors file"):
         ckpt.load_checkpoint(tmp_path, 2)
 
