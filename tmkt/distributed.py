@@ -1,6 +1,7 @@
 """What the processes of one run do together; with one process each of these is nothing at all."""
 
 import os
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -57,7 +58,7 @@ def peers_named(config: TrainConfig) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        lost = isinstance(error, distributed.DistError) or "gloo" in str(error)
+        lost = isinstance(error, distributed.DistError) or "gloo" in str(error) or _is_of_torch_distributed(error)
         if not (_together() and lost):
             raise
         raise UserError(
@@ -116,6 +117,12 @@ class _GatherBatch(torch.autograd.Function):
         grad = grad.contiguous()
         distributed.all_reduce(grad)
         return grad.chunk(distributed.get_world_size(), dim=1)[distributed.get_rank()]
+
+
+def _is_of_torch_distributed(error: BaseException) -> bool:
+    """Whether it was raised within torch.distributed, whose words for a lost process are many."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__", "").startswith("torch.distributed") for frame in frames)
 
 
 def _together() -> bool:
