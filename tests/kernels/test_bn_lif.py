@@ -152,8 +152,10 @@ def test_any_size(T, batch, channels, inner, training, tau):
     inputs, neuron = inputs_of((T, batch, channels, inner), torch.float32), {"tau": tau}
     outputs, _ = run(inputs, neuron, "native", training)
     exact, _ = run({**inputs, "x": inputs["x"].double()}, neuron, "reference", training)
-    assert_spikes_equal(outputs[0].double(), exact[0], BN_FLIP_BUDGET)
-    inputs = without_flips(inputs, (outputs[0] == exact[0]).all(0))
+    assert set(outputs[0].unique().tolist()) <= {0.0, 1.0}
+    alike = (outputs[0] == exact[0]).all(0)
+    assert int((~alike).sum()) <= 1  # of up to 1.7e5 spikes: once it has flipped, a neuron goes its own way
+    inputs = without_flips(inputs, alike)
     exact_inputs = {**inputs, "x": inputs["x"].double()}
     _, grads = run(inputs, neuron, "native", training)
     _, true_grads = run(exact_inputs, neuron, "reference", training)

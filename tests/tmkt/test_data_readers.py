@@ -418,7 +418,7 @@ def test_a_file_is_damaged_where_it_ends_two_children(tmp_path, events, monkeypa
 
 
 def test_reading_that_takes_too_long_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(isolated, "SECONDS", 0.2)
+    monkeypatch.setattr(isolated, "SECONDS", 0.01)
     monkeypatch.setattr(isolated, "SECOND_BYTES", 1 << 40)
     (tmp_path / "a.csv").write_text("x,y,t,p\n" + "1,2,3,0\n" * 2_000_000)
     began = time.monotonic()
