@@ -58,7 +58,7 @@ def peers_named(config: TrainConfig) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        lost = isinstance(error, distributed.DistError) or "gloo" in str(error) or _is_of_torch_distributed(error)
+        lost = isinstance(error, distributed.DistError) or "gloo" in str(error) or is_of_torch_distributed(error)
         if not (_together() and lost):
             raise
         raise UserError(
@@ -119,7 +119,7 @@ class _GatherBatch(torch.autograd.Function):
         return grad.chunk(distributed.get_world_size(), dim=1)[distributed.get_rank()]
 
 
-def _is_of_torch_distributed(error: BaseException) -> bool:
+def is_of_torch_distributed(error: BaseException) -> bool:
     """Whether it was raised within torch.distributed, whose words for a lost process are many."""
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
     return any(frame.f_globals.get("__name__", "").startswith("torch.distributed") for frame in frames)

@@ -197,9 +197,10 @@ def test_events_are_not_changed_by_checking(recordings):
     assert np.all([len(data) for data in before.values()])
 
 
-def test_any_tree_is_read_to_its_end(tmp_path, recordings, shared_data, capsys):
+@pytest.mark.parametrize("folder", [None, "damaged"], ids=["made here", "with those that broke readers"])
+def test_any_tree_is_read_to_its_end(recordings, folder, request, capsys):
     """Damaged files of every format, whatever is no file, and names that no terminal should see."""
-    for path in (shared_data / "damaged").glob("*"):
+    for path in (request.getfixturevalue("shared_data") / folder).glob("*") if folder else ():
         shutil.copy(path, recordings / "0" / path.name)
     rng = random.Random(0)
     strange = recordings / "1"

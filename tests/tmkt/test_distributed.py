@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tmkt import checkpoint as ckpt
+from tmkt.distributed import is_of_torch_distributed
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,6 +58,15 @@ def test_the_loss_of_a_process_is_one_line(two, lost, number):
         "said and start all of them again: the run goes on from its last checkpoint"
     ]
     assert "Traceback" not in said
+
+
+def test_errors_of_torch_distributed_are_told_by_where_they_come_from():
+    with pytest.raises(ValueError) as of_torch:
+        torch.distributed.get_rank(group=object())
+    assert is_of_torch_distributed(of_torch.value)
+    with pytest.raises(RuntimeError) as of_ours:
+        torch.ones(2).view(3)
+    assert not is_of_torch_distributed(of_ours.value)
 
 
 @pytest.mark.parametrize("told", [[1], [0, 1]])
