@@ -42,19 +42,25 @@ __all__ = [
 ]
 
 
+def _recomputation() -> tuple[int, int] | None:
+    """Which call is being made again in backward, by the pass and the node that asked for it; None outside of one."""
+    node = torch._C._current_autograd_node()
+    return None if node is None else (torch._C._current_graph_task_id(), node._sequence_nr())
+
+
 class Stateful:
     """The potential that a layer with `stateful=True` carries from call to call, detached from the graph of the call
     before, until `reset()`. It never enters state_dict."""
 
     stateful: bool
     v: Tensor | None = None
-    _reset_by: int = -1  # the backward pass under way at the last reset
+    _reset_in: tuple[int, int] | None = None  # the recomputation under way at the last reset
 
     def reset(self) -> None:
         """Forget the membrane potential: the next call starts at rest."""
         self.v = None
         if not torch.compiler.is_compiling():
-            self._reset_by = torch._C._current_graph_task_id()
+            self._reset_in = _recomputation()
 
     def carried(self, x_seq: Tensor) -> Tensor | None:
         """v to start this call with; None is rest.
@@ -71,8 +77,8 @@ class Stateful:
                 "a stateful layer cannot run under torch.func, which would keep v beyond its transform; "
                 "use stateful=False, or tmkt_kernels.lif or leaky, which take v and return it"
             )
-        backward = -1 if torch.compiler.is_compiling() else torch._C._current_graph_task_id()
-        if backward >= 0 and self._reset_by != backward:
+        again = None if torch.compiler.is_compiling() else _recomputation()
+        if again is not None and self._reset_in != again:
             raise RuntimeError(
                 "a stateful layer is run again in backward, as under torch.utils.checkpoint, and its v has moved on; "
                 "use stateful=False, call reset() inside the checkpointed function, or leave the layer out of it"

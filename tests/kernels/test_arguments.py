@@ -351,6 +351,23 @@ def test_a_stateful_layer_under_checkpoint_is_refused(name, use_reentrant):
 
 @layers
 @reentrant
+def test_a_block_that_resets_does_not_vouch_for_one_that_does_not(name, use_reentrant):
+    """Backward makes the later block again first; its v is not that with which the earlier one began."""
+    layer = LAYERS[name](stateful=True)
+    x = torch.randn(4, 3, 6, requires_grad=True)
+
+    def later(x):
+        layer.reset()
+        return layer(x)
+
+    first = checkpoint(layer, x, use_reentrant=use_reentrant)
+    spikes = checkpoint(later, first, use_reentrant=use_reentrant)
+    with pytest.raises(RuntimeError, match="run again in backward"):
+        spikes.sum().backward()
+
+
+@layers
+@reentrant
 def test_a_layer_that_is_reset_inside_the_checkpoint_has_the_right_gradient(name, use_reentrant):
     layer = LAYERS[name](stateful=True)
     x = torch.randn(4, 3, 6, requires_grad=True)
