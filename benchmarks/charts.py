@@ -1,4 +1,5 @@
-"""The charts: bars of the rivals' times, a roofline, and scaling. Each PNG carries a digest of its rows."""
+"""The charts: a layer's time and memory beside the rivals', bars of their times, a roofline, and scaling. Each PNG
+carries a digest of its rows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,6 +74,64 @@ def one_of_each(machine: Machine) -> dict[Key, Measured]:
 
 def compared(measured: Measured) -> list[str]:
     return [name for name in COLOURS if name != "copy_" and median(measured, name, "times_ours")]
+
+
+LAYERS = {
+    ("lif", "forward + backward"): "LIF",
+    ("bn_lif", "forward + backward"): "batch norm + LIF",
+    ("bn_lif", "forward + backward, pooled"): "batch norm + LIF\n+ 2x2 pooling",
+}
+RIVALS = ("torch.compile", "SpikingJelly", "snnTorch")
+
+
+def layer_cases(machine: Machine) -> dict[Key, Measured]:
+    """What the front page shows: layers in fp32, measured beside all of RIVALS."""
+    found = one_of_each(machine).items()
+    return {key: m for key, m in found if key[:2] in LAYERS and set(RIVALS) <= set(m.contestants)}
+
+
+def layers(machine: Machine) -> Figure:
+    """Milliseconds, and megabytes kept, of a layer's forward and backward."""
+    cases = layer_cases(machine)
+    figure = Figure(figsize=(10, 0.85 * len(cases) + 1.4))
+    axes: Any = figure.subplots(1, 2, sharey=True)
+    for axis, field, label in zip(
+        axes, ("median_ms", "saved_mb"), ("time, ms", "memory kept for backward, MB"), strict=True
+    ):
+        grouped_bars(axis, [values_of(measured, field) for measured in cases.values()])
+        axis.set_xlabel(label)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_yticks(range(len(cases)), [LAYERS[key[:2]] for key in cases], fontsize=10)
+    axes[0].invert_yaxis()
+    bars = axes[0].containers[: 1 + len(RIVALS)]
+    figure.legend(bars, ["tmkt_kernels", *RIVALS], ncols=4, loc="upper center", frameon=False, fontsize=9)
+    shape = ", ".join(map(str, next(iter(cases)).shape))
+    title = f"shorter is better; one layer, forward + backward, [T, B, C, H, W] = [{shape}], float32, {machine.device}"
+    figure.text(0.5, 0.01, title, ha="center", fontsize=9)
+    figure.tight_layout(rect=(0, 0.04, 1, 0.93))
+    return figure
+
+
+def values_of(measured: Measured, field: str) -> list[float]:
+    """Ours first, the faster of CUDA and Triton, then RIVALS."""
+    ours = min(measured.ours, key=lambda name: median(measured, name, "median_ms"))
+    return [median(measured, name, field) or 0.0 for name in (ours, *RIVALS)]
+
+
+def grouped_bars(axis: Any, groups: list[list[float]]) -> None:
+    """Bars with their values, and how many times ours. One that would dwarf the others is cut off, with an arrow."""
+    longest, second = (max(sorted(values)[i] for values in groups) for i in (-1, -2))
+    end = min(1.25 * longest, 2.2 * second)
+    for i, name in enumerate(("tmkt native", *RIVALS)):
+        places = [line + 0.2 * (i - 1.5) for line in range(len(groups))]
+        axis.barh(places, [min(values[i], end) for values in groups], height=0.18, color=COLOURS[name])
+        for place, values in zip(places, groups, strict=True):
+            value, right = values[i], min(values[i], end)
+            times = f" ({value / values[0]:.1f}x)" if i else ""
+            note = f" {shown(value)}{times} " + ("\u2192 " if value > end else "")
+            style = {"ha": "right", "color": "white"} if right > 0.8 * end else {"ha": "left"}
+            axis.text(right, place, note, va="center", fontsize=8, **style)
+    axis.set_xlim(0, end)
 
 
 def speed(machine: Machine) -> Figure:
@@ -198,6 +257,7 @@ def curves(axis: Any, cases: dict[Key, Measured], sweep: str) -> None:
 
 
 CHARTS = (
+    Chart("layers", "One layer: time and memory beside the rivals", layers, lambda machine: bool(layer_cases(machine))),
     Chart("speed", "Times of the rivals in multiples of ours", speed, lambda machine: bool(one_of_each(machine))),
     Chart("roofline", "Our operators beneath the roofline", roofline, lambda machine: "float32" in ceilings(machine)),
     Chart("scaling", "Time per value against T and N", scaling, lambda machine: bool(machine.cases("T"))),

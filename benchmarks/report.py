@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks import charts
 from benchmarks.rows import Machine, machines
-from benchmarks.tables import backends, full_table, layouts, missed, short_table
+from benchmarks.tables import backends, front_notes, front_table, full_table, layouts, missed, short_table
 
 ROOT = Path(__file__).parents[1]
 README, DOCS, IMAGES = Path("README.md"), Path("docs/benchmarks.md"), Path("docs/images")
@@ -23,19 +23,21 @@ def pictures(machine: Machine, folder: str) -> list[str]:
 
 
 def readme_part(found: list[Machine]) -> str:
-    """A GPU, if one was at hand, and one thread of the CPU."""
-    shown = [m for m in found if m.on_gpu] + [m for m in found if not m.on_gpu][:1]
-    parts = [f"{m.heading}. Rivals in multiples of our time.\n\n{short_table(m)}" for m in shown]
-    return "\n\n".join([*parts, *pictures(shown[0], "docs/images")[:1]]) if shown else "No rows yet: `make bench`."
+    """GPUs, and one thread of the CPU."""
+    gpus, cpus = [m for m in found if m.on_gpu], [m for m in found if not m.on_gpu][:1]
+    parts = [part for m in gpus for part in (front_table(m), front_notes(m))] + [front_table(m) for m in cpus]
+    return "\n\n".join(parts) or "No rows yet: `make bench`."
 
 
 def docs_part(found: list[Machine]) -> str:
-    parts = ["## Targets missed", missed(found)]
+    """Each machine's charts and tables, then what was missed."""
+    parts = []
     for machine in found:
-        parts += [f"## {machine.name}", machine.heading + ".", *pictures(machine, "images")]
+        parts += [f"## {machine.device}", machine.heading + ".", *pictures(machine, "images")]
+        parts += [f"**In short**: rivals in multiples of our time.\n\n{short_table(machine)}"]
         parts += [*backends(machine), *layouts(machine)]
         parts += [full_table(key, measured) for key, measured in machine.cases().items()]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, "## Targets missed", missed(found)])
 
 
 def replaced(path: Path, part: str) -> str:

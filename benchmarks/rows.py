@@ -51,12 +51,16 @@ class Machine:
         return ", ".join(dict.fromkeys(str(row[key]) for row in self.rows))
 
     @property
+    def device(self) -> str:
+        """Its name, on the CPU with the number of threads."""
+        return self.facts("device") + ("" if self.on_gpu else f", {thread_count(int(self.facts('threads')))}")
+
+    @property
     def heading(self) -> str:
-        device = self.facts("device") + ("" if self.on_gpu else f", {thread_count(int(self.facts('threads')))}")
         more = f"driver {self.facts('driver')}, CUDA {self.facts('cuda')}" if self.on_gpu else self.facts("simd")
         runs = len({row["run"] for row in self.rows})
         return (
-            f"{device}, torch {self.facts('torch')}, Triton {self.facts('triton')}, {more}; {self.facts('date')}, "
+            f"{self.device}, torch {self.facts('torch')}, Triton {self.facts('triton')}, {more}; {self.facts('date')}, "
             f"commit {self.facts('commit')}, {runs} run{'s' if runs > 1 else ''}"
         )
 

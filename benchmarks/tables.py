@@ -1,4 +1,5 @@
-"""The tables of README.md and docs/benchmarks.md, from rows; `python -m benchmarks.tables ROWS` prints the short one.
+"""The tables of README.md and docs/benchmarks.md, from rows; `python -m benchmarks.tables ROWS` prints one machine's
+short one.
 
 A value from several runs is shown from the lowest to the highest.
 """
@@ -9,6 +10,68 @@ from pathlib import Path
 from benchmarks.rows import Key, Machine, Measured, read, span
 
 NAMED = ("torch.compile", "SpikingJelly")  # rivals with a column of their own
+
+
+FRONT = {
+    ("lif", "forward + backward"): "LIF",
+    ("bn_lif", "forward + backward"): "batch norm + LIF",
+    ("bn_lif", "forward + backward, pooled"): "batch norm + LIF + 2x2 pooling",
+    ("sew_resnet18", "training step"): "SEW-ResNet18, one training step after `accelerate`",
+    ("spikformer", "training step"): "Spikformer, one training step after `accelerate`",
+    ("vgg_snn", "training step"): "VGG-SNN of our layers, one training step",
+}
+
+
+def front_table(machine: Machine) -> str:
+    """The front page: how many times faster than rivals, in fp32 and bf16, and their memory over ours.
+
+    Of several runs the one that is worst for us. A layer's memory is what it keeps for backward, a network's its peak.
+    """
+    lines = [
+        f"| {machine.device} | faster than torch.compile, fp32 | bf16 | faster than SpikingJelly, fp32 | bf16 "
+        "| less memory than SpikingJelly, fp32 | bf16 |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    cases: dict[tuple[str, str], dict[str, Measured]] = {}
+    for key, measured in machine.cases().items():
+        cases.setdefault(key[:2], {}).setdefault(key.dtype, measured)
+    for case, name in FRONT.items():
+        by_dtype = [cases.get(case, {}).get(dtype) for dtype in ("float32", "bfloat16")]
+        field = "peak_mb" if case[1] == "training step" else "saved_mb"
+        cells = [least(m, "torch.compile", "times_ours") for m in by_dtype]
+        cells += [least(m, fastest_way(m), "times_ours") for m in by_dtype]
+        cells += [memory_over_ours(m, fastest_way(m), field) for m in by_dtype]
+        if any(cells):
+            lines.append(row([name, *(f"{cell:.1f}x" if cell else "" for cell in cells)]))
+    return "\n".join(lines)
+
+
+def front_notes(machine: Machine) -> str:
+    """What the table of a GPU does not show: how near the limit, and where a rival is as fast."""
+    cases = {key[:2]: measured for key, measured in reversed(machine.cases().items()) if key.dtype == "float32"}
+    lif, bn_lif = (cases[op, "forward + backward"] for op in ("lif", "bn_lif"))
+    forward = least(cases["lif", "forward"], "torch.compile", "times_ours")
+    return (
+        f"- **Near the limit.** LIF reaches {share_of_copy(lif)} of the bandwidth of a copy, in fp32. Batch norm + LIF "
+        f"reaches {share_of_copy(bn_lif)}.\n"
+        f"- **Forward alone.** `torch.compile` takes {forward:.2f} times as long as LIF."
+    )
+
+
+def fastest_way(measured: Measured | None) -> str:
+    """SpikingJelly's neuron as it is, or its precision API, which half types need to be fast."""
+    ways = [name for name in measured.contestants if name.startswith("SpikingJelly")] if measured else []
+    return min(ways, key=lambda name: min(measured.values(name, "median_ms")), default="")  # type: ignore[union-attr]
+
+
+def least(measured: Measured | None, contestant: str, field: str) -> float | None:
+    return min(measured.values(contestant, field), default=None) if measured else None
+
+
+def memory_over_ours(measured: Measured | None, contestant: str, field: str) -> float | None:
+    if measured is None or not measured.values(contestant, field):
+        return None
+    return min(measured.values(contestant, field)) / max(measured.values(fastest(measured), field))
 
 
 def short_table(machine: Machine) -> str:
@@ -42,10 +105,17 @@ def case_cells(key: Key) -> list[str]:
 
 
 def our_cells(measured: Measured) -> list[str]:
-    """Time and share of bandwidth of our fastest."""
-    ours = min(measured.ours, key=lambda name: measured.values(name, "median_ms"))
-    shares = [100 * share for share in measured.values(ours, "share_of_copy")]
-    return [span(measured.values(ours, "median_ms"), 2), f"{span(shares, 0)} %" if shares else ""]
+    """Time of our fastest, and its share of the bandwidth."""
+    return [span(measured.values(fastest(measured), "median_ms"), 2), share_of_copy(measured)]
+
+
+def fastest(measured: Measured) -> str:
+    return min(measured.ours, key=lambda name: measured.values(name, "median_ms"))
+
+
+def share_of_copy(measured: Measured) -> str:
+    shares = [100 * share for share in measured.values(fastest(measured), "share_of_copy")]
+    return f"{span(shares, 0)} %" if shares else ""
 
 
 def targets(measured: Measured) -> str:

@@ -2,18 +2,19 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 pytest.importorskip("rich", reason="the benchmarks need rich: pip install tmkt[train]")
 
-from benchmarks import charts, report
+from benchmarks import charts, report, tables
 from benchmarks.case import Contestant, Target, check_neuron, judge
 from benchmarks.cases import CASES, events, lif, mixup
 from benchmarks.measure import gate, kept_for_backward, measure, peak_memory
 from benchmarks.rivals import rivals
-from benchmarks.rows import read, span
+from benchmarks.rows import Machine, read, span
 
 ONCE = {(case.op, case.name): case for case in reversed(CASES) if not case.sweep}
 
@@ -205,17 +206,15 @@ def test_report_writes_between_the_marks_and_knows_what_is_stale(root, monkeypat
     with pytest.raises(SystemExit, match=r"README\.md, docs/benchmarks\.md, benchmark-speed-cpu-threads-1\.png"):
         run_report(monkeypatch, root, "--check")
     run_report(monkeypatch, root)
-    text = (root / "README.md").read_text()
+    text = (root / "docs" / "benchmarks.md").read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert (
         "| lif forward | 2x3 | float32 | 2.00 to 3.00 | 50 % |  | 3.0 |  | time <= 1.15 x copy_: 2.00, **missed** |"
         in text
     )
-    assert (
-        "- cpu-threads-1: lif forward [2, 3] float32: time <= 1.15 x copy_; 2.00"
-        in (root / "docs" / "benchmarks.md").read_text()
-    )
+    assert "- cpu-threads-1: lif forward [2, 3] float32: time <= 1.15 x copy_; 2.00" in text
+    assert "missed" not in (root / "README.md").read_text()
     with pytest.raises(SystemExit) as done:
         run_report(monkeypatch, root, "--check")
     assert done.value.code == 0
@@ -229,14 +228,28 @@ def test_report_writes_between_the_marks_and_knows_what_is_stale(root, monkeypat
         run_report(monkeypatch, root, "--check")
 
 
+def test_front_table_takes_the_worst_run_and_the_rivals_fastest_way():
+    case = {"case": "forward + backward", "saved_mb": 5.0}
+    half = case | {"dtype": "bfloat16"}
+    rows = [row("tmkt native", 2.0, **case), row("torch.compile", 3.0, **case), row("SpikingJelly", 6.0, **case)]
+    rows += [r | {"run": "b", "times_ours": 1.2 * r["times_ours"], "saved_mb": 10.0} for r in rows]
+    rows += [row("tmkt native", 2.0, **half), row("SpikingJelly", 40.0, **half)]
+    rows += [row("SpikingJelly precision", 8.0, **(half | {"saved_mb": 20.0}))]
+    # 3 / 2 and 6 / 2, not 1.2 times as many; 8 / 2, not 40 / 2; 5 over 10, and 20 over 5.
+    line = "| LIF | 1.5x |  | 3.0x | 4.0x | 0.5x | 4.0x |"
+    assert tables.front_table(Machine(Path("cpu-threads-1.jsonl"), rows)).splitlines()[2:] == [line]
+
+
 def test_charts_are_drawn(tmp_path):
-    """All three, and each knows the rows that it was drawn from."""
+    """All of them, and each knows the rows that it was drawn from."""
     counted = {"bytes": 8_000, "operations": 6_000, "gop_per_s": 4.0}
     rows = [row("copy_", 1.0), row("tmkt native", 2.0, **counted), row("SpikingJelly", 60.0)]
     rows += [row("copy_", 1.0, op="machine"), row("matrix product", 9.0, op="machine", gop_per_s=50.0)]
     for sweep, shapes in (("T", ((1, 8), (2, 4), (8, 1))), ("N", ((4, 10), (4, 1000)))):
         for case in ("forward", "forward + backward"):
             rows += [row("tmkt native", 1.0, sweep=sweep, shape=list(shape), case=case) for shape in shapes]
+    case = {"case": "forward + backward", "shape": [2, 1, 1, 1, 3], "saved_mb": 5.0}
+    rows += [row(name, 5.0, **case) for name in ("tmkt native", *charts.RIVALS)]
     path = tmp_path / "cpu-threads-1.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
     machine = read(path)

@@ -11,7 +11,8 @@ from tmkt_kernels.testing import assert_spikes_equal
 pytest.importorskip("tmkt_kernels.compat.nir", reason="no nir >= 1.0.7 with nirtorch", exc_type=ImportError)
 import nir
 
-from tmkt_kernels.compat.nir import CubaLIF, PerStep, from_nir, to_nir
+from tmkt_kernels.compat.nir import CubaLIF, from_nir, to_nir
+from tmkt_kernels.nn import PerStep
 
 X = torch.rand(8, 4, 6, generator=torch.Generator().manual_seed(0)) * 3
 IMAGES = torch.rand(6, 4, 1, 8, 8, generator=torch.Generator().manual_seed(3)) * 2
@@ -117,6 +118,7 @@ def test_residual():
         (PerStep(torch_nn.BatchNorm2d(1)), "no batch norm; .* fold BatchNorm2d .* nn.utils.fuse_conv_bn_eval"),
         (nn.BatchNormLIF2d(1), r"no batch norm; .* fold BatchNormLIF2d .* tmkt_kernels.nn.fuse_conv\(conv, layer\)"),
         (PerStep(torch_nn.MaxPool2d(2)), "MaxPool2d"),
+        (PerStep(torch_nn.Conv2d(1, 2, 3), torch_nn.AvgPool2d(2)), "expected one layer in each to export, got 2"),
         (PerStep(torch_nn.Conv2d(1, 2, 3, padding_mode="circular")), "circular"),
         (nn.LIF(surrogate=lambda u, alpha: u, backend="reference"), "a function cannot be stored"),
     ],

@@ -1,4 +1,4 @@
-"""Every snippet of README.md, CONTRIBUTING.md and docs/ runs, or is checked as far as it can be without running.
+"""Every snippet of the READMEs, CONTRIBUTING.md and docs/ runs, or is checked as far as it can be without running.
 
 A page's blocks are taken in order, in a folder of their own. `python` runs, in one namespace a page. Of `sh`, our
 commands are parsed, with their configuration, and files, modules, targets and extras that are named must exist. `yaml`
@@ -23,7 +23,8 @@ from tmkt.config import Config, from_mapping, load_config
 from tmkt.models import registry
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OUTSIDE_DOCS = [ROOT / "README.md", ROOT / "tmkt" / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [*OUTSIDE_DOCS, *sorted((ROOT / "docs").rglob("*.md"))]
 MARKDOWN = MarkdownIt("commonmark")
 LANGUAGES = {"python", "sh", "yaml", "text"}
 
@@ -116,6 +117,24 @@ def check_tmkt(arguments: list[str], place: str) -> None:
         load_config(near if near.exists() else ours, known)
 
 
+def anchors(page: Path) -> set[str]:
+    """Of its headings, as GitHub and mkdocs make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", OUTSIDE_DOCS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page):
+    """`mkdocs build --strict` checks the links of docs/."""
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    assert links
+    for link in links:
+        if not link.startswith("http"):
+            target, _, anchor = link.partition("#")
+            assert (page.parent / target).exists(), link
+            assert not anchor or anchor in anchors(page.parent / target), link
+
+
 @pytest.mark.parametrize("page", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in PAGES if ALL[p]])
 def test_snippets(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -163,13 +182,6 @@ def test_a_wrong_command_is_found(command):
 
     with pytest.raises((AssertionError, UserError, pytest.fail.Exception)):
         check_command(shlex.split(command), "here")
-
-
-def test_links_of_the_pages_outside_the_site():
-    """mkdocs checks those of docs/."""
-    for page in PAGES[:2]:
-        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
-            assert (ROOT / target).exists(), f"{page.name}: no file {target}"
 
 
 def test_pictures_are_drawn(tmp_path):

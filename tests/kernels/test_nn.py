@@ -26,6 +26,14 @@ def test_if_has_an_infinite_time_constant():
     assert torch.equal(nn.IF()(x), tk.lif(x, tau=math.inf, decay_input=False)[0])
 
 
+def test_per_step_applies_its_layers_to_each_step_alone():
+    layers = nn.PerStep(torch.nn.Conv2d(2, 3, 3), torch.nn.AvgPool2d(2))
+    x_seq = torch.rand(5, 4, 2, 8, 8)
+    torch.testing.assert_close(layers(x_seq), torch.stack([layers[1](layers[0](x)) for x in x_seq]))
+    with pytest.raises(ValueError, match=r"x_seq: expected \[T, B, \.\.\.\], got \[5\]"):
+        layers(x_seq[:, 0, 0, 0, 0])
+
+
 def test_starts_at_rest():
     x = torch.zeros(1, 1, 1)
     assert tk.lif(x, v_reset=0.25, return_v=True)[2].item() == 0.25

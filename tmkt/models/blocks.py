@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tmkt_kernels.nn import BatchNormLIF2d
+from tmkt_kernels.nn import BatchNormLIF2d, PerStep
 
 from ..errors import UserError
 
@@ -33,13 +33,6 @@ def require_size(size: tuple[int, int], least: int, why: str) -> None:
 def pixels_left(size: tuple[int, int], stride: int) -> int:
     """Pixels of a frame after halvings of width and height by `stride` (a power of 2) in all, each rounded up."""
     return -(-size[0] // stride) * -(-size[1] // stride)
-
-
-class PerStep(nn.Sequential):
-    """A chain of layers without memory, applied to each step: x_seq [T, B, ...] -> [T, B, ...]."""
-
-    def forward(self, x_seq: Tensor) -> Tensor:
-        return per_step(super().forward, x_seq)
 
 
 def conv(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, bias: bool = False) -> nn.Conv2d:

@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from tmkt_kernels.nn import LIF, BatchNormLIF2d
+from tmkt_kernels.nn import LIF, BatchNormLIF2d, PerStep
 
 from .blocks import (
     ConvLIF,
     Neuron,
-    PerStep,
     begin_at,
     conv,
     conv_norm,

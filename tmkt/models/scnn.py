@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from tmkt_kernels.nn import LIF
+from tmkt_kernels.nn import LIF, PerStep
 
-from .blocks import Neuron, PerStep, require_size
+from .blocks import Neuron, require_size
 from .registry import register_model
 
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from .blocks import POOL, ConvLIF, Neuron, PerStep, require_size
+from tmkt_kernels.nn import PerStep
+
+from .blocks import POOL, ConvLIF, Neuron, require_size
 from .registry import register_model
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from ..nn import IF, LIF, Leaky, MultiStepNeuron, ParametricLIF
+from ..nn import IF, LIF, Leaky, MultiStepNeuron, ParametricLIF, PerStep
 
 if "v_reset" not in nir.LIF.__dataclass_fields__ or not hasattr(nirtorch, "torch_to_nir"):
     raise ImportError("expected nir >= 1.0.7 and nirtorch >= 2.6, found older ones; `pip install 'tmkt[nir]'`")
@@ -33,18 +33,6 @@ NEURONS_OF: dict[str, dict[str, Any]] = {
     "sinabs": {"reset": "soft"},
 }
 """What each library's neurons do by default, for their exports do not say it."""
-
-
-class PerStep(nn.Module):
-    """A layer without time on every step: [T, B, ...] -> [T, B, ...], as one batch of T * B samples."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x_seq: Tensor) -> Tensor:
-        y: Tensor = self.layer(x_seq.flatten(0, 1))
-        return y.unflatten(0, x_seq.shape[:2])
 
 
 NEVER = torch.finfo(torch.float32).max
@@ -98,7 +86,7 @@ def to_nir(model: nn.Module, x_seq: Tensor, *, dt: float = DT) -> nir.NIRGraph:
     exporters: dict[type, Callable[[Any], nir.NIRNode]] = {
         nn.Linear: _export_linear,
         nn.Flatten: lambda m: _export_flatten(m, shapes[m], 2),
-        PerStep: lambda m: _export_layer(m.layer, shapes[m]),
+        PerStep: lambda m: _export_step(m, shapes[m]),
         CubaLIF: lambda m: _export_cuba(m, shapes[m], dt),
     }
     exporters |= {kind: lambda m: _export_neuron(m, shapes[m], dt) for kind in (IF, LIF, ParametricLIF, Leaky)}
@@ -134,6 +122,12 @@ def _export_flatten(m: nn.Flatten, shape: tuple[int, ...], leading: int) -> nir.
         raise ValueError(f"Flatten({m.start_dim}, {m.end_dim}): NIR cannot merge steps or samples")
     start, end = (d - leading if d >= 0 else d for d in (m.start_dim, m.end_dim))
     return nir.Flatten(input_type={"input": np.array(shape)}, start_dim=start, end_dim=end)
+
+
+def _export_step(m: PerStep, shape: tuple[int, ...]) -> nir.NIRNode:
+    if len(m) != 1:
+        raise ValueError(f"PerStep: expected one layer in each to export, got {len(m)}; give each a PerStep of its own")
+    return _export_layer(m[0], shape)
 
 
 def _export_layer(m: Any, shape: tuple[int, ...]) -> nir.NIRNode:
