@@ -142,7 +142,8 @@ def _fuse(model: nn.Module, report: Report, libraries: list[ModuleType]) -> None
     for owner, pairs in proved.items():
         paths = {module: path for path, module in owner.named_modules()}
         fusable = []
-        for norm, neuron in pairs.items():
+        for norm in (module for module in names if module in pairs):
+            neuron = pairs[norm]
             if (why := neuron.fusion_problem()) is not None:
                 report.left[names[norm]] = why
             else:
