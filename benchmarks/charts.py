@@ -79,7 +79,7 @@ def compared(measured: Measured) -> list[str]:
 LAYERS = {
     ("lif", "forward + backward"): "LIF",
     ("bn_lif", "forward + backward"): "batch norm + LIF",
-    ("bn_lif", "forward + backward, pooled"): "batch norm + LIF\n+ 2x2 pooling",
+    ("bn_lif", "forward + backward, pooled"): "batch norm + LIF\n+ 2x2 average pooling",
 }
 RIVALS = ("torch.compile", "SpikingJelly", "snnTorch")
 
@@ -96,7 +96,7 @@ def layers(machine: Machine) -> Figure:
     figure = Figure(figsize=(10, 0.85 * len(cases) + 1.4))
     axes: Any = figure.subplots(1, 2, sharey=True)
     for axis, field, label in zip(
-        axes, ("median_ms", "saved_mb"), ("time, ms", "memory kept for backward, MB"), strict=True
+        axes, ("median_ms", "saved_mb"), ("time, ms (shorter is better)", "memory kept for backward, MB"), strict=True
     ):
         grouped_bars(axis, [values_of(measured, field) for measured in cases.values()])
         axis.set_xlabel(label)
@@ -104,11 +104,12 @@ def layers(machine: Machine) -> Figure:
     axes[0].set_yticks(range(len(cases)), [LAYERS[key[:2]] for key in cases], fontsize=10)
     axes[0].invert_yaxis()
     bars = axes[0].containers[: 1 + len(RIVALS)]
-    figure.legend(bars, ["tmkt_kernels", *RIVALS], ncols=4, loc="upper center", frameon=False, fontsize=9)
+    names = ["tmkt_kernels", "torch.compile of a plain loop", "SpikingJelly" + ", Triton" * machine.on_gpu, "snnTorch"]
+    figure.legend(bars, names, ncols=4, loc="upper center", frameon=False, fontsize=10)
     shape = ", ".join(map(str, next(iter(cases)).shape))
-    title = f"shorter is better; one layer, forward + backward, [T, B, C, H, W] = [{shape}], float32, {machine.device}"
-    figure.text(0.5, 0.01, title, ha="center", fontsize=9)
-    figure.tight_layout(rect=(0, 0.04, 1, 0.93))
+    title = f"One layer, forward + backward, on {machine.device}; [T, B, C, H, W] = [{shape}], float32"
+    figure.text(0.5, 0.01, title, ha="center", fontsize=10)
+    figure.tight_layout(rect=(0, 0.05, 1, 0.93))
     return figure
 
 

@@ -8,11 +8,20 @@ from pathlib import Path
 
 from benchmarks import charts
 from benchmarks.rows import Machine, machines
-from benchmarks.tables import backends, front_notes, front_table, full_table, layouts, missed, short_table
+from benchmarks.tables import (
+    backends,
+    before_and_after,
+    front_notes,
+    front_table,
+    full_table,
+    layouts,
+    missed,
+    short_table,
+)
 
 ROOT = Path(__file__).parents[1]
 README, DOCS, IMAGES = Path("README.md"), Path("docs/benchmarks.md"), Path("docs/images")
-BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 
 
 def pictures(machine: Machine, folder: str) -> list[str]:
@@ -20,6 +29,12 @@ def pictures(machine: Machine, folder: str) -> list[str]:
     return [
         f"![{chart.title}]({folder}/{chart.file_name(machine)})" for chart in charts.CHARTS if chart.has_rows(machine)
     ]
+
+
+def headline(found: list[Machine]) -> str:
+    """What a user of another library meets first: his network, before and after."""
+    parts = [before_and_after(machine) for machine in found if machine.on_gpu]
+    return "\n\n".join(filter(None, parts)) or "No rows of a GPU yet: `make gpu`."
 
 
 def readme_part(found: list[Machine]) -> str:
@@ -40,9 +55,16 @@ def docs_part(found: list[Machine]) -> str:
     return "\n\n".join([*parts, "## Targets missed", missed(found)])
 
 
-def replaced(path: Path, part: str) -> str:
+PARTS = {README: {"headline": headline, "benchmarks": readme_part}, DOCS: {"benchmarks": docs_part}}
+
+
+def rewritten(path: Path, parts: dict[str, str]) -> str:
+    """The page with these parts between their marks."""
     text = path.read_text()
-    return f"{text.split(BEGIN)[0]}{BEGIN}\n{part}\n{END}{text.split(END)[1]}"
+    for name, part in parts.items():
+        begin, end = BEGIN.format(name), END.format(name)
+        text = f"{text.split(begin)[0]}{begin}\n{part}\n{end}{text.split(end)[1]}"
+    return text
 
 
 def main(root: Path = ROOT) -> None:
@@ -50,7 +72,10 @@ def main(root: Path = ROOT) -> None:
     parser.add_argument("--check", action="store_true", help="write nothing, fail if a table or chart is stale")
     check = parser.parse_args().check
     found = machines(root / "benchmarks" / "results")
-    fresh = {path: replaced(root / path, part(found)) for path, part in ((README, readme_part), (DOCS, docs_part))}
+    fresh = {
+        path: rewritten(root / path, {name: part(found) for name, part in parts.items()})
+        for path, parts in PARTS.items()
+    }
     drawn = [
         (chart, machine, root / IMAGES / chart.file_name(machine))
         for machine in found

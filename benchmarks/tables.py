@@ -46,6 +46,31 @@ def front_table(machine: Machine) -> str:
     return "\n".join(lines)
 
 
+def before_and_after(machine: Machine) -> str:
+    """SEW-ResNet18 as SpikingJelly has it, in its fastest way, and after `accelerate`."""
+    lines = []
+    for key, measured in machine.cases().items():
+        if key[:2] == ("sew_resnet18", "training step"):
+            cells = [
+                f"{span(measured.values(name, field), 0)} {unit}"
+                for field, unit in (("median_ms", "ms"), ("peak_mb", "MB"))
+                for name in (fastest_way(measured), fastest(measured))
+            ]
+            steps, batch, _, height, width = key.shape
+            name = f"SEW-ResNet18, T = {steps}, {batch} images of {width}x{height}, {key.dtype}"
+            lines.append(row([name, *cells]))
+    if not lines:
+        return ""
+    head = [
+        f"one training step on {machine.device}",
+        "SpikingJelly",
+        "with our line",
+        "its peak memory",
+        "with our line",
+    ]
+    return "\n".join([row(head), "| --- | ---: | ---: | ---: | ---: |", *lines])
+
+
 def front_notes(machine: Machine) -> str:
     """What the table of a GPU does not show: how near the limit, and where a rival is as fast."""
     cases = {key[:2]: measured for key, measured in reversed(machine.cases().items()) if key.dtype == "float32"}

@@ -189,9 +189,9 @@ def root(tmp_path):
     results = tmp_path / "benchmarks" / "results"
     results.mkdir(parents=True)
     (tmp_path / "docs" / "images").mkdir(parents=True)
-    marks = f"before\n{report.BEGIN}\n{report.END}\nafter\n"
-    (tmp_path / "README.md").write_text(marks)
-    (tmp_path / "docs" / "benchmarks.md").write_text(marks)
+    for page, parts in report.PARTS.items():
+        marks = "".join(f"{report.BEGIN.format(name)}\n{report.END.format(name)}\n" for name in parts)
+        (tmp_path / page).write_text(f"before\n{marks}after\n")
     rows = [*ROWS, *({**r, "run": "b", "median_ms": r["median_ms"] * 1.5} for r in ROWS)]
     (results / "cpu-threads-1.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     return tmp_path
@@ -226,6 +226,15 @@ def test_report_writes_between_the_marks_and_knows_what_is_stale(root, monkeypat
     path.rename(path.with_name("other.jsonl"))
     with pytest.raises(SystemExit, match="of no rows"):
         run_report(monkeypatch, root, "--check")
+
+
+def test_headline_is_the_rivals_fastest_way_and_ours():
+    case = {"op": "sew_resnet18", "case": "training step", "shape": [4, 2, 3, 8, 8], "dtype": "bfloat16"}
+    gpu = {"cuda": "13.0", "device": "GPU"}
+    rows = [row(name, ms, **case, **gpu) for name, ms in (("tmkt accelerate", 20.0), ("SpikingJelly", 80.0))]
+    rows.append(row("SpikingJelly precision", 50.0, **case, **gpu))
+    line = "| SEW-ResNet18, T = 4, 2 images of 8x8, bfloat16 | 50 ms | 20 ms | 500 MB | 200 MB |"
+    assert report.headline([Machine(Path("gpu.jsonl"), rows)]).splitlines()[2:] == [line]
 
 
 def test_front_table_takes_the_worst_run_and_the_rivals_fastest_way():
