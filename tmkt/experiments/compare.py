@@ -42,7 +42,9 @@ def compare(
         write_text(Path(out) / "results.json", json.dumps(results, indent=1) + "\n")
         report = write_report(Path(out), cells, results)
     except KeyboardInterrupt:
-        text = "interrupted; the same command goes on: finished runs stay, the others go on from their checkpoints"
+        text = (
+            "interrupted; run the same command again: finished runs are kept, the others resume from their checkpoints"
+        )
         raise Interrupted(text) from None
     finally:
         lock.release()
