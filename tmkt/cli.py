@@ -271,6 +271,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     say("tmkt demo trains a spiking network with three methods (events_only, sliding, tmkt) on a few simulated event")
     say(f"recordings and on MNIST images, then tests it on other recordings. Results go to {arguments.out}.")
     say("About a minute on two CPU cores. The last digits depend on the processor (docs/numerics.md).")
+    say("loading torch and the trainer")
     from .demo import run_demo
 
     run_demo(arguments.out, arguments.seed, arguments.override)

