@@ -268,9 +268,14 @@ def _tell(text: str, status: int) -> int:
 def _demo(arguments: argparse.Namespace) -> int:
     from .progress import say
 
-    say("tmkt demo trains a spiking network with three methods (events_only, sliding, tmkt) on a few simulated event")
-    say(f"recordings and on MNIST images, then tests it on other recordings. Results go to {arguments.out}.")
-    say("About a minute on two CPU cores. The last digits depend on the processor (docs/numerics.md).")
+    for line in (
+        "tmkt demo trains a spiking network with three methods, events_only, sliding",
+        "and tmkt, on a few simulated event recordings and on MNIST images, and tests it",
+        f"on other recordings. Results go to {arguments.out}.",
+        "About a minute on two idle CPU cores. The last digits of the accuracies depend",
+        "on the processor (docs/numerics.md).",
+    ):
+        say(line)
     say("loading torch and the trainer")
     from .demo import run_demo
 

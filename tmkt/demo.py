@@ -18,8 +18,8 @@ from .runs import read_metrics
 
 METHODS = {
     "events_only": "trains on the recordings alone",
-    "sliding": "starts on images and replaces more and more of them by recordings",
-    "tmkt": "shows an image until a random time step, then a recording (time-step mixup)",
+    "sliding": "replaces images by recordings, more and more of them",
+    "tmkt": "shows an image, then a recording from a random time step on",
 }
 
 # Chosen on 300 validation recordings (seed 42, T = 6, 120 steps): one shared head beats two by 7 points for tmkt, ratio
@@ -60,14 +60,18 @@ def run_demo(out: str | Path, seed: int, overrides: Sequence[str] = ()) -> dict[
     write_text(out / "table.txt", _plain(table))
     print()
     Console().print(table)
-    print(f"Look first at {pictures['accuracy']}: the accuracies with their intervals.")
-    print(f"Then at {pictures['mixed_batch']}: what the network sees during time-step mixup.")
-    others = ", ".join(path.name for name, path in pictures.items() if name not in ("accuracy", "mixed_batch"))
-    print(f"Beside them in {out}: {others}, table.txt, and a folder for each run.")
-    print()
+    print(f"In {out}:")
+    for name, shows in {
+        "accuracy": "look here first: test accuracies with their intervals",
+        "mixed_batch": "what the network sees during time-step mixup",
+        "learning_curves": "loss and validation accuracy during training",
+        "spike_raster": "spikes of the trained network, layer by layer",
+    }.items():
+        print(f"  {pictures[name].name:<20} {shows}")
+    print(f"  {'table.txt':<20} the table above; each run has a folder of its own")
     print("Next, with your own recordings in FOLDER/<class>/<file>:")
     print("  tmkt data check FOLDER    names each file that cannot be read")
-    print("  tmkt train own.yaml       docs/own_data.md shows the few lines that own.yaml needs")
+    print("  tmkt train own.yaml       docs/own_data.md shows what own.yaml needs")
     return scores
 
 

@@ -326,8 +326,8 @@ class Trainer:
         saved = ckpt.load_newest(files.make_folder(self.out, "checkpoints"), self._check)
         if saved is not None and saved.state["processes"] != self.processes:
             raise UserError(
-                f"out: the run in {self.out} had {saved.state['processes']} process(es), now {self.processes}, and its "
-                "batch would change; start as many again, or choose another out="
+                f"out: processes of the run in {self.out}: {saved.state['processes']}, now {self.processes}. Its batch "
+                "would change; start the same number again, or choose another out="
             )
         step = 0 if saved is None else saved.state["step"]
         try:
@@ -398,10 +398,9 @@ class Trainer:
         threads = f", {count(torch.get_num_threads(), 'thread')}" if self.device.type == "cpu" else ""
         together = f", {self.processes} processes" if self.processes > 1 else ""
         return [
-            f"data:   {count(len(data.train.events), 'recording')} to train on, {parts}; {images}; "
-            f"{len(data.classes)} classes",
-            f"model:  {config.model.name}, {parameters:,} parameters; {count(config.data.time_steps, 'time step')} of "
-            f"{width}x{height} pixels",
+            f"data:   {count(len(data.train.events), 'recording')} to train on, {parts}; {images}",
+            f"model:  {config.model.name}, {parameters:,} parameters; {len(data.classes)} classes, "
+            f"{count(config.data.time_steps, 'time step')} of {width}x{height} pixels",
             f"method: {config.transfer.method}, {config.train.steps} optimiser steps of {self.batch} samples",
             f"device: {where}{threads}{together}; backend {backend}",
             f"out:    {self.out}",

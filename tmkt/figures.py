@@ -195,7 +195,7 @@ def wilson(score: Score, z: float = 1.96) -> tuple[float, float]:
 
 
 def accuracy_by_recordings(means: Sequence[Mapping[str, Any]]) -> Figure:
-    """Mean test accuracy of each method against recordings a class, with 95 % intervals.
+    """Mean test accuracy of each method against recordings per class, with 95 % intervals.
 
     means: records with method, per_class, accuracy, low, high. Points of one number stand side by side.
     """
@@ -213,7 +213,7 @@ def accuracy_by_recordings(means: Sequence[Mapping[str, Any]]) -> Figure:
     axis.set_xticks(counts, [str(count) for count in counts])
     axis.minorticks_off()
     axis.set_xlim(counts[0] / 1.5, counts[-1] * 1.5)
-    axis.set(xlabel="recordings a class to train on", ylabel="accuracy on test recordings")
+    axis.set(xlabel="recordings per class to train on", ylabel="accuracy on test recordings")
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, fontsize=8)
     return figure

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 # torchrun and accelerate launch say which process this is: the first one alone speaks.
@@ -42,6 +43,9 @@ class Times(ProgressColumn):
     """Elapsed and remaining time, each with its name."""
 
     max_refresh = 0.5
+
+    def __init__(self) -> None:
+        super().__init__(Column(no_wrap=True))  # on a narrow terminal the bar gives way
 
     def render(self, task: Task) -> Text:
         elapsed = task.finished_time if task.finished else task.elapsed

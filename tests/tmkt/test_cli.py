@@ -70,8 +70,8 @@ def test_training_says_what_it_does_and_how_far_it_is(tiny_settings, tiny, empty
     assert main(["train", empty_config, *tiny_settings]) == 0
     said = capsys.readouterr().err
     for line in (
-        r"data: +9 recordings to train on, 6 to validate, 9 to test; 30 images; 3 classes",
-        r"model: +small, [\d,]+ parameters; 4 time steps of 16x16 pixels",
+        r"data: +9 recordings to train on, 6 to validate, 9 to test; 30 images",
+        r"model: +small, [\d,]+ parameters; 3 classes, 4 time steps of 16x16 pixels",
         r"method: +tmkt, 8 optimiser steps of 6 samples",
         r"device: +cpu, \d+ threads?; backend \w+",
         rf"out: +{re.escape(tiny.out)}",
@@ -122,7 +122,7 @@ def test_demo_in_small(tmp_path, capsys):
     fit = ["data.static.fit=resize", "model.options={channels: [4, 8]}"]
     assert main(["demo", "--out", str(out), "--seed", "1", *settings, *sizes, *fit]) == 0
     printed, said = capsys.readouterr()
-    assert re.search(r"a few simulated event\nrecordings .*depend on the processor", said, re.DOTALL)
+    assert re.search(r"a few simulated event recordings .*depend\non the processor", said, re.DOTALL)
     assert said.count("data:  ") == 1  # the runs share their data
     for part in ("1 of 3, events_only", "2 of 3, sliding", "3 of 3, tmkt", "tmkt: step 4/4, loss"):
         assert part in said

@@ -136,7 +136,7 @@ def test_compare_reports_what_finished_and_what_failed(tiny_settings, empty_conf
     (difference,) = results["differences"]
     assert difference["difference"] == pytest.approx(means["events_only"]["accuracy"] - means["tmkt"]["accuracy"])
     markdown, html = ((out / name).read_text() for name in ("report.md", "report.html"))
-    assert "broken, 2 a class, seed 1: tmkt: training: the loss is" in markdown
+    assert "broken, 2 per class, seed 1: tmkt: training: the loss is" in markdown
     assert "| broken | failed |" in markdown
     assert "<table>" in html
     pictures = {path.name for path in (out / "figures").glob("*.png")}
@@ -234,7 +234,7 @@ def test_the_report_shows_names_and_errors_as_they_are(tiny_settings, empty_conf
     run = {"method": "tmkt", "per_class": 2, "seed": 1, "folder": "x", "error": error}
     parser = Page()
     parser.feed(write_report(tmp_path, cells, {"runs": [run], "means": [], "differences": []}).read_text())
-    assert f"tmkt, 2 a class, seed 1: {visible(error)}" in parser.text
+    assert f"tmkt, 2 per class, seed 1: {visible(error)}" in parser.text
     assert shlex.join([setting]) in parser.text  # in the command of the run
     assert not parser.tags & {"a", "img", "script", "em", "del"}  # of the page itself none is of these
     assert parser.attributes <= {"lang", "charset", "name", "content", "style"}
@@ -302,7 +302,7 @@ def test_profile_of_a_backbone(tmp_path, capsys):
     assert "conv 2→16" in printed
     untrained, energy, *_ = printed[printed.index("untrained weights") :].splitlines()
     assert "untrained weights" in untrained
-    assert re.match(r"energy: [\d.]+ uJ per sample over 2 steps, [\d.]+ times the [\d.]+ uJ of one dense pass", energy)
+    assert re.match(r"energy: [\d.]+ uJ per sample over 2 steps, [\d.]+ times one dense pass \([\d.]+ uJ\)", energy)
     result = json.loads((folder / "profile.json").read_text())
     assert result["layers"][0]["macs"] == 2 * 16 * 16 * 16 * 2 * 9  # steps, pixels, outputs, inputs, kernel
     assert result["kept_bytes"] > 0

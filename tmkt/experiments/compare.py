@@ -108,7 +108,7 @@ def results_table(results: dict[str, Any]) -> Table:
     table = Table(title="test accuracy, mean over seeds")
     table.add_column("method")
     for count in counts:
-        table.add_column(f"{count} a class", justify="right")
+        table.add_column(f"{count} per class", justify="right")
     cells = {(r["method"], r["per_class"]): r for r in results["means"]}
     for method in dict.fromkeys(record["method"] for record in results["means"]):
         shown = [cells.get((method, count)) for count in counts]

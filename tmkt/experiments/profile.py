@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from rich import box
 from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -269,9 +270,13 @@ def _median_seconds(call: Callable[[], None], device: torch.device) -> float:
 def profile_table(result: dict[str, Any]) -> Table:
     """One row per layer, for the terminal."""
     steps, samples = result["time_steps"], result["samples"]
-    table = Table(title=f"operations and energy per sample over {steps} steps, mean of {samples} samples")
-    for column in ("layer", "module", "inputs", "nonzero", "dense MACs", "synaptic ops", "energy"):
-        table.add_column(column, justify="left" if column in ("layer", "module", "inputs") else "right")
+    title = f"operations and energy per sample over {steps} steps, mean of {samples} samples"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("layer", no_wrap=True)
+    table.add_column("module", min_width=13, overflow="fold")
+    table.add_column("inputs")
+    for column in ("nonzero", "MACs", "synaptic ops", "energy"):
+        table.add_column(column, justify="right")
     for layer in result["layers"]:
         operations = _amount(layer["macs"]), _amount(layer["sops"])
         energy = _amount(layer["picojoules"] * 1e-12, "J")
@@ -288,22 +293,21 @@ def profile_lines(result: dict[str, Any]) -> list[str]:
     relative = totals["energy_nj"] / totals["energy_dense_one_step_nj"]
     batch, steps = count(result["train_batch"], "sample"), count(result["time_steps"], "step")
     lines = [
-        f"energy: {energy} per sample over {steps}, {relative:.2f} times the {dense} of one dense pass of the same "
-        "layers without spikes",
-        f"  estimate: the first layer's MACs at {MAC_PICOJOULES} pJ, {_amount(totals['sops'])} synaptic operations at "
-        f"{AC_PICOJOULES} pJ (Horowitz, ISSCC 2014, 45 nm), no memory access",
-        f"  strict estimate: {strict}, where graded inputs and products of activations cost MACs",
-        f"speed: {result['inference_seconds'] * 1e3:.2f} ms to classify one sample, "
-        f"{result['training_seconds'] * 1e3:.1f} ms per training step of {batch}",
-        f"memory: {result['parameters']:,} parameters take {result['parameter_bytes'] / MiB:.2f} MiB; a forward pass "
-        f"of {batch} keeps {result['kept_bytes'] / MiB:.1f} MiB for backward",
+        f"energy: {energy} per sample over {steps}, {relative:.2f} times one dense pass ({dense})",
+        "  dense pass: the same layers once, on numbers instead of spikes",
+        f"  estimate: {MAC_PICOJOULES} pJ per MAC of the first layer, {AC_PICOJOULES} pJ for each of "
+        f"{_amount(totals['sops'])}",
+        "  synaptic operations (Horowitz, ISSCC 2014, 45 nm); memory access left out",
+        f"  strict: {strict}, if graded inputs and products of activations cost MACs",
+        f"speed: {result['inference_seconds'] * 1e3:.1f} ms to classify one sample, "
+        f"{result['training_seconds'] * 1e3:.1f} ms per training step of {result['train_batch']}",
+        f"memory: {result['parameters']:,} parameters take {result['parameter_bytes'] / MiB:.2f} MiB; "
+        f"{batch} keep {result['kept_bytes'] / MiB:.1f} MiB for backward",
     ]
     if "peak_bytes" in result:
         lines.append(f"  peak on the GPU: {result['peak_bytes'] / MiB:.1f} MiB")
     if result.get("untrained"):
-        lines.insert(
-            0, "untrained weights on random frames: a trained network has other firing rates, operations and energy"
-        )
+        lines.insert(0, "untrained weights, random frames: a trained network has other rates and energy")
     return lines
 
 

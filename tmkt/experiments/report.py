@@ -101,7 +101,7 @@ def _figures(finished: Sequence[Cell], means: list[dict[str, Any]]) -> Iterator[
         for cell in finished:
             if cell.per_class == count:
                 folders.setdefault(cell.method, []).append(cell.folder)
-        caption = f"{count} recordings a class: mean over seeds, lowest to highest shaded."
+        caption = f"{count} recordings per class: mean over seeds, lowest to highest shaded."
         seeds = {cell.seed for cell in finished if cell.per_class == count}
         title = f"{count} recordings per class to train on, {counted(len(seeds), 'seed')}"
         yield f"learning_curves_{count}", figures.learning_curves(folders, title), heading, caption
@@ -111,7 +111,7 @@ def _figures(finished: Sequence[Cell], means: list[dict[str, Any]]) -> Iterator[
             f"confusion_{count}",
             figure,
             heading,
-            f"{count} recordings a class, test recordings of all seeds together.",
+            f"{count} recordings per class, test recordings of all seeds together.",
         )
     yield from _examples(finished, counts[-1])
 
@@ -127,11 +127,11 @@ def _confusion(cells: Sequence[Cell]) -> Figure:
 
 
 def _examples(finished: Sequence[Cell], count: int) -> Iterator[tuple[str, Figure, str, str]]:
-    """Mixed batches, rasters and firing rates of one seed's runs at `count` recordings a class."""
+    """Mixed batches, rasters and firing rates of one seed's runs at `count` recordings per class."""
     seed = next(cell.seed for cell in finished if cell.per_class == count)
     shown = [cell for cell in finished if (cell.per_class, cell.seed) == (count, seed)]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data, of = prepare(shown[0].config), f"{count} recordings a class, seed {seed}"
+    data, of = prepare(shown[0].config), f"{count} recordings per class, seed {seed}"
     heading, rates = "Mixed batches", {}
     rasters: list[tuple[str, Figure, str, str]] = []
     for cell in shown:
