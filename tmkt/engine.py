@@ -146,7 +146,7 @@ class Trainer:
             self._train(noted)
         if self.config.train.select == "best":
             self._take_best()
-        say(f"{self.config.transfer.method}: testing on {count(len(self.data.test), 'recording')}")
+        say(f"{self.config.transfer.method}, step {self.at.step}: testing on {count(len(self.data.test), 'recording')}")
         score = self._score("test", self.data.test)
         if self.curves is not None:
             self.curves.close()
@@ -160,7 +160,7 @@ class Trainer:
         began = time.monotonic() - at.seconds
         self.task.train()
         if train.compile and not self._finished():
-            say(f"{name}: the first step compiles the backbone, which takes longer than the others")
+            say(f"{name}, first step: compiling the backbone, which takes a while")
         with TrainingProgress(name, train.steps, at.step) as progress:
             while not self._finished():
                 values = self._train_step()
@@ -174,7 +174,7 @@ class Trainer:
                     score = self._score("validation", self.data.validation)
                     improved = self._compare(score)
                     share = f"{score.accuracy:.3f} ({score.correct}/{score.total})"
-                    say(f"{name}: step {at.step}/{train.steps}: validation accuracy {share}")
+                    say(f"{name}, step {at.step}/{train.steps}: validation accuracy {share}")
                 # The evaluation above is part of the step: resuming goes on after it.
                 at.seconds = time.monotonic() - began
                 stops = self._told_to_stop(noted, logs)
@@ -184,7 +184,7 @@ class Trainer:
                     self._stop(noted)
         if at.step < train.steps:
             why = f"validation has not improved since step {at.best_step} (train.patience={train.patience})"
-            say(f"{name}: stopped at step {at.step} of {train.steps}: {why}")
+            say(f"{name}, step {at.step}/{train.steps}: stopped early, {why}")
 
     def _told_to_stop(self, noted: list[int], logs: bool) -> bool:
         """Whether a signal came; with several processes to any of them, which they settle where they log anyway."""

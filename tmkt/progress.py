@@ -98,6 +98,6 @@ class TrainingProgress:
             return
         elapsed = now - self.began
         left = elapsed / max(1, step - self.begin) * (self.steps - step)
-        note = f", {self.note}" if values is not None else ""
-        say(f"{self.name}: step {step}/{self.steps}{note}, {clock(elapsed)} elapsed, {clock(left)} left")
+        note = f"{self.note}, " if values is not None else ""
+        say(f"{self.name}, step {step}/{self.steps}: {note}{clock(elapsed)} elapsed, {clock(left)} left")
         self.said = now

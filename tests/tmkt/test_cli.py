@@ -75,8 +75,8 @@ def test_training_says_what_it_does_and_how_far_it_is(tiny_settings, tiny, empty
         r"method: +tmkt, 8 optimiser steps of 6 samples",
         r"device: +cpu, \d+ threads?; backend \w+",
         rf"out: +{re.escape(tiny.out)}",
-        r"tmkt: step 2/8, loss \d+\.\d+, accuracy \d\.\d+, \d+:\d\d elapsed, \d+:\d\d left",
-        r"tmkt: step 4/8: validation accuracy \d\.\d+ \(\d/6\)",
+        r"tmkt, step 2/8: loss \d+\.\d+, accuracy \d\.\d+, \d+:\d\d elapsed, \d+:\d\d left",
+        r"tmkt, step 4/8: validation accuracy \d\.\d+ \(\d/6\)",
     ):
         assert re.search(f"^{line}$", said, re.MULTILINE), line
 
@@ -124,7 +124,7 @@ def test_demo_in_small(tmp_path, capsys):
     printed, said = capsys.readouterr()
     assert re.search(r"a few simulated event recordings .*depend\non the processor", said, re.DOTALL)
     assert said.count("data:  ") == 1  # the runs share their data
-    for part in ("1 of 3, events_only", "2 of 3, sliding", "3 of 3, tmkt", "tmkt: step 4/4, loss"):
+    for part in ("1 of 3, events_only", "2 of 3, sliding", "3 of 3, tmkt", "tmkt, step 4/4: loss"):
         assert part in said
     assert printed.index("accuracy.png") < printed.index("tmkt data check") < printed.index("own.yaml")
     for method in ("events_only", "sliding", "tmkt"):

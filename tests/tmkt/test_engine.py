@@ -136,7 +136,7 @@ def test_a_run_stops_early_and_stays_finished(tiny, told_accuracies, capsys):
     config = tiny.replace(train__eval_every=2, train__patience=1, train__checkpoint_every=8)
     assert train(config).loss == 0.6  # the fourth answer was to its test
     assert ckpt.steps(Path(config.out) / "checkpoints") == [4, 6]
-    assert re.search(r"stopped at step 6 of 8: .* not improved since step 4", capsys.readouterr().err)
+    assert re.search(r"step 6/8: stopped early, .* not improved since step 4", capsys.readouterr().err)
     assert [r["step"] for r in metrics(config.out) if r["kind"] == "train"] == [2, 4, 6]
     assert train(config).loss == 1.0  # and the fifth to its test again: it trained and validated no further
 
