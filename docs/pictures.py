@@ -8,7 +8,11 @@ import torch
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from tmkt.config import TransferConfig
+from tmkt import figures
+from tmkt.config import TransferConfig, load_config
+from tmkt.data import prepare
+from tmkt.demo import SETTINGS
+from tmkt.examples import example_batch
 from tmkt.figures import EVENT_COLOUR, STATIC_COLOUR, save
 from tmkt.mixup import event_step_mask, replacement_probability
 from tmkt.transfer import draw_switch_steps
@@ -17,6 +21,14 @@ from tmkt_kernels.surrogate import Surrogate, derivative, parse_shape
 from tmkt_kernels.testing import SURROGATE_SHAPES
 
 IMAGES = Path(__file__).parent / "images"
+
+
+def mixed_batch() -> Figure:
+    """Samples of the first training step of `tmkt demo`."""
+    config = load_config(None, SETTINGS)
+    mixed = example_batch(config, prepare(config), progress=0.0)
+    assert mixed is not None
+    return figures.mixed_batch(*mixed)
 
 
 def switch_steps() -> Figure:
@@ -95,7 +107,7 @@ def surrogates() -> Figure:
     return figure
 
 
-PICTURES: tuple[Callable[[], Figure], ...] = (switch_steps, streams, neurons, surrogates)
+PICTURES: tuple[Callable[[], Figure], ...] = (mixed_batch, switch_steps, streams, neurons, surrogates)
 
 
 def main(folder: Path = IMAGES) -> None:

@@ -1,6 +1,17 @@
 """TMKT: knowledge transfer from static images to event-camera data by time-step mixup (arXiv 2511.12150)."""
 
-from . import mixup
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import mixup
 
 __version__ = "0.1.0"
 __all__ = ["mixup"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `tmkt.mixup` when it is first used: it loads torch, and `tmkt --help` should not wait for that."""
+    if name in __all__:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,11 +10,25 @@ from torch import Tensor, nn
 from tmkt_kernels.nn import SPIKING_LAYERS
 
 from .models import SpikingClassifier
+from .models.blocks import ConvLIF
 
 
 def layer_names(model: nn.Module, kinds: tuple[type[nn.Module], ...] = SPIKING_LAYERS) -> dict[nn.Module, str]:
     """The modules of the given types and their names, those of the backbone without its prefix."""
     return {m: name.removeprefix("backbone.") for name, m in model.named_modules() if isinstance(m, kinds)}
+
+
+def layer_titles(model: nn.Module) -> dict[str, str]:
+    """Name of each spiking layer -> what a reader knows it by, such as "layer 1: conv 2→16 + LIF"."""
+    full_names = {module: name for name, module in model.named_modules()}
+    titles = {}
+    for number, (layer, name) in enumerate(layer_names(model).items(), 1):
+        title = type(layer).__name__.removeprefix("BatchNorm").removesuffix("1d").removesuffix("2d")
+        block = model.get_submodule(full_names[layer].rpartition(".")[0])
+        if isinstance(block, ConvLIF):
+            title = f"conv {block.conv.in_channels}→{block.conv.out_channels} + {title}"
+        titles[name] = f"layer {number}: {title}"
+    return titles
 
 
 @contextmanager

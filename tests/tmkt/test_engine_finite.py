@@ -97,7 +97,7 @@ def test_a_checkpoint_with_nan_is_passed_over(tiny, monkeypatch, capsys):
     whole = train(tiny.replace(out=tiny.out + "-whole"), data)
     capsys.readouterr()
     assert train(tiny, data) == whole
-    assert "going on from step 6" in capsys.readouterr().err
+    assert "resuming from step 6 of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -110,7 +110,7 @@ def test_a_damaged_checkpoint_is_said_and_the_run_goes_on_from_the_one_before(ti
     train(tiny, data)
     said = " ".join(capsys.readouterr().err.split())
     assert "step-00000008 is damaged: task.safetensors" in said
-    assert "going on from step 6" in said
+    assert "resuming from step 6 of" in said
     assert_same_run(tiny.out, undisturbed.out)
     for path in (Path(tiny.out) / "checkpoints").glob("*/manifest.json"):
         path.unlink()

@@ -1,6 +1,7 @@
 """Comparison, diagnosis and profile: statistics on cases with known answers, then each command on runs of seconds."""
 
 import json
+import re
 import shlex
 import sys
 import threading
@@ -21,7 +22,7 @@ from tmkt.experiments.features import domain_cka, guidance
 from tmkt.experiments.gradients import _one_draw
 from tmkt.experiments.grid import make_grid, parse_method, run_grid
 from tmkt.experiments.opened import HeldOut, open_run
-from tmkt.experiments.profile import layer_costs
+from tmkt.experiments.profile import _amount, layer_costs
 from tmkt.experiments.report import write_report
 from tmkt.experiments.statistics import bootstrap, holm, outcome_table
 from tmkt.models import create_model
@@ -135,7 +136,7 @@ def test_compare_reports_what_finished_and_what_failed(tiny_settings, empty_conf
     (difference,) = results["differences"]
     assert difference["difference"] == pytest.approx(means["events_only"]["accuracy"] - means["tmkt"]["accuracy"])
     markdown, html = ((out / name).read_text() for name in ("report.md", "report.html"))
-    assert "broken, 2 a class, seed 1: tmkt: training: the loss is" in markdown
+    assert "broken, 2 per class, seed 1: tmkt: training: the loss is" in markdown
     assert "| broken | failed |" in markdown
     assert "<table>" in html
     pictures = {path.name for path in (out / "figures").glob("*.png")}
@@ -233,7 +234,7 @@ def test_the_report_shows_names_and_errors_as_they_are(tiny_settings, empty_conf
     run = {"method": "tmkt", "per_class": 2, "seed": 1, "folder": "x", "error": error}
     parser = Page()
     parser.feed(write_report(tmp_path, cells, {"runs": [run], "means": [], "differences": []}).read_text())
-    assert f"tmkt, 2 a class, seed 1: {visible(error)}" in parser.text
+    assert f"tmkt, 2 per class, seed 1: {visible(error)}" in parser.text
     assert shlex.join([setting]) in parser.text  # in the command of the run
     assert not parser.tags & {"a", "img", "script", "em", "del"}  # of the page itself none is of these
     assert parser.attributes <= {"lang", "charset", "name", "content", "style"}
@@ -298,8 +299,10 @@ def test_profile_of_a_backbone(tmp_path, capsys):
     size = ["--size", "16", "16", "-T", "2", "--batch", "2"]
     assert main(["profile", "--model", "small", *size, "--out", str(folder)]) == 0
     printed = capsys.readouterr().out
-    assert "untrained weights" in printed
-    assert "before.0.conv" in printed
+    assert "conv 2→16" in printed
+    untrained, energy, *_ = printed[printed.index("untrained weights") :].splitlines()
+    assert "untrained weights" in untrained
+    assert re.match(r"energy: [\d.]+ uJ per sample over 2 steps, [\d.]+ times one dense pass \([\d.]+ uJ\)", energy)
     result = json.loads((folder / "profile.json").read_text())
     assert result["layers"][0]["macs"] == 2 * 16 * 16 * 16 * 2 * 9  # steps, pixels, outputs, inputs, kernel
     assert result["kept_bytes"] > 0
@@ -314,6 +317,20 @@ def test_profile_of_a_backbone(tmp_path, capsys):
     ]:
         assert main(arguments) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (17.7194e-6, "J", "17.7 uJ"),
+        (0.0, "J", "0 pJ"),
+        (1e-3, "J", "1.00 mJ"),
+        (1_234_567, "", "1.23 M"),
+        (7, "", "7.00"),
+    ],
+)
+def test_amounts_have_three_digits_and_a_prefix(value, unit, shown):
+    assert _amount(value, unit) == shown
 
 
 def test_cka_is_one_for_equal_features_and_lower_by_chance():

@@ -66,7 +66,7 @@ def test_the_step_that_was_reached_is_saved(start, tiny, number):
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    step = int(re.fullmatch(r"tmkt: interrupted; the same command goes on from step (\d+)", lines(said)[-1])[1])
+    step = int(re.fullmatch(r"tmkt: interrupted; .* to resume from step (\d+)", lines(said)[-1])[1])
     assert step in (4, 5)
     assert ckpt.steps(Path(tiny.out) / "checkpoints") == [step]
     config = tiny.replace(train__checkpoint_every=100, train__eval_every=8)
@@ -85,7 +85,7 @@ def test_a_second_ctrl_c_ends_at_once_and_says_what_is_saved(start, tiny):
     _, said = process.communicate(timeout=30)
     assert time.monotonic() - began < 30
     assert process.returncode == 130
-    assert lines(said)[-1] == "tmkt: interrupted; nothing is saved yet, the same command begins anew"
+    assert lines(said)[-1] == "tmkt: interrupted; nothing is saved yet; run the same command again to start over"
     assert ckpt.steps(Path(tiny.out) / "checkpoints") == []
 
 
@@ -95,7 +95,7 @@ def test_after_a_checkpoint_a_second_ctrl_c_names_it(start, tiny):
         process.send_signal(signal.SIGINT)
         time.sleep(0.2)
     _, said = process.communicate(timeout=30)
-    assert lines(said)[-1] == "tmkt: interrupted; the same command goes on from step 2"
+    assert lines(said)[-1] == "tmkt: interrupted; run the same command again to resume from step 2"
 
 
 def test_signals_are_noted_once_each_and_put_back():
@@ -178,7 +178,7 @@ def test_a_compare_that_ends_leaves_no_run_and_the_next_goes_on(grid, tmp_path, 
     assert children(folder) == []
     assert not any("error" in run for run in json.loads((folder / "results.json").read_text())["runs"])
     for log in folder.glob("runs/*/*/*/train.log"):
-        assert "going on from step" in log.read_text()
+        assert "resuming from step" in log.read_text()
 
 
 def test_runs_end_with_a_killed_compare(grid, tmp_path):

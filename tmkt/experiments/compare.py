@@ -42,7 +42,9 @@ def compare(
         write_text(Path(out) / "results.json", json.dumps(results, indent=1) + "\n")
         report = write_report(Path(out), cells, results)
     except KeyboardInterrupt:
-        text = "interrupted; the same command goes on: finished runs stay, the others go on from their checkpoints"
+        text = (
+            "interrupted; run the same command again: finished runs are kept, the others resume from their checkpoints"
+        )
         raise Interrupted(text) from None
     finally:
         lock.release()
@@ -106,7 +108,7 @@ def results_table(results: dict[str, Any]) -> Table:
     table = Table(title="test accuracy, mean over seeds")
     table.add_column("method")
     for count in counts:
-        table.add_column(f"{count} a class", justify="right")
+        table.add_column(f"{count} per class", justify="right")
     cells = {(r["method"], r["per_class"]): r for r in results["means"]}
     for method in dict.fromkeys(record["method"] for record in results["means"]):
         shown = [cells.get((method, count)) for count in counts]

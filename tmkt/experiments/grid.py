@@ -51,7 +51,7 @@ class Cell:
 
     @property
     def title(self) -> str:
-        return f"{self.method}, {self.per_class} a class, seed {self.seed}"
+        return f"{self.method}, {self.per_class} per class, seed {self.seed}"
 
 
 def parse_method(text: str) -> tuple[str, list[str]]:
@@ -77,7 +77,7 @@ def make_grid(
     """Every method at every number of recordings with every seed; a seed's runs come together.
 
     Args:
-        per_class: recordings a class to train on; empty: as the configuration says.
+        per_class: recordings per class to train on; empty: as the configuration says.
 
     Raises:
         UserError: a bad setting of any cell, a name given twice, or a folder that holds another run.

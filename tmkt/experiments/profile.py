@@ -8,6 +8,7 @@ field's tables: the estimate compares networks and is not the consumption of any
 """
 
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -19,17 +20,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from rich import box
 from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..activity import evaluation_mode, firing_rates, layer_names
+from ..activity import evaluation_mode, firing_rates, layer_names, layer_titles
 from ..config import from_mapping
 from ..errors import UserError
 from ..evaluation import build_model
 from ..figures import save
 from ..files import make_folder, write_text
 from ..models import SpikingClassifier
+from ..progress import count, say
 from .opened import HeldOut, open_run
 
 MAC_PICOJOULES, AC_PICOJOULES = 4.6, 0.9
@@ -43,12 +46,13 @@ _REPEATS = 5
 class LayerCost:
     """One convolution or linear layer, for one sample over all T steps.
 
-    inputs: frames (the network's input), spikes (0 and 1 alone), or graded (averages or sums of spikes: an event-driven
-    chip multiplies there, or adds once for each spike behind the value). rate: share of inputs that are not zero. macs:
-    dense. sops: see the module.
+    title: such as "conv 2→16". inputs: frames (the network's input), spikes (0 and 1 alone), or graded (averages or
+    sums of spikes: an event-driven chip multiplies there, or adds once for each spike behind the value). rate: share of
+    inputs that are not zero. macs: dense. sops: see the module.
     """
 
     name: str
+    title: str
     inputs: str
     rate: float
     macs: float
@@ -72,9 +76,8 @@ def layer_costs(model: SpikingClassifier, x_seq: Tensor) -> tuple[list[LayerCost
         name, x = names[module], inputs[0]
         kind = "frames" if not seen else "spikes" if bool(((x == 0) | (x == 1)).all()) else "graded"
         active = (x != 0).float()
-        cost = LayerCost(
-            name, kind, float(active.mean()), _dense(module, output) / batch, _reached(module, active) / batch
-        )
+        macs, sops = _dense(module, output) / batch, _reached(module, active) / batch
+        cost = LayerCost(name, _title(module), kind, float(active.mean()), macs, sops)
         seen.setdefault(name, []).append(cost)
 
     names = layer_names(model, WEIGHT_LAYERS)
@@ -90,6 +93,13 @@ def layer_costs(model: SpikingClassifier, x_seq: Tensor) -> tuple[list[LayerCost
     costs = [cost for of_layer in seen.values() for cost in of_layer]
     outside = counter.get_total_flops() / 2 / batch - sum(cost.macs for cost in costs)
     return costs, max(0.0, outside)
+
+
+def _title(module: nn.Module) -> str:
+    if isinstance(module, nn.Linear):
+        return f"linear {module.in_features}→{module.out_features}"
+    assert isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    return f"conv {module.in_channels}→{module.out_channels}"
 
 
 def _dense(module: nn.Module, output: Tensor) -> float:
@@ -114,9 +124,11 @@ def profile(model: SpikingClassifier, x_seq: Tensor, *, train_batch: int = 16) -
     """Profile a network on samples x_seq float [T, B, C, H, W], on their device.
 
     Returns:
-        layers: records of LayerCost with `picojoules`; rates: firing rate of each spiking layer; totals for one sample
+        layers: records of LayerCost with `picojoules`; rates: firing rate of each spiking layer; titles: what a reader
+        knows each of them by; totals for one sample
         over all steps (macs, sops, outside_macs, energies in nJ); seconds and bytes, see `speed_and_memory`.
     """
+    say(f"counting operations and spikes on {count(x_seq.shape[1], 'sample')}, then timing on {x_seq.device.type}")
     costs, outside = layer_costs(model, x_seq)
     T = x_seq.shape[0]
     macs, energy = sum(c.macs for c in costs), sum(c.picojoules for c in costs)
@@ -135,6 +147,7 @@ def profile(model: SpikingClassifier, x_seq: Tensor, *, train_batch: int = 16) -
         "time_steps": T,
         "layers": [{**asdict(cost), "picojoules": cost.picojoules} for cost in costs],
         "rates": firing_rates(model, x_seq),
+        "titles": layer_titles(model),
         "totals": totals,
         **speed_and_memory(model, x_seq, train_batch),
     }
@@ -255,36 +268,56 @@ def _median_seconds(call: Callable[[], None], device: torch.device) -> float:
 
 
 def profile_table(result: dict[str, Any]) -> Table:
-    """One row a layer, for the terminal."""
-    table = Table(title=f"one sample over {result['time_steps']} steps, mean of {result['samples']}")
-    for column in ("layer", "inputs", "nonzero", "M MAC, dense", "M synaptic ops", "nJ"):
-        table.add_column(column, justify="left" if column in ("layer", "inputs") else "right")
+    """One row per layer, for the terminal."""
+    steps, samples = result["time_steps"], result["samples"]
+    title = f"operations and energy per sample over {steps} steps, mean of {samples} samples"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("layer", no_wrap=True)
+    table.add_column("module", min_width=13, overflow="fold")
+    table.add_column("inputs")
+    for column in ("nonzero", "MACs", "synaptic ops", "energy"):
+        table.add_column(column, justify="right")
     for layer in result["layers"]:
-        rate, macs, sops = f"{layer['rate']:.1%}", f"{layer['macs'] / 1e6:.3f}", f"{layer['sops'] / 1e6:.3f}"
-        table.add_row(layer["name"], layer["inputs"], rate, macs, sops, f"{layer['picojoules'] / 1e3:,.1f}")
+        operations = _amount(layer["macs"]), _amount(layer["sops"])
+        energy = _amount(layer["picojoules"] * 1e-12, "J")
+        table.add_row(layer["title"], layer["name"], layer["inputs"], f"{layer['rate']:.1%}", *operations, energy)
     return table
 
 
 def profile_lines(result: dict[str, Any]) -> list[str]:
-    """Totals, speed and memory."""
+    """What was found, in a few lines: energy against one dense pass first."""
     totals, MiB = result["totals"], 2**20
+    energy, strict, dense = (
+        _amount(totals[key] * 1e-9, "J") for key in ("energy_nj", "energy_strict_nj", "energy_dense_one_step_nj")
+    )
+    relative = totals["energy_nj"] / totals["energy_dense_one_step_nj"]
+    batch, steps = count(result["train_batch"], "sample"), count(result["time_steps"], "step")
     lines = [
-        f"energy {totals['energy_nj']:,.1f} nJ: first layer's MACs at {MAC_PICOJOULES} pJ, {totals['sops'] / 1e6:.3f} "
-        f"M synaptic operations at {AC_PICOJOULES} pJ (Horowitz, ISSCC 2014, 45 nm)",
-        f"energy {totals['energy_strict_nj']:,.1f} nJ where graded inputs and products of activations cost MACs; "
-        f"{totals['energy_dense_one_step_nj']:,.1f} nJ for the same layers without spikes, one dense pass",
-        f"inference {result['inference_seconds'] * 1e3:.2f} ms for one sample; training step "
-        f"{result['training_seconds'] * 1e3:.1f} ms for {result['train_batch']}",
-        f"{result['parameters']:,} parameters, {result['parameter_bytes'] / MiB:.2f} MiB; kept for backward "
-        f"{result['kept_bytes'] / MiB:.1f} MiB for {result['train_batch']} samples",
+        f"energy: {energy} per sample over {steps}, {relative:.2f} times one dense pass ({dense})",
+        "  dense pass: the same layers once, on numbers instead of spikes",
+        f"  estimate: {MAC_PICOJOULES} pJ per MAC of the first layer, {AC_PICOJOULES} pJ for each of "
+        f"{_amount(totals['sops'])}",
+        "  synaptic operations (Horowitz, ISSCC 2014, 45 nm); memory access left out",
+        f"  strict: {strict}, if graded inputs and products of activations cost MACs",
+        f"speed: {result['inference_seconds'] * 1e3:.1f} ms to classify one sample, "
+        f"{result['training_seconds'] * 1e3:.1f} ms per training step of {result['train_batch']}",
+        f"memory: {result['parameters']:,} parameters take {result['parameter_bytes'] / MiB:.2f} MiB; "
+        f"{batch} keep {result['kept_bytes'] / MiB:.1f} MiB for backward",
     ]
-    if result.get("untrained"):
-        lines.append(
-            "untrained weights, random frames: firing rates, operations and energy are not a trained network's"
-        )
     if "peak_bytes" in result:
-        lines.append(f"peak memory on the GPU {result['peak_bytes'] / MiB:.1f} MiB")
+        lines.append(f"  peak on the GPU: {result['peak_bytes'] / MiB:.1f} MiB")
+    if result.get("untrained"):
+        lines.insert(0, "untrained weights, random frames: a trained network has other rates and energy")
     return lines
+
+
+def _amount(value: float, unit: str = "") -> str:
+    """Three digits and a prefix: 17.7 uJ; 1.23 M of a number without a unit."""
+    prefixes = {1e9: "G", 1e6: "M", 1e3: "k", 1.0: "", 1e-3: "m", 1e-6: "u", 1e-9: "n", 1e-12: "p"}
+    smallest = min(prefixes) if unit else 1.0
+    size = next((size for size in prefixes if size <= value and size >= smallest), smallest)
+    digits = max(0, 2 - math.floor(math.log10(value / size))) if value >= size else 0
+    return f"{value / size:.{digits}f} {prefixes[size]}{unit}".strip()
 
 
 def draw_profile(result: dict[str, Any]) -> Figure:
@@ -296,13 +329,13 @@ def draw_profile(result: dict[str, Any]) -> Figure:
     for inputs, colour in colours.items():
         rows = [i for i, layer in enumerate(layers) if layer["inputs"] == inputs]
         if rows:
-            left.barh(rows, [layers[i]["picojoules"] / 1e3 for i in rows], color=colour, label=inputs)
-    left.set_yticks(range(len(layers)), [layer["name"] for layer in layers], fontsize=8)
-    left.set(xlabel="nJ a sample (usual estimate)", title="energy of each layer, by its inputs")
-    left.legend(frameon=False, fontsize=8)
+            left.barh(rows, [layers[i]["picojoules"] / 1e6 for i in rows], color=colour, label=inputs)
+    left.set_yticks(range(len(layers)), [layer["title"] for layer in layers], fontsize=8)
+    left.set(xlabel="uJ per sample (usual estimate)", title="energy of each layer")
+    left.legend(title="inputs", frameon=False, fontsize=8, title_fontsize=8)
     right.barh(np.arange(len(rates)), [100 * rate for rate in rates.values()], color="#555555")
-    right.set_yticks(range(len(rates)), list(rates), fontsize=8)
-    right.set(xlabel="% of neurons that fire in a step", title="firing rate of each spiking layer")
+    right.set_yticks(range(len(rates)), [result["titles"][name] for name in rates], fontsize=8)
+    right.set(xlabel="% of neurons that fire per step", title="firing rate of each spiking layer")
     for axis in (left, right):
         axis.invert_yaxis()
         axis.title.set_fontsize(9)

@@ -13,11 +13,12 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from .. import figures
-from ..activity import firing_rates
+from ..activity import firing_rates, layer_titles
 from ..data import prepare
 from ..evaluation import load_run
 from ..examples import example_batch
 from ..files import make_folder, write_text
+from ..progress import count as counted
 from ..progress import say, visible
 from ..runs import read_metrics, read_predictions, read_split
 from .grid import Cell
@@ -100,15 +101,17 @@ def _figures(finished: Sequence[Cell], means: list[dict[str, Any]]) -> Iterator[
         for cell in finished:
             if cell.per_class == count:
                 folders.setdefault(cell.method, []).append(cell.folder)
-        caption = f"{count} recordings a class: mean over seeds, lowest to highest shaded."
-        yield f"learning_curves_{count}", figures.learning_curves(folders), heading, caption
+        caption = f"{count} recordings per class: mean over seeds, lowest to highest shaded."
+        seeds = {cell.seed for cell in finished if cell.per_class == count}
+        title = f"{count} recordings per class to train on, {counted(len(seeds), 'seed')}"
+        yield f"learning_curves_{count}", figures.learning_curves(folders, title), heading, caption
     for heading, count in zip(["Confusion matrices"] + [""] * len(counts), counts, strict=False):
         figure = _confusion([cell for cell in finished if cell.per_class == count])
         yield (
             f"confusion_{count}",
             figure,
             heading,
-            f"{count} recordings a class, test recordings of all seeds together.",
+            f"{count} recordings per class, test recordings of all seeds together.",
         )
     yield from _examples(finished, counts[-1])
 
@@ -124,11 +127,11 @@ def _confusion(cells: Sequence[Cell]) -> Figure:
 
 
 def _examples(finished: Sequence[Cell], count: int) -> Iterator[tuple[str, Figure, str, str]]:
-    """Mixed batches, rasters and firing rates of one seed's runs at `count` recordings a class."""
+    """Mixed batches, rasters and firing rates of one seed's runs at `count` recordings per class."""
     seed = next(cell.seed for cell in finished if cell.per_class == count)
     shown = [cell for cell in finished if (cell.per_class, cell.seed) == (count, seed)]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data, of = prepare(shown[0].config), f"{count} recordings a class, seed {seed}"
+    data, of = prepare(shown[0].config), f"{count} recordings per class, seed {seed}"
     heading, rates = "Mixed batches", {}
     rasters: list[tuple[str, Figure, str, str]] = []
     for cell in shown:
@@ -142,9 +145,10 @@ def _examples(finished: Sequence[Cell], count: int) -> Iterator[tuple[str, Figur
         _, model, classes = load_run(cell.folder)
         x_seq = data.test.frames[:, :RATE_SAMPLES].to(device).float() * cell.config.data.events.scale
         model.to(device)
-        raster = figures.spike_raster(model, x_seq[:, :1], classes[int(data.test.labels[0])])
+        raster = figures.spike_raster(model, x_seq[:, :1], int(data.test.labels[0]), classes)
         rasters.append((f"spike_raster_{cell.method}", raster, "" if rasters else "Spikes", f"{cell.method}, {of}."))
-        rates[cell.method] = firing_rates(model, x_seq)
+        titles = layer_titles(model)
+        rates[cell.method] = {titles[name]: rate for name, rate in firing_rates(model, x_seq).items()}
     yield from rasters
     caption = f"{of}, mean over {x_seq.shape[1]} test recordings and {x_seq.shape[0]} steps."
     yield "firing_rates", figures.rate_bars(rates), "Firing rates", caption
