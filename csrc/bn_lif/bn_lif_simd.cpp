@@ -135,13 +135,14 @@ void bn_lif_forward(const BnLifForwardArgs& args, bool stream, int64_t begin, in
   Ahead ahead(args.T, begin, kVectors * kLanes);
   const BnArgs& bn = args.bn;
   with_float(args.kind, [&](auto type) {
-    with_reset(args.reset, [&](auto reset) {
+    using T = typename decltype(type)::type;
+    with_reset<T>(args.reset, [&](auto reset) {
       for_each_tile<kVectors>(stream, begin, end, [&](auto vectors, auto access, int64_t n) {
         constexpr int K = decltype(vectors)::value;
         const int64_t count = (K - 1) * kLanes + access.width;
         with_rows<3, K>(bn, n, count, {bn.mean, bn.scale, bn.bias}, [&](const auto& rows) {
-          forward_tile<typename decltype(type)::type, decltype(reset)::value, K>(
-              args, access, shared_params(args), NormalisedInput<std::decay_t<decltype(rows)>>{rows}, ahead, n);
+          forward_tile<T, K>(args, reset, access, shared_params(args),
+                             NormalisedInput<std::decay_t<decltype(rows)>>{rows}, ahead, n);
         });
       });
     });
@@ -156,7 +157,7 @@ void bn_lif_backward(const BnLifBackwardArgs& args, bool stream, float* history,
     using T = typename decltype(type)::type;
     const T* x = static_cast<const T*>(args.x);
     T* grad_x = static_cast<T*>(args.grad_x);
-    with_backward_variant(args, [&](auto reset, auto asked) {
+    with_backward_variant<T>(args, [&](auto reset, auto asked) {
       for_each_tile<kVectors>(stream, begin, end, [&](auto vectors, auto access, int64_t n) {
         constexpr int K = decltype(vectors)::value;
         const int64_t count = (K - 1) * kLanes + access.width;
@@ -172,8 +173,8 @@ void bn_lif_backward(const BnLifBackwardArgs& args, bool stream, float* history,
             if (again) g = g - rows.get(3, k) - centered * rows.get(4, k);
             store(access, scaled ? g * rows.get(1, k) : g, grad_x + at);
           };
-          backward_tile<T, decltype(reset)::value, decltype(asked)::value, K>(args, access, shared_params(args), input,
-                                                                              sink, ahead, kept, n);
+          backward_tile<T, decltype(asked)::value, K>(args, reset, access, shared_params(args), input, sink, ahead,
+                                                      kept, n);
           for (int k = 0; k < K; ++k) {
             for (int i = 0; i < 2; ++i) store(access, sums[i][k], args.sums + i * args.N + n + k * kLanes);
           }
