@@ -40,6 +40,10 @@ def run_demo(out: str | Path, seed: int, overrides: Sequence[str] = ()) -> dict[
     """Train every method at equal optimiser steps on the same data, then print the table and draw the figures."""
     out = Path(out)
     base = load_config(None, [*SETTINGS, f"seed={seed}", *overrides])
+    print(
+        f"{len(METHODS)} methods train on the same few recordings: a minute on two idle cores, for {base.train.steps} steps each. "
+        "Times depend on the machine, and so do the last digits of losses and accuracies."
+    )
     data = prepare(base)
     scores = {}
     for method in METHODS:

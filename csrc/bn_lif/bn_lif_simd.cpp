@@ -136,7 +136,7 @@ void bn_lif_forward(const BnLifForwardArgs& args, bool stream, int64_t begin, in
   const BnArgs& bn = args.bn;
   with_float(args.kind, [&](auto type) {
     using T = typename decltype(type)::type;
-    with_reset<T>(args.reset, [&](auto reset) {
+    with_reset(args.reset, [&](auto reset) {
       for_each_tile<kVectors>(stream, begin, end, [&](auto vectors, auto access, int64_t n) {
         constexpr int K = decltype(vectors)::value;
         const int64_t count = (K - 1) * kLanes + access.width;

@@ -300,7 +300,7 @@ void fire_backward(const BnLifBackwardArgs& args, R reset, bool stream, const fl
   const float g_mean = args.again ? args.g_mean[plane % args.bn.channels] : 0.0f;
   const float slope = args.again ? args.slope[plane % args.bn.channels] : 0.0f;
   constexpr bool kPlain = kAsked != Asked::kAnything;
-  const bool detach = kPlain || args.detach_reset;
+  const bool detach = args.detach_reset;
   const Derivatives<kAsked == Asked::kPlainAtan> derivatives(args.surrogate);
   const int64_t inner = args.bn.inner, row = plane_row(inner);
   const T* x = static_cast<const T*>(args.x);
@@ -398,7 +398,7 @@ void plane_moments(const LifArgs& args, const BnArgs& bn, const float* pivots, f
 void planes_forward(const BnLifForwardArgs& args, bool stream, float* pooled, int64_t begin, int64_t end) {
   with_float(args.kind, [&](auto type) {
     using T = typename decltype(type)::type;
-    with_reset<T>(args.reset, [&](auto reset) {
+    with_reset(args.reset, [&](auto reset) {
       with_pairs<T>(args.bn.inner, pooled, [&](auto pairs) {
         for (int64_t plane = begin; plane < end; ++plane) {
           fire<T, decltype(pairs)::value>(args, reset, stream, pooled, plane);

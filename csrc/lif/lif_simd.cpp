@@ -23,7 +23,7 @@ void lif_forward(const LifForwardArgs& args, bool stream, int64_t begin, int64_t
   Ahead ahead(args.T, begin, kLifTile);
   with_float(args.kind, [&](auto type) {
     using T = typename decltype(type)::type;
-    with_reset<T>(args.reset, [&](auto reset) {
+    with_reset(args.reset, [&](auto reset) {
       for_each_tile(stream, begin, end, [&](auto vectors, auto access, int64_t n) {
         constexpr int K = decltype(vectors)::value;
         with_params<K>(args, access, n, [&](const auto& params) {
@@ -44,9 +44,14 @@ void lif_backward(const LifBackwardArgs& args, bool stream, float* history, int6
       for_each_tile(stream, begin, end, [&](auto vectors, auto access, int64_t n) {
         constexpr int K = decltype(vectors)::value;
         const auto sink = [=](int, int64_t at, Floats grad) { store(access, grad, grad_x + at); };
-        with_params<K>(args, access, n, [&](const auto& params) {
-          backward_tile<T, decltype(asked)::value, K>(args, reset, access, params, PlainInput{}, sink, ahead, kept, n);
-        });
+        const auto run = [&](const auto& params) {
+          backward_tile<T, asked(), K>(args, reset, access, params, PlainInput{}, sink, ahead, kept, n);
+        };
+        if constexpr (asked() == Asked::kAnything) {
+          with_params<K>(args, access, n, run);
+        } else {
+          run(shared_params(args));
+        }
       });
     });
   });
