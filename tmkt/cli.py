@@ -15,7 +15,7 @@ UNHEARD = 74  # exit status where nothing can be printed: EX_IOERR of sysexits.h
 
 EXAMPLES = """\
 examples:
-  tmkt demo                                          # three minutes on two CPU cores, needs no data
+  tmkt demo                                          # about a minute on two idle CPU cores, needs no data
   tmkt train configs/nmnist.yaml                     # MNIST images to N-MNIST recordings
   tmkt train configs/nmnist.yaml transfer.method=events_only out=runs/events_only seed=1024
   tmkt data check /data/N-MNIST/Train --sensor 34 34 # names each damaged or misplaced recording

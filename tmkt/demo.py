@@ -41,7 +41,8 @@ def run_demo(out: str | Path, seed: int, overrides: Sequence[str] = ()) -> dict[
     out = Path(out)
     base = load_config(None, [*SETTINGS, f"seed={seed}", *overrides])
     print(
-        f"{len(METHODS)} methods train on the same few recordings: a minute on two idle cores, for {base.train.steps} steps each. "
+        f"{len(METHODS)} methods train on the same few recordings, {base.train.steps} steps each: as it comes, "
+        "about a minute on two idle cores.\n"
         "Times depend on the machine, and so do the last digits of losses and accuracies."
     )
     data = prepare(base)

@@ -300,7 +300,7 @@ void fire_backward(const BnLifBackwardArgs& args, R reset, bool stream, const fl
   const float g_mean = args.again ? args.g_mean[plane % args.bn.channels] : 0.0f;
   const float slope = args.again ? args.slope[plane % args.bn.channels] : 0.0f;
   constexpr bool kPlain = kAsked != Asked::kAnything;
-  const bool detach = args.detach_reset;
+  const bool detach = kPlain || args.detach_reset;
   const Derivatives<kAsked == Asked::kPlainAtan> derivatives(args.surrogate);
   const int64_t inner = args.bn.inner, row = plane_row(inner);
   const T* x = static_cast<const T*>(args.x);

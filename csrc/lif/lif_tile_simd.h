@@ -116,12 +116,12 @@ TMKT_INLINE void forward_tile(const LifForwardArgs& args, R reset, Access access
 }
 
 // What a backward loop is compiled for. Plain: as in most training, of all output gradients only that of the spikes is
-// there, and no parameter has a gradient; what else may be asked for costs branches in the innermost loop. With the
-// default surrogate, its derivative needs no way through memory.
+// there, the reset is detached, and no parameter has a gradient; what else may be asked for costs branches in the
+// innermost loop. With the default surrogate, its derivative needs no way through memory.
 enum class Asked { kAnything, kPlain, kPlainAtan };
 
 inline bool is_plain(const LifBackwardArgs& args) {
-  return args.grad_spikes && !args.grad_v_seq && !args.grad_coefficients && args.channels <= 1;
+  return args.detach_reset && args.grad_spikes && !args.grad_v_seq && !args.grad_coefficients && args.channels <= 1;
 }
 
 // Of so many vectors derivatives are computed at a time: their divisions overlap with the rest, and those that go
@@ -137,7 +137,7 @@ TMKT_INLINE void backward_tile(const LifBackwardArgs& args, R reset, Access acce
   constexpr int kBlock = kDerivatives<K, kAsked>;
   static_assert(K % kBlock == 0);
   constexpr bool kPlain = kAsked != Asked::kAnything;
-  const bool detach = args.detach_reset;
+  const bool detach = kPlain || args.detach_reset;
   const Derivatives<kAsked == Asked::kPlainAtan> derivatives(args.surrogate);
   const T* x = static_cast<const T*>(args.x);
   const T* grad_spikes = static_cast<const T*>(args.grad_spikes);
@@ -226,33 +226,44 @@ TMKT_INLINE void for_each_tile(bool stream, int64_t begin, int64_t end, F tile) 
 template <auto kValue>
 using Constant = std::integral_constant<decltype(kValue), kValue>;
 
-// What the loops over values of type T are compiled for apart. Each copy takes seconds of compilation, so what is rare
-// shares one, in which the loops look at the reset and at what is asked for as they run.
+// Each copy of the loops takes seconds of compilation. What is rare shares one, in which they look at the reset and at
+// what is asked for as they run; x86 processors without AVX2 are rare too.
+#if defined(__x86_64__) && !defined(__AVX2__)
+constexpr bool kOneCopy = true;
+#else
+constexpr bool kOneCopy = false;
+#endif
 
 // Calls f(reset).
 template <typename F>
 TMKT_INLINE void with_reset(Reset reset, F f) {
-  if (reset == Reset::kHard) return f(Constant<Reset::kHard>{});
-  if (reset == Reset::kSoft) return f(Constant<Reset::kSoft>{});
-  if (reset == Reset::kDelayedSubtract) return f(Constant<Reset::kDelayedSubtract>{});  // snnTorch's default
+  if constexpr (!kOneCopy) {
+    if (reset == Reset::kHard) return f(Constant<Reset::kHard>{});
+    if (reset == Reset::kSoft) return f(Constant<Reset::kSoft>{});
+    if (reset == Reset::kDelayedSubtract) return f(Constant<Reset::kDelayedSubtract>{});  // snnTorch's default
+  }
   f(reset);
 }
 
-// Calls f(reset, asked).
+// Calls f(reset, asked), for values of type T.
 template <typename T, typename F>
 TMKT_INLINE void with_backward_variant(const LifBackwardArgs& args, F f) {
-  const bool plain = is_plain(args), atan = args.surrogate.surrogate == Surrogate::kAtan;
-  if constexpr (!std::is_same_v<T, Float16>) {
-    if (plain && atan) {
-      if (args.reset == Reset::kHard) return f(Constant<Reset::kHard>{}, Constant<Asked::kPlainAtan>{});
-      if (args.reset == Reset::kSoft) return f(Constant<Reset::kSoft>{}, Constant<Asked::kPlainAtan>{});
-      if (args.reset == Reset::kDelayedSubtract) {
-        return f(Constant<Reset::kDelayedSubtract>{}, Constant<Asked::kPlainAtan>{});
+  if constexpr (!kOneCopy) {
+    const Constant<Reset::kHard> hard;
+    const Constant<Reset::kSoft> soft;
+    const Constant<Reset::kDelayedSubtract> delayed;
+    const bool plain = is_plain(args);
+    if constexpr (!std::is_same_v<T, Float16>) {
+      if (plain && args.surrogate.surrogate == Surrogate::kAtan) {
+        if (args.reset == hard) return f(hard, Constant<Asked::kPlainAtan>{});
+        if (args.reset == soft) return f(soft, Constant<Asked::kPlainAtan>{});
+        if (args.reset == delayed) return f(delayed, Constant<Asked::kPlainAtan>{});
       }
+      if (!plain && args.reset == hard) return f(hard, Constant<Asked::kAnything>{});  // SpikingJelly's default
     }
+    if (plain && args.reset == hard) return f(hard, Constant<Asked::kPlain>{});
+    if (plain && args.reset == soft) return f(soft, Constant<Asked::kPlain>{});
   }
-  if (plain && args.reset == Reset::kHard) return f(Constant<Reset::kHard>{}, Constant<Asked::kPlain>{});
-  if (plain && args.reset == Reset::kSoft) return f(Constant<Reset::kSoft>{}, Constant<Asked::kPlain>{});
   f(args.reset, Constant<Asked::kAnything>{});
 }
 
