@@ -24,9 +24,9 @@ void lif_forward(const LifForwardArgs& args, bool stream, int64_t begin, int64_t
   with_float(args.kind, [&](auto type) {
     using T = typename decltype(type)::type;
     with_reset(args.reset, [&](auto reset) {
-      for_each_tile(stream, begin, end, [&](auto vectors, auto access, int64_t n) {
+      for_each_tile(stream, begin, end, [&](auto vectors, auto access, int64_t n) __attribute__((always_inline)) {
         constexpr int K = decltype(vectors)::value;
-        with_params<K>(args, access, n, [&](const auto& params) {
+        with_params<K>(args, access, n, [&](const auto& params) __attribute__((always_inline)) {
           forward_tile<T, K>(args, reset, access, params, PlainInput{}, ahead, n);
         });
       });
@@ -41,10 +41,10 @@ void lif_backward(const LifBackwardArgs& args, bool stream, float* history, int6
     using T = typename decltype(type)::type;
     T* grad_x = static_cast<T*>(args.grad_x);
     with_backward_variant<T>(args, [&](auto reset, auto asked) {
-      for_each_tile(stream, begin, end, [&](auto vectors, auto access, int64_t n) {
+      for_each_tile(stream, begin, end, [&](auto vectors, auto access, int64_t n) __attribute__((always_inline)) {
         constexpr int K = decltype(vectors)::value;
         const auto sink = [=](int, int64_t at, Floats grad) { store(access, grad, grad_x + at); };
-        const auto run = [&](const auto& params) {
+        const auto run = [&](const auto& params) __attribute__((always_inline)) {
           backward_tile<T, asked(), K>(args, reset, access, params, PlainInput{}, sink, ahead, kept, n);
         };
         if constexpr (asked() == Asked::kAnything) {
