@@ -81,8 +81,8 @@ LINES := 2> >(sed -u "/^WARNING: Location .* is ignored/d" >&2) | sed -un 's/^ *
 $(VENV)/.packages: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	  { echo "the pinned environment needs Python 3.11 or newer: make PYTHON=python3.11"; exit 1; }
-	@echo "Setting up $(VENV), once: about @@ minutes on two cores, and the downloads."
-	@echo "1/3 torch and what compiles"
+	@echo "Setting up $(VENV), once, in three steps: the first two take minutes each, the last one less."
+	@echo "1/3 torch, and what the operators are compiled with"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) --upgrade pip setuptools wheel $(LINES)
 	@$(PIP) torch torchvision cmake ninja pybind11 $(LINES)
