@@ -1,5 +1,8 @@
-# Every target sets up the environment that it needs. `make demo` and `make test` are the two that matter.
+# Every target sets up what it needs of the environment. `make demo` and `make test` are the two that matter.
 # PYTHON: the interpreter to build the environment from, 3.11 or newer. OUT: where `make gpu` writes.
+# TMKT_CUDA=1: compile the CUDA kernels where there is no GPU, too. TMKT_CUDA=0: leave them out where there is one.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON := $(or $(PYTHON),$(shell command -v python3.11 || command -v python3))
 VENV ?= .venv
 OUT ?= build/gpu
@@ -17,7 +20,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.rivals
 	OMP_NUM_THREADS=1 $(RUN)pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-check: $(VENV)/.installed
+check: $(VENV)/.tools
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
 	$(RUN)mypy
@@ -31,20 +34,20 @@ bench: $(VENV)/.rivals
 
 # dist/: the sdist, and the wheel built from it, tagged and audited. It then passes the operator tests from outside the
 # tree under the oldest torch, one between and the newest. `cibuildwheel` (pyproject.toml) builds those of a release.
-wheel: $(VENV)/.installed
+wheel: $(VENV)/.tools
 	rm -rf dist build/wheel
-	$(RUN)python -m build --no-isolation --outdir build/wheel
+	TMKT_CUDA_ARCHS=all $(RUN)python -m build --no-isolation --outdir build/wheel
 	.ci/repair_wheel.sh build/wheel/*.whl dist
 	mv build/wheel/*.tar.gz dist
 	tests/wheel.sh $(PYTHON) dist/*.whl
 
 # The documentation, as build/site/index.html; a warning is an error.
-docs: $(VENV)/.installed
+docs: $(VENV)/.tools
 	$(RUN)mkdocs build --strict
 
 # The CPU loops and the decoders of recorded formats under AddressSanitizer and UndefinedBehaviorSanitizer, and the CUDA
 # kernels, emulated on the CPU, under ThreadSanitizer too; needs g++ and a quarter of an hour.
-sanitize: $(VENV)/.installed
+sanitize: $(VENV)/.tools
 	tests/sanitize.sh
 
 # On a machine with a GPU: builds in place for the python3 at hand (ours, if `make test` made one), then all stages: the GPU
@@ -57,29 +60,54 @@ gpu:
 gpu-pack: $(VENV)/.packages
 	$(RUN)python -m benchmarks.pack
 
-# This environment has kernels for the GPUs at hand alone, or for sm_90: nvcc takes minutes for each architecture, and CI
-# has half an hour on two cores. Wheels and `pip install .` have all.
-GPUS = $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | grep -x '[0-9]*' | sort -u | paste -sd ';')
-$(VENV)/.installed $(VENV)/.rivals: export TMKT_CUDA_ARCHS ?= $(or $(GPUS),90)
+# This environment has CUDA kernels where there is a GPU, for that GPU, and elsewhere only where they are asked for, for
+# sm_90: nvcc takes minutes for each architecture. Once they are there, they are kept. Wheels have all architectures.
+GPU := $(shell nvidia-smi -L 2>/dev/null)
+HAS_CUDA := $(shell grep -s '"cuda": "built' tmkt_kernels/_build_report.json)
+ENVIRONMENT := $(addprefix $(VENV)/.,packages installed tools rivals)
+ifeq ($(GPU),)
+$(ENVIRONMENT): export TMKT_CUDA ?= $(if $(HAS_CUDA),1,0)
+$(ENVIRONMENT): export TMKT_CUDA_ARCHS ?= 90
+endif
+ifeq ($(TMKT_CUDA)$(HAS_CUDA),1)
+.PHONY: $(VENV)/.installed # which has no CUDA kernels yet
+endif
+
+# Of what pip says, a line for each wheel of a megabyte or more; errors, and warnings but two kinds, come on the other stream.
+PIP := PYTHONWARNINGS="ignore:Editable installation" $(RUN)pip install --disable-pip-version-check -c constraints.txt
+LINES := 2> >(sed -u "/^WARNING: Location .* is ignored/d" >&2) | sed -un 's/^ *\(Downloading\|Using cached\) \([^ ]*\) (\(.* MB\)).*/    \2, \3/p; s/^Installing collected.*/    unpacking/p'
 
 # Torch first and without build isolation: the extension then compiles against the very torch that it runs with.
-# setuptools-scm is for norse, which comes as source.
 $(VENV)/.packages: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	  { echo "the pinned environment needs Python 3.11 or newer: make PYTHON=python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(RUN)pip install --quiet --upgrade pip setuptools wheel -c constraints.txt
-	$(RUN)pip install --quiet -c constraints.txt torch torchvision build cmake ninja pybind11 setuptools-scm
-	touch $@
+	@echo "Setting up $(VENV), once, in three steps: the first two take minutes each, the last one less."
+	@echo "1/3 torch, and what the operators are compiled with"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade pip setuptools wheel $(LINES)
+	@$(PIP) torch torchvision cmake ninja pybind11 $(LINES)
+	@touch $@
 
 $(VENV)/.installed: $(VENV)/.packages $(SOURCES)
-	$(RUN)pip install --quiet -c constraints.txt --no-build-isolation -e ".[train,test,dev,docs,wheel]"
-	$(RUN)python -m tmkt_kernels
-	touch $@
+	@echo "2/3 compiling the operators: C++$(if $(filter 0,$(TMKT_CUDA)), alone$(if $(GPU),,, for there is no GPU here), and CUDA where nvcc is)"
+	@$(RUN)python setup.py --quiet build_ext --inplace
+	@echo "3/3 the trainer and its packages"
+	@$(PIP) --no-build-isolation -e ".[train]" $(LINES)
+	@$(RUN)python -m tmkt_kernels
+	@touch $@
 
-$(VENV)/.rivals: $(VENV)/.installed
-	$(RUN)pip install --quiet -c constraints.txt --no-build-isolation -e ".[rivals]"
-	touch $@
+# What tests and checks, docs and wheels need beyond the demo.
+$(VENV)/.tools: $(VENV)/.installed
+	@echo "The packages that test, check and document"
+	@$(PIP) --no-build-isolation -e ".[train,test,dev,docs,wheel]" $(LINES)
+	@touch $@
+
+# setuptools-scm is for norse, which comes as source.
+$(VENV)/.rivals: $(VENV)/.tools
+	@echo "The libraries that tests compare with"
+	@$(PIP) setuptools-scm $(LINES)
+	@$(PIP) --no-build-isolation -e ".[rivals]" $(LINES)
+	@touch $@
 
 clean:
-	rm -rf build dist *.egg-info tmkt_kernels/*.so tmkt_kernels/_build_report.json
+	rm -rf build dist *.egg-info tmkt_kernels/*.so tmkt_kernels/_build_report.json $(VENV)/.installed

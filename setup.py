@@ -5,12 +5,14 @@ the first slow call and `python -m tmkt_kernels` say what was missing, for pip h
 here. A compiler that is there but fails is an error.
 
 Environment: TMKT_NATIVE=0 builds nothing; TMKT_CUDA=0 leaves CUDA out and TMKT_CUDA=1 insists on it
-(default: wherever nvcc is found); TMKT_CUDA_ARCHS="80;90" narrows the architectures.
+(default: wherever nvcc is found); TMKT_CUDA_ARCHS="80;90" names the architectures, "all" those of CMakeLists.txt
+(default: those of the GPUs that are visible, all where there is none).
 """
 
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -56,6 +58,23 @@ def find_nvcc() -> str | None:
     return nvcc
 
 
+def no_cuda() -> str:
+    """Why there is no nvcc to compile with."""
+    return "switched off by TMKT_CUDA=0" if os.environ.get("TMKT_CUDA") == "0" else "nvcc was not found"
+
+
+def cuda_archs() -> str | None:
+    """The architectures to compile for, or None for all. A machine without a GPU may well compile for one that has."""
+    asked = os.environ.get("TMKT_CUDA_ARCHS")
+    if asked:
+        return None if asked == "all" else asked
+    if not shutil.which("nvidia-smi"):
+        return None
+    command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # no GPU is an error of its
+    return ";".join(sorted({major + minor for major, minor in re.findall(r"^(\d+)\.(\d+)$", printed, re.M)})) or None
+
+
 class CMakeBuild(build_ext):
     """One CMake project stands for the extension declared below."""
 
@@ -87,7 +106,7 @@ class CMakeBuild(build_ext):
             import pybind11
 
             options["pybind11_DIR"] = pybind11.get_cmake_dir()
-        if archs := os.environ.get("TMKT_CUDA_ARCHS"):
+        if archs := cuda_archs():
             options["TMKT_CUDA_ARCHS"] = archs
         # One folder a Python and torch, so that a second environment does not reuse the first one's cache.
         tag = f"cmake-{sys.implementation.cache_tag}-{abs(hash_path(torch_dir)):x}"
@@ -100,7 +119,7 @@ class CMakeBuild(build_ext):
         subprocess.check_call(["cmake", "--install", build_dir])
         return {
             "native": "built",
-            "cuda": f"built with {nvcc}" if nvcc else "not built: nvcc was not found, or TMKT_CUDA=0",
+            "cuda": f"built with {nvcc}" if nvcc else f"not built: {no_cuda()}",
             "events": f"not built: {no_events}" if no_events else "built",
         }
 

@@ -15,6 +15,7 @@ UNHEARD = 74  # exit status where nothing can be printed: EX_IOERR of sysexits.h
 
 EXAMPLES = """\
 examples:
+<<<<<<< HEAD
   tmkt demo                           # needs no data; a minute on two cores
   tmkt train configs/nmnist.yaml      # MNIST images to N-MNIST recordings
   tmkt train configs/nmnist.yaml transfer.method=sliding out=runs/sliding
@@ -24,6 +25,17 @@ examples:
   tmkt diagnose runs/nmnist           # gradient variance, CKA, t-SNE
   tmkt profile runs/nmnist            # synaptic operations, energy, speed
   tensorboard --logdir runs           # curves while it trains
+=======
+  tmkt demo                                          # about a minute on two idle CPU cores, needs no data
+  tmkt train configs/nmnist.yaml                     # MNIST images to N-MNIST recordings
+  tmkt train configs/nmnist.yaml transfer.method=events_only out=runs/events_only seed=1024
+  tmkt data check /data/N-MNIST/Train --sensor 34 34 # names each damaged or misplaced recording
+  tmkt eval runs/nmnist --events /data/N-MNIST/Test  # a trained run on other recordings
+  tmkt compare configs/nmnist.yaml --methods tmkt sliding events_only --seeds 1 2 3 --per-class 5,20 --jobs 2
+  tmkt diagnose runs/nmnist                          # gradient variance, CKA, t-SNE, MAG and MRP accuracy
+  tmkt profile runs/nmnist                           # synaptic operations, energy, latency, memory
+  tensorboard --logdir runs                          # curves while it trains
+>>>>>>> setup
 
 files of a run (out=...):
   config.yaml        every setting, as the run used it

@@ -63,10 +63,16 @@ def main() -> None:
         print(f"{'  cuda':13} {cuda}" + ("" if info["cuda"] else f" ({build_report().get('cuda', 'reason unknown')})"))
     print(f"{'events':13} {facts['events']}")
     for device, operators in facts["backends"].items():
+        print(f"\noperators on {device}, and what serves them; auto takes the first")
+        reasons: dict[str, list[str]] = {}  # why a backend does not serve: the same for most operators
         for op, rows in operators.items():
-            print(f"\n{op} on {device}")
+            serving = [backend for verdict in _dispatch.SERVES for backend, said in rows if said == verdict]
+            print(f"  {op:10} {', '.join(serving)}")
             for backend, verdict in rows:
-                print(f"  {backend:10} {verdict}")
+                if backend not in serving:
+                    reasons.setdefault(f"{backend}: {verdict}", []).append(op)
+        for reason, ops in reasons.items():
+            print(f"  not {reason}" if len(ops) == len(operators) else f"  {', '.join(ops)} not {reason}")
 
 
 if __name__ == "__main__":

@@ -161,14 +161,16 @@ def _warn_of_slowness(device: str, kernels_take_it: bool) -> None:
         )
 
 
+SERVES = ("chosen by auto", "available by name")  # the verdicts of `explain` on a backend that does
+
+
 def explain(op: str, device: torch.device | str) -> list[tuple[str, str]]:
     """For `python -m tmkt_kernels`: each backend with "serves ..." or the reason why it does not (float32)."""
     chosen = first_that_serves(device, torch.float32)
     rows = []
     for backend in BACKENDS:
         why_not = problem(backend, device, torch.float32)
-        verdict = "chosen by auto" if backend == chosen else "available by name" if why_not is None else why_not
-        rows.append((backend, verdict))
+        rows.append((backend, SERVES[0] if backend == chosen else SERVES[1] if why_not is None else why_not))
     return rows
 
 

@@ -72,31 +72,32 @@ void neuron_moments(const LifArgs& args, int64_t channels, int64_t inner, const 
   const float each = 1.0f / static_cast<float>(args.T);
   with_float(args.kind, [&](auto type) {
     const auto* x = static_cast<const typename decltype(type)::type*>(args.x);
-    for_each_tile<kVectors>(false, begin, end, [&](auto vectors, auto access, int64_t n) {
-      constexpr int K = decltype(vectors)::value;
-      const SpreadRows<1, K> pivot(bn, n, (K - 1) * kLanes + access.width, {pivots});
-      Floats mean[K], squares[K];
-      for (int k = 0; k < K; ++k) mean[k] = squares[k] = Floats{};
-      for (int64_t t = 0; t < args.T; ++t) {
-        const auto* soon = x + ahead.row() * args.N + ahead.n();
-        for (int k = 0; k < K; ++k) {
-          prefetch(soon, k);
-          mean[k] += access.load(x + t * args.N + n + k * kLanes) - pivot.get(0, k);
-        }
-        ahead.next(K * kLanes);
-      }
-      for (int k = 0; k < K; ++k) mean[k] *= each;
-      for (int64_t t = 0; t < args.T; ++t) {  // the tile is in the cache now
-        for (int k = 0; k < K; ++k) {
-          const Floats d = (access.load(x + t * args.N + n + k * kLanes) - pivot.get(0, k)) - mean[k];
-          squares[k] += d * d;
-        }
-      }
-      for (int k = 0; k < K; ++k) {
-        store(access, mean[k], moments + n + k * kLanes);
-        store(access, squares[k], moments + args.N + n + k * kLanes);
-      }
-    });
+    for_each_tile<kVectors>(
+        false, begin, end, [&](auto vectors, auto access, int64_t n) __attribute__((always_inline)) {
+          constexpr int K = decltype(vectors)::value;
+          const SpreadRows<1, K> pivot(bn, n, (K - 1) * kLanes + access.width, {pivots});
+          Floats mean[K], squares[K];
+          for (int k = 0; k < K; ++k) mean[k] = squares[k] = Floats{};
+          for (int64_t t = 0; t < args.T; ++t) {
+            const auto* soon = x + ahead.row() * args.N + ahead.n();
+            for (int k = 0; k < K; ++k) {
+              prefetch(soon, k);
+              mean[k] += access.load(x + t * args.N + n + k * kLanes) - pivot.get(0, k);
+            }
+            ahead.next(K * kLanes);
+          }
+          for (int k = 0; k < K; ++k) mean[k] *= each;
+          for (int64_t t = 0; t < args.T; ++t) {  // the tile is in the cache now
+            for (int k = 0; k < K; ++k) {
+              const Floats d = (access.load(x + t * args.N + n + k * kLanes) - pivot.get(0, k)) - mean[k];
+              squares[k] += d * d;
+            }
+          }
+          for (int k = 0; k < K; ++k) {
+            store(access, mean[k], moments + n + k * kLanes);
+            store(access, squares[k], moments + args.N + n + k * kLanes);
+          }
+        });
   });
 }
 
@@ -135,15 +136,18 @@ void bn_lif_forward(const BnLifForwardArgs& args, bool stream, int64_t begin, in
   Ahead ahead(args.T, begin, kVectors * kLanes);
   const BnArgs& bn = args.bn;
   with_float(args.kind, [&](auto type) {
+    using T = typename decltype(type)::type;
     with_reset(args.reset, [&](auto reset) {
-      for_each_tile<kVectors>(stream, begin, end, [&](auto vectors, auto access, int64_t n) {
-        constexpr int K = decltype(vectors)::value;
-        const int64_t count = (K - 1) * kLanes + access.width;
-        with_rows<3, K>(bn, n, count, {bn.mean, bn.scale, bn.bias}, [&](const auto& rows) {
-          forward_tile<typename decltype(type)::type, decltype(reset)::value, K>(
-              args, access, shared_params(args), NormalisedInput<std::decay_t<decltype(rows)>>{rows}, ahead, n);
-        });
-      });
+      for_each_tile<kVectors>(
+          stream, begin, end, [&](auto vectors, auto access, int64_t n) __attribute__((always_inline)) {
+            constexpr int K = decltype(vectors)::value;
+            const int64_t count = (K - 1) * kLanes + access.width;
+            with_rows<3, K>(bn, n, count, {bn.mean, bn.scale, bn.bias},
+                            [&](const auto& rows) __attribute__((always_inline)) {
+                              forward_tile<T, K>(args, reset, access, shared_params(args),
+                                                 NormalisedInput<std::decay_t<decltype(rows)>>{rows}, ahead, n);
+                            });
+          });
     });
   });
 }
@@ -156,29 +160,32 @@ void bn_lif_backward(const BnLifBackwardArgs& args, bool stream, float* history,
     using T = typename decltype(type)::type;
     const T* x = static_cast<const T*>(args.x);
     T* grad_x = static_cast<T*>(args.grad_x);
-    with_backward_variant(args, [&](auto reset, auto asked) {
-      for_each_tile<kVectors>(stream, begin, end, [&](auto vectors, auto access, int64_t n) {
-        constexpr int K = decltype(vectors)::value;
-        const int64_t count = (K - 1) * kLanes + access.width;
-        with_rows<5, K>(bn, n, count, {bn.mean, bn.scale, bn.bias, args.g_mean, args.slope}, [&](const auto& rows) {
-          const NormalisedInput<std::decay_t<decltype(rows)>> input{rows};
-          Floats sums[2][K];
-          for (int k = 0; k < K; ++k) sums[0][k] = sums[1][k] = Floats{};
-          const bool again = args.again, scaled = !args.batch_statistics || again;
-          const auto sink = [=, &rows, &sums](int k, int64_t at, Floats g) {
-            const Floats centered = access.load(x + at) - rows.get(0, k);
-            sums[0][k] += g;
-            sums[1][k] += g * centered;
-            if (again) g = g - rows.get(3, k) - centered * rows.get(4, k);
-            store(access, scaled ? g * rows.get(1, k) : g, grad_x + at);
-          };
-          backward_tile<T, decltype(reset)::value, decltype(asked)::value, K>(args, access, shared_params(args), input,
-                                                                              sink, ahead, kept, n);
-          for (int k = 0; k < K; ++k) {
-            for (int i = 0; i < 2; ++i) store(access, sums[i][k], args.sums + i * args.N + n + k * kLanes);
-          }
-        });
-      });
+    with_backward_variant<T>(args, [&](auto reset, auto asked) {
+      for_each_tile<kVectors>(
+          stream, begin, end, [&](auto vectors, auto access, int64_t n) __attribute__((always_inline)) {
+            constexpr int K = decltype(vectors)::value;
+            const int64_t count = (K - 1) * kLanes + access.width;
+            with_rows<5, K>(bn, n, count, {bn.mean, bn.scale, bn.bias, args.g_mean, args.slope},
+                            [&](const auto& rows) __attribute__((always_inline)) {
+                              const NormalisedInput<std::decay_t<decltype(rows)>> input{rows};
+                              Floats sums[2][K];
+                              for (int k = 0; k < K; ++k) sums[0][k] = sums[1][k] = Floats{};
+                              const bool again = args.again, scaled = !args.batch_statistics || again;
+                              const auto sink = [=, &rows, &sums](int k, int64_t at, Floats g) {
+                                const Floats centered = access.load(x + at) - rows.get(0, k);
+                                sums[0][k] += g;
+                                sums[1][k] += g * centered;
+                                if (again) g = g - rows.get(3, k) - centered * rows.get(4, k);
+                                store(access, scaled ? g * rows.get(1, k) : g, grad_x + at);
+                              };
+                              backward_tile<T, decltype(asked)::value, K>(args, reset, access, shared_params(args),
+                                                                          input, sink, ahead, kept, n);
+                              for (int k = 0; k < K; ++k) {
+                                for (int i = 0; i < 2; ++i)
+                                  store(access, sums[i][k], args.sums + i * args.N + n + k * kLanes);
+                              }
+                            });
+          });
     });
   });
 }
@@ -187,17 +194,18 @@ void bn_lif_finish(const BnLifBackwardArgs& args, int64_t begin, int64_t end) {
   const BnArgs& bn = args.bn;
   const float* x = static_cast<const float*>(args.x);
   float* grad_x = static_cast<float*>(args.grad_x);
-  for_each_tile<kVectors>(false, begin, end, [&](auto vectors, auto access, int64_t n) {
+  for_each_tile<kVectors>(false, begin, end, [&](auto vectors, auto access, int64_t n) __attribute__((always_inline)) {
     constexpr int K = decltype(vectors)::value;
     const int64_t count = (K - 1) * kLanes + access.width;
-    with_rows<4, K>(bn, n, count, {bn.mean, bn.scale, args.g_mean, args.slope}, [&](const auto& rows) {
-      for (int k = 0; k < K; ++k) {
-        const int64_t at = n + k * kLanes;
-        const Floats centered = access.load(x + at) - rows.get(0, k);
-        const Floats g = access.load(grad_x + at) - rows.get(2, k) - centered * rows.get(3, k);
-        store(access, rows.get(1, k) * g, grad_x + at);
-      }
-    });
+    with_rows<4, K>(bn, n, count, {bn.mean, bn.scale, args.g_mean, args.slope},
+                    [&](const auto& rows) __attribute__((always_inline)) {
+                      for (int k = 0; k < K; ++k) {
+                        const int64_t at = n + k * kLanes;
+                        const Floats centered = access.load(x + at) - rows.get(0, k);
+                        const Floats g = access.load(grad_x + at) - rows.get(2, k) - centered * rows.get(3, k);
+                        store(access, rows.get(1, k) * g, grad_x + at);
+                      }
+                    });
   });
 }
 

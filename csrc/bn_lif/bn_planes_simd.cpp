@@ -83,25 +83,26 @@ struct InPairs {
   }
 };
 
-// Calls tile(vectors, lanes, i): whole tiles of a plane, quarters of one, vectors, and what is left. Tiles are inlined
-// by force: left to GCC, what they capture goes through memory, a third of the time.
+// Calls tile(vectors, lanes, i): whole tiles of a plane, quarters of one, then vectors, of which the last may be filled
+// in part. Tiles are inlined by force: left to GCC, what they capture goes through memory, a third of the time.
 template <bool kPairs = false, typename F>
 TMKT_INLINE void each_tile(bool stream, int64_t inner, F tile) {
   constexpr int K = kPlaneTile / kLanes, kQuarter = K / 4;
   int64_t i = 0;
-  const auto run = [&](auto access) __attribute__((always_inline)) {
+  const auto whole = [&](auto access) __attribute__((always_inline)) {
     using Access = decltype(access);
     using Lanes = std::conditional_t<kPairs, InPairs<Access>, InOrder<Access> >;
     for (; i + kPlaneTile <= inner; i += kPlaneTile) tile(IntTag<K>{}, Lanes{access}, i);
     for (; i + kPlaneTile / 4 <= inner; i += kPlaneTile / 4) tile(IntTag<kQuarter>{}, Lanes{access}, i);
-    for (; i + kLanes <= inner; i += kLanes) tile(IntTag<1>{}, InOrder<Access>{access}, i);
   };
   if (stream) {
-    run(StreamedVector{});
+    whole(StreamedVector{});
   } else {
-    run(WholeVector{});
+    whole(WholeVector{});
   }
-  if (i < inner) tile(IntTag<1>{}, InOrder<PartOfVector>{PartOfVector{inner - i}}, i);
+  for (; i < inner; i += kLanes) {
+    tile(IntTag<1>{}, InOrder<PartOfVector>{{std::min<int64_t>(kLanes, inner - i)}}, i);
+  }
 }
 
 // Calls f(pairs): whether to take a plane's vectors InPairs, which streams lines of two.
@@ -255,8 +256,8 @@ TMKT_INLINE Floats start_of(const LifArgs& args, Lanes lanes, const LifParams<fl
 }
 
 // The neurons of one plane.
-template <typename T, Reset kReset, bool kPairs>
-void fire(const BnLifForwardArgs& args, bool stream, float* pooled, int64_t plane) {
+template <typename T, bool kPairs, typename R>
+void fire(const BnLifForwardArgs& args, R reset, bool stream, float* pooled, int64_t plane) {
   const LifParams<float> params = shared_params(args).params;
   const Normalise normalise = channel_of(args.bn, plane);
   const int64_t inner = args.bn.inner, row = plane_row(inner);
@@ -274,15 +275,15 @@ void fire(const BnLifForwardArgs& args, bool stream, float* pooled, int64_t plan
 #pragma GCC unroll 16  // so that v stays in registers; going back it would not
       for (int k = 0; k < K; ++k) {
         prefetch(x + at + k * kLanes + kPlaneTile, 0);
-        const Floats h = lif_charge(params, kReset, v[k], normalise(lanes.load(x + at, k)));
-        const Ints fired = lif_fires(params, kReset, h);
+        const Floats h = lif_charge(params, reset, v[k], normalise(lanes.load(x + at, k)));
+        const Ints fired = lif_fires(params, reset, h);
         if (pooled) {
           write(spike_bits<float>(fired), pooled + t * row + i + k * kLanes);
         } else {
           lanes.put_spikes(fired, spikes + at, k, held);
         }
         if (v_seq) lanes.store(h, v_seq + at, k, held_v);
-        v[k] = lif_reset(params, kReset, h);
+        v[k] = lif_reset(params, reset, h);
       }
     }
     for (int k = 0; k < K; ++k) lanes.store(v[k], args.v_last + n, k, held);
@@ -290,9 +291,9 @@ void fire(const BnLifForwardArgs& args, bool stream, float* pooled, int64_t plan
 }
 
 // The adjoint of fire.
-template <typename T, Reset kReset, Asked kAsked, bool kPairs>
-void fire_backward(const BnLifBackwardArgs& args, bool stream, const float* pooled, float* history, int64_t plane,
-                   double (&sums)[2]) {
+template <typename T, Asked kAsked, bool kPairs, typename R>
+void fire_backward(const BnLifBackwardArgs& args, R reset, bool stream, const float* pooled, float* history,
+                   int64_t plane, double (&sums)[2]) {
   const LifParams<float> params = shared_params(args).params;
   const Normalise normalise = channel_of(args.bn, plane);
   const float factor = args.batch_statistics && !args.again ? 1.0f : normalise.scale;
@@ -326,9 +327,9 @@ void fire_backward(const BnLifBackwardArgs& args, bool stream, const float* pool
         if (grad_spikes) prefetch(grad_spikes + at + (k ^ K / 2) * kLanes, 0);
         centered[t * K + k] = lanes.load(x + at, k) - normalise.mean;
         const Floats current = centered[t * K + k] * normalise.scale + normalise.bias;
-        const Floats h = lif_charge(params, kReset, state[k], current);
+        const Floats h = lif_charge(params, reset, state[k], current);
         kept[t * K + k] = h;
-        state[k] = lif_reset(params, kReset, h);
+        state[k] = lif_reset(params, reset, h);
       }
     }
     for (int k = 0; k < K; ++k) state[k] = args.grad_v_last ? lanes.load(args.grad_v_last + n, k) : Floats{};
@@ -348,17 +349,17 @@ void fire_backward(const BnLifBackwardArgs& args, bool stream, const float* pool
             grad_s = TMKT_SIMD::load(pooled + t * row + i + k * kLanes);
           }
           if (grad_v_seq) grad_h = lanes.load(grad_v_seq + at, k);
-          const Floats gradient = lif_adjoint(params, kReset, detach, h[k], ds_dh[j], grad_s, state[k]) + grad_h;
+          const Floats gradient = lif_adjoint(params, reset, detach, h[k], ds_dh[j], grad_s, state[k]) + grad_h;
           Floats g = params.b * gradient;
           g_sum += g;
           gd_sum += g * centered[t * K + k];
           if (args.again) g = g - g_mean - centered[t * K + k] * slope;
           lanes.store(factor * g, grad_x + at, k, held);
           Floats before = gradient;  // what only one reset looks at
-          if constexpr (kReset == Reset::kDelayedZero) {
-            before = t > 0 ? lif_reset(params, kReset, h[k - K]) : start_of(args, lanes, params, n, k);
+          if (reset == Reset::kDelayedZero) {
+            before = t > 0 ? lif_reset(params, reset, h[k - K]) : start_of(args, lanes, params, n, k);
           }
-          state[k] = lif_charge_adjoint(params, kReset, before, gradient);
+          state[k] = lif_charge_adjoint(params, reset, before, gradient);
         }
       }
     }
@@ -400,7 +401,7 @@ void planes_forward(const BnLifForwardArgs& args, bool stream, float* pooled, in
     with_reset(args.reset, [&](auto reset) {
       with_pairs<T>(args.bn.inner, pooled, [&](auto pairs) {
         for (int64_t plane = begin; plane < end; ++plane) {
-          fire<T, decltype(reset)::value, decltype(pairs)::value>(args, stream, pooled, plane);
+          fire<T, decltype(pairs)::value>(args, reset, stream, pooled, plane);
           if (pooled) pool<T>(args, pooled, plane);
         }
       });
@@ -414,13 +415,13 @@ void planes_backward(const BnLifBackwardArgs& args, bool stream, float* pooled, 
   const int64_t planes = args.N / args.bn.inner;
   with_float(args.kind, [&](auto type) {
     using T = typename decltype(type)::type;
-    with_backward_variant(args, [&](auto reset, auto asked) {
+    with_backward_variant<T>(args, [&](auto reset, auto asked) {
       with_pairs<T>(args.bn.inner, pooled, [&](auto pairs) {
         for (int64_t plane = begin; plane < end; ++plane) {
           if (pooled) unpool<T>(args, pooled, plane);
           double of_plane[2];
-          fire_backward<T, decltype(reset)::value, decltype(asked)::value, decltype(pairs)::value>(
-              args, stream, pooled, history, plane, of_plane);
+          fire_backward<T, decltype(asked)::value, decltype(pairs)::value>(args, reset, stream, pooled, history, plane,
+                                                                           of_plane);
           sums[plane] = of_plane[0];
           sums[planes + plane] = of_plane[1];
         }

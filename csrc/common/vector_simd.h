@@ -191,7 +191,7 @@ struct StreamedVector : WholeVector {
   }
 };
 
-// The first `width` lanes, at the end of an array: the others read as zero.
+// The first `width` lanes, all or those at the end of an array: the others read as zero.
 struct PartOfVector {
   int64_t width;
 
@@ -206,6 +206,7 @@ struct PartOfVector {
       return TMKT_SIMD::load(lanes);
     }
 #endif
+    if (width == kLanes) return TMKT_SIMD::load(source);
     memcpy(lanes, source, width * sizeof(T));
     return TMKT_SIMD::load(lanes);
   }
@@ -215,6 +216,7 @@ struct PartOfVector {
     if constexpr (sizeof(V) == 64) return _mm512_mask_storeu_epi32(target, mask(), (__m512i)bits);
     if constexpr (sizeof(V) == 32) return _mm256_mask_storeu_epi16(target, mask(), (__m256i)bits);
 #endif
+    if (width == kLanes) return write(bits, target);
     memcpy(target, &bits, width * sizeof(T));
   }
 

@@ -22,12 +22,12 @@ TMKT_INLINE void with_params(const LifArgs& args, Access access, int64_t n, F f)
 void lif_forward(const LifForwardArgs& args, bool stream, int64_t begin, int64_t end) {
   Ahead ahead(args.T, begin, kLifTile);
   with_float(args.kind, [&](auto type) {
+    using T = typename decltype(type)::type;
     with_reset(args.reset, [&](auto reset) {
-      for_each_tile(stream, begin, end, [&](auto vectors, auto access, int64_t n) {
+      for_each_tile(stream, begin, end, [&](auto vectors, auto access, int64_t n) __attribute__((always_inline)) {
         constexpr int K = decltype(vectors)::value;
-        with_params<K>(args, access, n, [&](const auto& params) {
-          forward_tile<typename decltype(type)::type, decltype(reset)::value, K>(args, access, params, PlainInput{},
-                                                                                 ahead, n);
+        with_params<K>(args, access, n, [&](const auto& params) __attribute__((always_inline)) {
+          forward_tile<T, K>(args, reset, access, params, PlainInput{}, ahead, n);
         });
       });
     });
@@ -40,14 +40,18 @@ void lif_backward(const LifBackwardArgs& args, bool stream, float* history, int6
   with_float(args.kind, [&](auto type) {
     using T = typename decltype(type)::type;
     T* grad_x = static_cast<T*>(args.grad_x);
-    with_backward_variant(args, [&](auto reset, auto asked) {
-      for_each_tile(stream, begin, end, [&](auto vectors, auto access, int64_t n) {
+    with_backward_variant<T>(args, [&](auto reset, auto asked) {
+      for_each_tile(stream, begin, end, [&](auto vectors, auto access, int64_t n) __attribute__((always_inline)) {
         constexpr int K = decltype(vectors)::value;
         const auto sink = [=](int, int64_t at, Floats grad) { store(access, grad, grad_x + at); };
-        with_params<K>(args, access, n, [&](const auto& params) {
-          backward_tile<T, decltype(reset)::value, decltype(asked)::value, K>(args, access, params, PlainInput{}, sink,
-                                                                              ahead, kept, n);
-        });
+        const auto run = [&](const auto& params) __attribute__((always_inline)) {
+          backward_tile<T, asked(), K>(args, reset, access, params, PlainInput{}, sink, ahead, kept, n);
+        };
+        if constexpr (asked() == Asked::kAnything) {
+          with_params<K>(args, access, n, run);
+        } else {
+          run(shared_params(args));
+        }
       });
     });
   });

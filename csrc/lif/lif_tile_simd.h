@@ -92,9 +92,9 @@ struct PlainInput {
 };
 
 // K vectors of neurons from n on, through all T steps; `input` makes their current from x.
-template <typename T, Reset kReset, int K, typename Access, typename Params, typename Input>
-TMKT_INLINE void forward_tile(const LifForwardArgs& args, Access access, const Params& params, const Input& input,
-                              Ahead& ahead, int64_t n) {
+template <typename T, int K, typename R, typename Access, typename Params, typename Input>
+TMKT_INLINE void forward_tile(const LifForwardArgs& args, R reset, Access access, const Params& params,
+                              const Input& input, Ahead& ahead, int64_t n) {
   const T* x = static_cast<const T*>(args.x);
   T* spikes = static_cast<T*>(args.spikes);
   T* v_seq = static_cast<T*>(args.v_seq);
@@ -105,10 +105,10 @@ TMKT_INLINE void forward_tile(const LifForwardArgs& args, Access access, const P
     const T* later = x + ahead.row() * args.N + ahead.n();
     for (int k = 0; k < K; ++k) {
       prefetch(later, k);
-      const Floats h = lif_charge(params[k], kReset, v[k], input(k, access.load(x + at + k * kLanes)));
-      access.put(spike_bits<T>(lif_fires(params[k], kReset, h)), spikes + at + k * kLanes);
+      const Floats h = lif_charge(params[k], reset, v[k], input(k, access.load(x + at + k * kLanes)));
+      access.put(spike_bits<T>(lif_fires(params[k], reset, h)), spikes + at + k * kLanes);
       if (v_seq) store(access, h, v_seq + at + k * kLanes);
-      v[k] = lif_reset(params[k], kReset, h);
+      v[k] = lif_reset(params[k], reset, h);
     }
     ahead.next(K * kLanes);
   }
@@ -120,10 +120,8 @@ TMKT_INLINE void forward_tile(const LifForwardArgs& args, Access access, const P
 // innermost loop. With the default surrogate, its derivative needs no way through memory.
 enum class Asked { kAnything, kPlain, kPlainAtan };
 
-inline Asked asked(const LifBackwardArgs& args) {
-  const bool plain = args.detach_reset && args.grad_spikes && !args.grad_v_seq && !args.grad_coefficients;
-  if (!plain) return Asked::kAnything;
-  return args.surrogate.surrogate == Surrogate::kAtan ? Asked::kPlainAtan : Asked::kPlain;
+inline bool is_plain(const LifBackwardArgs& args) {
+  return args.detach_reset && args.grad_spikes && !args.grad_v_seq && !args.grad_coefficients && args.channels <= 1;
 }
 
 // Of so many vectors derivatives are computed at a time: their divisions overlap with the rest, and those that go
@@ -133,10 +131,9 @@ constexpr int kDerivatives = std::min(K, kAsked == Asked::kPlainAtan ? 4 : 8);
 
 // The adjoint of forward_tile; `sink(k, at, gradient)` takes the gradient of the current of vector k, whose x is at
 // `at`.
-template <typename T, Reset kReset, Asked kAsked, int K, typename Access, typename Params, typename Input,
-          typename Sink>
-TMKT_INLINE void backward_tile(const LifBackwardArgs& args, Access access, const Params& params, const Input& input,
-                               const Sink& sink, Ahead& ahead, Floats* history, int64_t n) {
+template <typename T, Asked kAsked, int K, typename R, typename Access, typename Params, typename Input, typename Sink>
+TMKT_INLINE void backward_tile(const LifBackwardArgs& args, R reset, Access access, const Params& params,
+                               const Input& input, const Sink& sink, Ahead& ahead, Floats* history, int64_t n) {
   constexpr int kBlock = kDerivatives<K, kAsked>;
   static_assert(K % kBlock == 0);
   constexpr bool kPlain = kAsked != Asked::kAnything;
@@ -159,9 +156,9 @@ TMKT_INLINE void backward_tile(const LifBackwardArgs& args, Access access, const
     for (int k = 0; k < K; ++k) {
       prefetch(soon, k);
       const Floats current = input(k, access.load(x + t * args.N + n + k * kLanes));
-      const Floats h = lif_charge(params[k], kReset, state[k], current);
+      const Floats h = lif_charge(params[k], reset, state[k], current);
       history[t * K + k] = h;
-      state[k] = lif_reset(params[k], kReset, h);
+      state[k] = lif_reset(params[k], reset, h);
     }
     ahead.next(K * kLanes);
   }
@@ -183,20 +180,20 @@ TMKT_INLINE void backward_tile(const LifBackwardArgs& args, Access access, const
         if (with_spikes) prefetch(soon, k);
         const Floats grad_s = with_spikes ? access.load(grad_spikes + at + k * kLanes) : Floats{};
         const Floats grad_h = grad_v_seq ? access.load(grad_v_seq + at + k * kLanes) : Floats{};
-        const Floats g = lif_adjoint(params[k], kReset, detach, h[k], ds_dh[j], grad_s, state[k]) + grad_h;
+        const Floats g = lif_adjoint(params[k], reset, detach, h[k], ds_dh[j], grad_s, state[k]) + grad_h;
         sink(k, at + k * kLanes, params[k].b * g);
         const auto before = [&] {
-          return t > 0 ? lif_reset(params[k], kReset, h[k - K]) : start(args, access, params, n, k);
+          return t > 0 ? lif_reset(params[k], reset, h[k - K]) : start(args, access, params, n, k);
         };
         if (grad_coefficients) {
           const Floats again = input(k, access.load(x + at + k * kLanes));
           add(sums[k],
-              lif_parameter_gradients(params[k], kReset, detach, before(), again, h[k], ds_dh[j], grad_s, state[k], g));
+              lif_parameter_gradients(params[k], reset, detach, before(), again, h[k], ds_dh[j], grad_s, state[k], g));
         }
-        if constexpr (kReset == Reset::kDelayedZero) {
-          state[k] = lif_charge_adjoint(params[k], kReset, before(), g);
+        if (reset == Reset::kDelayedZero) {
+          state[k] = lif_charge_adjoint(params[k], reset, before(), g);
         } else {
-          state[k] = lif_charge_adjoint(params[k], kReset, g, g);
+          state[k] = lif_charge_adjoint(params[k], reset, g, g);
         }
       }
     }
@@ -213,7 +210,7 @@ TMKT_INLINE void backward_tile(const LifBackwardArgs& args, Access access, const
   }
 }
 
-// Calls tile(vectors, access, n): whole tiles, then single vectors, then what is left.
+// Calls tile(vectors, access, n): whole tiles, then single vectors, of which the last may be filled in part.
 template <int K = kTileVectors, typename F>
 TMKT_INLINE void for_each_tile(bool stream, int64_t begin, int64_t end, F tile) {
   constexpr int64_t kWidth = K * kLanes;
@@ -223,21 +220,51 @@ TMKT_INLINE void for_each_tile(bool stream, int64_t begin, int64_t end, F tile) 
     StreamedVector::end();
   }
   for (; n + kWidth <= end; n += kWidth) tile(IntTag<K>{}, WholeVector{}, n);
-  for (; n + kLanes <= end; n += kLanes) tile(IntTag<1>{}, WholeVector{}, n);
-  if (n < end) tile(IntTag<1>{}, PartOfVector{end - n}, n);
+  for (; n < end; n += kLanes) tile(IntTag<1>{}, PartOfVector{std::min<int64_t>(kLanes, end - n)}, n);
 }
 
+template <auto kValue>
+using Constant = std::integral_constant<decltype(kValue), kValue>;
+
+// Each copy of the loops takes seconds of compilation. What is rare shares one, in which they look at the reset and at
+// what is asked for as they run; x86 processors without AVX2 are rare too.
+#if defined(__x86_64__) && !defined(__AVX2__)
+constexpr bool kOneCopy = true;
+#else
+constexpr bool kOneCopy = false;
+#endif
+
+// Calls f(reset).
 template <typename F>
 TMKT_INLINE void with_reset(Reset reset, F f) {
-  with_value<Reset::kHard, Reset::kSoft, Reset::kDelayedSubtract, Reset::kDelayedZero, Reset::kNone>(reset, f);
+  if constexpr (!kOneCopy) {
+    if (reset == Reset::kHard) return f(Constant<Reset::kHard>{});
+    if (reset == Reset::kSoft) return f(Constant<Reset::kSoft>{});
+    if (reset == Reset::kDelayedSubtract) return f(Constant<Reset::kDelayedSubtract>{});  // snnTorch's default
+  }
+  f(reset);
 }
 
-// Calls f(reset, asked).
-template <typename F>
+// Calls f(reset, asked), for values of type T.
+template <typename T, typename F>
 TMKT_INLINE void with_backward_variant(const LifBackwardArgs& args, F f) {
-  with_reset(args.reset, [&](auto reset) {
-    with_value<Asked::kAnything, Asked::kPlain, Asked::kPlainAtan>(asked(args), [&](auto asked) { f(reset, asked); });
-  });
+  if constexpr (!kOneCopy) {
+    const Constant<Reset::kHard> hard;
+    const Constant<Reset::kSoft> soft;
+    const Constant<Reset::kDelayedSubtract> delayed;
+    const bool plain = is_plain(args);
+    if constexpr (!std::is_same_v<T, Float16>) {
+      if (plain && args.surrogate.surrogate == Surrogate::kAtan) {
+        if (args.reset == hard) return f(hard, Constant<Asked::kPlainAtan>{});
+        if (args.reset == soft) return f(soft, Constant<Asked::kPlainAtan>{});
+        if (args.reset == delayed) return f(delayed, Constant<Asked::kPlainAtan>{});
+      }
+      if (!plain && args.reset == hard) return f(hard, Constant<Asked::kAnything>{});  // SpikingJelly's default
+    }
+    if (plain && args.reset == hard) return f(hard, Constant<Asked::kPlain>{});
+    if (plain && args.reset == soft) return f(soft, Constant<Asked::kPlain>{});
+  }
+  f(args.reset, Constant<Asked::kAnything>{});
 }
 
 }  // namespace

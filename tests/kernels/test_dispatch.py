@@ -149,11 +149,11 @@ def test_report():
         "triton",
         "lif",
         "mixup",
-        "native",
-        "chosen by auto",
+        "native, reference",
         extension.info["simd"],
     ):
         assert word in result.stdout
+    assert result.stdout.count("set TRITON_INTERPRET=1") <= 1  # once for all operators
     machine = json.loads(
         subprocess.run(
             [sys.executable, "-m", "tmkt_kernels", "--json"],

@@ -71,6 +71,35 @@ def test_works_without_a_gpu(tmp_path):
     assert python(script, tmp_path, CUDA_VISIBLE_DEVICES="").split() == ["False", "False"]
 
 
+@pytest.mark.parametrize(
+    ("gpus", "asked", "archs"),
+    [("9.0\n8.0\n9.0\n", None, "80;90"), (None, None, None), ("9.0\n", "86", "86"), ("9.0\n", "all", None)],
+    ids=["of the GPUs", "all without one", "as asked", "all as asked"],
+)
+def test_architectures_that_are_compiled(tmp_path, gpus, asked, archs):
+    """With tools that compile nothing but write down what they are told."""
+    if not SETUP.exists():
+        pytest.skip("tests run apart from the source tree")
+    told = tmp_path / "told"
+    tools = {"cmake": f'echo "$@" >>{told}', "ninja": "", "nvcc": "", "c++": ""}
+    if gpus:
+        (tmp_path / "gpus").write_text(gpus)
+        tools["nvidia-smi"] = f"cat {tmp_path}/gpus"
+    for name, script in tools.items():
+        tool = tmp_path / name
+        tool.write_text(f"#!/bin/sh\n{script}\n")
+        tool.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"} | ({"TMKT_CUDA_ARCHS": asked} if asked else {})
+    folders = [f"--build-base={tmp_path}/base", f"--build-lib={tmp_path}/lib"]
+    command = [sys.executable, "setup.py", "-q", "build", *folders]
+    subprocess.run(command, cwd=SETUP.parent, check=True, capture_output=True, env=env, timeout=120)
+    configure = told.read_text().splitlines()[0].split()
+    assert "-DTMKT_CUDA=ON" in configure
+    assert [word for word in configure if word.startswith("-DTMKT_CUDA_ARCHS")] == (
+        [f"-DTMKT_CUDA_ARCHS={archs}"] if archs else []
+    )
+
+
 @pytest.mark.parametrize("reason", ["TMKT_NATIVE=0", "no compiler"])
 def test_works_without_a_compiler(tmp_path, reason):
     """setup.py builds a package without binaries that says why; auto takes the reference on the CPU."""
