@@ -7,7 +7,8 @@
 namespace tmkt {
 
 // What a spike does to the potential; the numbers are those of tmkt_kernels/lif/reference.py.
-// A constant where it is compiled into the loops, as the common ones are on the CPU; elsewhere a uniform run-time value.
+// A constant where it is compiled into the loops, as the common ones are on the CPU; elsewhere a uniform run-time
+// value.
 enum class Reset : int64_t {
   kHard,             // v_reset after a spike
   kSoft,             // v_threshold less after a spike
