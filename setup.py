@@ -6,7 +6,8 @@ here. A compiler that is there but fails is an error.
 
 Environment: TMKT_NATIVE=0 builds nothing; TMKT_CUDA=0 leaves CUDA out and TMKT_CUDA=1 insists on it
 (default: wherever nvcc is found); TMKT_CUDA_ARCHS="80;90" names the architectures, "all" those of CMakeLists.txt
-(default: those of the GPUs that are visible, all where there is none).
+(default: those of the GPUs that are visible, all where there is none); TMKT_AVX512=0 leaves out the CPU's loops for
+AVX-512.
 """
 
 import importlib.util
@@ -97,6 +98,7 @@ class CMakeBuild(build_ext):
             "CMAKE_INSTALL_PREFIX": package,
             "TMKT_TORCH_DIR": torch_dir,
             "TMKT_CUDA": "ON" if nvcc else "OFF",
+            "TMKT_AVX512": "OFF" if os.environ.get("TMKT_AVX512") == "0" else "ON",
             "TMKT_EVENTS": "OFF" if no_events else "ON",
             "Python_EXECUTABLE": sys.executable,
         }

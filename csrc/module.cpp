@@ -16,10 +16,13 @@ namespace {
 SimdLevel best_level() {
 #ifdef TMKT_X86
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+#ifdef TMKT_AVX512
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl");
-  if (avx2) return avx512 ? SimdLevel::kAvx512 : SimdLevel::kAvx2;
+  if (avx2 && avx512) return SimdLevel::kAvx512;
+#endif
+  if (avx2) return SimdLevel::kAvx2;
 #endif
   return SimdLevel::kBaseline;
 }
@@ -47,8 +50,10 @@ SimdLevel simd_level() {
 // JSON, valid for the life of the process. `cuda` is empty where no CUDA kernel was compiled.
 extern "C" __attribute__((visibility("default"))) const char* tmkt_build_info() {
   static const std::string info = [] {
-#ifdef TMKT_X86
+#if defined(TMKT_AVX512)
     const std::string levels = R"(["baseline", "avx2", "avx512"])";
+#elif defined(TMKT_X86)
+    const std::string levels = R"(["baseline", "avx2"])";
 #else
     const std::string levels = R"(["baseline"])";
 #endif
