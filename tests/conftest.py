@@ -33,6 +33,7 @@ REQUIRE_CUDA = os.environ.get("TMKT_REQUIRE_CUDA") == "1"
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cuda: needs a GPU; skipped without one, a failure with TMKT_REQUIRE_CUDA=1")
+    config.addinivalue_line("markers", "gpu_code: compiles kernels for GPUs, which takes minutes; needs no GPU")
     # It is to change what ATen computes. Inductor of torch 2.14 takes it too, and then writes code that is no C++.
     if os.environ.get("ATEN_CPU_CAPABILITY") == "default":
         import torch._inductor.config as inductor_config  # imports Triton, so not before it is told to interpret
@@ -45,6 +46,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if REQUIRE_CUDA:
             pytest.fail("TMKT_REQUIRE_CUDA=1, but torch sees no GPU", pytrace=False)
         pytest.skip("no GPU")
+    if item.get_closest_marker("gpu_code") and not has_cuda_kernels():
+        pytest.skip("GPU code is tested where the library has CUDA kernels: TMKT_CUDA=1 make test")
+
+
+def has_cuda_kernels() -> bool:
+    from tmkt_kernels._extension import extension
+
+    return extension.problem is None and bool(extension.info["cuda"])
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,7 @@ UNHEARD = 74  # exit status where nothing can be printed: EX_IOERR of sysexits.h
 
 EXAMPLES = """\
 examples:
-<<<<<<< HEAD
-  tmkt demo                           # needs no data; a minute on two cores
+  tmkt demo                           # needs no data; one to two minutes
   tmkt train configs/nmnist.yaml      # MNIST images to N-MNIST recordings
   tmkt train configs/nmnist.yaml transfer.method=sliding out=runs/sliding
   tmkt data check DIR --sensor 34 34  # names each damaged recording
@@ -25,17 +24,6 @@ examples:
   tmkt diagnose runs/nmnist           # gradient variance, CKA, t-SNE
   tmkt profile runs/nmnist            # synaptic operations, energy, speed
   tensorboard --logdir runs           # curves while it trains
-=======
-  tmkt demo                                          # about a minute on two idle CPU cores, needs no data
-  tmkt train configs/nmnist.yaml                     # MNIST images to N-MNIST recordings
-  tmkt train configs/nmnist.yaml transfer.method=events_only out=runs/events_only seed=1024
-  tmkt data check /data/N-MNIST/Train --sensor 34 34 # names each damaged or misplaced recording
-  tmkt eval runs/nmnist --events /data/N-MNIST/Test  # a trained run on other recordings
-  tmkt compare configs/nmnist.yaml --methods tmkt sliding events_only --seeds 1 2 3 --per-class 5,20 --jobs 2
-  tmkt diagnose runs/nmnist                          # gradient variance, CKA, t-SNE, MAG and MRP accuracy
-  tmkt profile runs/nmnist                           # synaptic operations, energy, latency, memory
-  tensorboard --logdir runs                          # curves while it trains
->>>>>>> setup
 
 files of a run (out=...):
   config.yaml        every setting, as the run used it
@@ -72,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         "demo",
         help="compare three methods on a few simulated recordings, with figures",
         description="Train three methods on a few simulated recordings and MNIST images, test them on other "
-        "recordings, and draw four figures. It takes about a minute on two CPU cores and needs no data.",
+        "recordings, and draw four figures. It takes one to two minutes on two CPU cores and needs no data.",
         epilog="example: tmkt demo --out runs/demo --seed 1",
     )
     demo.add_argument("--out", default="runs/demo", help="folder for runs, figures and the table (default: runs/demo)")
@@ -284,8 +272,8 @@ def _demo(arguments: argparse.Namespace) -> int:
         "tmkt demo trains a spiking network with three methods, events_only, sliding",
         "and tmkt, on a few simulated event recordings and on MNIST images, and tests it",
         f"on other recordings. Results go to {arguments.out}.",
-        "About a minute on two idle CPU cores. The last digits of the accuracies depend",
-        "on the processor (docs/numerics.md).",
+        "One to two minutes on two idle CPU cores. The last digits of the accuracies",
+        "depend on the processor (docs/numerics.md).",
     ):
         say(line)
     say("loading torch and the trainer")

@@ -19,6 +19,7 @@ EMULATOR = HERE.parent / "emulator"
 COMPILER = os.environ.get("CXX", "g++")
 
 pytestmark = [
+    pytest.mark.gpu_code,
     pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="the sources are not here: this is not a source tree"),
     pytest.mark.skipif(platform.machine() != "x86_64", reason="the emulator switches fibers on x86-64 only"),
     pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} was not found: the emulator needs g++"),

@@ -122,7 +122,7 @@ def test_demo_in_small(tmp_path, capsys):
     fit = ["data.static.fit=resize", "model.options={channels: [4, 8]}"]
     assert main(["demo", "--out", str(out), "--seed", "1", *settings, *sizes, *fit]) == 0
     printed, said = capsys.readouterr()
-    assert re.search(r"a few simulated event recordings .*depend\non the processor", said, re.DOTALL)
+    assert re.search(r"a few simulated event recordings .*depend\s+on the processor", said, re.DOTALL)
     assert said.count("data:  ") == 1  # the runs share their data
     for part in ("1 of 3, events_only", "2 of 3, sliding", "3 of 3, tmkt", "tmkt, step 4/4: loss"):
         assert part in said

@@ -131,7 +131,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(two, backbone, tmp_path
     assert "holds a run already" in (tmp_path / "error-0").read_text()
     assert (tmp_path / "left-1").read_text() == "2"
     # Another number of processes would be another run.
-    with pytest.raises(UserError, match=r"had 2 process\(es\), now 1"):
+    with pytest.raises(UserError, match=r"processes of the run in .*: 2, now 1"):
         train(two)
     # Domain alignment compares all samples; its gradients, averaged over processes, are those of the whole batch.
     mixed, event = (f.requires_grad_() for f in features())
