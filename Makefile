@@ -16,9 +16,10 @@ demo: $(VENV)/.installed
 	$(RUN)tmkt demo
 
 # Rivals too, for the tests that compare. Two processes of one thread each, where there are two cores; what is about
-# threads asks for its own. A file's tests stay together, so that what they share is made once.
+# threads asks for its own. A file's tests stay together, so that what they share is made once; tests/conftest.py says
+# which files come first.
 test: $(VENV)/.rivals
-	OMP_NUM_THREADS=1 $(RUN)pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN)pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.tools
 	$(RUN)ruff check .

@@ -41,6 +41,14 @@ def pytest_configure(config: pytest.Config) -> None:
         inductor_config.cpp.simdlen = 256
 
 
+# Files of minutes, first: started last, they would keep one process busy while the others have nothing left to do.
+LONG = ("test_triton_aot.py", "test_cuda_emulated.py", "test_signals.py", "test_deploy.py", "test_distributed.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         if REQUIRE_CUDA:
