@@ -76,7 +76,7 @@ ifeq ($(TMKT_CUDA)$(HAS_CUDA),1)
 .PHONY: $(VENV)/.installed # which has no CUDA kernels yet
 endif
 
-# Of what pip says, a line for each wheel of a megabyte or more; errors, and warnings but two kinds, come on the other stream.
+# pip prints a line for each wheel of a megabyte or more, and its errors. Two kinds of harmless warnings are left out.
 PIP := PYTHONWARNINGS="ignore:Editable installation" $(RUN)pip install --disable-pip-version-check -c constraints.txt
 LINES := 2> >(sed -u "/^WARNING: Location .* is ignored/d" >&2) | sed -un 's/^ *\(Downloading\|Using cached\) \([^ ]*\) (\(.* MB\)).*/    \2, \3/p; s/^Installing collected.*/    unpacking/p'
 
@@ -99,7 +99,7 @@ $(VENV)/.installed: $(VENV)/.packages $(SOURCES)
 	@$(RUN)python -m tmkt_kernels
 	@touch $@
 
-# What tests and checks, docs and wheels need beyond the demo.
+# Packages for tests, checks, docs and wheels.
 $(VENV)/.tools: $(VENV)/.installed
 	@echo "The packages that test, check and document"
 	@$(PIP) --no-build-isolation -e ".[train,test,dev,docs,wheel]" $(LINES)

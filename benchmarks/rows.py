@@ -92,6 +92,11 @@ class Measured:
     def ours(self) -> list[str]:
         return [name for name in self.contestants if name.startswith("tmkt")]
 
+    @property
+    def fastest(self) -> str:
+        """The fastest contestant of ours."""
+        return min(self.ours, key=lambda name: self.values(name, "median_ms"))
+
     def values(self, contestant: str, field: str) -> list[float]:
         """One for each run that has it."""
         found = [rows.get(contestant, {}).get(field) for rows in self.by_run.values()]

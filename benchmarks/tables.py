@@ -54,7 +54,7 @@ def before_and_after(machine: Machine) -> str:
             cells = [
                 f"{span(measured.values(name, field), 0)} {unit}"
                 for field, unit in (("median_ms", "ms"), ("peak_mb", "MB"))
-                for name in (fastest_way(measured), fastest(measured))
+                for name in (fastest_way(measured), measured.fastest)
             ]
             steps, batch, _, height, width = key.shape
             name = f"SEW-ResNet18, T = {steps}, {batch} images of {width}x{height}, {key.dtype}"
@@ -96,7 +96,7 @@ def least(measured: Measured | None, contestant: str, field: str) -> float | Non
 def memory_over_ours(measured: Measured | None, contestant: str, field: str) -> float | None:
     if measured is None or not measured.values(contestant, field):
         return None
-    return min(measured.values(contestant, field)) / max(measured.values(fastest(measured), field))
+    return min(measured.values(contestant, field)) / max(measured.values(measured.fastest, field))
 
 
 def short_table(machine: Machine) -> str:
@@ -131,15 +131,11 @@ def case_cells(key: Key) -> list[str]:
 
 def our_cells(measured: Measured) -> list[str]:
     """Time of our fastest, and its share of the bandwidth."""
-    return [span(measured.values(fastest(measured), "median_ms"), 2), share_of_copy(measured)]
-
-
-def fastest(measured: Measured) -> str:
-    return min(measured.ours, key=lambda name: measured.values(name, "median_ms"))
+    return [span(measured.values(measured.fastest, "median_ms"), 2), share_of_copy(measured)]
 
 
 def share_of_copy(measured: Measured) -> str:
-    shares = [100 * share for share in measured.values(fastest(measured), "share_of_copy")]
+    shares = [100 * share for share in measured.values(measured.fastest, "share_of_copy")]
     return f"{span(shares, 0)} %" if shares else ""
 
 

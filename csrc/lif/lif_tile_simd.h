@@ -226,8 +226,8 @@ TMKT_INLINE void for_each_tile(bool stream, int64_t begin, int64_t end, F tile) 
 template <auto kValue>
 using Constant = std::integral_constant<decltype(kValue), kValue>;
 
-// Each copy of the loops takes seconds of compilation. What is rare shares one, in which they look at the reset and at
-// what is asked for as they run; x86 processors without AVX2 are rare too.
+// Each copy of the loops takes seconds to compile. Rare cases share one copy, which tests the reset and the requested
+// gradients at run time. x86 processors without AVX2 are rare too, so they have that copy alone.
 #if defined(__x86_64__) && !defined(__AVX2__)
 constexpr bool kOneCopy = true;
 #else
