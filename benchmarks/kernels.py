@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import torch
 
 import tmkt_kernels as tk
-from benchmarks.cases import bn_lif, lif, mixup
+from benchmarks.case import Shape
+from benchmarks.cases import bn_lif, lif, mixup, scaling
 
 METRICS = (
     "gpu__time_duration.sum",
@@ -30,6 +31,7 @@ METRICS = (
     "sm__throughput.avg.pct_of_peak_sustained_elapsed",
     "sm__warps_active.avg.pct_of_peak_sustained_active",
     "smsp__inst_executed.sum",
+    "smsp__issue_active.avg.pct_of_peak_sustained_active",
 )
 SECTIONS = ("LaunchStats", "Occupancy", "WarpStateStats")  # registers and limits; why warps wait
 NCU = [
@@ -52,14 +54,28 @@ HEADING = "# backend: "  # stands before the rows of one run of ncu
 Call = Callable[[], Any]
 
 
-def lif_scene(dtype: torch.dtype, backend: str, device: str, small: bool) -> Call:
-    made = lif.sequence(device, dtype, lif.CASES[0].shape_on("cuda", small))
+SHAPE = lif.CASES[0].shape_on("cuda")
+FEW_STEPS, MANY_STEPS, SMALL_PLANES = (4, 512, 128, 16, 16), (32, 128, 64, 16, 16), (10, 1200, 512, 6, 6)
+
+
+def lif_scene(dtype: torch.dtype, backend: str, device: str, small: bool, shape: Shape = SHAPE) -> Call:
+    made = lif.sequence(device, dtype, of_size(shape, small))
     return lambda: lif.forward_backward(lambda x: tk.lif(x, backend=backend)[0], made)
 
 
-def bn_lif_scene(dtype: torch.dtype, backend: str, device: str, small: bool, pool: int = 1) -> Call:
-    shape = lif.CASES[0].shape_on("cuda", small)
-    made = bn_lif.inputs(pool == 2)(device, dtype, shape)
+def bn_lif_scene(
+    dtype: torch.dtype,
+    backend: str,
+    device: str,
+    small: bool,
+    shape: Shape = SHAPE,
+    pool: int = 1,
+    channels_last: bool = False,
+) -> Call:
+    shape = of_size(shape, small)
+    made = (
+        scaling.channels_last(device, dtype, shape) if channels_last else bn_lif.inputs(pool == 2)(device, dtype, shape)
+    )
     leaves = [torch.full((shape[2],), value, device=device, requires_grad=True) for value in (1.0, 0.0)]
     layer = lambda x: tk.bn_lif(x, *leaves, pool=pool, backend=backend)[0]  # noqa: E731
     return lambda: lif.forward_backward(layer, made, leaves)
@@ -71,11 +87,19 @@ def mixup_scene(dtype: torch.dtype, backend: str, device: str, small: bool) -> C
     return lambda: torch.autograd.grad(mixup.mix(made, backend), sources, made.data)
 
 
+def of_size(shape: Shape, small: bool) -> Shape:
+    return tuple(min(n, 6) for n in shape) if small else shape
+
+
 OPERATORS: dict[str, Callable[[torch.dtype, str, str, bool], Call]] = {
     "lif": lif_scene,
     "bn_lif": bn_lif_scene,
     "bn_lif, pooled": functools.partial(bn_lif_scene, pool=2),
     "mixup": mixup_scene,
+    "bn_lif, T = 4": functools.partial(bn_lif_scene, shape=FEW_STEPS),
+    "bn_lif, channels_last": functools.partial(bn_lif_scene, channels_last=True),
+    "bn_lif, planes of 6x6": functools.partial(bn_lif_scene, shape=SMALL_PLANES),
+    "lif, T = 32": functools.partial(lif_scene, shape=MANY_STEPS),
 }
 SCENES = [(op, dtype) for dtype in (torch.float32, torch.bfloat16) for op in OPERATORS]
 
@@ -169,7 +193,7 @@ def numbers(row: dict[str, str]) -> dict[str, float]:
 def table(launches: list[Launch]) -> str:
     """A row for each launch that moved at least 1 MB or took 10 microseconds; the others are counted."""
     head = ("scene", "kernel", "ms", "read, MB", "written, MB", "GB/s", "of peak", "L2, MB", "SM", "10^6 instructions")
-    head = (*head, "registers", "warps active", "warps wait for")
+    head = (*head, "issue slots busy", "registers", "warps active", "warps wait for")
     lines = [f"| {' | '.join(head)} |", f"| --- | --- |{' ---: |' * (len(head) - 3)} --- |"]
     short = [launch for launch in launches if launch.value("gpu__time_duration.sum") < 10e3]
     for launch in launches:
@@ -188,6 +212,7 @@ def table(launches: list[Launch]) -> str:
             f"{launch.value('lts__t_bytes.sum') / 1e6:.1f}",
             f"{launch.value('sm__throughput.avg.pct_of_peak_sustained_elapsed'):.0f} %",
             f"{launch.value('smsp__inst_executed.sum') / 1e6:.1f}",
+            f"{launch.value('smsp__issue_active.avg.pct_of_peak_sustained_active'):.0f} %",
             f"{launch.value('launch__registers_per_thread'):.0f}",
             f"{launch.value('sm__warps_active.avg.pct_of_peak_sustained_active'):.0f} %",
             ", ".join(f"{why} {value:.1f}" for why, value in launch.stalls[:2]),
