@@ -146,43 +146,66 @@ struct LinkArgs {
   Samples samples;
 };
 
-constexpr int kLanes = 32, kWarps = kThreads / kLanes;
-constexpr int kWarpSources = 1024;
+constexpr int kLinkSources = 1024;                  // of a block
+constexpr int kEach = 2, kTile = kEach * kThreads;  // samples of a thread and of a block at a time
 
-// Links the samples by source. A warp has kWarpSources sources and goes through all samples from the last to the first,
-// 32 at a time: work linear in B, and links that depend on nothing but the index.
+// Links the samples by source. A block has kLinkSources sources and goes through all samples from the last to the
+// first, a tile at a time: work linear in B. The samples of a tile join the lists of their sources in any order, before
+// those of later tiles. Each then looks for the next one, and the first of each list becomes its head: links that
+// depend on nothing but the index.
 __global__ void __launch_bounds__(kThreads) link_kernel(const LinkArgs args) {
-  __shared__ int64_t firsts[kWarps][kWarpSources];
-  const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
-  const int64_t begin = (static_cast<int64_t>(blockIdx.x) * kWarps + warp) * kWarpSources;
-  if (begin >= args.sources) return;
-  int64_t* first = firsts[warp];
-  for (int i = lane; i < kWarpSources; i += kLanes) first[i] = -1;
-  constexpr int kTile = kAhead * kLanes;
-  for (int64_t tile = (args.B - 1) / kTile * kTile; tile >= 0; tile -= kTile) {
-    int own[kAhead];  // the sample's source, counted from `begin`; -1 for another warp's
+  using Place = unsigned long long;     // a sample, as atomicExch takes it
+  constexpr Place kBehind = ~Place{0};  // the last: -1 in the links, and here more than any sample
+  __shared__ Place head[kLinkSources], joined_before[kTile];
+  const int64_t begin = static_cast<int64_t>(blockIdx.x) * kLinkSources;
+  for (int i = threadIdx.x; i < kLinkSources; i += kThreads) head[i] = kBehind;
+
+  int64_t source[kEach];
+  const auto read_sources = [&](int64_t tile) {
 #pragma unroll
-    for (int k = 0; k < kAhead; ++k) {
-      const int64_t b = tile + k * kLanes + lane;
-      const int64_t source = b < args.B ? args.index[b] : -1;
-      require(b >= args.B || (source >= 0 && source < args.sources),
-              "static_index or event_index: expected indices of the sources");
-      own[k] = source >= begin && source < begin + kWarpSources ? static_cast<int>(source - begin) : -1;
+    for (int k = 0; k < kEach; ++k) {
+      const int64_t b = tile + k * kThreads + threadIdx.x;
+      source[k] = b >= 0 ? args.index[b] : -1;
     }
+  };
+  int64_t tile = args.B - kTile;  // its first sample; the last tile begins before sample 0
+  read_sources(tile);
+  for (; tile > -kTile; tile -= kTile) {
+    const auto sample = [&](int k) { return tile + k * kThreads + threadIdx.x; };
+    int own[kEach];  // the sample's source, counted from `begin`; -1 for another block's
 #pragma unroll
-    for (int k = kAhead - 1; k >= 0; --k) {
-      const int64_t base = tile + k * kLanes;
-      __syncwarp();
-      const unsigned peers = __match_any_sync(~0u, own[k]);
-      const unsigned later = peers & (~1u << lane), earlier = peers & ((1u << lane) - 1);
-      if (own[k] >= 0) args.samples.next[base + lane] = later ? base + __ffs(later) - 1 : first[own[k]];
-      __syncwarp();
-      if (own[k] >= 0 && !earlier) first[own[k]] = base + lane;
+    for (int k = 0; k < kEach; ++k) {
+      require(sample(k) < 0 || (source[k] >= 0 && source[k] < args.sources),
+              "static_index or event_index: expected indices of the sources");
+      own[k] = source[k] >= begin && source[k] < begin + kLinkSources ? static_cast<int>(source[k] - begin) : -1;
+    }
+    read_sources(tile - kTile);  // these loads are under way during the barriers
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < kEach; ++k) {
+      if (own[k] >= 0) joined_before[sample(k) - tile] = atomicExch(&head[own[k]], sample(k));
+    }
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < kEach; ++k) {
+      if (own[k] < 0) continue;
+      const Place b = sample(k), end = tile + kTile;
+      Place next = kBehind, other = head[own[k]];
+      for (; other < end; other = joined_before[other - tile]) {
+        if (other > b) next = min(next, other);
+        if (other < b) own[k] = -1;  // not the first
+      }
+      args.samples.next[b] = min(next, other);
+    }
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < kEach; ++k) {
+      if (own[k] >= 0) head[own[k]] = sample(k);
     }
   }
-  __syncwarp();
-  for (int64_t i = begin + lane; i < min(begin + kWarpSources, args.sources); i += kLanes) {
-    args.samples.first[i] = first[i - begin];
+  __syncthreads();
+  for (int64_t i = begin + threadIdx.x; i < min(begin + kLinkSources, args.sources); i += kThreads) {
+    args.samples.first[i] = head[i - begin];
   }
 }
 
@@ -287,8 +310,7 @@ struct LinkedSamples {
     if (!index && sources == B) return;  // the index of no samples is null as well
     memory = new_empty(like, {sources + B}, ScalarType::Long);
     samples = {data<int64_t>(memory), data<int64_t>(memory) + sources};
-    const int64_t warps = (sources + kWarpSources - 1) / kWarpSources;
-    launch(link_kernel, warps * kLanes, 0, LinkArgs{index, B, sources, samples});
+    launch.blocks(link_kernel, (sources + kLinkSources - 1) / kLinkSources, 0, LinkArgs{index, B, sources, samples});
   }
 };
 

@@ -72,14 +72,20 @@ def assert_as_the_reference(static, events, switch_step, target, **index):
         assert torch.equal(actual == 0, exact == 0)
 
 
-# name: B, sources, index
+def drawn(batch, sources):
+    return torch.randint(0, sources, (batch,), generator=torch.Generator().manual_seed(1))
+
+
+# name: B, sources, index. CUDA links 256 samples at a time, and 1,024 sources a block.
 PAIRINGS = {
-    "one-source": (300, 7, torch.full((300,), 5)),
+    "one-source": (600, 7, torch.full((600,), 5)),
     "descending": (200, 200, torch.arange(199, -1, -1)),
     "in-pairs": (140, 70, torch.arange(140) // 2),
     "unused-sources": (3, 2100, torch.tensor([2099, 0, 1024])),
     "one-sample": (1, 3, torch.tensor([2])),
-    "many": (1000, 1500, torch.randint(0, 1500, (1000,), generator=torch.Generator().manual_seed(1))),
+    "many": (1000, 1500, drawn(1000, 1500)),
+    "crowded": (1100, 40, drawn(1100, 40)),
+    "each-its-own": (1100, 1100, torch.randperm(1100, generator=torch.Generator().manual_seed(1))),
 }
 
 

@@ -214,15 +214,6 @@ inline int __any_sync(unsigned mask, int predicate, EMULATOR_CALLER) {
 inline int __all_sync(unsigned mask, int predicate, EMULATOR_CALLER) {
   return __ballot_sync(mask, !predicate, file, line) == 0;
 }
-template <typename T>
-unsigned __match_any_sync(unsigned mask, T value, EMULATOR_CALLER) {
-  uint64_t bits = 0;
-  std::memcpy(&bits, &value, sizeof(T));
-  const uint64_t* lanes = emulator::exchange({"__match_any_sync", file, line}, mask, bits, false);
-  unsigned same = 0;
-  for (int i = 0; i < warpSize; ++i) same |= ((mask >> i & 1) && lanes[i] == bits ? 1u : 0u) << i;
-  return same;
-}
 inline void __threadfence() {}
 inline void __threadfence_block() {}
 [[noreturn]] inline void __trap() { emulator::fail("__trap"); }
@@ -284,6 +275,11 @@ EMULATOR_STORE(__stcg)
 EMULATOR_STORE(__stcs)
 EMULATOR_STORE(__stwb)
 EMULATOR_STORE(__stwt)
+
+// No fiber comes between, but ThreadSanitizer must know that it is atomic.
+inline unsigned long long atomicExch(unsigned long long* to, unsigned long long value) {
+  return __atomic_exchange_n(to, value, __ATOMIC_RELAXED);
+}
 
 // --- numbers ---
 namespace emulator {
