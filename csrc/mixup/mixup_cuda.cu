@@ -140,24 +140,28 @@ struct Samples {
   __device__ __forceinline__ int64_t after(int64_t b) const { return next ? next[b] : -1; }
 };
 
+constexpr int kLinkSources = 1024;                  // of a block
+constexpr int kEach = 2, kTile = kEach * kThreads;  // samples of a thread and of a block at a time
+
 struct LinkArgs {
   const int64_t* index;
   int64_t B, sources;
   Samples samples;
+
+  constexpr int64_t blocks() const { return (sources + kLinkSources - 1) / kLinkSources; }
 };
 
-constexpr int kLinkSources = 1024;                  // of a block
-constexpr int kEach = 2, kTile = kEach * kThreads;  // samples of a thread and of a block at a time
-
-// Links the samples by source. A block has kLinkSources sources and goes through all samples from the last to the
-// first, a tile at a time: work linear in B. The samples of a tile join the lists of their sources in any order, before
-// those of later tiles. Each then looks for the next one, and the first of each list becomes its head: links that
-// depend on nothing but the index.
-__global__ void __launch_bounds__(kThreads) link_kernel(const LinkArgs args) {
+// Links the samples by image and by recording, in one launch for both. A block has kLinkSources sources and goes
+// through all samples from the last to the first, a tile at a time: work linear in B. The samples of a tile join the
+// lists of their sources in any order, before those of later tiles. Each then looks for the next one, and the first of
+// each list becomes its head: links that depend on nothing but the index.
+__global__ void __launch_bounds__(kThreads) link_kernel(const LinkArgs images, const LinkArgs recordings) {
   using Place = unsigned long long;     // a sample, as atomicExch takes it
-  constexpr Place kBehind = ~Place{0};  // the last: -1 in the links, and here more than any sample
+  constexpr Place kBehind = ~Place{0};  // behind the last: -1 in the links, and more than any sample here
   __shared__ Place head[kLinkSources], joined_before[kTile];
-  const int64_t begin = static_cast<int64_t>(blockIdx.x) * kLinkSources;
+  const int64_t block = blockIdx.x, of_images = images.blocks();
+  const LinkArgs args = block < of_images ? images : recordings;
+  const int64_t begin = (block < of_images ? block : block - of_images) * kLinkSources;
   for (int i = threadIdx.x; i < kLinkSources; i += kThreads) head[i] = kBehind;
 
   int64_t source[kEach];
@@ -301,35 +305,37 @@ void forward_cuda(const MixupForwardArgs& given, const Tensor& events) {
   });
 }
 
-// The links, and the memory that holds them.
-struct LinkedSamples {
-  Samples samples{};
+// The links to one kind of source, and the memory that holds them; no sources if nobody needs them.
+struct Links {
+  LinkArgs args{};
   Tensor memory;
 
-  LinkedSamples(const CudaLaunch& launch, const Tensor& like, const int64_t* index, int64_t B, int64_t sources) {
-    if (!index && sources == B) return;  // the index of no samples is null as well
+  Links(const Tensor& like, const void* grad, const int64_t* index, int64_t B, int64_t sources) {
+    if (!grad || (!index && sources == B)) return;  // the index of no samples is null as well
     memory = new_empty(like, {sources + B}, ScalarType::Long);
-    samples = {data<int64_t>(memory), data<int64_t>(memory) + sources};
-    launch.blocks(link_kernel, (sources + kLinkSources - 1) / kLinkSources, 0, LinkArgs{index, B, sources, samples});
+    args = {index, B, sources, {data<int64_t>(memory), data<int64_t>(memory) + sources}};
   }
 };
 
 void backward_cuda(const MixupBackwardArgs& given, const Tensor& events) {
   const CudaLaunch launch(events);
   const MixupBackwardArgs args = in_planes(given);
+  const Links images(events, args.grad_static, args.static_index, args.B, args.static_count);
+  const Links recordings(events, args.grad_events, args.event_index, args.B, args.event_count);
+  launch.blocks(link_kernel, images.args.blocks() + recordings.args.blocks(), 0, images.args, recordings.args);
   with_float(args.grad_kind, [&](auto type) {
     using T = typename decltype(type)::type;
     if (args.grad_static) {
-      const LinkedSamples linked(launch, events, args.static_index, args.B, args.static_count);
       with_pack<T>(args.plane, {args.grad, args.grad_static}, [&](auto pack) {
-        launch(backward_static_kernel<T, pack>, items<pack>(1, args.static_count, args.plane), 0, args, linked.samples);
+        launch(backward_static_kernel<T, pack>, items<pack>(1, args.static_count, args.plane), 0, args,
+               images.args.samples);
       });
     }
     if (args.grad_events) {
-      const LinkedSamples linked(launch, events, args.event_index, args.B, args.event_count);
       const int64_t frame = args.C * args.plane;
       with_pack<T>(frame, {args.grad, args.grad_events}, [&](auto pack) {
-        launch(backward_events_kernel<T, pack>, items<pack>(args.T, args.event_count, frame), 0, args, linked.samples);
+        launch(backward_events_kernel<T, pack>, items<pack>(args.T, args.event_count, frame), 0, args,
+               recordings.args.samples);
       });
     }
   });
