@@ -1,8 +1,7 @@
 // tmkt::bn_lif_fwd and tmkt::bn_lif_bwd on CUDA. Sums have a fixed order: no atomics.
 //
 // A block works on the neurons of one channel, or of few, and adds up what the channel needs: its sums, one set a block
-// and channel, go to scratch memory, and a small kernel adds those of the blocks. Each pass over x starts where the one
-// before ended, since that is what the second-level cache still holds.
+// and channel, go to scratch memory, and a small kernel adds those of the blocks.
 #include "bn_lif/bn_lif_op.h"
 #include "bn_lif/bn_tile.cuh"
 
@@ -10,17 +9,22 @@ namespace tmkt {
 namespace {
 
 template <typename T, typename Pack>
-__global__ void __launch_bounds__(kThreads) moments_kernel(const LifArgs args, const Tiling tiling, double* of_blocks) {
+__global__ void __launch_bounds__(kThreads, 6)
+    moments_kernel(const LifArgs args, const Tiling tiling, double* of_blocks) {
   constexpr int kOwn = Pack::kOwn;
-  const Item item(tiling, false);
-  const Pack pack(tiling, item);
+  using Place = typename Pack::Place;
+  const Item item(tiling);
+  Pack pack(tiling, item);
   double moments[kOwn][kMoments] = {};
   if (pack.there) {
+    Moments<T, Place> of_thread;
+    each_sample<false>(tiling, args.N, pack, [&] {
+      of_thread.add(Walk<const T, Place>(pack.place, static_cast<const T*>(args.x), args.N, 0, args.N), args.T);
+    });
     float pivot[kOwn];
 #pragma unroll
     for (int j = 0; j < kOwn; ++j) pivot[j] = pivot_of<T>(args, tiling.inner, pack.channel[j]);
-    const Walk<const T, typename Pack::Place> x(pack.place, static_cast<const T*>(args.x), args.N, 0, args.N);
-    add_moments(x, args.T, pivot, moments);
+    of_thread.add_to(moments, pivot);
   }
   add_up(tiling, item, moments, of_blocks);
 }
@@ -38,47 +42,66 @@ __global__ void __launch_bounds__(kThreads)
 template <typename T, typename Pack>
 __global__ void __launch_bounds__(kThreads)
     forward_kernel(const BnLifForwardArgs args, const Norm norm, const Tiling tiling) {
-  const Item item(tiling, true);
-  const Pack pack(tiling, item);
+  const Item item(tiling);
+  Pack pack(tiling, item);
   if (!pack.there) return;
   const Normalised<Pack::kOwn> input(norm, pack.channel);
-  forward_tile<T>(args, Params<0>(args, 0), input, pack.place, pack.template spikes<T>(args));
+  with_reset(args.reset, [&](auto reset) {
+    each_sample<true>(tiling, args.N, pack, [&] {
+      forward_tile<T>(args, reset, Params<0>(args, 0), input, pack.place, pack.template spikes<T>(args, tiling));
+    });
+  });
 }
 
-// With statistics of the batch backward takes two passes, each of which computes the current's gradient g: the first
-// adds up g and g (x - mean), the second writes grad_x. With given statistics one pass does both.
+// With statistics of the batch backward takes two passes, each of which computes the gradient g of h: the first adds up
+// g and g (x - mean), the second writes grad_x. With given statistics one pass does both.
 enum class Pass { kSums, kGradient, kBoth };
+
+// grad_x = of_g g + of_x (x - mean) + constant, for a channel: the current's gradient is b g, from which the batch's
+// statistics take off g_mean and slope (x - mean).
+template <int kOwn, Pass kPass>
+struct Gradient {
+  float mean[kOwn], of_g[kOwn], of_x[kOwn], constant[kOwn];
+
+  __device__ __forceinline__ Gradient(const BnLifBackwardArgs& args, const Normalised<kOwn>& input,
+                                      const int64_t (&channel)[kOwn]) {
+#pragma unroll
+    for (int j = 0; j < kOwn; ++j) {
+      mean[j] = input.mean[j];
+      of_g[j] = input.scale[j] * args.params.b;
+      if constexpr (kPass == Pass::kGradient) {
+        of_x[j] = -input.scale[j] * args.slope[channel[j]];
+        constant[j] = -input.scale[j] * args.g_mean[channel[j]];
+      }
+    }
+  }
+};
 
 template <typename T, typename Place, int kOwn, Pass kPass>
 struct CurrentGradients {
   static constexpr bool kTakesX = true;
-  const Normalised<kOwn>& input;
+  const Gradient<kOwn, kPass>& gradient;
+  float (&sums)[kOwn][kGradientSums];
   Walk<T, Place> grad_x;
-  float g_mean[kOwn] = {}, slope[kOwn] = {};  // what the batch's statistics take off
-  float sums[kOwn][kGradientSums] = {};
 
   __device__ __forceinline__ CurrentGradients(const BnLifBackwardArgs& args, const Place& place,
-                                              const Normalised<kOwn>& input, const int64_t (&channel)[kOwn])
-      : input(input), grad_x(place, static_cast<T*>(args.grad_x), args.N, args.T - 1, -args.N) {
-    if constexpr (kPass == Pass::kGradient) {
-#pragma unroll
-      for (int j = 0; j < kOwn; ++j) {
-        g_mean[j] = args.g_mean[channel[j]];
-        slope[j] = args.slope[channel[j]];
-      }
-    }
-  }
-  __device__ __forceinline__ void operator()(const float (&x)[Place::kWidth], const float (&g)[Place::kWidth]) {
+                                              const Gradient<kOwn, kPass>& gradient, float (&sums)[kOwn][kGradientSums])
+      : gradient(gradient), sums(sums), grad_x(place, static_cast<T*>(args.grad_x), args.N, args.T - 1, -args.N) {}
+  __device__ __forceinline__ void operator()(const Params<0>&, const float (&x)[Place::kWidth],
+                                             const float (&g)[Place::kWidth]) {
     float row[Place::kWidth];
 #pragma unroll
     for (int j = 0; j < Place::kWidth; ++j) {
       const int own = kOwn > 1 ? j : 0;
+      const float d = x[j] - gradient.mean[own];
       if constexpr (kPass != Pass::kGradient) {
         sums[own][0] += g[j];
-        sums[own][1] = multiply_add(g[j], x[j] - input.mean[own], sums[own][1]);
+        sums[own][1] = multiply_add(g[j], d, sums[own][1]);
       }
-      if constexpr (kPass == Pass::kBoth) row[j] = input.scale[own] * g[j];
-      if constexpr (kPass == Pass::kGradient) row[j] = input.grad_x(j, x[j], g[j], g_mean[own], slope[own]);
+      if constexpr (kPass == Pass::kBoth) row[j] = gradient.of_g[own] * g[j];
+      if constexpr (kPass == Pass::kGradient) {
+        row[j] = multiply_add(gradient.of_g[own], g[j], multiply_add(gradient.of_x[own], d, gradient.constant[own]));
+      }
     }
     if constexpr (kPass != Pass::kSums) grad_x.store(row);
   }
@@ -88,7 +111,7 @@ struct CurrentGradients {
 template <typename Pack, typename F>
 void with_surrogate_of(const BnLifBackwardArgs& args, F f) {
   if constexpr (Pack::kCommon) {
-    with_surrogate(args.surrogate.surrogate, f);
+    with_surrogate(args, f);
   } else {
     f(IntTag<kLookedUp>{});
   }
@@ -96,10 +119,9 @@ void with_surrogate_of(const BnLifBackwardArgs& args, F f) {
 
 // Blocks that share a multiprocessor: as many as leave each thread the registers it needs.
 template <typename T, typename Pack, int kSurrogate>
-constexpr int kBlocksOf = kSurrogate == kLookedUp      ? 4
-                          : sizeof(T) == sizeof(float) ? 5
-                          : Pack::kPools               ? 6
-                                                       : 7;
+constexpr int kBlocksOf = kSurrogate == kLookedUp                        ? 4
+                          : Pack::kOwn > 1 || sizeof(T) == sizeof(float) ? 5
+                                                                         : 7;
 
 template <typename T, typename Pack, int kSurrogate, Pass kPass>
 __global__ void __launch_bounds__(kThreads, kBlocksOf<T, Pack, kSurrogate>)
@@ -107,19 +129,24 @@ __global__ void __launch_bounds__(kThreads, kBlocksOf<T, Pack, kSurrogate>)
                     double* of_blocks) {
   using Place = typename Pack::Place;
   constexpr int kOwn = Pack::kOwn;
-  const Item item(tiling, kPass == Pass::kGradient);
-  const Pack pack(tiling, item);
-  double sums[kOwn][kGradientSums] = {};
+  const Item item(tiling);
+  Pack pack(tiling, item);
+  float sums[kOwn][kGradientSums] = {};
   if (pack.there) {
     const Normalised<kOwn> input(norm, pack.channel);
-    CurrentGradients<T, Place, kOwn, kPass> sink(args, pack.place, input, pack.channel);
+    const Gradient<kOwn, kPass> gradient(args, input, pack.channel);
     LifParams<float> none[1];
-    backward_tile<T, false, kSurrogate>(args, Params<0>(args, 0), input, pack.place, pack.template gradients<T>(args),
-                                        sink, starts, none);
+    with_adjoint<kSurrogate>(args, [&](auto reset, auto detach) {
+      each_sample<kPass == Pass::kGradient>(tiling, args.N, pack, [&] {
+        CurrentGradients<T, Place, kOwn, kPass> sink(args, pack.place, gradient, sums);
+        backward_tile<T, false, kSurrogate>(args, reset, detach, Params<0>(args, 0), input, pack.place,
+                                            pack.template gradients<T>(args, tiling), sink, starts, none);
+      });
+    });
 #pragma unroll
     for (int j = 0; j < kOwn; ++j) {
 #pragma unroll
-      for (int s = 0; s < kGradientSums; ++s) sums[j][s] = sink.sums[j][s];
+      for (int s = 0; s < kGradientSums; ++s) sums[j][s] *= args.params.b;
     }
   }
   if constexpr (kPass != Pass::kGradient) add_up(tiling, item, sums, of_blocks);
@@ -149,7 +176,7 @@ class Cuda {
         using Pack = typename decltype(tag)::type;
         const Norm norm(args.bn, prepare);
         if (prepare.batch_mean) statistics<T>(args, args.bn, prepare.batch_mean, prepare.batch_var);
-        const Tiling tiling = Pack::tiling(args.N, args.bn, sizeof(T));
+        const Tiling tiling = Pack::tiling(args.N, args.bn, sizeof(T), kShortTurns);
         launch_.blocks(forward_kernel<T, Pack>, tiling.blocks(), 0, args, norm, tiling);
       });
     });
@@ -168,27 +195,28 @@ class Cuda {
       using T = typename decltype(type)::type;
       with_pack<4, 4, 2>(args.bn, whole_words, [&](auto tag) {
         using Pack = typename decltype(tag)::type;
-        const Tiling tiling = Pack::tiling(args.N, args.bn, sizeof(T));
-        const Tensor sums = new_sums(tiling, kGradientSums);
+        const Tiling summing = Pack::tiling(args.N, args.bn, sizeof(T), kLongTurns<Pack>),
+                     writing = Pack::tiling(args.N, args.bn, sizeof(T), kShortTurns);
+        const Tensor sums = new_sums(summing, kGradientSums);
         double* of_blocks = data<double>(sums);
         const size_t bytes =
             std::max(kept_bytes<T, Pack::Place::kWidth, true>(args.T), bytes_to_add_up<Pack>(kGradientSums));
-        const auto run = [&](auto kernel, const BnLifBackwardArgs& of_pass) {
+        const auto run = [&](auto kernel, const Tiling& tiling, const BnLifBackwardArgs& of_pass) {
           launch_.blocks(kernel, tiling.blocks(), bytes, of_pass, norm, tiling, starts, of_blocks);
         };
         const auto add_up_channels = [&] {
-          launch_.blocks(gradients_kernel, args.bn.channels, 0, args, norm, tiling, of_blocks);
+          launch_.blocks(gradients_kernel, args.bn.channels, 0, args, norm, summing, of_blocks);
         };
         if (!args.batch_statistics) {
-          run(backward_kernel<T, Pack, kLookedUp, Pass::kBoth>, args);
+          run(backward_kernel<T, Pack, kLookedUp, Pass::kBoth>, summing, args);
           return add_up_channels();
         }
         BnLifBackwardArgs first = args;
         first.grad_v_init = nullptr;
         with_surrogate_of<Pack>(args, [&](auto surrogate) {
-          run(backward_kernel<T, Pack, surrogate, Pass::kSums>, first);
+          run(backward_kernel<T, Pack, surrogate, Pass::kSums>, summing, first);
           add_up_channels();
-          run(backward_kernel<T, Pack, surrogate, Pass::kGradient>, args);
+          run(backward_kernel<T, Pack, surrogate, Pass::kGradient>, writing, args);
         });
       });
     });
@@ -198,10 +226,11 @@ class Cuda {
   template <typename T>
   void statistics(const LifArgs& args, BnArgs bn, float* mean, float* var) const {
     bn.pool_width = 0;  // pooling is of the spikes
-    with_pack<kFullWidth<T>, kFullWidth<T>, 4>(bn, aligned({args.x}, 16), [&](auto tag) {
+    with_pack<kFullWidth<T>, 4, 4>(bn, aligned({args.x}, 16), [&](auto tag) {
       using Pack = typename decltype(tag)::type;
       if constexpr (!Pack::kPools) {
-        const Tiling tiling = Pack::tiling(args.N, bn, sizeof(T));
+        const Turns turns{kLongTurns<Pack>.blocks, std::max<int64_t>(1, kMostOfNeuron / args.T)};
+        const Tiling tiling = Pack::tiling(args.N, bn, sizeof(T), turns);
         const Tensor sums = new_sums(tiling, kMoments);
         double* of_blocks = data<double>(sums);
         launch_.blocks(moments_kernel<T, Pack>, tiling.blocks(), bytes_to_add_up<Pack>(kMoments), args, tiling,
@@ -212,7 +241,7 @@ class Cuda {
   }
 
   Tensor new_sums(const Tiling& tiling, int64_t count) const {
-    return new_empty(x_, {tiling.channels, tiling.chunks, count}, ScalarType::Double);
+    return new_empty(x_, {tiling.channels, tiling.sets(), count}, ScalarType::Double);
   }
 
   CudaLaunch launch_;

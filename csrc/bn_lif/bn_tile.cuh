@@ -1,11 +1,13 @@
 // How bn_lif deals out neurons to blocks and threads, and adds up over the neurons of a channel.
 //
-// A thread takes a pack of neurons: neighbours along a step, or whole 2x2 cells where spikes are pooled. A block takes
-// kThreads packs, sample after sample, of a span of channels: of one, or of so many that the block is full and its
-// accesses are long.
+// A thread takes a pack of neurons: neighbours along a step, or whole 2x2 cells where spikes are pooled. It goes from
+// sample to sample with it, at the same place in the same channel, so that what a channel's sums cost is spread over
+// many neurons. The packs of a block lie in a span of channels, one or as many as make long accesses, and in as many
+// samples as fill its threads.
 //
-//   x[t]  sample 0 | channel 0 | channel 1 | channel 2 | ..      a span of 2 channels: the block's packs are those of
-//         sample 1 | channel 0 | channel 1 | channel 2 | ..      channels 0 and 1 in sample 0, then in sample 1, ..
+//   x[t]  sample 0 | channel 0 | channel 1 | channel 2 | ..      a span of 2 channels, 2 samples at once: the packs
+//         sample 1 | channel 0 | channel 1 | channel 2 | ..      of a block are in channels 0 and 1 of samples 0
+//         sample 2 | channel 0 | channel 1 | channel 2 | ..      and 1, then of two samples further on, ..
 #pragma once
 
 #include <algorithm>
@@ -19,98 +21,151 @@ namespace {
 
 struct Tiling {
   int64_t samples, channels, inner;
-  int64_t span;           // channels of a block
-  int64_t packs;          // of a span, in a sample
-  int64_t of_channel;     // packs of a channel, in a sample; or neurons, where a pack holds several channels
-  int64_t spans, chunks;  // blocks: `chunks` of each span
-  int lanes;              // threads that add up one channel
-  int64_t height, width;  // of a plane whose spikes are pooled
+  int64_t of_sample;   // values of a sample
+  int64_t span;        // channels of a block
+  int64_t packs;       // of a span, in a sample
+  int64_t of_channel;  // packs of a channel, in a sample; or neurons, where a pack holds several channels
+  int64_t at_once;     // samples that a block has side by side,
+  int depth;           // and one after another
+  int64_t stride;      // samples from one to the next: all blocks together then read one part of x at any time
+  int64_t spans, slices, groups;   // blocks: the packs of a span are cut into slices, the samples into groups
+  int lanes;                       // threads that add up one channel
+  int64_t height, width;           // of a plane whose spikes are pooled
+  int64_t of_pooled, pooled_step;  // values of a pooled plane, and of all of them
 
-  int64_t blocks() const { return spans * chunks; }
+  int64_t blocks() const { return spans * slices * groups; }
+  TMKT_INLINE int64_t sets() const { return slices * groups; }  // of sums, for each channel
 };
 
-constexpr int64_t kLongestSpan = 64, kLineBytes = 128;
+constexpr int64_t kMostAtOnce = 16, kMostInTurn = 64;
+#ifndef TMKT_ENOUGH_BLOCKS
+#define TMKT_ENOUGH_BLOCKS 2048  // two for each place on the largest GPU; the emulator takes fewer
+#endif
+
+// How many blocks are enough, so that more samples go to each, and the most samples of a thread.
+struct Turns {
+  int64_t blocks, most;
+};
+// A kernel that adds up takes long turns, over which what the sums cost is spread; the longer the more channels a pack
+// has. The others have more blocks, which end more evenly. Measured: benchmarks/results/tuning.md.
+template <typename Pack>
+constexpr Turns kLongTurns{TMKT_ENOUGH_BLOCKS / (Pack::kOwn > 1 ? 2 : 1), kMostInTurn};
+constexpr Turns kShortTurns{3 * TMKT_ENOUGH_BLOCKS, kMostInTurn};
 
 // A span is a multiple of `step` channels.
 inline Tiling make_tiling(int64_t N, const BnArgs& bn, int64_t step, int64_t packs_of_step, int64_t units_of_channel,
-                          int64_t bytes_of_channel) {
+                          int64_t bytes_of_channel, int64_t run_bytes, const Turns& in_turn) {
   Tiling tiling{};
   tiling.channels = bn.channels;
   tiling.inner = bn.inner;
+  tiling.of_sample = bn.channels * bn.inner;
   tiling.width = bn.pool_width;
   tiling.height = bn.pool_width > 0 ? bn.inner / bn.pool_width : 0;
   tiling.of_channel = units_of_channel;
-  tiling.samples = N == 0 ? 0 : N / (bn.channels * bn.inner);
-  const auto chunks = [&](int64_t span) {
-    return (tiling.samples * (span / step) * packs_of_step + kThreads - 1) / kThreads;
-  };
-  const auto full = [&](int64_t span) {
-    return tiling.samples * (span / step) * packs_of_step * 8 >= chunks(span) * kThreads * 7;
-  };
-  int64_t span = step;
-  while (span < std::min(bn.channels, kLongestSpan) && (span * bytes_of_channel < kLineBytes || !full(span))) span *= 2;
-  // As even as may be.
-  const int64_t steps = (bn.channels + step - 1) / step, spans = std::max<int64_t>(1, (steps * step + span - 1) / span);
-  span = std::max(step, (steps + spans - 1) / spans * step);
-  tiling.span = span;
-  tiling.spans = spans;
-  tiling.packs = span / step * packs_of_step;
-  tiling.chunks = chunks(span);
   tiling.lanes = 1;
-  const int64_t units = kThreads * (tiling.span * tiling.of_channel / std::max<int64_t>(1, tiling.packs)) / span;
+  if (N == 0) return tiling;  // of no blocks
+  tiling.samples = N / tiling.of_sample;
+  tiling.of_pooled = (tiling.height / 2) * (tiling.width / 2);
+  tiling.pooled_step = tiling.samples * tiling.channels * tiling.of_pooled;
+  const auto slices = [&](int64_t span, int64_t at_once) {
+    return (at_once * (span / step) * packs_of_step + kThreads - 1) / kThreads;
+  };
+  // All but one in sixteen threads have work.
+  const auto full = [&](int64_t span, int64_t at_once) {
+    return at_once * (span / step) * packs_of_step * 16 >= slices(span, at_once) * kThreads * 15;
+  };
+  const int64_t steps = (bn.channels + step - 1) / step, most = std::min(tiling.samples, kMostAtOnce);
+  int64_t span = step, at_once = 1;
+  const auto fill = [&] {
+    for (at_once = 1; at_once < most && !full(span, at_once);) ++at_once;
+    return full(span, at_once);
+  };
+  while ((span * bytes_of_channel < run_bytes || !fill()) && span < bn.channels) span *= 2;
+  // As even as may be.
+  const int64_t spans = (steps * step + span - 1) / span;
+  span = (steps + spans - 1) / spans * step;
+  fill();
+  tiling.span = span;
+  tiling.spans = (steps * step + span - 1) / span;
+  tiling.packs = span / step * packs_of_step;
+  tiling.at_once = at_once;
+  tiling.slices = slices(span, at_once);
+  const int64_t turns = (tiling.samples + at_once - 1) / at_once;
+  tiling.depth =
+      static_cast<int>(std::clamp<int64_t>(turns * tiling.slices * tiling.spans / in_turn.blocks, 1, in_turn.most));
+  tiling.groups = (turns + tiling.depth - 1) / tiling.depth;
+  tiling.stride = tiling.groups * at_once;
+  const int64_t units = kThreads * (span * units_of_channel / tiling.packs) / span;
   while (tiling.lanes < 32 && 2 * tiling.lanes <= units) tiling.lanes *= 2;
   return tiling;
 }
 
-// What a thread works on; a pass that goes `backwards` starts with the last block.
+// What a thread works on.
 struct Item {
-  int64_t chunk, first_channel;  // of the block
-  int64_t sample, pack;          // pack of the span
+  int64_t set, slice, first_channel;  // of the block
+  int64_t sample, pack;               // of the thread: its first sample, and its pack of the span
+  bool there;                         // the last slice may not be full
 
-  __device__ __forceinline__ Item(const Tiling& tiling, bool backwards) {
-    const int64_t block = backwards ? tiling.spans * tiling.chunks - 1 - blockIdx.x : blockIdx.x;
-    const Division of_block(block, tiling.spans);
-    chunk = of_block.quotient;
+  __device__ __forceinline__ Item(const Tiling& tiling) {
+    const Division of_block(blockIdx.x, tiling.spans), of_set(of_block.quotient, tiling.slices);
+    set = of_block.quotient;
+    slice = of_set.remainder;
     first_channel = of_block.remainder * tiling.span;
-    const Division of_thread(chunk * kThreads + threadIdx.x, tiling.packs);
-    sample = of_thread.quotient;
+    const Division of_thread(slice * kThreads + threadIdx.x, tiling.packs);
+    there = of_thread.quotient < tiling.at_once;
+    sample = of_set.quotient * tiling.at_once + of_thread.quotient;
     pack = of_thread.remainder;
   }
 };
+
+// Calls f with the pack in each sample of its thread, from the last to the first if `kBackwards`: each pass over x
+// begins where the one before ended, since that is what the second-level cache still holds.
+template <bool kBackwards, typename Pack, typename F>
+__device__ __forceinline__ void each_sample(const Tiling& tiling, int64_t N, Pack& pack, const F& f) {
+  if (kBackwards) pack.move(tiling, (tiling.depth - 1) * tiling.stride);
+#pragma unroll 1
+  for (int turn = 0; turn < tiling.depth; ++turn) {
+    if (pack.place.n < N) f();
+    pack.move(tiling, kBackwards ? -tiling.stride : tiling.stride);
+  }
+}
 
 // kWidth neighbours: of one channel, or each of its own (kOwnChannels = kWidth).
 template <int kWidth, int kOwnChannels>
 struct Neighbours {
   static constexpr int kOwn = kOwnChannels;
-  static constexpr bool kPools = false, kCommon = kWidth > 1 && kOwn == 1;  // kCommon: worth kernels of its own
+  static constexpr bool kPools = false, kCommon = kWidth > 1;  // kCommon: worth kernels of its own
+  // Bytes that lie together in memory and should be read together; fewer where each channel of a span costs sums of its
+  // own in every block.
+  static constexpr int64_t kRun = kOwn == 1 ? 4096 : 512;
   using Place = Along<kWidth>;
   Place place;
   int64_t channel[kOwn];
-  bool there;  // the last block is not full, nor is the last span
+  bool there;  // the last span may not be full
 
-  static Tiling tiling(int64_t N, const BnArgs& bn, int64_t bytes) {
-    if (kOwn == 1) return make_tiling(N, bn, 1, bn.inner / kWidth, bn.inner / kWidth, bn.inner * bytes);
+  static Tiling tiling(int64_t N, const BnArgs& bn, int64_t bytes, const Turns& in_turn) {
+    if (kOwn == 1) return make_tiling(N, bn, 1, bn.inner / kWidth, bn.inner / kWidth, bn.inner * bytes, kRun, in_turn);
     const int64_t step = kWidth / std::gcd<int64_t>(bn.inner, kWidth);
-    return make_tiling(N, bn, step, step * bn.inner / kWidth, bn.inner, bn.inner * bytes);
+    return make_tiling(N, bn, step, step * bn.inner / kWidth, bn.inner, bn.inner * bytes, kRun, in_turn);
   }
 
   __device__ __forceinline__ Neighbours(const Tiling& tiling, const Item& item) {
-    const int64_t at = item.pack * kWidth, first = item.first_channel * tiling.inner,
-                  all = tiling.channels * tiling.inner;
-    place.n = item.sample * all + first + at;
-    there = item.sample < tiling.samples && first + at < all;
+    const int64_t at = item.pack * kWidth, first = item.first_channel * tiling.inner + at;
+    place.n = item.sample * tiling.of_sample + first;
+    there = item.there && first < tiling.of_sample;
 #pragma unroll
     for (int j = 0; j < kOwn; ++j) {
       channel[j] = item.first_channel + (tiling.span > 1 ? Division(at + j, tiling.inner).quotient : 0);
     }
   }
+  __device__ __forceinline__ void move(const Tiling& tiling, int64_t samples) { place.n += samples * tiling.of_sample; }
 
   template <typename T>
-  __device__ __forceinline__ StoreSpikes<T, Place> spikes(const LifForwardArgs& args) const {
+  __device__ __forceinline__ StoreSpikes<T, Place> spikes(const LifForwardArgs& args, const Tiling&) const {
     return {args, place};
   }
   template <typename T>
-  __device__ __forceinline__ LoadSpikeGradients<T, Place> gradients(const LifBackwardArgs& args) const {
+  __device__ __forceinline__ LoadSpikeGradients<T, Place> gradients(const LifBackwardArgs& args, const Tiling&) const {
     return {args, place};
   }
 };
@@ -243,15 +298,16 @@ template <int kColumns>
 struct CellPack {
   static constexpr int kOwn = 1, kCells = kColumns == 0 ? 1 : kColumns / 2;
   static constexpr bool kPools = true, kCommon = kColumns > 0;
+  static constexpr int64_t kRun = 4096;
   using Place = std::conditional_t<kColumns == 0, AnyCell, WholeCells<kColumns>>;
   Place place;
-  int64_t channel[1], pooled, step;  // first pooled value, and values of a pooled step
+  int64_t channel[1], pooled;  // first pooled value
   bool there, whole;
 
-  static Tiling tiling(int64_t N, const BnArgs& bn, int64_t bytes) {
+  static Tiling tiling(int64_t N, const BnArgs& bn, int64_t bytes, const Turns& in_turn) {
     const int64_t height = bn.inner / bn.pool_width, columns = 2 * kCells;
     const int64_t packs = (height + 1) / 2 * ((bn.pool_width + columns - 1) / columns);
-    return make_tiling(N, bn, 1, packs, packs, bn.inner * bytes);
+    return make_tiling(N, bn, 1, packs, packs, bn.inner * bytes, kRun, in_turn);
   }
 
   __device__ __forceinline__ CellPack(const Tiling& tiling, const Item& item) {
@@ -259,27 +315,32 @@ struct CellPack {
     const Division of_span(item.pack, tiling.of_channel), of_plane(of_span.remainder, (width + columns - 1) / columns);
     const int64_t row = of_plane.quotient, column = of_plane.remainder * kCells;  // of cells
     channel[0] = item.first_channel + of_span.quotient;
-    there = item.sample < tiling.samples && channel[0] < tiling.channels;
-    const int64_t plane = item.sample * tiling.channels + channel[0], of_pooled = (height / 2) * (width / 2);
+    there = item.there && channel[0] < tiling.channels;
+    const int64_t plane = item.sample * tiling.channels + channel[0];
     place.n = plane * tiling.inner + 2 * row * width + 2 * column;
     place.width = width;
+    pooled = plane * tiling.of_pooled + row * (width / 2) + column;
     whole = true;
     if constexpr (kColumns == 0) {
       place.right = 2 * column + 1 < width;
       place.lower = 2 * row + 1 < height;
       whole = place.right && place.lower;
     }
-    pooled = plane * of_pooled + row * (width / 2) + column;
-    step = tiling.samples * tiling.channels * of_pooled;
+  }
+  __device__ __forceinline__ void move(const Tiling& tiling, int64_t samples) {
+    place.n += samples * tiling.of_sample;
+    pooled += samples * tiling.channels * tiling.of_pooled;
   }
 
   template <typename T>
-  __device__ __forceinline__ StorePooled<T, kCells> spikes(const LifForwardArgs& args) const {
-    return {static_cast<T*>(args.spikes) + pooled, step, whole};
+  __device__ __forceinline__ StorePooled<T, kCells> spikes(const LifForwardArgs& args, const Tiling& tiling) const {
+    return {static_cast<T*>(args.spikes) + pooled, tiling.pooled_step, whole};
   }
   template <typename T>
-  __device__ __forceinline__ LoadPooledGradients<T, kCells> gradients(const LifBackwardArgs& args) const {
-    return {static_cast<const T*>(args.grad_spikes) + (args.T - 1) * step + pooled, step, whole};
+  __device__ __forceinline__ LoadPooledGradients<T, kCells> gradients(const LifBackwardArgs& args,
+                                                                      const Tiling& tiling) const {
+    const T* last = static_cast<const T*>(args.grad_spikes) + (args.T - 1) * tiling.pooled_step;
+    return {last + pooled, tiling.pooled_step, whole};
   }
 };
 
@@ -295,6 +356,7 @@ void with_pack(const BnArgs& bn, bool whole_words, const F& f) {
     return f(TypeTag<CellPack<0>>{});
   }
   if (whole_words && bn.inner % kWidth == 0) return f(TypeTag<Neighbours<kWidth, 1>>{});
+  if (whole_words && bn.inner % 4 == 0) return f(TypeTag<Neighbours<4, 1>>{});
   if (whole_words && of_step % kMixed == 0) return f(TypeTag<Neighbours<kMixed, kMixed>>{});
   return f(TypeTag<Neighbours<1, 1>>{});
 }
@@ -331,11 +393,6 @@ struct Normalised {
     const int own = kOwn > 1 ? j : 0;
     return (x - mean[own]) * scale[own] + bias[own];
   }
-  // The gradient of x, given that of the current, g, and what the batch's statistics take off.
-  __device__ __forceinline__ float grad_x(int j, float x, float g, float g_mean, float slope) const {
-    const int own = kOwn > 1 ? j : 0;
-    return scale[own] * multiply_add(mean[own] - x, slope, g - g_mean);
-  }
 };
 
 template <typename Pack>
@@ -348,10 +405,10 @@ __device__ __forceinline__ double sum_of_lanes(double value, int lanes) {
   return value;
 }
 
-// Writes, for each channel of the block, the sums over the block's threads, to of_blocks [channels, chunks, kSums]. All
-// threads of the block must come here.
-template <int kOwn, int kSums>
-__device__ __forceinline__ void add_up(const Tiling& tiling, const Item& item, const double (&sums)[kOwn][kSums],
+// Writes, for each channel of the block, the sums over the block's threads, to of_blocks [channels, sets, kSums]. All
+// threads of the block must come here, with zeros where they had no work.
+template <typename Number, int kOwn, int kSums>
+__device__ __forceinline__ void add_up(const Tiling& tiling, const Item& item, const Number (&sums)[kOwn][kSums],
                                        double* of_blocks) {
   extern __shared__ uint4 shared_memory[];
   double* of_threads = reinterpret_cast<double*>(shared_memory);  // [kSums][kThreads * kOwn]
@@ -362,9 +419,9 @@ __device__ __forceinline__ void add_up(const Tiling& tiling, const Item& item, c
     for (int s = 0; s < kSums; ++s) of_threads[(s * kThreads + threadIdx.x) * kOwn + j] = sums[j][s];
   }
   __syncthreads();
-  // The block has units begin .. end of its span, of which each sample has `of_sample`.
+  // The block has units begin .. end of its samples, each of which has `of_sample`.
   const int64_t of_channel = tiling.of_channel, of_sample = tiling.span * of_channel;
-  const int64_t begin = item.chunk * kThreads * kOwn, end = begin + kThreads * kOwn;
+  const int64_t begin = item.slice * kThreads * kOwn, end = begin + kThreads * kOwn;
   const int lane = threadIdx.x % tiling.lanes, groups = kThreads / tiling.lanes;
   for (int64_t k0 = 0; k0 < tiling.span; k0 += groups) {  // as often for all lanes of a warp
     const int64_t k = k0 + threadIdx.x / tiling.lanes, channel = item.first_channel + k;
@@ -390,7 +447,7 @@ __device__ __forceinline__ void add_up(const Tiling& tiling, const Item& item, c
 #pragma unroll
     for (int s = 0; s < kSums; ++s) {
       total[s] = sum_of_lanes(total[s], tiling.lanes);
-      if (there && lane == 0) of_blocks[(channel * tiling.chunks + item.chunk) * kSums + s] = total[s];
+      if (there && lane == 0) of_blocks[(channel * tiling.sets() + item.set) * kSums + s] = total[s];
     }
   }
 }
@@ -399,12 +456,12 @@ __device__ __forceinline__ void add_up(const Tiling& tiling, const Item& item, c
 template <int kSums>
 __device__ __forceinline__ bool channel_sums(const Tiling& tiling, const double* of_blocks, double (&sums)[kSums]) {
   __shared__ double of_warps[kThreads / 32][kSums];
-  const double* of_channel = of_blocks + blockIdx.x * tiling.chunks * kSums;
+  const double* of_channel = of_blocks + blockIdx.x * tiling.sets() * kSums;
   double total[kSums] = {};
 #pragma unroll 4
-  for (int64_t chunk = threadIdx.x; chunk < tiling.chunks; chunk += kThreads) {
+  for (int64_t set = threadIdx.x; set < tiling.sets(); set += kThreads) {
 #pragma unroll
-    for (int s = 0; s < kSums; ++s) total[s] += of_channel[chunk * kSums + s];
+    for (int s = 0; s < kSums; ++s) total[s] += of_channel[set * kSums + s];
   }
 #pragma unroll
   for (int s = 0; s < kSums; ++s) {
@@ -419,9 +476,11 @@ __device__ __forceinline__ bool channel_sums(const Tiling& tiling, const double*
   return threadIdx.x == 0;
 }
 
-// Sums over neurons: of the mean over t, less the pivot; of its square; of the squared deviations from it. Those of a
-// neuron are told from its own first value, so that they are exact however far from zero x lies.
-constexpr int kMoments = 3;
+// Sums over the values: of them, less the pivot; of the squares of their means; of their squared deviations from those.
+// The means are taken over a neuron's values in all samples of a thread, and the values told from the first of them, so
+// that sums in float are exact however far from zero x lies; of so many values at most, or of one sample, because the
+// first of them may be far from the rest.
+constexpr int kMoments = 3, kMostOfNeuron = 64;
 
 // Where the means of a channel are told from.
 template <typename T>
@@ -429,51 +488,63 @@ __device__ __forceinline__ float pivot_of(const LifArgs& args, int64_t inner, in
   return to_float(static_cast<const T*>(args.x)[channel * inner]);
 }
 
-// Adds those of a pack.
-template <typename T, typename Place, int kOwn>
-__device__ __forceinline__ void add_moments(Walk<const T, Place> x, int64_t steps, const float (&pivot)[kOwn],
-                                            double (&moments)[kOwn][kMoments]) {
-  constexpr int kWidth = Place::kWidth;
-  float first[kWidth], sum[kWidth] = {}, squares[kWidth] = {};
-#pragma unroll 1
-  for (int64_t begin = 0; begin < steps; begin += kAhead) {
-    typename Place::template Row<T> rows[kAhead];
+template <typename T, typename Place>
+struct Moments {
+  static constexpr int kWidth = Place::kWidth;
+  int64_t count = 0;  // values of each neuron, so far
+  float first[kWidth] = {}, sum[kWidth] = {}, squares[kWidth] = {};
+
+  __device__ __forceinline__ void add(Walk<const T, Place> x, int64_t steps) {
+    const auto group = [&](auto full, int64_t left) {
+      typename Place::template Row<T> rows[kAhead];
 #pragma unroll
-    for (int k = 0; k < kAhead; ++k) {
-      if (begin + k < steps) rows[k] = x.fetch();
-    }
-    if (begin == 0) unpack(rows[0], first);
-#pragma unroll
-    for (int k = 0; k < kAhead; ++k) {
-      if (begin + k >= steps) break;
-      float row[kWidth];
-      unpack(rows[k], row);
-#pragma unroll
-      for (int j = 0; j < kWidth; ++j) {
-        const float d = row[j] - first[j];
-        sum[j] += d;
-        squares[j] += d * d;
+      for (int k = 0; k < kAhead; ++k) {
+        if (full || k < left) rows[k] = x.fetch();
       }
+      if (count == 0) unpack(rows[0], first);
+#pragma unroll
+      for (int k = 0; k < kAhead; ++k) {
+        if (!full && k >= left) break;
+        float row[kWidth];
+        unpack(rows[k], row);
+#pragma unroll
+        for (int j = 0; j < kWidth; ++j) {
+          const float d = row[j] - first[j];
+          sum[j] += d;
+          squares[j] = multiply_add(d, d, squares[j]);
+        }
+      }
+      count += full ? kAhead : static_cast<int>(left);
+    };
+#pragma unroll 1
+    for (; steps >= kAhead; steps -= kAhead) group(std::true_type{}, steps);
+    if (steps > 0) group(std::false_type{}, steps);
+  }
+
+  template <int kOwn>
+  __device__ __forceinline__ void add_to(double (&moments)[kOwn][kMoments], const float (&pivot)[kOwn]) const {
+    if (count == 0) return;
+    const float values = static_cast<float>(count);
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) {
+      const int own = kOwn > 1 ? j : 0;
+      const float over = sum[j] / values;
+      const double mean = (first[j] - pivot[own]) + over, total = mean * values;
+      moments[own][0] += total;
+      moments[own][1] += total * mean;
+      moments[own][2] += squares[j] - sum[j] * over;
     }
   }
-#pragma unroll
-  for (int j = 0; j < kWidth; ++j) {
-    const int own = kOwn > 1 ? j : 0;
-    const float over_t = sum[j] / static_cast<float>(steps), mean = (first[j] - pivot[own]) + over_t;
-    moments[own][0] += mean;
-    moments[own][1] += static_cast<double>(mean) * mean;
-    moments[own][2] += squares[j] - sum[j] * over_t;
-  }
-}
+};
 
 struct Statistics {
   float mean, var;
   __device__ __forceinline__ Statistics(const double (&sums)[kMoments], float pivot, const Tiling& tiling,
                                         int64_t steps) {
-    const double neurons = static_cast<double>(tiling.samples * tiling.inner), center = sums[0] / neurons;
-    const double between = sums[1] - sums[0] * center, within = sums[2] / static_cast<double>(steps);
+    const double values = static_cast<double>(tiling.samples * tiling.inner * steps), center = sums[0] / values;
+    const double between = sums[1] - sums[0] * center;
     mean = static_cast<float>(pivot + center);
-    var = static_cast<float>((within + (between > 0.0 ? between : 0.0)) / neurons);
+    var = static_cast<float>((sums[2] + (between > 0.0 ? between : 0.0)) / values);
   }
 };
 

@@ -131,6 +131,9 @@ struct Packed {
   struct Values {
     T value[kPerWord];
   };
+  struct Pairs {
+    uint32_t pair[sizeof(Word) < 4 ? 1 : sizeof(Word) / 4];
+  };
   Word words[kWords];
 };
 
@@ -149,9 +152,18 @@ template <typename T, int kWidth>
 __device__ __forceinline__ void unpack(const Packed<T, kWidth>& packed, float (&row)[kWidth]) {
 #pragma unroll
   for (int i = 0; i < packed.kWords; ++i) {
-    const auto values = bit_cast<typename Packed<T, kWidth>::Values>(packed.words[i]);
+    if constexpr (std::is_same_v<T, BFloat16> && packed.kPerWord > 1) {  // by pairs: one instruction a value
+      const auto pairs = bit_cast<typename Packed<T, kWidth>::Pairs>(packed.words[i]);
 #pragma unroll
-    for (int j = 0; j < packed.kPerWord; ++j) row[i * packed.kPerWord + j] = to_float(values.value[j]);
+      for (int j = 0; j < packed.kPerWord; ++j) {
+        const uint32_t pair = pairs.pair[j / 2];
+        row[i * packed.kPerWord + j] = __uint_as_float(j % 2 ? pair & 0xffff0000u : pair << 16);
+      }
+    } else {
+      const auto values = bit_cast<typename Packed<T, kWidth>::Values>(packed.words[i]);
+#pragma unroll
+      for (int j = 0; j < packed.kPerWord; ++j) row[i * packed.kPerWord + j] = to_float(values.value[j]);
+    }
   }
 }
 

@@ -9,7 +9,9 @@ template <typename T, int kWidth, int kOwn>
 __global__ void __launch_bounds__(kThreads) forward_kernel(const LifForwardArgs args) {
   const Along<kWidth> place{(static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth};
   if (place.n >= args.N) return;
-  forward_tile<T>(args, Params<kOwn>(args, place.n), PlainInput{}, place, StoreSpikes<T, Along<kWidth>>(args, place));
+  const Params<kOwn> params(args, place.n);
+  const StoreSpikes<T, Along<kWidth>> sink(args, place);
+  with_reset(args.reset, [&](auto reset) { forward_tile<T>(args, reset, params, PlainInput{}, place, sink); });
 }
 
 template <typename T, typename Place>
@@ -18,8 +20,13 @@ struct StoreGradient {
   Walk<T, Place> grad_x;
   __device__ __forceinline__ StoreGradient(const LifBackwardArgs& args, const Place& place)
       : grad_x(place, static_cast<T*>(args.grad_x), args.N, args.T - 1, -args.N) {}
-  __device__ __forceinline__ void operator()(const float (&)[Place::kWidth], const float (&g)[Place::kWidth]) {
-    grad_x.store(g);
+  template <int kOwn>
+  __device__ __forceinline__ void operator()(const Params<kOwn>& params, const float (&)[Place::kWidth],
+                                             const float (&g)[Place::kWidth]) {
+    float row[Place::kWidth];
+#pragma unroll
+    for (int j = 0; j < Place::kWidth; ++j) row[j] = params[j].b * g[j];
+    grad_x.store(row);
   }
 };
 
@@ -35,10 +42,14 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kOwn, kSums, kSurrogate>)
   using Place = Along<kWidth>;
   const Place place{(static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth};
   if (place.n >= args.N) return;
-  LifParams<float> sums[kSums ? kWidth : 1] = {};
+  const Params<kOwn> params(args, place.n);
+  const LoadSpikeGradients<T, Place> gradients(args, place);
   StoreGradient<T, Place> sink(args, place);
-  backward_tile<T, kSums, kSurrogate>(args, Params<kOwn>(args, place.n), PlainInput{}, place,
-                                      LoadSpikeGradients<T, Place>(args, place), sink, starts, sums);
+  LifParams<float> sums[kSums ? kWidth : 1] = {};
+  with_adjoint<kSurrogate>(args, [&](auto reset, auto detach) {
+    backward_tile<T, kSums, kSurrogate>(args, reset, detach, params, PlainInput{}, place, gradients, sink, starts,
+                                        sums);
+  });
   if constexpr (kSums) {
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
@@ -99,7 +110,7 @@ void backward_cuda(const LifBackwardArgs& args, const Tensor& x) {
       if (args.grad_coefficients) {
         run(backward_kernel<T, kWidth, (own > 1 ? own : 1), true, kLookedUp>, kWidth, bytes);
       } else if constexpr (own == 0) {
-        with_surrogate(args.surrogate.surrogate,
+        with_surrogate(args,
                        [&](auto surrogate) { run(backward_kernel<T, kWidth, 0, false, surrogate>, kWidth, bytes); });
       } else {
         run(backward_kernel<T, kWidth, own, false, kLookedUp>, kWidth, bytes);

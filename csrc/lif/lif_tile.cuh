@@ -97,37 +97,60 @@ struct Params<0> {
   __device__ __forceinline__ const LifParams<float>& operator[](int) const { return params; }
 };
 
-// A thread's rows of up to kChunk steps in dynamic shared memory, whose first `before` bytes are another's. A thread
-// reads what it wrote itself, so no barrier is needed; a warp's words lie side by side.
-template <typename T, int kWidth>
-class Column {
-  using Row = Packed<T, kWidth>;
-  typename Row::Word* words_;
+// Steps that backward keeps at a time.
+TMKT_INLINE int64_t kept_steps(int64_t T) { return T < kChunk ? T : kChunk; }
+
+// What a thread keeps of up to kChunk steps in dynamic shared memory: h, and x where it is wanted again. A thread reads
+// what it wrote itself, so no barrier is needed; a warp's words lie side by side. A step is named by its address, which
+// loops move along: addresses made from its number would take a fifth of backward's instructions.
+template <typename T, int kWidth, bool kWithX>
+class History {
+  using H = Packed<float, kWidth>;
+  using X = Packed<T, kWidth>;
+  static constexpr int kBytesOfX = kWithX ? sizeof(X) * kThreads : 0;
+  char *h_, *x_;
 
  public:
-  static constexpr size_t kStepBytes = sizeof(Row) * kThreads;
+  static constexpr int kStepBytes = sizeof(H) * kThreads + kBytesOfX;
 
-  __device__ __forceinline__ explicit Column(size_t before) {
+  __device__ __forceinline__ History() {
     extern __shared__ uint4 shared_memory[];
-    words_ = reinterpret_cast<typename Row::Word*>(reinterpret_cast<char*>(shared_memory) + before) + threadIdx.x;
+    x_ = reinterpret_cast<char*>(shared_memory) + threadIdx.x * sizeof(typename X::Word);
+    h_ = reinterpret_cast<char*>(shared_memory) + kBytesOfX + threadIdx.x * sizeof(typename H::Word);
   }
-  __device__ __forceinline__ void keep(int k, const Row& row) const {
+  // `at`: bytes from the first step, a multiple of kStepBytes.
+  __device__ __forceinline__ void keep(int at, const float (&h)[kWidth], const X& x) const {
+    put(h_ + at, pack<float>(h));
+    if constexpr (kWithX) put(x_ + at, x);
+  }
+  __device__ __forceinline__ void recall_h(int at, float (&h)[kWidth]) const { unpack(get<H>(h_ + at), h); }
+  __device__ __forceinline__ void recall_x(int at, float (&x)[kWidth]) const {
+    if constexpr (kWithX) unpack(get<X>(x_ + at), x);
+  }
+
+ private:
+  template <typename Row>
+  static __device__ __forceinline__ void put(char* first, const Row& row) {
 #pragma unroll
-    for (int i = 0; i < Row::kWords; ++i) words_[(k * Row::kWords + i) * kThreads] = row.words[i];
+    for (int i = 0; i < Row::kWords; ++i) {
+      reinterpret_cast<typename Row::Word*>(first)[i * kThreads] = row.words[i];
+    }
   }
-  __device__ __forceinline__ Row recall(int k) const {
+  template <typename Row>
+  static __device__ __forceinline__ Row get(const char* first) {
     Row row;
 #pragma unroll
-    for (int i = 0; i < Row::kWords; ++i) row.words[i] = words_[(k * Row::kWords + i) * kThreads];
+    for (int i = 0; i < Row::kWords; ++i) {
+      row.words[i] = reinterpret_cast<const typename Row::Word*>(first)[i * kThreads];
+    }
     return row;
   }
 };
 
-// Steps that backward keeps at a time, and the shared memory that this takes: h, and x where it is wanted again.
-TMKT_INLINE int64_t kept_steps(int64_t T) { return T < kChunk ? T : kChunk; }
+// The shared memory that backward takes.
 template <typename T, int kWidth, bool kAgain>
 size_t kept_bytes(int64_t steps) {
-  return kept_steps(steps) * (Column<float, kWidth>::kStepBytes + (kAgain ? Column<T, kWidth>::kStepBytes : 0));
+  return kept_steps(steps) * History<T, kWidth, kAgain>::kStepBytes;
 }
 
 template <typename Place, int kOwn>
@@ -183,19 +206,36 @@ __device__ __forceinline__ void with_reset(Reset reset, const F& f) {
   }
 }
 
-// The surrogates that most networks are trained with have kernels of their own; all others share one that looks them
-// up.
+// What most networks are trained with has kernels of its own: these surrogates and resets, with a gradient for the
+// spikes and none for v_seq. All else shares kernels that look at run time.
 constexpr int kLookedUp = -1;
 
 template <typename F>
-void with_surrogate(Surrogate surrogate, F f) {
-  switch (surrogate) {
-    case Surrogate::kAtan:
-      return f(IntTag<static_cast<int>(Surrogate::kAtan)>{});
-    case Surrogate::kSigmoid:
-      return f(IntTag<static_cast<int>(Surrogate::kSigmoid)>{});
-    default:
-      return f(IntTag<kLookedUp>{});
+void with_surrogate(const LifBackwardArgs& args, F f) {
+  const bool common =
+      args.grad_spikes && !args.grad_v_seq && args.reset != Reset::kDelayedZero && args.reset != Reset::kNone;
+  if (common && args.surrogate.surrogate == Surrogate::kAtan) return f(IntTag<static_cast<int>(Surrogate::kAtan)>{});
+  if (common && args.surrogate.surrogate == Surrogate::kSigmoid) {
+    return f(IntTag<static_cast<int>(Surrogate::kSigmoid)>{});
+  }
+  f(IntTag<kLookedUp>{});
+}
+
+// Calls f(reset, detach) for backward's loop, both as types where the surrogate is one: a loop for each would otherwise
+// hold every surrogate.
+template <int kSurrogate, typename F>
+__device__ __forceinline__ void with_adjoint(const LifBackwardArgs& args, const F& f) {
+  using Hard = std::integral_constant<Reset, Reset::kHard>;
+  using Soft = std::integral_constant<Reset, Reset::kSoft>;
+  using Delayed = std::integral_constant<Reset, Reset::kDelayedSubtract>;
+  if constexpr (kSurrogate == kLookedUp) {
+    f(args.reset, args.detach_reset);
+  } else if (args.reset == Reset::kHard) {
+    args.detach_reset ? f(Hard{}, std::true_type{}) : f(Hard{}, std::false_type{});
+  } else if (args.reset == Reset::kSoft) {
+    args.detach_reset ? f(Soft{}, std::true_type{}) : f(Soft{}, std::false_type{});
+  } else {
+    f(Delayed{}, std::true_type{});
   }
 }
 
@@ -242,40 +282,38 @@ __device__ __forceinline__ void surrogate_derivatives(const SurrogateShape& shap
 }
 
 // The neurons of `place` through all T steps; `input` makes their current from x, `sink(s)` takes the spikes of a
-// step.
-template <typename T, typename Place, int kOwn, typename Input, typename Sink>
-__device__ __forceinline__ void forward_tile(const LifForwardArgs& args, const Params<kOwn>& params, const Input& input,
-                                             const Place& place, Sink sink) {
+// step. `reset` is a type, from with_reset.
+template <typename T, typename Place, int kOwn, typename Input, typename ResetOf, typename Sink>
+__device__ __forceinline__ void forward_tile(const LifForwardArgs& args, ResetOf, const Params<kOwn>& params,
+                                             const Input& input, const Place& place, Sink sink) {
+  constexpr Reset kReset = ResetOf::value;
   constexpr int kWidth = Place::kWidth;
   Walk<const T, Place> x(place, static_cast<const T*>(args.x), args.N, 0, args.N);
   Walk<T, Place> v_seq(place, static_cast<T*>(args.v_seq), args.N, 0, args.N);
   float v[kWidth];
   start(args, params, place, v);
-  with_reset(args.reset, [&](auto reset) {
-    constexpr Reset kReset = decltype(reset)::value;
 #pragma unroll 1
-    for (int64_t begin = 0; begin < args.T; begin += kAhead) {
-      typename Place::template Row<T> rows[kAhead];
+  for (int64_t begin = 0; begin < args.T; begin += kAhead) {
+    typename Place::template Row<T> rows[kAhead];
 #pragma unroll
-      for (int k = 0; k < kAhead; ++k) {
-        if (begin + k < args.T) rows[k] = x.fetch();
-      }
-#pragma unroll
-      for (int k = 0; k < kAhead; ++k) {
-        if (begin + k >= args.T) break;
-        float h[kWidth], s[kWidth];
-        unpack(rows[k], h);
-#pragma unroll
-        for (int j = 0; j < kWidth; ++j) {
-          h[j] = lif_charge(params[j], kReset, v[j], input(j, h[j]));
-          s[j] = lif_fires(params[j], kReset, h[j]) ? 1.0f : 0.0f;
-          v[j] = lif_reset(params[j], kReset, h[j]);
-        }
-        sink(s);
-        if (args.v_seq) v_seq.store(h);
-      }
+    for (int k = 0; k < kAhead; ++k) {
+      if (begin + k < args.T) rows[k] = x.fetch();
     }
-  });
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k) {
+      if (begin + k >= args.T) break;
+      float h[kWidth], s[kWidth];
+      unpack(rows[k], h);
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) {
+        h[j] = lif_charge(params[j], kReset, v[j], input(j, h[j]));
+        s[j] = lif_fires(params[j], kReset, h[j]) ? 1.0f : 0.0f;
+        v[j] = lif_reset(params[j], kReset, h[j]);
+      }
+      sink(s);
+      if (args.v_seq) v_seq.store(h);
+    }
+  }
   place.store(v, args.v_last + place.n);
 }
 
@@ -284,16 +322,15 @@ __device__ __forceinline__ void forward_tile(const LifForwardArgs& args, const P
 template <typename T, typename Place, int kOwn, typename Input, typename ResetOf, typename Keep>
 __device__ __forceinline__ void charge(const Params<kOwn>& params, const Input& input, ResetOf reset,
                                        Walk<const T, Place> x, int steps, float (&v)[Place::kWidth], const Keep& keep) {
-#pragma unroll 1
-  for (int begin = 0; begin < steps; begin += kAhead) {
+  const auto group = [&](auto full, int begin) {
     typename Place::template Row<T> rows[kAhead];
 #pragma unroll
     for (int k = 0; k < kAhead; ++k) {
-      if (begin + k < steps) rows[k] = x.fetch();
+      if (full || begin + k < steps) rows[k] = x.fetch();
     }
 #pragma unroll
     for (int k = 0; k < kAhead; ++k) {
-      if (begin + k >= steps) break;
+      if (!full && begin + k >= steps) break;
       float h[Place::kWidth];
       unpack(rows[k], h);
 #pragma unroll
@@ -303,43 +340,90 @@ __device__ __forceinline__ void charge(const Params<kOwn>& params, const Input& 
       }
       keep(begin + k, h, rows[k]);
     }
-  }
+  };
+  int begin = 0;
+#pragma unroll 1
+  for (; begin + kAhead <= steps; begin += kAhead) group(std::true_type{}, begin);
+  if (begin < steps) group(std::false_type{}, begin);
 }
 
 // Steps of gradients that backward holds while as many more are on their way.
 template <int kOwn, bool kSums, int kSurrogate>
 constexpr int kRowsOf = kSurrogate == kLookedUp || (kSums && kOwn > 1) ? 1 : 2;
 
+// The adjoint of forward_tile. From the last step on, `gradients` gives the gradients of the spikes, and
+// `sink(params, x, g)` takes the gradients g of h, with their x if Sink::kTakesX; those of the currents are b g. x goes
+// through memory once for T <= kChunk. For longer T a first sweep writes v at the start of each chunk to `starts`
+// [chunks, N], and the chunks are then recomputed from the last to the first; each thread reads only what it wrote.
+// kSums: the gradients of the parameters are wanted, and added up in `sums`. kSurrogate: its number, or kLookedUp.
+// `reset` and `detach` are from with_adjoint.
 template <typename T, bool kSums, int kSurrogate, typename Place, int kOwn, typename Input, typename Gradients,
           typename Sink, typename ResetOf, typename DetachOf>
-__device__ __forceinline__ void backward_steps(const LifBackwardArgs& args, ResetOf reset, DetachOf detach,
-                                               const Params<kOwn>& params, const Input& input, const Place& place,
-                                               Gradients gradients, Sink& sink, float* starts,
-                                               LifParams<float> (&sums)[kSums ? Place::kWidth : 1]) {
-  constexpr bool kAgain = kSums || Sink::kTakesX;
+__device__ __forceinline__ void backward_tile(const LifBackwardArgs& args, ResetOf reset, DetachOf detach,
+                                              const Params<kOwn>& params, const Input& input, const Place& place,
+                                              Gradients gradients, Sink& sink, float* starts,
+                                              LifParams<float> (&sums)[kSums ? Place::kWidth : 1]) {
+  constexpr bool kAgain = kSums || Sink::kTakesX, kCommon = kSurrogate != kLookedUp;
   constexpr int kWidth = Place::kWidth, kRows = kRowsOf<kOwn, kSums, kSurrogate>;
   using XRow = typename Place::template Row<T>;
+  using Kept = History<T, kWidth, kAgain>;
   // Row i belongs to the i-th step from the end.
   struct Rows {
     typename Gradients::Row gradient[kRows];
   };
   const int64_t N = args.N, last = (args.T - 1) / kChunk;
   const T* x = static_cast<const T*>(args.x);
-  const Column<float, kWidth> h_kept(0);
-  const Column<T, kWidth> x_kept(kept_steps(args.T) * Column<float, kWidth>::kStepBytes);
-  const bool grad_v_seq = args.grad_v_seq, grad_spikes = args.grad_spikes;
+  const Kept history;
+  const bool grad_v_seq = !kCommon && args.grad_v_seq, grad_spikes = kCommon || args.grad_spikes;
   const auto rows_from = [&](int64_t chunk) { return Walk<const T, Place>(place, x, N, chunk * kChunk, N); };
   // The rows of the steps before `end`.
   const auto ask = [&](int end) {
     Rows rows = {};
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
-      if (end - 1 - i < 0) continue;
-      if (grad_spikes) rows.gradient[i] = gradients.fetch();
+      if (grad_spikes && end > i) rows.gradient[i] = gradients.fetch();
     }
     return rows;
   };
-  float v[kWidth], grad_v[kWidth] = {};
+  float v[kWidth], first[kWidth], grad_v[kWidth] = {};
+  // Through the `count` steps before `end`: kRows, or what is left of a chunk.
+  const auto go_back = [&](auto count, int64_t chunk, int end, const Rows& rows) {
+    constexpr int kCount = count;
+    float h[kCount + 1][kWidth], u[kCount * kWidth], ds_dh[kCount * kWidth];
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) history.recall_h((end - 1 - i) * Kept::kStepBytes, h[i]);
+    if (end > kCount) history.recall_h((end - 1 - kCount) * Kept::kStepBytes, h[kCount]);
+#pragma unroll
+    for (int i = 0; i < kCount * kWidth; ++i) u[i] = h[i / kWidth][i % kWidth] - params[i % kWidth].v_threshold;
+    surrogate_derivatives<kSurrogate>(args.surrogate, u, ds_dh);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const int k = end - 1 - i;
+      float grad_s[kWidth], x_row[kWidth], g[kWidth], v_before[kWidth];
+      gradients.unpack(rows.gradient[i], grad_s);
+      history.recall_x(k * Kept::kStepBytes, x_row);
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) {
+        v_before[j] = i + 1 < kCount || k > 0 ? lif_reset(params[j], reset, h[i + 1][j]) : first[j];
+        g[j] = lif_adjoint(params[j], reset, detach, h[i][j], ds_dh[i * kWidth + j], grad_s[j], grad_v[j]);
+      }
+      if (grad_v_seq) {
+        float grad_h[kWidth];
+        place.load(static_cast<const T*>(args.grad_v_seq) + (chunk * kChunk + k) * N, grad_h);
+#pragma unroll
+        for (int j = 0; j < kWidth; ++j) g[j] += grad_h[j];
+      }
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) {
+        if constexpr (kSums) {
+          add(sums[j], lif_parameter_gradients(params[j], reset, detach, v_before[j], input(j, x_row[j]), h[i][j],
+                                               ds_dh[i * kWidth + j], grad_s[j], grad_v[j], g[j]));
+        }
+        grad_v[j] = lif_charge_adjoint(params[j], reset, v_before[j], g[j]);
+      }
+      sink(params, x_row, g);
+    }
+  };
   start(args, params, place, v);
   for (int64_t chunk = 0; chunk < last; ++chunk) {
     place.store(v, starts + chunk * N + place.n);
@@ -350,84 +434,24 @@ __device__ __forceinline__ void backward_steps(const LifBackwardArgs& args, Rese
     const int steps = chunk < last ? kChunk : static_cast<int>(args.T - last * kChunk);
     Rows rows = ask(steps);
     if (chunk < last) place.load(starts + chunk * N, v);
-    float first[kWidth];
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) first[j] = v[j];
-    charge(params, input, reset, rows_from(chunk), steps, v, [&](int k, const float (&kept)[kWidth], const XRow& row) {
-      h_kept.keep(k, pack<float>(kept));
-      if constexpr (kAgain) x_kept.keep(k, bit_cast<Packed<T, kWidth>>(row));
+    charge(params, input, reset, rows_from(chunk), steps, v, [&](int k, const float (&h)[kWidth], const XRow& row) {
+      history.keep(k * Kept::kStepBytes, h, bit_cast<Packed<T, kWidth>>(row));
     });
+    int end = steps;
 #pragma unroll 1
-    for (int end = steps; end > 0; end -= kRows) {
+    for (; end >= kRows; end -= kRows) {
       const Rows next = ask(end - kRows);
-      float h[kRows + 1][kWidth] = {}, u[kRows * kWidth], ds_dh[kRows * kWidth];
-#pragma unroll
-      for (int i = 0; i <= kRows; ++i) {
-        if (end - 1 - i >= 0) unpack(h_kept.recall(end - 1 - i), h[i]);
-      }
-#pragma unroll
-      for (int i = 0; i < kRows * kWidth; ++i) u[i] = h[i / kWidth][i % kWidth] - params[i % kWidth].v_threshold;
-      surrogate_derivatives<kSurrogate>(args.surrogate, u, ds_dh);
-#pragma unroll
-      for (int i = 0; i < kRows; ++i) {
-        const int k = end - 1 - i;
-        if (k < 0) break;
-        float grad_s[kWidth], x_row[kWidth] = {}, g[kWidth], v_before[kWidth];
-        gradients.unpack(rows.gradient[i], grad_s);
-        if constexpr (kAgain) unpack(x_kept.recall(k), x_row);
-#pragma unroll
-        for (int j = 0; j < kWidth; ++j) {
-          v_before[j] = k > 0 ? lif_reset(params[j], reset, h[i + 1][j]) : first[j];
-          g[j] = lif_adjoint(params[j], reset, detach, h[i][j], ds_dh[i * kWidth + j], grad_s[j], grad_v[j]);
-        }
-        if (grad_v_seq) {
-          float grad_h[kWidth];
-          place.load(static_cast<const T*>(args.grad_v_seq) + (chunk * kChunk + k) * N, grad_h);
-#pragma unroll
-          for (int j = 0; j < kWidth; ++j) g[j] += grad_h[j];
-        }
-#pragma unroll
-        for (int j = 0; j < kWidth; ++j) {
-          const LifParams<float>& p = params[j];
-          if constexpr (kSums) {
-            add(sums[j], lif_parameter_gradients(p, reset, detach, v_before[j], input(j, x_row[j]), h[i][j],
-                                                 ds_dh[i * kWidth + j], grad_s[j], grad_v[j], g[j]));
-          }
-          grad_v[j] = lif_charge_adjoint(p, reset, v_before[j], g[j]);
-          g[j] = p.b * g[j];
-        }
-        sink(x_row, g);
-      }
+      go_back(IntTag<kRows>{}, chunk, end, rows);
       rows = next;
+    }
+    if constexpr (kRows > 1) {
+      static_assert(kRows == 2, "one step may be left");
+      if (end > 0) go_back(IntTag<1>{}, chunk, end, rows);
     }
   }
   if (args.grad_v_init) place.store(grad_v, args.grad_v_init + place.n);
-}
-
-// The adjoint of forward_tile. From the last step on, `gradients` gives the gradients of the spikes, and `sink(x, g)`
-// takes the gradients g of the currents, with their x if Sink::kTakesX. x goes through memory once for T <= kChunk. For
-// longer T a first sweep writes v at the start of each chunk to `starts` [chunks, N], and the chunks are then
-// recomputed from the last to the first; each thread reads only what it wrote. kSums: the gradients of the parameters
-// are wanted, and added up in `sums`. kSurrogate: its number, or kLookedUp.
-template <typename T, bool kSums, int kSurrogate, typename Place, int kOwn, typename Input, typename Gradients,
-          typename Sink>
-__device__ __forceinline__ void backward_tile(const LifBackwardArgs& args, const Params<kOwn>& params,
-                                              const Input& input, const Place& place, const Gradients& gradients,
-                                              Sink& sink, float* starts,
-                                              LifParams<float> (&sums)[kSums ? Place::kWidth : 1]) {
-  const auto run = [&](auto reset, auto detach) {
-    backward_steps<T, kSums, kSurrogate>(args, reset, detach, params, input, place, gradients, sink, starts, sums);
-  };
-  if constexpr (kSurrogate == kLookedUp) {  // a loop for each reset would hold every surrogate
-    run(args.reset, args.detach_reset);
-  } else {
-    with_reset(args.reset, [&](auto reset) {
-      if constexpr (reset == Reset::kHard || reset == Reset::kSoft) {  // the others are detached
-        if (!args.detach_reset) return run(reset, std::false_type{});
-      }
-      run(reset, std::true_type{});
-    });
-  }
 }
 
 }  // namespace
