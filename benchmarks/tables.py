@@ -217,13 +217,14 @@ def backends(machine: Machine) -> list[str]:
 
 def layouts(machine: Machine) -> list[str]:
     """Contiguous and channels_last."""
-    cases = {(key.op, key.case): measured for key, measured in machine.cases("layout").items()}
+    cases = {(key.op, key.case, key.dtype): measured for key, measured in machine.cases("layout").items()}
     found = {
-        f"{op} {name}": [
-            cases[op, n].values(cases[op, n].ours[0], "median_ms") for n in (name, f"{name}, channels_last")
+        f"{op} {name} {dtype}": [
+            cases[op, n, dtype].values(cases[op, n, dtype].ours[0], "median_ms")
+            for n in (name, f"{name}, channels_last")
         ]
-        for op, name in cases
-        if (op, f"{name}, channels_last") in cases
+        for op, name, dtype in cases
+        if (op, f"{name}, channels_last", dtype) in cases
     }
     return side_by_side("**Memory layout**", found, ("contiguous", "channels_last"))
 

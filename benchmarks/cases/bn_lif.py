@@ -132,10 +132,14 @@ def traffic(inputs: Inputs) -> Traffic:
     return Traffic(moved, (FORWARD_OPERATIONS + BACKWARD_OPERATIONS + NORM_OPERATIONS) * x.numel())
 
 
-def targets(device: str, dtype: torch.dtype) -> tuple[Target, ...]:
-    if device == "cpu":
-        return (Target("floor", 1.5),) if dtype == torch.float32 else ()
-    return (Target("floor", 1 / 0.85), Target("best rival", 1 / 1.6 if dtype == torch.float32 else 1 / 2))
+def targets(pooled: bool) -> Callable[[str, torch.dtype], tuple[Target, ...]]:
+    def of(device: str, dtype: torch.dtype) -> tuple[Target, ...]:
+        if device == "cpu":
+            return (Target("floor", 1.5),) if dtype == torch.float32 else ()
+        share = 0.8 if pooled else 0.85
+        return (Target("floor", 1 / share), Target("best rival", 1 / 1.6 if dtype == torch.float32 else 1 / 2))
+
+    return of
 
 
 def training(shape: Shape, pooled: bool = False, **options: Any) -> Case:
@@ -148,13 +152,13 @@ def training(shape: Shape, pooled: bool = False, **options: Any) -> Case:
         expected(pooled),
         traffic,
         yardstick="3 x copy_" if pooled else "4 x copy_",
-        targets=targets,
-        **options,
+        **({"targets": targets(pooled)} | options),
     )
 
 
 CASES = [
     *(training(SHAPES[0], pooled, dtypes=HALVES[:2], cuda_shape=on_gpu(SHAPES[0]), rank=0) for pooled in (False, True)),
+    training(on_gpu(SHAPES[1]), dtypes=HALVES[:2], devices=("cuda",)),
     *small_on_gpu(training, *SHAPES[:2]),
     *small_on_gpu(functools.partial(training, pooled=True), SHAPES[0]),
 ]

@@ -64,7 +64,8 @@ def channels_last(device: str, dtype: torch.dtype, shape: Shape) -> Inputs:
 
 def over_layouts(device: str) -> list[Case]:
     shape = lif.SHAPES[0] if device == "cpu" else lif.on_gpu(lif.SHAPES[0])
-    made = [make(shape, dtypes=(torch.float32,)) for make in (lif.forward, lif.training, bn_lif.training)]
+    dtypes = HALVES[: 1 if device == "cpu" else 2]
+    made = [make(shape, dtypes=dtypes) for make in (lif.forward, lif.training, bn_lif.training)]
     last = [replace(case, inputs=channels_last, name=f"{case.name}, channels_last") for case in made]
     return [point(case, "layout", device) for pair in zip(made, last, strict=True) for case in pair]
 
