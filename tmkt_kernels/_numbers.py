@@ -35,8 +35,23 @@ class Numbers:
 
     def __call__(self, *args: Any) -> Any:
         zero = torch.zeros((), dtype=torch.float64)  # adding to a tensor is what torch.compile does without a guard
-        floats = [zero + value for value, of in zip(args, self.is_float, strict=True) if of]
-        return self.op(torch.stack(floats), *self.others(args))
+        floats = [value for value, of in zip(args, self.is_float, strict=True) if of]
+        numbers = torch.stack([zero + value for value in floats + _symbols(floats)])
+        return self.op(numbers, *self.others(args))
+
+
+def _symbols(floats: list[Any]) -> list[Any]:
+    """The graph's own floats that these are made of, as tau is of 1 + tau; at the end, where no operator reads them.
+
+    Before 2.13 torch takes such a float for a constant unless it is added to a tensor by itself (pytorch#182136).
+    """
+    if torch.__version__ >= "2.13":  # not text: torch compares its version number by number
+        return []
+    from torch.utils._sympy.symbol import SymT, symbol_is_type
+
+    nodes: list[Any] = [value.node for value in floats if isinstance(value, torch.SymFloat)]
+    found = {s: n.shape_env for n in nodes for s in n.expr.free_symbols if symbol_is_type(s, SymT.FLOAT)}
+    return [env.create_symfloatnode(symbol, hint=None) for symbol, env in found.items()]
 
 
 def register(
