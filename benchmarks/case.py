@@ -19,12 +19,14 @@ class Contestant(NamedTuple):
     """`run(inputs)` is what is timed; `check(result, expected)` raises AssertionError if the result is wrong.
 
     `version` is that of a rival's package; a contestant that is not `ours` may be missing on a machine, ours may not.
+    One that `shies` does something else when hooks look at what is kept for backward, so that this cannot be counted.
     """
 
     run: Callable[[Inputs], Any]
     check: Callable[[Any, Any], None] | None = None
     version: str = ""
     ours: bool = False
+    shies: bool = False
 
 
 class Traffic(NamedTuple):
@@ -83,7 +85,7 @@ def judge(targets: Sequence[Target], rows: Sequence[dict[str, Any]]) -> list[Ver
             against = min(rivals, key=lambda row: row["median_ms"])[key] if rivals else None
         else:
             against = found.get(target.against, {}).get(key)
-        verdicts.append(Verdict(target, ours[key] / against if against else None))
+        verdicts.append(Verdict(target, ours[key] / against if against and ours[key] is not None else None))
     return verdicts
 
 

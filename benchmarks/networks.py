@@ -112,7 +112,10 @@ def spikingjelly_contestants(net: nn.Module, step: Step, dtype: torch.dtype) -> 
                 model.append(Rested(make(copying.deepcopy(net))).train(net.training))
             return step(model[0], inputs)
 
-        return Contestant(run, check(step, dtype), version("spikingjelly"), ours=name.startswith("tmkt"))
+        is_ours = name.startswith(
+            "tmkt"
+        )  # `accelerate` leaves batch norm and neuron apart where saved tensors are watched
+        return Contestant(run, check(step, dtype), version("spikingjelly"), is_ours, shies=is_ours)
 
     return {name: contestant(name, make) for name, make in made.items()}
 

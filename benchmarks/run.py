@@ -227,7 +227,7 @@ def table(case: Any, rows: list[dict[str, Any]], targets: Sequence[Any]) -> Tabl
             "" if row["ratio"] is None else f"{row['ratio']:.2f}",
             "" if share is None else f"{share:.0%}",
             f"{row['peak_mb']:.1f}",
-            f"{row['saved_mb']:.1f}",
+            "" if row["saved_mb"] is None else f"{row['saved_mb']:.1f}",
             f"{row['first_call_ms']:.0f}",
         )
     return result
