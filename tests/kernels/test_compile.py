@@ -56,7 +56,7 @@ CHANGING = {
     "threshold": lambda x, number, backend: tk.leaky(x, beta=0.9, threshold=number, backend=backend)[0],
     "of bn_lif": lambda x, number, backend: tk.bn_lif(x, tau=1 + number, eps=number, pool=2, backend=backend)[0],
     "scale": lambda x, number, backend: tk.time_step_mixup(
-        x[0] * 1.0, x * 1.0, STEPS, scale=(number, 1.0), backend=backend
+        x[0] * 1.0, x * 1.0, STEPS.to(x.device), scale=(number, 1.0), backend=backend
     ),
     "of a layer": lambda x, number, backend: nn.LIF(tau=1 + number, backend=backend)(x),
 }
