@@ -1,7 +1,8 @@
 """What nvcc made of the CUDA kernels, read from the compiled library: `python -m benchmarks.machine_code [--arch 90]`.
 
-For each kernel: registers, spills, how wide its accesses of global memory are, and how many bytes of loads a thread has
-under way at once. A GPU is not needed. `tests/kernels/test_cuda_build.py` holds the library to it.
+For each kernel: registers, spills, how wide its accesses of global memory are, how many bytes of loads a thread has
+under way at once, and how many instructions its loops take for each load. A GPU is not needed.
+`tests/kernels/test_cuda_build.py` holds the library to it.
 """
 
 import argparse
@@ -25,7 +26,7 @@ WIDTHS = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16, "256": 32}
 class Kernel:
     """`loads` and `stores`: instructions on global memory by their bytes, copies to shared memory among the loads.
     `ahead`: the most bytes of loads that a thread has asked for before it uses the first of them or waits for its
-    copies, along the code as it lies."""
+    copies, along the code as it lies. `loops`: of each innermost loop that loads, its instructions for each load."""
 
     name: str
     arch: str
@@ -35,6 +36,7 @@ class Kernel:
     stores: Counter[int] = field(default_factory=Counter)
     ahead: int = 0
     instructions: int = 0
+    loops: list[float] = field(default_factory=list)
 
     @property
     def threads(self) -> int:
@@ -90,6 +92,8 @@ def read_usage(dump: str) -> Iterator[tuple[str, str, dict[str, int]]]:
 def read_code(dump: str) -> Iterator[Kernel]:
     """Kernels with what their machine code says."""
     arch, kernel = "", None
+    code: list[tuple[int, str]] = []  # of the kernel so far: address and operation
+    last_loop = 0  # where the last loop that was found begins
     waited_for: dict[int, int] = {}  # register -> bytes of the load that fills it
     copied = 0  # bytes on their way to shared memory
     for line in dump.splitlines():
@@ -98,12 +102,19 @@ def read_code(dump: str) -> Iterator[Kernel]:
         if match := re.search(r"Function : (\w+)", line):
             if kernel:
                 yield kernel
-            kernel, waited_for, copied = Kernel(match[1], arch), {}, 0
-        match = re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z0-9_.]+)([^;]*);", line)
+            kernel, waited_for, copied, code, last_loop = Kernel(match[1], arch), {}, 0, [], -1
+        match = re.match(r"\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+ )?([A-Z0-9_.]+)([^;]*);", line)
         if not match or kernel is None:
             continue
-        operation, operands = match[1], match[2]
+        address, operation, operands = int(match[1], 16), match[2], match[3]
         kernel.instructions += 1
+        code.append((address, operation))
+        target = re.search(r"0x([0-9a-f]+)", operands)
+        if operation.startswith("BRA") and target and last_loop < int(target[1], 16) < address:  # back, around no loop
+            last_loop = int(target[1], 16)
+            body = [operation for at, operation in code if at >= last_loop]
+            loads = sum(operation.startswith("LDG") for operation in body)
+            kernel.loops += [len(body) / loads] if loads else []
         registers = [int(r) for r in re.findall(r"\bR(\d+)", operands)]
         words = operation.split(".")
         width = next((WIDTHS[word] for word in words[1:] if word in WIDTHS), 4)
@@ -141,13 +152,15 @@ def table(found: list[Kernel]) -> str:
 
     names = readable([kernel.name for kernel in found])
     lines = [
-        "| kernel | registers | spilled, bytes | threads | loads: number of bytes | stores | loads under way, KB |",
-        "| --- | ---: | ---: | ---: | --- | --- | ---: |",
+        "| kernel | registers | spilled, bytes | threads | loads: number of bytes | stores | loads under way, KB "
+        "| instructions of a loop for each load |",
+        "| --- | ---: | ---: | ---: | --- | --- | ---: | ---: |",
     ]
     for kernel in sorted(found, key=lambda kernel: names[kernel.name]):
         lines.append(
             f"| `{names[kernel.name]}` | {kernel.registers} | {kernel.stack} | {kernel.threads} | "
-            f"{counted(kernel.loads)} | {counted(kernel.stores)} | {kernel.in_flight / 1024:.0f} |"
+            f"{counted(kernel.loads)} | {counted(kernel.stores)} | {kernel.in_flight / 1024:.0f} | "
+            + (f"{min(kernel.loops):.0f} to {max(kernel.loops):.0f} |" if kernel.loops else "|")
         )
     return "\n".join(lines)
 
