@@ -2,7 +2,7 @@
 # GPU work in stages, each within the seconds that it is given: benchmarks/gpu.sh STAGE [SECONDS] [--dry] [-- OPTION...]
 #   build    the library, for the GPU at hand (not where gpu-pack/ brings one)
 #   check    the GPU tests on all cores; beside them memcheck, racecheck and initcheck of compute-sanitizer (180 s)
-#   warm     compile what `bench` and `models` run, on all cores; for a run beside `check` (170 s)
+#   warm     compile what `bench` and `models` run, on all cores (170 s)
 #   bench    the operators with the rivals; ours first where these are not compiled yet (180 s)
 #   models   training steps and inference of whole networks (240 s)
 #   profile  bytes, throughput and stalls of the main kernels, by ncu (120 s)
