@@ -1,6 +1,6 @@
 """SpikingJelly's spiking VGG-11 with batch norm and SEW-ResNet18 on 32x32 images, before and after `accelerate`.
 
-python examples/spikingjelly_models.py [--batch 32] [--steps 7] [--bf16]
+python examples/spikingjelly_models.py [--batch 32] [--size 32] [--steps 7] [--bf16]
 
 The images are random: what is measured is the training step. VGG-11's classifier has 120 million weights, which are
 there in both; its gradients and its optimiser's state too, and none of them is counted in the peak.
@@ -41,14 +41,15 @@ def compare(make: Callable[[], nn.Module], args: argparse.Namespace) -> dict[str
         return mean
 
     generator = torch.Generator().manual_seed(args.seed)
-    images = torch.rand(args.batch, 3, 32, 32, generator=generator).to(args.device)
+    images = torch.rand(args.batch, 3, args.size, args.size, generator=generator).to(args.device)
     data = [(images, torch.arange(args.batch).to(args.device) % 10)] * args.steps
-    print(f"\n{make.__name__}, T = {args.T}, batch {args.batch}, {torch.get_num_threads()} thread(s)")
+    shown = f"T = {args.T}, batch {args.batch}, {args.size}x{args.size}, {torch.get_num_threads()} thread(s)"
+    print(f"\n{make.__name__}, {shown}")
     return race(multi_step, tmkt_kernels.accelerate, logits, data, args)
 
 
 def main() -> list[dict[str, float]]:
-    args = parse(__doc__ or "", steps=7, batch=32)
+    args = parse(__doc__ or "", steps=7, batch=32, size=32)
     return [compare(make, args) for make in (vgg11, sew)]
 
 

@@ -50,6 +50,6 @@ def test_spikingjelly_models(load):
     """SEW-ResNet18 alone: VGG-11's classifier needs gigabytes."""
     pytest.importorskip("spikingjelly", reason="spikingjelly is not installed")
     names = load("spikingjelly_models", "")
-    args = names["parse"]("", steps=2, batch=2)
+    args = names["parse"]("", steps=2, batch=2, size=32)
     args.device = "cpu"
     assert names["compare"](names["sew"], args)["difference"] < 1e-2
