@@ -196,9 +196,10 @@ def roofline(machine: Machine) -> Figure:
     axis.text(low * 1.1, low * bandwidth * 2.2, f"copy_: {bandwidth:.0f} GB/s", rotation=30, fontsize=8)
     axis.text(high, peak * 1.1, f"matrix product or convolution: {peak:.0f} Gop/s", ha="right", fontsize=8)
     operators = list(dict.fromkeys(key.title for _, _, key, _ in points))
-    colours = matplotlib.colormaps["tab10"]
+    colours = matplotlib.colormaps["tab20"]  # ten dark ones, and a light one beside each
     for intensity, rate, key, name in points:
-        colour = colours(operators.index(key.title) % 10)
+        i = operators.index(key.title)
+        colour = colours(2 * i % 20 + i // 10)
         axis.plot(intensity, rate, "o" if name.endswith("native") else "D", color=colour, label=key.title, ms=6)
     handles, labels = axis.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
