@@ -19,14 +19,15 @@ class Contestant(NamedTuple):
     """`run(inputs)` is what is timed; `check(result, expected)` raises AssertionError if the result is wrong.
 
     `version` is that of a rival's package; a contestant that is not `ours` may be missing on a machine, ours may not.
-    One that `shies` does something else when hooks look at what is kept for backward, so that this cannot be counted.
+    One that `changes_if_watched` does something else where hooks look at what is kept for backward: that cannot be
+    counted.
     """
 
     run: Callable[[Inputs], Any]
     check: Callable[[Any, Any], None] | None = None
     version: str = ""
     ours: bool = False
-    shies: bool = False
+    changes_if_watched: bool = False
 
 
 class Traffic(NamedTuple):

@@ -109,7 +109,7 @@ def gate(contestant: Contestant, inputs: Inputs, expected: Any, device: str) -> 
     saved: dict[int, int] = {}
     with kept_for_backward(saved):
         contestant.run(inputs)
-    kept = None if contestant.shies else sum(saved.values()) / 1e6
+    kept = None if contestant.changes_if_watched else sum(saved.values()) / 1e6
     return Entry(contestant, first_call, peak[0] / 1e6, kept)
 
 

@@ -115,7 +115,7 @@ def spikingjelly_contestants(net: nn.Module, step: Step, dtype: torch.dtype) -> 
         is_ours = name.startswith(
             "tmkt"
         )  # `accelerate` leaves batch norm and neuron apart where saved tensors are watched
-        return Contestant(run, check(step, dtype), version("spikingjelly"), is_ours, shies=is_ours)
+        return Contestant(run, check(step, dtype), version("spikingjelly"), is_ours, changes_if_watched=is_ours)
 
     return {name: contestant(name, make) for name, make in made.items()}
 

@@ -8,8 +8,10 @@
 namespace tmkt {
 namespace {
 
+constexpr int kMomentsBlocks = 6;  // share a multiprocessor: in more registers too few loads would be under way
+
 template <typename T, typename Pack>
-__global__ void __launch_bounds__(kThreads, 6)
+__global__ void __launch_bounds__(kThreads, kMomentsBlocks)
     moments_kernel(const LifArgs args, const Tiling tiling, double* of_blocks) {
   constexpr int kOwn = Pack::kOwn;
   using Place = typename Pack::Place;
@@ -195,7 +197,7 @@ class Cuda {
       using T = typename decltype(type)::type;
       with_pack<4, 4, 2>(args.bn, whole_words, [&](auto tag) {
         using Pack = typename decltype(tag)::type;
-        const Tiling summing = Pack::tiling(args.N, args.bn, sizeof(T), kLongTurns<Pack>),
+        const Tiling summing = Pack::tiling(args.N, args.bn, sizeof(T), long_turns<Pack>(args.T, kMostSummed)),
                      writing = Pack::tiling(args.N, args.bn, sizeof(T), kShortTurns);
         const Tensor sums = new_sums(summing, kGradientSums);
         double* of_blocks = data<double>(sums);
@@ -229,8 +231,7 @@ class Cuda {
     with_pack<kFullWidth<T>, 4, 4>(bn, aligned({args.x}, 16), [&](auto tag) {
       using Pack = typename decltype(tag)::type;
       if constexpr (!Pack::kPools) {
-        const Turns turns{kLongTurns<Pack>.blocks, std::max<int64_t>(1, kMostOfNeuron / args.T)};
-        const Tiling tiling = Pack::tiling(args.N, bn, sizeof(T), turns);
+        const Tiling tiling = Pack::tiling(args.N, bn, sizeof(T), long_turns<Pack>(args.T, kMostOfNeuron));
         const Tensor sums = new_sums(tiling, kMoments);
         double* of_blocks = data<double>(sums);
         launch_.blocks(moments_kernel<T, Pack>, tiling.blocks(), bytes_to_add_up<Pack>(kMoments), args, tiling,

@@ -39,18 +39,23 @@ struct Tiling {
 
 constexpr int64_t kMostAtOnce = 16, kMostInTurn = 64;
 #ifndef TMKT_ENOUGH_BLOCKS
-#define TMKT_ENOUGH_BLOCKS 2048  // two for each place on the largest GPU; the emulator takes fewer
+#define TMKT_ENOUGH_BLOCKS 2048  // two for each place on an H100; the emulator takes fewer
 #endif
 
 // How many blocks are enough, so that more samples go to each, and the most samples of a thread.
 struct Turns {
   int64_t blocks, most;
 };
-// A kernel that adds up takes long turns, over which what the sums cost is spread; the longer the more channels a pack
-// has. The others have more blocks, which end more evenly. Measured: benchmarks/results/tuning.md.
-template <typename Pack>
-constexpr Turns kLongTurns{TMKT_ENOUGH_BLOCKS / (Pack::kOwn > 1 ? 2 : 1), kMostInTurn};
 constexpr Turns kShortTurns{3 * TMKT_ENOUGH_BLOCKS, kMostInTurn};
+
+// For a kernel that adds up: long turns, over which what the sums cost is spread; the longer the more channels a pack
+// has. Other kernels have more blocks, which end more evenly. Measured: benchmarks/results/tuning.md. A thread takes
+// no more than so many steps of a neuron, because its sums are in float.
+template <typename Pack>
+Turns long_turns(int64_t T, int64_t most_steps) {
+  const int64_t most = std::clamp<int64_t>(most_steps / T, 1, kMostInTurn);
+  return {TMKT_ENOUGH_BLOCKS / (Pack::kOwn > 1 ? 2 : 1), most};
+}
 
 // A span is a multiple of `step` channels.
 inline Tiling make_tiling(int64_t N, const BnArgs& bn, int64_t step, int64_t packs_of_step, int64_t units_of_channel,
@@ -548,7 +553,7 @@ struct Statistics {
   }
 };
 
-constexpr int kGradientSums = 2;  // over neurons and t: of g, and of g (x - mean)
+constexpr int kGradientSums = 2, kMostSummed = 256;  // over neurons and t: of g, and of g (x - mean)
 
 }  // namespace
 }  // namespace tmkt

@@ -120,6 +120,41 @@ def test_what_cannot_run_is_named_and_the_others_are_timed():
     assert [v.found for v in judge([Target("copy_", 1.0)], rows)] == [None]
 
 
+def test_memory_is_the_calls_own_and_unknown_where_hooks_change_it():
+    """Eight tensors are kept, one after another, of which the peak holds one: what counts them must not hold them."""
+
+    def run(inputs):
+        for _ in range(8):
+            inputs.x.exp().sum().backward()
+
+    found = {}
+    for changes in (False, True):
+        case = lif.training((2, 1000))
+        build, contestant = case.contestants, Contestant(run, changes_if_watched=changes)
+        object.__setattr__(case, "contestants", lambda *a, b=build, c=contestant: {"copy_": b(*a)["copy_"], "rival": c})
+        rows = measure(case, "cpu", torch.float32, (2, 1000), 2, lambda *a: None)
+        found[changes] = {r["contestant"]: r for r in rows}["rival"]
+    assert found[True]["saved_mb"] is None
+    assert found[False]["saved_mb"] == pytest.approx(8 * 8e-3)
+    assert max(row["peak_mb"] for row in found.values()) < 6 * 8e-3
+
+
+def test_unknown_memory_of_ours_judges_no_target():
+    rows = [row("copy_", 1.0), row("tmkt accelerate", 2.0, peak_mb=None), row("SpikingJelly", 6.0)]
+    targets = [Target("SpikingJelly", 0.5), Target("SpikingJelly", 0.5, "peak memory")]
+    assert [v.found for v in judge(targets, rows)] == [pytest.approx(2 / 6), None]
+
+
+def test_layouts_stand_beside_each_other_by_dtype():
+    kinds = [(dtype, name) for dtype in ("float32", "bfloat16") for name in ("forward", "forward, channels_last")]
+    rows = [row("tmkt native", 1.0 + i, sweep="layout", dtype=d, case=c) for i, (d, c) in enumerate(kinds)]
+    lines = tables.layouts(Machine(Path("gpu.jsonl"), rows))[1].splitlines()[2:]
+    assert lines == [
+        "| lif forward float32 | 1.000 | 2.000 | 2.00 |",
+        "| lif forward bfloat16 | 3.000 | 4.000 | 1.33 |",
+    ]
+
+
 def test_rows_hold_the_counts_and_the_memory():
     shape = (4, 2, 512)
     left_out = ("snnTorch", "norse", "sinabs", "torch.compile")

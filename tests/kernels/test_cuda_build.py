@@ -12,7 +12,7 @@ from tmkt_kernels._extension import LIBRARY, extension
 
 MOST_REGISTERS = 168  # 384 threads then share a multiprocessor of 65,536, at the least
 LEAST_IN_FLIGHT = 40 << 10  # bytes of loads a multiprocessor, which the design asks for to hide the memory's latency
-MOST_FOR_A_ROW = 105  # instructions in a loop of backward for each row of 4 neurons; with 131 bn_lif was a tenth slower
+MOST_FOR_A_ROW = 105  # instructions in a loop of backward for each row of 4 neurons; 131 before the work on them
 BYTES = {"float": 4, "BFloat16": 2, "Float16": 2}
 
 
