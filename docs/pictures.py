@@ -8,14 +8,14 @@ import torch
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from tmkt import figures
+from tmkt.analysis import figures
+from tmkt.analysis.example_batch import example_batch
+from tmkt.analysis.figures import EVENT_COLOUR, STATIC_COLOUR, save
 from tmkt.config import TransferConfig, load_config
 from tmkt.data import prepare
 from tmkt.demo import SETTINGS
-from tmkt.examples import example_batch
-from tmkt.figures import EVENT_COLOUR, STATIC_COLOUR, save
+from tmkt.method.transfer import draw_switch_steps
 from tmkt.mixup import event_step_mask, replacement_probability
-from tmkt.transfer import draw_switch_steps
 from tmkt_kernels import lif
 from tmkt_kernels.surrogate import Surrogate, derivative, parse_shape
 from tmkt_kernels.testing import SURROGATE_SHAPES

@@ -83,7 +83,7 @@ def processes() -> BaseContext:
     """Makes processes that start at once: forked from a server that has the trainer imported and, unlike the process of
     the tests, no threads yet."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tmkt.engine"])  # where that is not installed, nothing is imported ahead
+    context.set_forkserver_preload(["tmkt.training.trainer"])  # where that is not installed, nothing is imported ahead
     return context
 
 

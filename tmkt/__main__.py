@@ -3,7 +3,7 @@
 import sys
 
 from .cli import main
-from .signals import end_with_parent
+from .training.signals import end_with_parent
 
 end_with_parent()
 sys.exit(main())

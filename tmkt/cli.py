@@ -9,9 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from . import __version__
-from .errors import Interrupted, UserError
-
-UNHEARD = 74  # exit status where nothing can be printed: EX_IOERR of sysexits.h
+from .errors import UNHEARD, Interrupted, UserError
 
 EXAMPLES = """\
 examples:
@@ -285,13 +283,13 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     from .config import load_config
-    from .distributed import leave
-    from .engine import train
+    from .distributed import shut_down
     from .progress import first_process
+    from .training.trainer import train
 
     config = load_config(arguments.config, arguments.override)
     score = train(config)
-    leave()
+    shut_down()
     if first_process:
         print(f"run: {config.out}")
         print(f"accuracy: {_accuracy(score.correct, score.total)}")
@@ -301,7 +299,7 @@ def _train(arguments: argparse.Namespace) -> int:
 def _eval(arguments: argparse.Namespace) -> int:
     import json
 
-    from .evaluation import evaluate_parts
+    from .training.evaluation import evaluate_parts
 
     result = evaluate_parts(arguments.run, arguments.events)
     if arguments.json:
@@ -344,7 +342,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from .experiments.compare import compare, results_table
+    from .analysis.compare import compare, results_table
 
     for ends in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: no run is left without the command that watches it
         signal.signal(ends, signal.default_int_handler)
@@ -362,7 +360,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _diagnose(arguments: argparse.Namespace) -> int:
-    from .experiments.diagnose import diagnose, summary
+    from .analysis.diagnose import diagnose, summary
 
     result = diagnose(arguments.run, draws=arguments.draws, samples=arguments.samples)
     print("\n".join(summary(result)))
@@ -372,7 +370,7 @@ def _diagnose(arguments: argparse.Namespace) -> int:
 def _profile(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from .experiments.profile import profile_lines, profile_model, profile_run, profile_table
+    from .analysis.profile import profile_lines, profile_model, profile_run, profile_table
 
     if (arguments.run is None) == (arguments.model is None):
         raise UserError("profile: expected either RUN_DIR or --model NAME")

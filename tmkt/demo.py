@@ -6,15 +6,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from . import figures
+from .analysis import figures
+from .analysis.example_batch import example_batch
+from .analysis.statistics import wilson
+from .atomic_files import make_folder, write_text
 from .config import Config, load_config
 from .data import RunData, prepare
-from .engine import train
-from .evaluation import Score, load_run
-from .examples import example_batch
-from .files import make_folder, write_text
 from .progress import count, say
-from .runs import read_metrics
+from .training.evaluation import Score, load_run
+from .training.run_folder import read_metrics
+from .training.trainer import train
 
 METHODS = {
     "events_only": "trains on the recordings alone",
@@ -82,7 +83,7 @@ def results_table(base: Config, out: Path, scores: dict[str, Score]) -> Table:
         table.add_column(column, justify="left" if column == "method" else "right")
     for method, score in scores.items():
         last = read_metrics(out / method)[-1]  # its test score: `train` has just written it
-        low, high = figures.wilson(score)
+        low, high = wilson(score.correct, score.total)
         table.add_row(
             method, f"{score.accuracy:.3f}", f"{low:.3f} to {high:.3f}", f"{last['seconds']:.0f}", str(last["step"])
         )

@@ -1,55 +1,17 @@
 """What the processes of one run do together; with one process each of these is nothing at all."""
 
-import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
 from torch import Tensor, distributed
 
 from .config import TrainConfig
 from .errors import UserError
 
 Result = TypeVar("Result")
-
-
-def make_accelerator(config: TrainConfig, unused_parameters: bool) -> Accelerator:
-    """Devices, precision and processes for a run, as torchrun or `accelerate launch` started it.
-
-    Args:
-        unused_parameters: some have no part in the loss, which processes that average gradients must know.
-
-    Raises:
-        UserError: the precision is not to be had here, or more processes were started than can work together.
-    """
-    # Accelerate lets processes work together on the CPU only where it is told to use the CPU.
-    cpu = config.device == "cpu" or not torch.accelerator.is_available()
-    if cpu and config.precision == "fp16":  # Accelerate would take fp32 without a word
-        raise UserError("train.precision: fp16 needs a GPU, and this run is on the CPU; use bf16 or fp32")
-    try:
-        accelerator = Accelerator(
-            cpu=cpu,
-            mixed_precision={"fp32": "no"}.get(config.precision, config.precision),
-            gradient_accumulation_steps=config.accumulate,
-            kwargs_handlers=[
-                DistributedDataParallelKwargs(find_unused_parameters=unused_parameters),
-                InitProcessGroupKwargs(timeout=timedelta(seconds=config.timeout)),
-            ],
-        )
-    except ValueError as error:
-        raise UserError(f"train.precision: {config.precision} cannot be used here ({error})") from error
-    started = int(os.environ.get("WORLD_SIZE", 1))
-    if started != accelerator.num_processes:
-        raise UserError(
-            f"processes: {started} were started, but {accelerator.num_processes} can work together here; start this "
-            "one with torchrun or accelerate launch"
-        )
-    return accelerator
 
 
 @contextmanager
@@ -67,8 +29,11 @@ def peers_named(config: TrainConfig) -> Iterator[None]:
         ) from error
 
 
-def on_first(work: Callable[[], Result]) -> Result:
-    """Let the first process do it, and return its result on all. At its UserError the others stop without a word."""
+def run_on_main_process(work: Callable[[], Result]) -> Result:
+    """Run `work` on rank 0 and return its result on every rank.
+
+    If it raises UserError, rank 0 reports it and the other ranks exit without a word.
+    """
     if not _together():
         return work()
     outcome: list[Any] = [None, False]
@@ -78,7 +43,7 @@ def on_first(work: Callable[[], Result]) -> Result:
             outcome = [work(), True]
         except UserError as mistake:
             error = mistake
-    broadcast_object_list(outcome)
+    distributed.broadcast_object_list(outcome)
     if error is not None:
         raise error
     if not outcome[1]:
@@ -94,10 +59,10 @@ def gather_batch(x_seq: Tensor) -> Tensor:
     return _GatherBatch.apply(x_seq) if _together() else x_seq
 
 
-def leave() -> None:
-    """The end of the work of all processes. Without it Gloo's threads now and then abort one that ends (SIGABRT).
+def shut_down() -> None:
+    """Destroy the process group. Call it at the end of a script: otherwise Gloo's threads may abort it (SIGABRT).
 
-    Not for a process that fails alone: the others may be waiting for it, and it would wait for them.
+    Do not call it where this rank alone fails: the others may be in a collective, and the call would wait for them.
     """
     if _together():
         distributed.destroy_process_group()

@@ -1,4 +1,6 @@
-"""The one kind of error that a user can put right."""
+"""The one kind of error that a user can put right, and exit statuses."""
+
+UNHEARD = 74  # exit status where nothing can be printed: EX_IOERR of sysexits.h
 
 
 class UserError(ValueError):

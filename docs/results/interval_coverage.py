@@ -5,7 +5,7 @@ Two equal methods of accuracy 0.8, recordings of unequal difficulty (0.6 to 1), 
 
 import numpy as np
 
-from tmkt.experiments.statistics import bootstrap
+from tmkt.analysis.statistics import bootstrap
 
 EXPERIMENTS, RECORDINGS, REPLICATES = 600, 300, 300
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tmkt import checkpoint as ckpt
 from tmkt.config import Config, load_config
+from tmkt.training import checkpoint as ckpt
 from tmkt_kernels import events as ev
 
 

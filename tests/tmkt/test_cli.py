@@ -11,9 +11,9 @@ import torch
 import tmkt
 from tmkt import cli
 from tmkt.cli import main
-from tmkt.engine import Trainer, train
 from tmkt.errors import UserError
 from tmkt.progress import track
+from tmkt.training.trainer import Trainer, train
 
 ROOT = Path(__file__).parents[2]
 

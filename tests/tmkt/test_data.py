@@ -14,9 +14,9 @@ from tmkt.data import EventFrames, PairedData, prepare, sample_pairs
 from tmkt.data.augment import random_crop
 from tmkt.data.prepare import load_folder
 from tmkt.data.static import fit_image, open_static, value_channel
-from tmkt.engine import train
 from tmkt.errors import UserError
-from tmkt.evaluation import evaluate_run
+from tmkt.training.evaluation import evaluate_run
+from tmkt.training.trainer import train
 from tmkt_kernels import events as ev
 
 

@@ -14,8 +14,8 @@ from tmkt.data import prepare, sample_pairs
 from tmkt.data.prepare import open_pair
 from tmkt.data.readers import read_recording
 from tmkt.data.shipped import load_class_map, load_protocol
-from tmkt.engine import train
 from tmkt.errors import UserError
+from tmkt.training.trainer import train
 from tmkt_kernels import events as ev
 
 CONFIGS = Path(__file__).parents[2] / "configs"

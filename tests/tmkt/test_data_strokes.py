@@ -12,8 +12,8 @@ from PIL import Image
 from tmkt.config import load_config
 from tmkt.data import prepare, sample_pairs
 from tmkt.data.strokes import read_strokes, render_strokes, simulate_strokes
-from tmkt.engine import train
 from tmkt.errors import UserError
+from tmkt.training.trainer import train
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = ["train.steps=2", "train.batch=4", "train.warmup=1", "train.device=cpu", "data.time_steps=3"]

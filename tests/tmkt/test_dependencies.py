@@ -1,14 +1,17 @@
-"""The extra `train` names what the trainer imports, and nothing else."""
+"""What the trainer imports: the packages of the extra `train` and no others; each of its rooms, the rooms below it."""
 
 import ast
 import re
+import subprocess
 import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
 import tomllib
 
 ROOT = Path(__file__).parents[2]
+ROOMS = ("models", "data", "method", "training", "analysis")  # each imports those before it alone
 
 
 def canonical(requirement: str) -> str:
@@ -33,3 +36,23 @@ def test_train_is_what_the_trainer_imports():
     owners = packages_distributions()
     needed = {canonical(owners[name][0]) for name in imported("tmkt") - {"tmkt", "tmkt_kernels"}}
     assert needed == named
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_no_room_above_it(room):
+    above = {*ROOMS[ROOMS.index(room) + 1 :], "cli", "demo"}
+    paths = sorted((ROOT / "tmkt" / room).glob("*.py"))
+    assert len(paths) > 1
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level == 2:
+                names = {node.module.partition(".")[0]} if node.module else {alias.name for alias in node.names}
+                assert not names & above, f"{path}: imports {names & above}"
+
+
+def test_drawing_needs_no_training_libraries():
+    code = (
+        "import sys, tmkt.analysis.figures, tmkt.analysis.example_batch\n"
+        "sys.exit(' '.join({'accelerate', 'tensorboard'} & sys.modules.keys()) or 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tmkt import checkpoint as ckpt
 from tmkt.distributed import is_of_torch_distributed
+from tmkt.training import checkpoint as ckpt
 
 ROOT = Path(__file__).parents[2]
 

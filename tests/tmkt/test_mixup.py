@@ -1,5 +1,6 @@
 """Time-step mixup: the solver for p, and the law of the switch step."""
 
+import importlib
 import math
 
 import pytest
@@ -18,6 +19,7 @@ def law(T: int, p: float) -> list[float]:
 
 def test_public_name_is_there_after_importing_the_package_alone():
     assert tmkt.mixup.replacement_probability(4, 1.0) == 1.0
+    assert importlib.import_module("tmkt.mixup") is tmkt.mixup
 
 
 @settings(deadline=None)

@@ -18,7 +18,7 @@ from zlib import crc32
 
 import numpy as np
 
-from ..files import write_new, written
+from ..atomic_files import write_new, written
 from ..progress import console
 
 FORMAT = 1  # raise it when the layout of the files changes

@@ -16,6 +16,7 @@ from tmkt_kernels import events as ev
 from ..config import DataConfig, EventsConfig
 from ..errors import UserError
 from ..progress import track
+from ..seeding import recording_seed
 from .cache import Entry, FrameCache
 from .layouts import LAYOUTS, Problem
 from .readers import READER_VERSION, READERS, columns_file, read_recording
@@ -132,7 +133,7 @@ def simulate_recordings(
 
     def make() -> Iterator[np.ndarray]:
         for recording in track(recordings, what):
-            noise_seed = int(np.random.SeedSequence([seed, int(recording.id)]).generate_state(1)[0])
+            noise_seed = recording_seed(seed, int(recording.id))
             image = source.read(int(recording.id))[0].numpy()
             image = 255 - image if config.events.invert else image
             yield to_frames(simulate(image, sensor_size=sensor_size, seed=noise_seed), sensor_size, config)

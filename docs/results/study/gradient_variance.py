@@ -16,8 +16,8 @@ from torch import Tensor
 
 from tmkt.config import Config, load_config
 from tmkt.data import PairBatch, RunData, prepare, sample_pairs
-from tmkt.engine import Trainer
-from tmkt.transfer import build_streams
+from tmkt.method.transfer import build_streams
+from tmkt.training.trainer import Trainer
 
 OUT = Path(__file__).parent / "gradient_variance.jsonl"
 BATCHES, COUNT, PADDING = 64, 5, 2

@@ -1,7 +1,7 @@
 """Tables and figures of docs/study.md from the runs beside this file: `python docs/results/study/report.py`.
 
 Each table replaces what stands between <!-- NAME: begin --> and <!-- NAME: end --> in docs/study.md. Intervals and
-p values are those of tmkt.experiments.statistics; for a difference the seeds and recordings of both sides are the same.
+p values are those of tmkt.analysis.statistics; for a difference the seeds and recordings of both sides are the same.
 """
 
 import json
@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from study import ABLATIONS, COUNTS, METHODS, SEEDS, ranking, read
 
-from tmkt.experiments.statistics import bootstrap, holm
+from tmkt.analysis.statistics import bootstrap, holm
 
 DOCS = Path(__file__).parents[2]
 NAMES = (*METHODS[:1], "events_only 2x", *METHODS[1:])

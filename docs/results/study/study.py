@@ -31,7 +31,7 @@ from PIL import Image
 
 from tmkt.config import Config, load_config
 from tmkt.data import EventFrames, PairedData, RunData, prepare
-from tmkt.engine import Trainer
+from tmkt.training.trainer import Trainer
 
 HERE = Path(__file__).parent
 ROOT = os.environ.get("TMKT_DATA", "../shared/data")

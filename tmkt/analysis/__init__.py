@@ -1,0 +1,1 @@
+"""What finished runs show: comparisons with intervals, diagnosis, profile, pictures."""

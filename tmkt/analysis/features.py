@@ -1,0 +1,174 @@
+"""How near the two domains lie in a run's network: CKA over layers and steps, t-SNE, what MAG and MRP heads know."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from sklearn.metrics import silhouette_score
+from torch import Tensor
+
+from ..errors import UserError
+from ..method.losses import linear_cka
+from ..method.transfer import TransferTask
+from ..mixup import event_step_mask, sample_switch_steps
+from ..models.activity import recorded_spikes
+from ..models.finite import check_finite
+from ..models.modes import evaluation_mode, frozen_running_statistics
+from ..training import checkpoint as ckpt
+from .finished_run import FinishedRun, TestSamples
+
+MEMBRANE = "membrane potential"  # of the last spiking layer: what DA aligns
+_SHUFFLES = 5
+_TSNE_INPUTS = 50  # principal components
+
+
+def layer_features(run: FinishedRun, samples: TestSamples) -> dict[str, dict[str, Tensor]]:
+    """domain -> layer -> float32 [T, B, D] on the CPU: spikes of each layer, then the last membrane potential."""
+    features = {}
+    for domain, x_seq in samples.domains().items():
+        with evaluation_mode(run.model), recorded_spikes(run.model) as spikes:
+            output = run.model(x_seq)
+        layers = {**spikes, MEMBRANE: output.features}
+        features[domain] = {name: values.flatten(2).float().cpu() for name, values in layers.items()}
+    return features
+
+
+def domain_cka(features: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, list[float]]]:
+    """Linear CKA of static and event features of the same samples: layer -> {"cka": [T], "chance": [T]}.
+
+    CKA of few samples with many features is far from 0 even for unrelated ones: `chance` is its mean with the samples
+    of one side shuffled. A step in which a layer does not vary over the samples has CKA 0.
+    """
+    result = {}
+    shuffle = torch.Generator().manual_seed(0)
+    for layer, static in features["static"].items():
+        event = features["event"][layer]
+        orders = [torch.randperm(static.shape[1], generator=shuffle) for _ in range(_SHUFFLES)]
+        chance = torch.stack([linear_cka(static[:, order], event) for order in orders]).mean(0)
+        result[layer] = {"cka": linear_cka(static, event).tolist(), "chance": chance.tolist()}
+    return result
+
+
+def draw_cka(cka: dict[str, dict[str, list[float]]]) -> Figure:
+    """Layers by steps: CKA, and CKA above chance."""
+    values = np.array([[row["cka"], np.subtract(row["cka"], row["chance"])] for row in cka.values()])
+    layers, T = len(cka), values.shape[-1]
+    figure = Figure(figsize=(3.2 + 0.75 * T, 1.4 + 0.34 * layers))
+    axes: Any = figure.subplots(1, 2, sharey=True)
+    for i, (axis, title) in enumerate(zip(axes, ("CKA of static and event features", "above chance"), strict=True)):
+        image = axis.imshow(values[:, i], cmap="viridis", vmin=0, vmax=1, aspect="auto")
+        axis.set(title=title, xlabel="time step", xticks=range(T), yticks=range(layers))
+        axis.title.set_fontsize(9)
+        axis.set_yticks(range(layers), list(cka), fontsize=8)
+        for (row, t), value in np.ndenumerate(values[:, i]) if T <= 20 else ():
+            colour = "white" if value < 0.6 else "black"
+            axis.text(t, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)
+    figure.colorbar(image, ax=axes, shrink=0.9)
+    return figure
+
+
+def embed(features: dict[str, dict[str, Tensor]], label: Tensor) -> tuple[np.ndarray, dict[str, float]]:
+    """t-SNE of the time-mean membrane potential of both domains, [static samples, then event samples, 2]; silhouettes.
+
+    Silhouettes are of the features themselves, in -1..1: near 1 where classes (or domains) are clusters of their own.
+    """
+    points = np.concatenate([features[domain][MEMBRANE].mean(0).numpy() for domain in ("static", "event")])
+    components = min(_TSNE_INPUTS, *points.shape)
+    reduced = PCA(components, random_state=0).fit_transform(points)
+    placed = TSNE(perplexity=min(30.0, (len(points) - 1) / 3), init="pca", random_state=0).fit_transform(reduced)
+    classes = np.tile(label.numpy(), 2)
+    domains = np.repeat([0, 1], len(label))
+    return placed, {
+        "silhouette_class": float(silhouette_score(points, classes)),
+        "silhouette_domain": float(silhouette_score(points, domains)),
+    }
+
+
+def draw_embedding(placed: np.ndarray, label: Tensor, classes: Sequence[str]) -> Figure:
+    """Colour is the class, a ring a static image, a filled dot a recording."""
+    figure = Figure(figsize=(6.4, 5))
+    axis = figure.subplots()
+    half = len(label)
+    colours = class_colours(len(classes))
+    for k, name in enumerate(classes):
+        of_class = (label == k).numpy()
+        static, event = placed[:half][of_class], placed[half:][of_class]
+        axis.scatter(static[:, 0], static[:, 1], s=22, facecolors="none", edgecolors=[colours[k]], linewidths=0.9)
+        axis.scatter(event[:, 0], event[:, 1], s=20, color=[colours[k]], linewidths=0, label=name)
+    if len(classes) <= 20:
+        axis.legend(title="class", frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    axis.set(xticks=[], yticks=[], title="t-SNE of the last membrane potential: rings images, dots recordings")
+    axis.title.set_fontsize(9)
+    return figure
+
+
+def class_colours(count: int) -> np.ndarray:
+    """RGBA [count, 4], told apart as well as so many can be."""
+    if count <= 10:
+        return colormaps["tab10"](np.arange(count))
+    return colormaps["nipy_spectral"](np.linspace(0, 0.95, count))
+
+
+def guidance(run: FinishedRun, run_dir: Path, samples: TestSamples) -> dict[str, Any]:
+    """What the run's MAG and MRP heads know about held-out recordings, mixed by TSM at r = 0.5; {} without heads.
+
+    The weights are those of the last checkpoint, which has the heads; batch norms use their batch, as in training,
+    since running statistics are those of events alone.
+
+    Returns:
+        mag: accuracy over all steps, by step, and of always giving the commoner answer; mrp: mean absolute error of the
+        share of event steps, that of always giving the mean, and the correlation.
+    """
+    config = run.config
+    T = config.data.time_steps
+    task = TransferTask(run.model, config.transfer, config.model.neuron.v_threshold, T)
+    folder = run_dir / "checkpoints"
+    saved = ckpt.steps(folder)
+    if (task.mag_head is None and task.mrp_head is None) or not saved:
+        return {}
+    try:
+        weights = ckpt.load_checkpoint(folder, saved[-1]).weights
+        ckpt.check_tensors(weights, task.state_dict(), ckpt.TASK)
+        check_finite(weights, ckpt.TASK, "no run should have written that")
+    except UserError as error:
+        raise UserError(
+            f"run {run_dir}: checkpoint of step {saved[-1]}: {error}; `tmkt train` makes it again"
+        ) from error
+    trained = {name: value.clone() for name, value in run.model.state_dict().items()}
+    task.load_state_dict(weights)
+    task.to(run.device).train()
+    switch_step = sample_switch_steps(len(samples), T, 0.5, run.generator(1))
+    is_event = event_step_mask(switch_step, T)
+    with torch.no_grad(), frozen_running_statistics(task.model):
+        spikes, v_seq = task.model.backbone(samples.sequence(switch_step))
+        features = spikes if config.transfer.features == "spikes" else v_seq
+        result: dict[str, Any] = {}
+        if task.mag_head is not None:
+            result["mag"] = _mag(task.mag_head(features).squeeze(-1).cpu() > 0, is_event.bool())
+        if task.mrp_head is not None:
+            result["mrp"] = _mrp(torch.sigmoid(task.mrp_head(features.mean(0)).squeeze(-1)).cpu(), is_event.mean(0))
+    run.model.load_state_dict(trained)
+    return result
+
+
+def _mag(predicted: Tensor, is_event: Tensor) -> dict[str, Any]:
+    right, share = (predicted == is_event).float(), is_event.float().mean()
+    return {
+        "accuracy": float(right.mean()),
+        "accuracy_by_step": right.mean(1).tolist(),
+        "commoner": float(torch.maximum(share, 1 - share)),
+    }
+
+
+def _mrp(predicted: Tensor, share: Tensor) -> dict[str, float]:
+    return {
+        "mean_absolute_error": float((predicted - share).abs().mean()),
+        "mean_absolute_error_of_mean": float((share - share.mean()).abs().mean()),
+        "correlation": float(torch.corrcoef(torch.stack([predicted, share]))[0, 1]),
+    }

@@ -1,0 +1,124 @@
+"""Claim 2 of TMKT: time-step mixup has a lower gradient variance than whole-sample replacement.
+
+Both mix at the same mean share r of event steps, on the same pairs of image and recording, with the same loss and
+weights: they differ in nothing but where the event steps lie. The trace of the gradient's covariance comes from pairs
+of gradients, E|g - g'|^2 / 2: this needs no more memory than two of them, and every draw gives an independent estimate.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ..config import TransferConfig
+from ..data import PairBatch, sample_pairs
+from ..method.transfer import TransferTask, build_streams
+from ..progress import track
+from .finished_run import FinishedRun
+
+RATIOS = (0.2, 0.5, 0.8)
+MIXINGS = {"time_step": "time-step mixup", "sample": "whole samples"}
+_FIRST_GENERATOR = 10  # those below are for samples, see finished_run.py and features.py
+SOURCES = {"all": "batch and mixing drawn anew", "mixing": "mixing alone drawn anew"}
+
+
+def gradient_variance(run: FinishedRun, draws: int, ratios: Sequence[float] = RATIOS) -> list[dict[str, Any]]:
+    """Trace of the gradient's covariance at the run's weights, for either way of mixing.
+
+    The loss is CE_m + CE_e + DA of the run's settings, without MAG and MRP, which are about switch steps and so cannot
+    be the same for both. Batch norms use their batch, as in training; no augmentation.
+
+    Returns:
+        One record for each ratio, mixing ("time_step", "sample") and source of chance ("all", "mixing"): `trace`; in
+        those of time_step `relative`, its trace over that of sample, with a 95 % bootstrap interval over draws, `low`
+        and `high`. `signal`, in records of source "all", is the squared norm of the mean gradient (unbiased: below 0
+        where noise hides it).
+    """
+    measured: dict[tuple[float, str], np.ndarray] = {}
+    for ratio, mixing, draw in track([(r, m, k) for r in ratios for m in MIXINGS for k in range(draws)], "gradients"):
+        row = _one_draw(run, ratio, mixing, draw)
+        measured.setdefault((ratio, mixing), np.empty((draws, 3)))[draw] = row
+    records = []
+    for ratio in ratios:
+        for column, source in enumerate(SOURCES):
+            ours, theirs = (measured[ratio, mixing][:, column] for mixing in MIXINGS)
+            for mixing, traces in zip(MIXINGS, (ours, theirs), strict=True):
+                record = {"ratio": ratio, "mixing": mixing, "source": source, "trace": float(traces.mean())}
+                if source == "all":
+                    record["signal"] = float(measured[ratio, mixing][:, 2].mean())
+                if mixing == "time_step":
+                    record["relative"], record["low"], record["high"] = _relative(ours, theirs)
+                records.append(record)
+    return records
+
+
+def _one_draw(run: FinishedRun, ratio: float, mixing: str, draw: int) -> tuple[float, float, float]:
+    """Estimates of the trace with everything drawn anew, with the mixing alone, and of the mean's squared norm."""
+    config, train = run.config, run.data.train
+    settings = {"method": "tmkt", "mixing": mixing, "ratio": ratio, "schedule": "constant", "ratio_end": None}
+    settings |= {"mag_weight": 0.0, "mag_on_events": False, "mrp_weight": 0.0, "da_learnable": False}
+    plain = config.replace(**{f"transfer__{key}": value for key, value in settings.items()}).transfer
+    # The same random numbers for both mixings: their estimates of a draw are a pair.
+    first, second, *mixings = (run.generator(_FIRST_GENERATOR + 5 * draw + i) for i in range(5))
+    batch = sample_pairs(train, config.train.batch, 0, first)
+    g, other_mixing = (_gradient(run, plain, batch, generator) for generator in mixings[:2])
+    other_batch = _gradient(run, plain, sample_pairs(train, config.train.batch, 0, second), mixings[2])
+    return (
+        float((g - other_batch).square().sum() / 2),
+        float((g - other_mixing).square().sum() / 2),
+        float(g @ other_batch),
+    )
+
+
+def _gradient(run: FinishedRun, transfer: TransferConfig, pairs: PairBatch, generator: torch.Generator) -> Tensor:
+    """The loss's gradient by the network's parameters, as one vector in float64."""
+    config, data = run.config, run.data.train
+    task = TransferTask(deepcopy(run.model), transfer, config.model.neuron.v_threshold, config.data.time_steps)
+    task.to(run.device).train()
+    streams = build_streams(
+        transfer,
+        data,
+        pairs,
+        progress=0.0,
+        event_scale=config.data.events.scale,
+        crop_padding=0,
+        generator=generator,
+    )
+    task(*streams)["loss"].backward()
+    return torch.cat([p.grad.double().flatten() for p in task.model.parameters() if p.grad is not None])
+
+
+def _relative(ours: np.ndarray, theirs: np.ndarray, replicates: int = 10_000) -> tuple[float, float, float]:
+    """Mean of ours over mean of theirs, with its 95 % interval over paired draws."""
+    drawn = np.random.default_rng(0).integers(len(ours), size=(replicates, len(ours)))
+    low, high = np.quantile(ours[drawn].mean(1) / theirs[drawn].mean(1), [0.025, 0.975])
+    return float(ours.mean() / theirs.mean()), float(low), float(high)
+
+
+def draw_gradient_variance(records: Sequence[dict[str, Any]]) -> Figure:
+    """Trace against ratio for both mixings, and time-step mixup's as a share of whole-sample replacement's."""
+    figure = Figure(figsize=(10, 3.2))
+    *axes, last = figure.subplots(1, 3)
+    for axis, (source, title) in zip(axes, SOURCES.items(), strict=True):
+        for mixing, name in MIXINGS.items():
+            shown = [r for r in records if r["source"] == source and r["mixing"] == mixing]
+            axis.plot([r["ratio"] for r in shown], [r["trace"] for r in shown], marker="o", ms=4, label=name)
+        axis.set(title=title, ylabel="trace of the gradient's covariance", ylim=(0, None))
+        shown = [r for r in records if r["source"] == source and "relative" in r]
+        y = np.array([r["relative"] for r in shown])
+        spread = [y - [r["low"] for r in shown], [r["high"] for r in shown] - y]
+        x = [r["ratio"] + (0.005 if source == "mixing" else -0.005) for r in shown]
+        last.errorbar(x, y, spread, marker="o", ms=4, capsize=3, label=title)
+    last.axhline(1, color="black", lw=0.8)
+    last.set(title="time-step mixup / whole samples", ylim=(0, None))
+    for axis in (*axes, last):
+        axis.set_xlabel("mean share of event steps r")
+        axis.title.set_fontsize(9)
+        axis.grid(alpha=0.3)
+        axis.legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,154 @@
+"""The page of a comparison: report.md, report.html, and the figures that both show."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from ..atomic_files import make_folder, write_text
+from ..data import prepare
+from ..models.activity import firing_rates, layer_titles
+from ..progress import count as counted
+from ..progress import say, visible
+from ..training.evaluation import load_run
+from ..training.network import device_for
+from ..training.run_folder import read_metrics, read_predictions, read_split
+from . import figures
+from .example_batch import example_batch
+from .grid import Cell
+
+RATE_SAMPLES = 64  # test recordings that firing rates are measured on
+
+
+class Picture(NamedTuple):
+    """A figure of the page: its file, relative to the page, the heading that it begins (or none), and what it shows."""
+
+    file: str
+    heading: str
+    caption: str
+
+
+def write_report(out: Path, cells: Sequence[Cell], results: dict[str, Any]) -> Path:
+    """Draw the figures and write both forms of the page; returns the path of report.html."""
+    finished = [cell for cell, run in zip(cells, results["runs"], strict=True) if "error" not in run]
+    folder = make_folder(out, "figures")
+    pictures = []
+    say("drawing the figures of the report")
+    for name, figure, heading, caption in _figures(finished, results["means"]):
+        file = figures.save(figure, folder / f"{name}.png").relative_to(out)
+        pictures.append(Picture(file.as_posix(), heading, caption))
+    methods: dict[str, Cell] = {}
+    for cell in cells:
+        methods.setdefault(cell.method, cell)
+    templates = Environment(
+        loader=PackageLoader("tmkt.analysis"),
+        undefined=StrictUndefined,
+        finalize=_for_markdown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters["code"] = _code
+    text = templates.get_template("report.md").render(
+        config=cells[0].config,
+        methods=methods,
+        seeds=list(dict.fromkeys(cell.seed for cell in cells)),
+        counts=sorted({cell.per_class for cell in cells}),
+        environment=_environment(finished),
+        means={(r["method"], r["per_class"]): r for r in results["means"]},
+        differences=results["differences"],
+        failed=[r for r in results["runs"] if "error" in r],
+        pictures=pictures,
+    )
+    write_text(out / "report.md", text)
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    write_text(out / "report.html", templates.get_template("report.html").render(body=Markup(body)))
+    return out / "report.html"
+
+
+def _for_markdown(value: Any) -> str:
+    """What the template prints of a value: its text, as it is. Names and error lines hold whatever a file is called."""
+    return value if isinstance(value, Markup) else re.sub(r"([\\`*_\[\]<>|&~])", r"\\\1", visible(str(value)))
+
+
+def _code(text: str) -> Markup:
+    """`text` as Markdown's code, between more backticks than it has in a row."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return Markup(f"{fence} {visible(text)} {fence}")  # the spaces are not shown
+
+
+def _environment(finished: Sequence[Cell]) -> dict[str, Any] | None:
+    """tmkt, torch and device of the first run."""
+    records = read_metrics(finished[0].folder) if finished else []
+    found = next((record for record in records if record["kind"] == "environment"), None)
+    return found and {key: found.get(key, "unknown") for key in ("tmkt", "torch", "device")}
+
+
+def _figures(finished: Sequence[Cell], means: list[dict[str, Any]]) -> Iterator[tuple[str, Figure, str, str]]:
+    """Name, figure, heading and caption of each picture of the page."""
+    if not finished:
+        return
+    caption = "Mean over seeds, 95 % interval over seeds and recordings."
+    yield "accuracy", figures.accuracy_by_recordings(means), "Accuracy against number of recordings", caption
+    counts = sorted({cell.per_class for cell in finished})
+    for heading, count in zip(["Learning curves"] + [""] * len(counts), counts, strict=False):
+        folders: dict[str, list[Path]] = {}
+        for cell in finished:
+            if cell.per_class == count:
+                folders.setdefault(cell.method, []).append(cell.folder)
+        caption = f"{count} recordings per class: mean over seeds, lowest to highest shaded."
+        seeds = {cell.seed for cell in finished if cell.per_class == count}
+        title = f"{count} recordings per class to train on, {counted(len(seeds), 'seed')}"
+        yield f"learning_curves_{count}", figures.learning_curves(folders, title), heading, caption
+    for heading, count in zip(["Confusion matrices"] + [""] * len(counts), counts, strict=False):
+        figure = _confusion([cell for cell in finished if cell.per_class == count])
+        yield (
+            f"confusion_{count}",
+            figure,
+            heading,
+            f"{count} recordings per class, test recordings of all seeds together.",
+        )
+    yield from _examples(finished, counts[-1])
+
+
+def _confusion(cells: Sequence[Cell]) -> Figure:
+    _, classes = read_split(cells[0].folder)
+    matrices: dict[str, np.ndarray] = {}
+    for cell in cells:
+        matrix = matrices.setdefault(cell.method, np.zeros((len(classes), len(classes)), dtype=int))
+        for row in read_predictions(cell.folder):
+            matrix[row["label"], row["predicted"]] += 1
+    return figures.confusion_matrices(matrices, classes)
+
+
+def _examples(finished: Sequence[Cell], count: int) -> Iterator[tuple[str, Figure, str, str]]:
+    """Mixed batches, rasters and firing rates of one seed's runs at `count` recordings per class."""
+    seed = next(cell.seed for cell in finished if cell.per_class == count)
+    shown = [cell for cell in finished if (cell.per_class, cell.seed) == (count, seed)]
+    device = device_for(shown[0].config)
+    data, of = prepare(shown[0].config), f"{count} recordings per class, seed {seed}"
+    heading, rates = "Mixed batches", {}
+    rasters: list[tuple[str, Figure, str, str]] = []
+    for cell in shown:
+        if cell.config.data != shown[0].config.data:  # a method of the grid with data settings of its own
+            data = prepare(cell.config)
+        mixed = example_batch(cell.config, data, progress=0.5)
+        if mixed is not None:
+            caption = f"{cell.method}, {of}: what its mixed stream shows half way through training."
+            yield f"mixed_batch_{cell.method}", figures.mixed_batch(*mixed), heading, caption
+            heading = ""
+        _, model, classes = load_run(cell.folder)
+        x_seq = data.test.frames[:, :RATE_SAMPLES].to(device).float() * cell.config.data.events.scale
+        model.to(device)
+        raster = figures.spike_raster(model, x_seq[:, :1], int(data.test.labels[0]), classes)
+        rasters.append((f"spike_raster_{cell.method}", raster, "" if rasters else "Spikes", f"{cell.method}, {of}."))
+        titles = layer_titles(model)
+        rates[cell.method] = {titles[name]: rate for name, rate in firing_rates(model, x_seq).items()}
+    yield from rasters
+    caption = f"{of}, mean over {x_seq.shape[1]} test recordings and {x_seq.shape[0]} steps."
+    yield "firing_rates", figures.rate_bars(rates), "Firing rates", caption

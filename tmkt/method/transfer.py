@@ -1,0 +1,226 @@
+"""The transfer methods: which sequences a step sees, and what its loss is (arXiv 2511.12150)."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tmkt_kernels import time_step_mixup
+
+from ..config import TransferConfig
+from ..data.augment import augment
+from ..data.pairs import PairBatch, PairedData
+from ..distributed import gather_batch
+from ..mixup import event_step_mask, sample_switch_steps
+from ..models import SpikingClassifier
+from ..models.modes import frozen_running_statistics
+from . import losses
+from .teacher import Targets
+
+TWO_STREAMS = ("tmkt", "sliding", "ckd", "joint")
+RATIOS = 1000  # a random r is one of so many steps between its bounds: solving for p is then a look-up
+
+
+class Streams(NamedTuple):
+    """What the network sees in one step, sequences [T, B, 2, H, W].
+
+    `main` is the stream that the event head reads; `mixed` (None for one-stream methods) begins with
+    static steps and shows events from `switch_step` [B] on. `targets`: the teacher's word on the B images (ckd).
+    """
+
+    main: Tensor
+    mixed: Tensor | None
+    switch_step: Tensor | None
+    label: Tensor
+    targets: Targets | None = None
+
+
+def mixup_ratio(config: TransferConfig, progress: float) -> float:
+    """The mix ratio r at `progress` in [0, 1) of the training; for schedule random the mean over samples."""
+    end = config.ratio if config.ratio_end is None else config.ratio_end
+    share = {
+        "constant": 0.0,
+        "linear": progress,
+        "cosine": (1 - math.cos(math.pi * progress)) / 2,
+        "power": progress**config.power,
+        "random": 0.5,
+    }[config.schedule]
+    return config.ratio + (end - config.ratio) * share
+
+
+def draw_switch_steps(
+    config: TransferConfig, batch: int, T: int, progress: float, generator: torch.Generator
+) -> Tensor | None:
+    """Switch steps int64 [batch] of the mixed stream, 0..T (T: static to the end); None for a method without one.
+
+    tmkt switches anywhere (without TSM: takes whole samples, all events with probability r); sliding training
+    (arXiv 2303.13077) and ckd take whole samples, all events with probability progress ** power; joint mixes nothing.
+    """
+    if config.method not in TWO_STREAMS:
+        return None
+    if config.method == "tmkt" and config.mixing == "time_step":
+        return sample_switch_steps(batch, T, _ratios(config, batch, progress, generator), generator)
+    share = {"tmkt": mixup_ratio(config, progress), "joint": 0.0}.get(config.method, progress**config.power)
+    replaced = torch.rand(batch, generator=generator, dtype=torch.float64) < share
+    return torch.where(replaced, 0, T)
+
+
+def _ratios(config: TransferConfig, batch: int, progress: float, generator: torch.Generator) -> float | list[float]:
+    """r of this step, or for schedule random one for each sample."""
+    if config.schedule != "random" or config.ratio_end is None:
+        return mixup_ratio(config, progress)
+    low, high = config.ratio, config.ratio_end
+    steps = torch.randint(RATIOS + 1, (batch,), generator=generator).tolist()
+    return [low + (high - low) * (step / RATIOS) for step in steps]
+
+
+def phases(config: TransferConfig, steps: int) -> list[int]:
+    """Optimiser steps of each training phase; the learning rate's schedule starts anew in each.
+
+    finetune: first half static (the odd step too), second half events, both read by the event head. The
+    others have one phase.
+    """
+    return [steps - steps // 2, steps // 2] if config.method == "finetune" and steps > 1 else [steps]
+
+
+def build_streams(
+    config: TransferConfig,
+    data: PairedData,
+    pairs: PairBatch,
+    *,
+    progress: float,
+    event_scale: float,
+    crop_padding: int,
+    generator: torch.Generator,
+    targets: Targets | None = None,
+    share: slice = slice(None),
+) -> Streams:
+    """Gather and mix the sequences of one step on the data's device, without repeating an image in memory.
+
+    `targets`: the teacher's, of every static image of `data` (ckd). `share`: the pairs to make sequences of; what is
+    random is drawn for all of them, so that shares of one batch fit together.
+    """
+    frames = data.events.frames
+    T, device = frames.shape[0], frames.device
+    switch_step = draw_switch_steps(config, len(pairs.label), T, progress, generator)
+    switch_step = None if switch_step is None else switch_step[share]
+    pairs = PairBatch(*(drawn[share] for drawn in pairs))
+    static_index, event_index = pairs.static_index.to(device), pairs.event_index.to(device)
+
+    def sequence(switch_step: Tensor) -> Tensor:
+        x_seq = time_step_mixup(
+            data.images,
+            frames,
+            switch_step.to(device),
+            static_index=static_index,
+            event_index=event_index,
+            scale=(1 / 255, event_scale),
+            dtype=torch.float32,
+        )
+        return augment(x_seq, pairs, crop_padding)
+
+    label = pairs.label.to(device)
+    static = config.method == "static_only" or (config.method == "finetune" and progress < 0.5)
+    main = sequence(torch.full_like(pairs.label, T if static else 0))
+    if switch_step is None:
+        return Streams(main, None, None, label)
+    ours = None if targets is None else targets.at(static_index)
+    return Streams(main, sequence(switch_step), switch_step.to(device), label, ours)
+
+
+class TransferTask(nn.Module):
+    """The network together with what only training needs, and the method's loss.
+
+    Total = CE_m + CE_e + da DA for every method of two streams; + mag MAG + mrp MRP for tmkt; + distillation for
+    ckd. The others have one stream: its CE is the total.
+    """
+
+    def __init__(self, model: SpikingClassifier, config: TransferConfig, theta: float, time_steps: int) -> None:
+        super().__init__()
+        self.model, self.config, self.theta = model, config, theta
+        width = int(getattr(model.backbone, f"{'spike' if config.features == 'spikes' else 'membrane'}_features"))
+        self.mag_head = nn.Linear(width, 1) if self._uses(config.mag_weight) else None
+        self.mrp_head = nn.Linear(width, 1) if self._uses(config.mrp_weight) else None
+        learnable = config.da_learnable and config.method in TWO_STREAMS
+        self.da_coefficients = nn.Parameter(torch.zeros(time_steps)) if learnable else None
+
+    def _uses(self, weight: float) -> bool:
+        return self.config.method == "tmkt" and weight > 0
+
+    def forward(
+        self,
+        main: Tensor,
+        mixed: Tensor | None,
+        switch_step: Tensor | None,
+        label: Tensor,
+        targets: Targets | None = None,
+    ) -> dict[str, Any]:
+        """Fields of `Streams` -> loss (scalar), parts (detached scalars), logits [T, B, K] of the event head."""
+        if mixed is None or switch_step is None:
+            logits = self.model(main).logits
+            loss = self._classification(logits, label)
+            # Named after the head: static_only and finetune's first half show it static images.
+            return {"loss": loss, "parts": {"ce_event": loss.detach()}, "logits": logits}
+        (logits_e, features_e), (logits_m, features_m) = self._both(main, mixed)
+        align = None if self.da_coefficients is None else torch.sigmoid(self.da_coefficients)
+        terms = {
+            "ce_event": (1.0, self._classification(logits_e, label, None if align is None else 1 - align)),
+            "ce_mixed": (1.0, self._classification(logits_m, label)),
+        }
+        if self.config.da_weight > 0:
+            everyone = gather_batch(features_m), gather_batch(features_e)
+            terms["da"] = (self.config.da_weight, losses.domain_alignment(*everyone, align))
+        is_event = event_step_mask(switch_step, main.shape[0])
+        if self.mag_head is not None:
+            terms["mag"] = (self.config.mag_weight, self._guidance(features_m, features_e, is_event))
+        if self.mrp_head is not None:
+            predicted = self.mrp_head(features_m.mean(0)).squeeze(-1)
+            mrp = losses.ratio_perception(predicted, is_event.mean(0), self.config.mrp_loss)
+            terms["mrp"] = (self.config.mrp_weight, mrp)
+        if self.config.method == "ckd":
+            terms |= self._distillation(logits_m, features_m, targets)
+        loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
+        return {"loss": loss, "parts": {n: term.detach() for n, (_, term) in terms.items()}, "logits": logits_e}
+
+    def _classification(self, logits: Tensor, label: Tensor, step_weight: Tensor | None = None) -> Tensor:
+        if self.config.classification == "tet":
+            weight = self.config.tet_weight
+            return losses.tet(logits, label, theta=self.theta, weight=weight, step_weight=step_weight)
+        return losses.mean_cross_entropy(logits, label)
+
+    def _guidance(self, features_m: Tensor, features_e: Tensor, is_event: Tensor) -> Tensor:
+        assert self.mag_head is not None
+        loss = losses.modality_guidance(self.mag_head(features_m).squeeze(-1), is_event)
+        if self.config.mag_on_events:
+            of_events = self.mag_head(features_e).squeeze(-1)
+            loss = (loss + losses.modality_guidance(of_events, torch.ones_like(of_events))) / 2
+        return loss
+
+    def _distillation(
+        self, logits: Tensor, features: Tensor, targets: Targets | None
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Terms of ckd on the mixed stream: it starts on the teacher's images and slides to their events."""
+        if targets is None:
+            raise ValueError("targets: method ckd needs the teacher's, see tmkt.method.teacher.teacher_targets")
+        teacher = self.config.teacher
+        terms = {"kd": (teacher.weight, losses.distillation(logits, targets.logits, teacher.temperature))}
+        if teacher.feature_weight > 0:
+            everyone = gather_batch(features.mean(0, keepdim=True)), gather_batch(targets.features[None])
+            alignment = losses.domain_alignment(*everyone)
+            terms["kd_features"] = (teacher.feature_weight, alignment)
+        return terms
+
+    def _both(self, main: Tensor, mixed: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """(logits, features) of the event stream and of the mixed stream, by config.streams."""
+        backbone = self.model.backbone
+        if self.config.streams == "separate":
+            spikes_e, v_e = backbone(main)
+            with frozen_running_statistics(self.model):
+                spikes_m, v_m = backbone(mixed)
+        else:
+            (spikes_e, spikes_m), (v_e, v_m) = (x.chunk(2, dim=1) for x in backbone(torch.cat([main, mixed], dim=1)))
+        return self._read(spikes_e, v_e, "event"), self._read(spikes_m, v_m, "mixed")
+
+    def _read(self, spikes: Tensor, v_seq: Tensor, stream: str) -> tuple[Tensor, Tensor]:
+        return self.model.classify(spikes, stream), spikes if self.config.features == "spikes" else v_seq

@@ -1,0 +1,62 @@
+"""What the layers of a network put out during a forward pass."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from tmkt_kernels.nn import SPIKING_LAYERS
+
+from .blocks import ConvLIF
+from .modes import evaluation_mode
+from .registry import SpikingClassifier
+
+
+def layer_names(model: nn.Module, kinds: tuple[type[nn.Module], ...] = SPIKING_LAYERS) -> dict[nn.Module, str]:
+    """The modules of the given types and their names, those of the backbone without its prefix."""
+    return {m: name.removeprefix("backbone.") for name, m in model.named_modules() if isinstance(m, kinds)}
+
+
+def layer_titles(model: nn.Module) -> dict[str, str]:
+    """Name of each spiking layer -> what a reader knows it by, such as "layer 1: conv 2→16 + LIF"."""
+    full_names = {module: name for name, module in model.named_modules()}
+    titles = {}
+    for number, (layer, name) in enumerate(layer_names(model).items(), 1):
+        title = type(layer).__name__.removeprefix("BatchNorm").removesuffix("1d").removesuffix("2d")
+        block = model.get_submodule(full_names[layer].rpartition(".")[0])
+        if isinstance(block, ConvLIF):
+            title = f"conv {block.conv.in_channels}→{block.conv.out_channels} + {title}"
+        titles[name] = f"layer {number}: {title}"
+    return titles
+
+
+@contextmanager
+def recorded_spikes(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Within the block, a dictionary that every forward pass fills: spiking layer's name -> spikes [T, B, ...]."""
+    spikes: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            spikes[name] = (output[0] if isinstance(output, tuple) else output).detach()
+
+        return hook
+
+    handles = [module.register_forward_hook(keep(name)) for module, name in layer_names(model).items()]
+    try:
+        yield spikes
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def spikes_of(model: SpikingClassifier, x_seq: Tensor) -> dict[str, Tensor]:
+    """Spikes [T, B, ...] of every spiking layer for x_seq [T, B, C, H, W], in evaluation mode."""
+    with evaluation_mode(model), recorded_spikes(model) as spikes:
+        model(x_seq)
+    return spikes
+
+
+def firing_rates(model: SpikingClassifier, x_seq: Tensor) -> dict[str, float]:
+    """Share of neurons that fire in a step, mean over steps and samples, of every spiking layer."""
+    return {name: float(spikes.float().mean()) for name, spikes in spikes_of(model, x_seq).items()}

@@ -1,0 +1,180 @@
+"""Building a run's network, and scoring it on recordings."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from ..config import Config, load_config
+from ..data import EventFrames, digests, load_folder, prepare
+from ..errors import DamagedError, UserError
+from ..models import SpikingClassifier
+from ..models.finite import check_finite, finite_inputs
+from ..models.modes import evaluation_mode
+from ..progress import say
+from ..tensor_files import read_tensors
+from .checkpoint import check_tensors
+from .identity import run_identity
+from .memory import enough_memory
+from .network import build_model, device_for
+from .run_folder import read_split
+
+EVAL_BATCH = 100
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of an evaluation: how many of how many recordings were classified right, the mean cross-entropy, and the class
+    that was predicted for each recording, in their order."""
+
+    correct: int
+    total: int
+    loss: float
+    predicted: tuple[int, ...] = ()
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.total
+
+    @staticmethod
+    def join(scores: "Sequence[Score]") -> "Score":
+        """The score of all recordings from those of shares; share i of n has every n-th recording from i on."""
+        total = sum(score.total for score in scores)
+        loss = sum(score.loss * score.total for score in scores) / max(1, total)
+        rounds = itertools.zip_longest(*(score.predicted for score in scores))
+        predicted = tuple(answer for answers in rounds for answer in answers if answer is not None)
+        return Score(sum(score.correct for score in scores), total, loss, predicted)
+
+
+def evaluate(model: SpikingClassifier, events: EventFrames, event_scale: float, device: torch.device) -> Score:
+    """Classify recordings by the time-mean logits of the event head, batch norms in evaluation mode."""
+    correct, loss, predicted = 0, 0.0, list[int]()
+    for start in range(0, len(events), EVAL_BATCH):
+        x_seq = events.frames[:, start : start + EVAL_BATCH].to(device).float() * event_scale
+        label = events.labels[start : start + EVAL_BATCH].to(device)
+        with evaluation_mode(model), finite_inputs(model):
+            logits = model(x_seq).logits.float().mean(0)
+        answer = logits.argmax(1)
+        predicted += answer.tolist()
+        correct += int((answer == label).sum())
+        loss += float(torch.nn.functional.cross_entropy(logits, label, reduction="sum"))
+    check_finite({"the loss": torch.tensor(loss)}, "evaluation", "lower data.events.scale or train.lr")
+    return Score(correct, len(events), loss / max(1, len(events)), tuple(predicted))
+
+
+def predictions(events: EventFrames, score: Score) -> str:
+    """What predictions.jsonl holds: name, label and predicted class of each recording, one JSON record a line."""
+    rows = zip(events.names, events.labels.tolist(), score.predicted, strict=True)
+    keys = ("name", "label", "predicted")
+    return "".join(json.dumps(dict(zip(keys, row, strict=True))) + "\n" for row in rows)
+
+
+def load_run(run_dir: str | Path) -> tuple[Config, SpikingClassifier, tuple[str, ...]]:
+    """A finished run's configuration, its network with the trained weights, and its classes.
+
+    The run may be a stranger's: its data are read without data.cache, so that nothing is written where that leads.
+
+    Raises:
+        UserError: a file is missing or damaged, does not fit the others, or the weights hold NaN or infinity.
+    """
+    run = Path(run_dir)
+    for name in ("config.yaml", "split.json", "model.safetensors"):
+        if not (run / name).exists():
+            raise UserError(f"run {run}: {name} is missing; expected the folder of a finished `tmkt train`")
+    config = load_config(run / "config.yaml")
+    try:
+        record, classes = read_split(run)
+    except DamagedError as error:
+        raise UserError(f"run {run}: {error}; delete it, and the same `tmkt train` writes it anew") from error
+    model = build_model(config, len(classes))
+    try:
+        weights, writer = read_tensors(run / "model.safetensors")
+        if writer not in (None, run_identity(config, record)):
+            say(f"run {run}: config.yaml or split.json is not the one that these weights were trained with")
+        check_tensors(weights, model.state_dict(), "model.safetensors")
+        check_finite(weights, "model.safetensors", "no accuracy of such a network means anything")
+    except UserError as error:
+        raise UserError(f"run {run}: {error}; `tmkt train` makes it again") from error
+    model.load_state_dict(weights)
+    return config.replace(data__cache=None), model, classes
+
+
+PARTS = ("unseen", "validated", "trained")  # what a run has seen of the recordings that it is evaluated on
+
+
+class Count(NamedTuple):
+    """How many of how many recordings were classified right."""
+
+    correct: int
+    total: int
+
+    @property
+    def accuracy(self) -> float | None:
+        """None of no recordings."""
+        return self.correct / self.total if self.total else None
+
+
+class Evaluation(NamedTuple):
+    """The score of all recordings, and the counts of those of each of `PARTS`."""
+
+    score: Score
+    parts: dict[str, Count]
+
+    def record(self) -> dict[str, Any]:
+        """Plain values: accuracy, correct and total of the unseen recordings, and of each part."""
+        each = {part: {"accuracy": count.accuracy, **count._asdict()} for part, count in self.parts.items()}
+        return {**each["unseen"], "parts": each}
+
+
+def evaluate_run(run_dir: str | Path, events: str | Path | None = None) -> Score:
+    """As `evaluate_parts`: the score of all the recordings, seen or not."""
+    return evaluate_parts(run_dir, events).score
+
+
+def evaluate_parts(run_dir: str | Path, events: str | Path | None = None) -> Evaluation:
+    """Score a finished run on recordings <class>/<id>.<ext> under `events`, or on its own test recordings.
+
+    A recording was seen if the run's training or validation set has one of the same content, whatever its name and
+    format; or if it is of the same folder and name, and was changed since. How many were is said on stderr.
+
+    Raises:
+        UserError: the run is damaged, or recordings cannot be read.
+    """
+    config, model, classes = load_run(run_dir)
+    device = device_for(config)
+    with enough_memory(config):
+        frames = prepare(config).test if events is None else load_folder(config, classes, events)
+        score = evaluate(model.to(device), frames, config.data.events.scale, device)
+    record, _ = read_split(Path(run_dir))
+    own = events is None or Path(events).resolve() == Path(config.data.events.root).resolve()
+    seen = _seen(frames, record, own)
+    right = [answer == label for answer, label in zip(score.predicted, frames.labels.tolist(), strict=True)]
+    parts = {part: [r for r, of in zip(right, seen, strict=True) if of == part] for part in PARTS}
+    for part in ("trained", "validated"):
+        if parts[part]:
+            say(f"run {run_dir}: {len(parts[part])} of these {len(seen)} recordings are ones that it was {part} on")
+    return Evaluation(score, {part: Count(sum(answers), len(answers)) for part, answers in parts.items()})
+
+
+def _seen(events: EventFrames, record: dict[str, Any], own: bool) -> list[str]:
+    """Which of `PARTS` each recording is of, by the split.json of a run; own: they are of the run's folder."""
+    known = record.get("digests")
+    if not isinstance(known, dict):
+        say("split.json has no digests of the recordings: copies of seen ones under another name are not recognised")
+        known = {}
+    by_name: dict[str, str] = {}
+    by_content: dict[str, str] = {}
+    for part, key in (("validated", "validation"), ("trained", "train")):  # a recording that is both was trained on
+        by_name |= dict.fromkeys(record.get(key, []), part)
+        by_content |= dict.fromkeys(known.get(key, []), part)
+    contents = [by_content.get(digest) for digest in digests(events.frames)]
+    names = [by_name.get(name) for name in events.names]
+    if own:
+        return [content or name or "unseen" for content, name in zip(contents, names, strict=True)]
+    if namesakes := sum(name is not None and content is None for content, name in zip(contents, names, strict=True)):
+        say(f"{namesakes} recordings have the name of one that the run has seen, but another content: taken as unseen")
+    return [content or "unseen" for content in contents]
