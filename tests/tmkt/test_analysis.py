@@ -27,7 +27,7 @@ from tmkt.cli import main
 from tmkt.errors import UserError
 from tmkt.models import create_model
 from tmkt.progress import visible
-from tmkt.training.run_folder import is_finished
+from tmkt.training.run_folder import RunFolder
 from tmkt.training.trainer import train
 from tmkt_kernels.nn import IF
 
@@ -99,7 +99,7 @@ def empty_config(tmp_path):
 def test_grid_has_every_cell_once_and_refuses_mistakes_before_it_starts(tiny_settings, empty_config, tmp_path):
     grid = {"methods": ["tmkt", "joint"], "seeds": [1, 2], "per_class": [2, 3], "out": tmp_path / "grid"}
     cells = make_grid(empty_config, tiny_settings, **grid)
-    assert len({cell.folder for cell in cells}) == 8
+    assert len({cell.folder.path for cell in cells}) == 8
     assert [cell.seed for cell in cells] == [1] * 4 + [2] * 4
     assert cells[-1].config.data.events.train_per_class == 3
     assert cells[-1].config.transfer.method == "joint"
@@ -111,8 +111,8 @@ def test_grid_has_every_cell_once_and_refuses_mistakes_before_it_starts(tiny_set
     ]:
         with pytest.raises(UserError, match=message):
             make_grid(empty_config, tiny_settings, **{**grid, **change})
-    cells[0].folder.mkdir(parents=True)
-    (cells[0].folder / "config.yaml").write_text(cells[0].config.replace(train__steps=9).dump())
+    cells[0].make_folder()
+    (cells[0].folder.path / "config.yaml").write_text(cells[0].config.replace(train__steps=9).dump())
     with pytest.raises(UserError, match="other settings"):
         make_grid(empty_config, tiny_settings, **grid)
 
@@ -149,16 +149,17 @@ def test_compare_reports_what_finished_and_what_failed(tiny_settings, empty_conf
     before = [path.stat().st_mtime_ns for path in metrics]
     assert main(["compare", empty_config, *settings, *methods[:3], *options]) == 0  # nothing is left to do
     assert [path.stat().st_mtime_ns for path in metrics] == before
-    finished = out / "runs/tmkt/per_class_2/seed_1"
-    assert is_finished(finished)
-    (finished / "predictions.jsonl").unlink()
-    assert not is_finished(finished)
+    finished = RunFolder(out / "runs/tmkt/per_class_2/seed_1")
+    assert finished.is_finished()
+    (finished.path / "predictions.jsonl").unlink()
+    assert not finished.is_finished()
 
 
 def test_the_reason_of_a_failure_is_its_own(tiny_settings, empty_config, tmp_path, monkeypatch):
     """Not a line of the start before, nor the progress of a run that was killed."""
     (cell,) = make_grid(empty_config, tiny_settings, methods=["tmkt"], seeds=[1], per_class=[2], out=tmp_path)
-    (cell.make_folder() / "train.log").write_text("tmkt: of the start before\n")
+    cell.make_folder()
+    cell.folder.log.write_text("tmkt: of the start before\n")
     reasons = []
     for code in (
         "print('tmkt: wrong'); sys.exit(2)",
@@ -179,7 +180,7 @@ def test_the_reason_of_a_failure_is_its_own(tiny_settings, empty_config, tmp_pat
     assert reasons[3].endswith(
         "train.log could not be written; free space on that disk, then give the same command again"
     )
-    assert (cell.folder / "train.log").read_text().startswith("tmkt: of the start before\ntmkt: wrong\n")
+    assert cell.folder.log.read_text().startswith("tmkt: of the start before\ntmkt: wrong\n")
 
 
 def test_a_run_that_another_process_trains_is_waited_for(tiny_settings, empty_config, tmp_path, monkeypatch, capsys):
@@ -187,7 +188,8 @@ def test_a_run_that_another_process_trains_is_waited_for(tiny_settings, empty_co
     (tmp_path / "fake").write_text(f"#!{sys.executable}\nimport time\nprint(time.monotonic())\n")
     (tmp_path / "fake").chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "fake"))
-    lock = FileLock(cell.make_folder() / ".lock", thread_local=False)
+    cell.make_folder()
+    lock = FileLock(cell.folder.path / ".lock", thread_local=False)
     lock.acquire()
     released = []
 
@@ -199,7 +201,7 @@ def test_a_run_that_another_process_trains_is_waited_for(tiny_settings, empty_co
     timer.start()
     run_grid([cell], 1)
     timer.join()
-    assert float((cell.folder / "train.log").read_text()) > released[0]
+    assert float(cell.folder.log.read_text()) > released[0]
     said = " ".join(capsys.readouterr().err.split())
     assert said.count("another process is training it; waiting until it ends") == 1
 
@@ -381,4 +383,4 @@ def test_a_run_without_heads_has_no_guidance(tiny, capsys):
     config = tiny.replace(transfer__method="events_only", train__steps=2)
     train(config)
     run = open_run(config.out)
-    assert guidance(run, Path(config.out), finished_run.TestSamples(run, 4)) == {}
+    assert guidance(run, finished_run.TestSamples(run, 4)) == {}

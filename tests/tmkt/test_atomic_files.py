@@ -110,7 +110,8 @@ def test_the_figures_of_a_grid_are_no_link(cells, tmp_path, outside):
 
 
 def test_no_log_is_written_through_a_link(cells, outside):
-    (cells[0].make_folder() / "train.log").symlink_to(outside / "precious")
+    cells[0].make_folder()
+    cells[0].folder.log.symlink_to(outside / "precious")
     with pytest.raises(UserError, match=r"train\.log: cannot be written .*; it is a link"):
         run_grid(cells, 1)
     assert untouched(outside)

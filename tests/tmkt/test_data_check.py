@@ -14,7 +14,6 @@ from tmkt.cli import main
 from tmkt.config import load_config
 from tmkt.data import check
 from tmkt.data.readers import READERS
-from tmkt.errors import UserError
 from tmkt_kernels import events as ev
 
 
@@ -139,14 +138,16 @@ def test_wrong_class_of_a_real_recording_is_named(tmp_path, shared_data):
     assert str(problem).endswith("1/00002.bin is of the wrong class: the image that it shows is of 0")
 
 
-def test_run_names_recordings_that_are_gone(tiny, recordings, tmp_path):
+def test_run_names_recordings_that_are_gone(recordings, tmp_path, capsys):
     run = tmp_path / "run"
     run.mkdir()
     (run / "split.json").write_text('{"train": ["0/00001"], "validation": [], "test": ["1/77777"]}')
-    problems = check.check_folder(recordings, run=run).problems
-    assert [problem.path for problem in problems] == [recordings / "1/77777"]
-    with pytest.raises(UserError, match=r"split.json cannot be read"):
-        check.check_folder(recordings, run=tmp_path)
+    assert main(["data", "check", str(recordings), "--run", str(run)]) == 1
+    problem, summary = capsys.readouterr().out.splitlines()
+    assert problem == f"{recordings / '1/77777'} is missing: {run} was made with it"
+    assert summary.endswith("1 problem")
+    assert main(["data", "check", str(recordings), "--run", str(tmp_path)]) == 2
+    assert "split.json cannot be read" in capsys.readouterr().err
 
 
 def test_parts_of_a_file_are_checked_each(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tmkt.distributed import is_of_torch_distributed
-from tmkt.training import checkpoint as ckpt
+from tmkt.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,6 +75,6 @@ def test_processes_stop_at_the_same_step_and_the_first_says_which(two, tmp_path,
         two[rank].send_signal(signal.SIGTERM)
     said = [process.communicate(timeout=90)[1] for process in two]
     assert [process.returncode for process in two] == [128 + signal.SIGTERM] * 2, said
-    (step,) = ckpt.steps(tmp_path / "run" / "checkpoints")
+    (step,) = RunFolder(tmp_path / "run").checkpoints.steps()
     assert said[0].splitlines()[-1] == f"tmkt: interrupted; run the same command again to resume from step {step}"
     assert said[1] == ""

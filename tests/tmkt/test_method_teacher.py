@@ -18,14 +18,14 @@ def ckd(tiny):
 
 def test_targets_are_made_once_and_read_again(ckd, tmp_path):
     data = prepare(ckd).train
-    (tmp_path / "run").mkdir()
-    first = teacher_targets(ckd, data, 1)
+    path = tmp_path / "teacher.safetensors"
+    first = teacher_targets(ckd, data, 1, path)
     assert first.logits.shape == (len(data.images), 3)
     assert first.features.shape == (len(data.images), 512)
-    written = (tmp_path / "run" / "teacher.safetensors").stat().st_mtime_ns
-    again = teacher_targets(ckd, data, 1)
+    written = path.stat().st_mtime_ns
+    again = teacher_targets(ckd, data, 1, path)
     assert torch.equal(first.logits, again.logits)
-    assert (tmp_path / "run" / "teacher.safetensors").stat().st_mtime_ns == written
+    assert path.stat().st_mtime_ns == written
 
 
 def test_the_same_seed_trains_the_same_teacher(ckd):
@@ -44,8 +44,7 @@ def test_the_teacher_learns_its_images(ckd, tmp_path):
     labels = torch.empty(len(data.images), dtype=torch.uint8)
     labels[data.static_by_class.order] = torch.repeat_interleave(torch.arange(3).byte(), data.static_by_class.size)
     data.images = data.images // 4 + 60 * labels.view(-1, 1, 1, 1)  # noise, brighter from class to class
-    (tmp_path / "run").mkdir()
-    targets = teacher_targets(config, data, 0)
+    targets = teacher_targets(config, data, 0, tmp_path / "teacher.safetensors")
     assert (targets.logits.argmax(1) == labels).float().mean() > 0.8
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tmkt import atomic_files
 from tmkt.errors import UserError
 from tmkt.training import checkpoint as ckpt
 
@@ -22,28 +23,28 @@ def checkpoint(step):
 
 def save(folder, *numbers):
     for step in numbers:
-        ckpt.save_checkpoint(folder, step, checkpoint(step))
+        ckpt.Checkpoints(folder).save(step, checkpoint(step))
 
 
 def test_what_was_saved_is_loaded(tmp_path):
     saved = checkpoint(3)
-    ckpt.save_checkpoint(tmp_path, 3, saved)
-    loaded = ckpt.load_newest(tmp_path)
+    ckpt.Checkpoints(tmp_path).save(3, saved)
+    loaded = ckpt.Checkpoints(tmp_path).newest()
     for one, two in zip(saved[:2], loaded[:2], strict=True):
         assert one.keys() == two.keys()
         assert all(torch.equal(one[name], two[name]) for name in one)
     assert loaded.state == saved.state
     assert sorted(path.name for path in (tmp_path / "step-00000003").iterdir()) == sorted(FILES)
-    assert ckpt.load_newest(tmp_path / "none") is None
+    assert ckpt.Checkpoints(tmp_path / "none").newest() is None
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
     (tmp_path / ".step-00000003.tmp").mkdir()
     save(tmp_path, 1, 2, 3, 4)
-    ckpt.prune(tmp_path, 2, best=1)
-    assert ckpt.steps(tmp_path) == [1, 3, 4]
-    ckpt.prune(tmp_path, 2, best=4)
-    assert ckpt.steps(tmp_path) == [3, 4]
+    ckpt.Checkpoints(tmp_path).prune(2, best=1)
+    assert ckpt.Checkpoints(tmp_path).steps() == [1, 3, 4]
+    ckpt.Checkpoints(tmp_path).prune(2, best=4)
+    assert ckpt.Checkpoints(tmp_path).steps() == [3, 4]
 
 
 def flip(path, place):
@@ -65,20 +66,20 @@ def test_a_damaged_checkpoint_is_found_and_the_one_before_is_used(tmp_path, caps
     save(tmp_path, 1, 2)
     place = random.Random().random()
     DAMAGE[damage](tmp_path / "step-00000002" / file, place)
-    loaded = ckpt.load_newest(tmp_path)
+    loaded = ckpt.Checkpoints(tmp_path).newest()
     assert loaded.state["step"] == 1, f"not found at {place}"
     said = " ".join(capsys.readouterr().err.split())
     assert "step-00000002 is damaged:" in said
     assert "looking for the one before" in said
-    assert ckpt.steps(tmp_path) == [1]
+    assert ckpt.Checkpoints(tmp_path).steps() == [1]
 
 
 def test_a_checkpoint_of_damage_alone_is_an_error(tmp_path):
     save(tmp_path, 1)
     flip(tmp_path / "step-00000001" / ckpt.STATE, 0.5)
     with pytest.raises(UserError, match=r"every checkpoint under .* is damaged; delete that folder to begin anew"):
-        ckpt.load_newest(tmp_path)
-    assert ckpt.steps(tmp_path) == [1]
+        ckpt.Checkpoints(tmp_path).newest()
+    assert ckpt.Checkpoints(tmp_path).steps() == [1]
 
 
 class Stopped(Exception):
@@ -86,7 +87,7 @@ class Stopped(Exception):
 
 
 def test_a_stop_while_writing_leaves_the_one_before_or_the_new_one(tmp_path, monkeypatch):
-    flush, found = ckpt._flush, []
+    flush, found = atomic_files.flush, []
     for last in range(20):
         folder = tmp_path / str(last)
         save(folder, 1)
@@ -97,14 +98,14 @@ def test_a_stop_while_writing_leaves_the_one_before_or_the_new_one(tmp_path, mon
                 raise Stopped
             flush(path)
 
-        monkeypatch.setattr(ckpt, "_flush", stops)
+        monkeypatch.setattr(atomic_files, "flush", stops)
         try:
             save(folder, 2)
         except Stopped:
-            found.append(ckpt.load_newest(folder).state["step"])
+            found.append(ckpt.Checkpoints(folder).newest().state["step"])
             monkeypatch.undo()
             save(folder, 2)  # goes on as if nothing had been
-            assert ckpt.load_newest(folder).state["step"] == 2
+            assert ckpt.Checkpoints(folder).newest().state["step"] == 2
         else:
             break
     assert found == [1] * 5 + [2]  # four files and their folder, then the rename
@@ -126,24 +127,16 @@ def test_nothing_is_unpickled(tmp_path):
         json.dumps({**sums, "bytes": sizes})
     )  # whoever plants it writes the checksums too
     with pytest.raises(ckpt.DamagedError, match="not a safetensors file"):
-        ckpt.load_checkpoint(tmp_path, 2)
-
-
-def test_records_beyond_the_checkpoint_and_half_lines_are_dropped(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    kept = '{"kind": "environment", "step": 0}\n{"kind": "train", "step": 4}\n'
-    path.write_text(kept + '{"kind": "test", "step": 4}\n{"kind": "train", "step": 5}\n{"kind": "tr')
-    ckpt.keep_records(path, 4)
-    assert path.read_text() == kept
+        ckpt.Checkpoints(tmp_path).load(2)
 
 
 @pytest.mark.parametrize("name", ["step-00000006.bak", "step-00000006 (copy)", "step-foo", "step-00000002~", "step-3"])
 def test_what_else_lies_beside_checkpoints_is_left_alone(tmp_path, name):
     save(tmp_path, 1, 2)
     (tmp_path / name).mkdir()
-    assert ckpt.load_newest(tmp_path).state["step"] == 2
-    ckpt.prune(tmp_path, 1, best=None)
-    assert ckpt.steps(tmp_path) == [2]
+    assert ckpt.Checkpoints(tmp_path).newest().state["step"] == 2
+    ckpt.Checkpoints(tmp_path).prune(1, best=None)
+    assert ckpt.Checkpoints(tmp_path).steps() == [2]
     assert (tmp_path / name).is_dir()
 
 
@@ -179,8 +172,8 @@ STRANGE = {
 def test_a_file_that_is_none_is_damage(tmp_path, file, fault):
     save(tmp_path, 1, 2)
     STRANGE[fault](tmp_path / "step-00000002" / file)
-    assert ckpt.load_newest(tmp_path).state["step"] == 1
-    assert ckpt.steps(tmp_path) == [1]
+    assert ckpt.Checkpoints(tmp_path).newest().state["step"] == 1
+    assert ckpt.Checkpoints(tmp_path).steps() == [1]
     assert os.path.lexists(tmp_path / "step-00000002.damaged" / file)  # put aside, not deleted
 
 
@@ -196,16 +189,16 @@ def test_a_checkpoint_that_merely_cannot_be_read_stops_the_run_and_stays(tmp_pat
 
     monkeypatch.setattr(Path, "read_bytes", fails)
     with pytest.raises(UserError, match=rf"task\.safetensors: cannot be read \({os.strerror(code)}\); it was left"):
-        ckpt.load_newest(tmp_path)
+        ckpt.Checkpoints(tmp_path).newest()
     monkeypatch.undo()
-    assert ckpt.load_newest(tmp_path).state["step"] == 2
+    assert ckpt.Checkpoints(tmp_path).newest().state["step"] == 2
 
 
 @pytest.mark.parametrize("state", [b"[]", b"null", b"{}", b'{"step": 1000000000}', b'{"step": "2"}', b"[" * 100_000])
 def test_a_state_of_another_step_or_kind_is_damage(tmp_path, rewrite, state):
     save(tmp_path, 1, 2)
     rewrite(tmp_path, 2, state=state)
-    assert ckpt.load_newest(tmp_path).state["step"] == 1
+    assert ckpt.Checkpoints(tmp_path).newest().state["step"] == 1
 
 
 def test_tensors_of_other_names_shapes_or_types_are_damage():

@@ -11,8 +11,7 @@ from tmkt.errors import UserError
 from tmkt.method.teacher import teacher_targets
 from tmkt.models import create_model
 from tmkt.models.finite import check_finite, finite_inputs
-from tmkt.training import checkpoint as ckpt
-from tmkt.training.evaluation import load_run
+from tmkt.training.run_folder import RunFolder
 from tmkt.training.trainer import Trainer, train
 
 METHODS = ("tmkt", "sliding", "joint", "ckd", "finetune", "static_only", "events_only")
@@ -24,7 +23,7 @@ def spoil(monkeypatch, at_step, change):
 
     def spoils(self):
         values = step(self)
-        if self.at.step + 1 == at_step:
+        if self.state.step + 1 == at_step:
             with torch.no_grad():
                 change(self)
         return values
@@ -43,7 +42,7 @@ def test_nan_in_a_weight_stops_every_method(tiny, monkeypatch, method, classific
     config = tiny.replace(transfer__method=method, transfer__classification=classification, transfer__teacher__steps=1)
     with pytest.raises(UserError, match=r"at step [34]: model\.backbone\..*conv\.weight holds NaN"):
         train(config)
-    assert ckpt.steps(Path(tiny.out) / "checkpoints") == [2]
+    assert RunFolder(tiny.out).checkpoints.steps() == [2]
     assert not (Path(tiny.out) / "model.safetensors").exists()
 
 
@@ -76,7 +75,7 @@ def test_a_checkpoint_is_checked_also_between_log_points(tiny, monkeypatch, what
     config = tiny.replace(train__log_every=8, train__eval_every=8, train__checkpoint_every=1)
     with pytest.raises(UserError, match=f"training: at step 3: {message}"):
         train(config)
-    assert ckpt.steps(Path(tiny.out) / "checkpoints") == [1, 2]  # the good ones are there still
+    assert RunFolder(tiny.out).checkpoints.steps() == [1, 2]  # the good ones are there still
 
 
 def test_nan_at_the_last_step_is_not_written(tiny, monkeypatch):
@@ -109,15 +108,15 @@ def test_a_run_with_nan_cannot_be_evaluated(tiny, value):
     weights[name][0] = value
     save_file(weights, path)
     with pytest.raises(UserError, match=rf"model\.safetensors: {name} holds (NaN|infinity)"):
-        load_run(tiny.out)
+        RunFolder(tiny.out).load_model()
 
 
-def test_a_teacher_with_nan_is_not_written(tiny):
+def test_a_teacher_with_nan_is_not_written(tiny, tmp_path):
     config = tiny.replace(transfer__method="ckd", transfer__teacher__steps=2, transfer__teacher__lr=1e30)
-    Path(tiny.out).mkdir()
+    path = tmp_path / "teacher.safetensors"
     with pytest.raises(UserError, match=r"teacher: .* holds (NaN|infinity)"):
-        teacher_targets(config, prepare(config).train, 0)
-    assert not (Path(tiny.out) / "teacher.safetensors").exists()
+        teacher_targets(config, prepare(config).train, 0, path)
+    assert not path.exists()
 
 
 def test_a_step_that_the_gradient_scaler_skips_is_no_error(tiny):

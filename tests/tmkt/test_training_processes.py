@@ -1,6 +1,5 @@
 """Several processes: they do together what one does with the whole batch, and one of them writes."""
 
-import json
 import os
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from tmkt.errors import UserError
 from tmkt.method.losses import domain_alignment
 from tmkt.models import registry
 from tmkt.models.blocks import ConvLIF
+from tmkt.training.run_folder import RunFolder
 from tmkt.training.trainer import train
 
 ROOT = Path(__file__).parents[2]
@@ -38,8 +38,7 @@ class Smooth(nn.Module):
 
 
 def losses(run):
-    lines = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
-    lines = [r for r in lines if r["kind"] != "environment"]
+    lines = [r for r in RunFolder(run).metrics() if r["kind"] != "environment"]
     return {(r["kind"], r["step"], key): r[key] for r in lines for key in r.keys() - {"kind", "seconds"}}
 
 
@@ -124,7 +123,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(two, backbone, tmp_path
     # The same score on every process, made of their shares.
     assert (tmp_path / "score-0").read_text() == (tmp_path / "score-1").read_text()
     assert f"correct={score.correct}, total=9" in (tmp_path / "score-0").read_text()
-    environment = json.loads((Path(two.out) / "metrics.jsonl").read_text().splitlines()[0])
+    environment = RunFolder(two.out).metrics()[0]
     assert (environment["processes"], environment["global_batch"]) == (2, 12)
     assert not Path(f"{two.out}-unused").exists()
     # A mistake is said once.

@@ -1,6 +1,5 @@
 """Resume: a run that was stopped anywhere ends in the very weights of an undisturbed one."""
 
-import json
 import os
 import random
 import shutil
@@ -19,13 +18,14 @@ from safetensors.torch import load_file
 from tmkt.data import prepare
 from tmkt.errors import UserError
 from tmkt.training import checkpoint as ckpt
+from tmkt.training.run_folder import RunFolder
 from tmkt.training.trainer import Trainer, train
 
 
 def records(run):
     """What metrics.jsonl says of training and scores, without times."""
-    lines = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines if line["kind"] != "environment"]
+    records = [record for record in RunFolder(run).metrics() if record["kind"] != "environment"]
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
 
 
 def assert_same_run(one, two):
@@ -47,7 +47,7 @@ def test_a_resumed_run_equals_an_undisturbed_one(tiny, monkeypatch, stop):
     step = Trainer._train_step
 
     def breaks(self):
-        if self.at.step == stop:
+        if self.state.step == stop:
             raise Interrupted
         return step(self)
 
@@ -58,14 +58,6 @@ def test_a_resumed_run_equals_an_undisturbed_one(tiny, monkeypatch, stop):
     torch.manual_seed(123)  # what the process did before must not matter
     assert train(tiny, data) == score
     assert_same_run(tiny.out, undisturbed.out)
-
-
-def steps_done(run):
-    try:
-        lines = (Path(run) / "metrics.jsonl").read_text().splitlines()
-        return max(json.loads(line)["step"] for line in lines)
-    except (OSError, ValueError):  # not there yet, or a line is being written
-        return 0
 
 
 def train_on_one_thread(config):
@@ -82,7 +74,7 @@ def test_a_process_killed_at_random_moments_ends_in_the_same_weights(tiny, proce
     for moment in sorted(draw.sample(range(1, 3 * steps // 4), 3)):
         process = processes.Process(target=train_on_one_thread, args=(config,))
         process.start()
-        while steps_done(config.out) < moment and process.is_alive():
+        while RunFolder(config.out).steps_done() < moment and process.is_alive():
             time.sleep(0.001)
         time.sleep(draw.uniform(0, 0.05))
         process.kill()
@@ -124,7 +116,7 @@ def test_the_gradient_scaler_is_part_of_the_state(tiny):
     for trainer, scale in zip(trainers, (512.0, 1.0), strict=True):  # Accelerate makes one on a GPU alone
         trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     trainers[0]._save()
-    saved = ckpt.load_newest(trainers[1].checkpoints, trainers[1]._check)
+    saved = trainers[1].folder.checkpoints.newest(trainers[1]._check)
     trainers[1]._resume(saved)
     assert trainers[1].accelerator.scaler.get_scale() == 512.0
     for scaler in (None, {}, {"scale": "512"}, {**saved.state["scaler"], "scale": None}):
@@ -138,7 +130,7 @@ def stopped(tiny, monkeypatch):
     data, step = prepare(tiny), Trainer._train_step
 
     def breaks(self):
-        if self.at.step == 5:
+        if self.state.step == 5:
             raise Interrupted
         return step(self)
 
@@ -190,7 +182,7 @@ def test_an_edited_file_is_named_and_never_taken(tiny, stopped, name, edit):
     EDITS[edit](out / name)
     with pytest.raises(UserError, match=rf"^out: .*({name}|other settings)"):
         train(tiny, data)
-    assert ckpt.steps(out / "checkpoints") == [2, 4]
+    assert RunFolder(out).checkpoints.steps() == [2, 4]
 
 
 def test_metrics_that_are_no_file_are_named(tiny, stopped):
@@ -209,7 +201,7 @@ def test_a_checkpoint_of_another_run_is_refused(tiny, stopped, change):
     shutil.copytree(Path(other.out) / "checkpoints/step-00000006", out / "checkpoints/step-00000006")
     with pytest.raises(UserError, match=r"the checkpoint of step 6 in .* is of another run"):
         train(tiny, data)
-    assert ckpt.steps(out / "checkpoints") == [2, 4, 6]  # nobody's work is deleted
+    assert RunFolder(out).checkpoints.steps() == [2, 4, 6]  # nobody's work is deleted
     shutil.copy(Path(other.out) / "config.yaml", out)  # with its configuration too
     with pytest.raises(UserError, match="other settings"):
         train(tiny, data)
@@ -290,7 +282,7 @@ def test_data_of_another_content_is_noticed_and_named(tiny, recordings, tmp_path
     train(config)
     train(config)
     if source == "recordings":
-        split = json.loads((Path(config.out) / "split.json").read_text())
+        split = RunFolder(config.out).split()
         name = split["train"][0]
         shutil.copy(recordings / f"{split['test'][0]}.bin", recordings / f"{name}.bin")
         expected = rf"1 of another content \(train {name}\)"
@@ -321,7 +313,7 @@ def test_a_lock_deleted_by_hand_stops_the_first_of_two(tiny, monkeypatch):
     data, step, out = prepare(tiny), Trainer._train_step, Path(tiny.out)
 
     def intrudes(self):
-        if self.at.step == 5:
+        if self.state.step == 5:
             (out / ".lock").unlink()
             intruder.acquire(blocking=False)
         return step(self)
@@ -331,4 +323,4 @@ def test_a_lock_deleted_by_hand_stops_the_first_of_two(tiny, monkeypatch):
     with pytest.raises(UserError, match="another process has begun"):
         train(tiny, data)
     intruder.release()
-    assert ckpt.steps(out / "checkpoints") == [2, 4]
+    assert RunFolder(out).checkpoints.steps() == [2, 4]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tmkt.training import checkpoint as ckpt
+from tmkt.training.run_folder import RunFolder
 from tmkt.training.signals import noted_signals
 from tmkt.training.trainer import train
 
@@ -24,7 +24,7 @@ import tmkt.training.trainer as trainer
 from tmkt.cli import main
 step = trainer.Trainer._train_step
 def slow(self):
-    print("step", self.at.step, flush=True)
+    print("step", self.state.step, flush=True)
     time.sleep({seconds})
     return step(self)
 trainer.Trainer._train_step = slow
@@ -68,7 +68,7 @@ def test_the_step_that_was_reached_is_saved(start, tiny, number):
     assert process.returncode == 128 + number
     step = int(re.fullmatch(r"tmkt: interrupted; .* to resume from step (\d+)", lines(said)[-1])[1])
     assert step in (4, 5)
-    assert ckpt.steps(Path(tiny.out) / "checkpoints") == [step]
+    assert RunFolder(tiny.out).checkpoints.steps() == [step]
     config = tiny.replace(train__checkpoint_every=100, train__eval_every=8)
     train(config)
     train(config.replace(out=tiny.out + "-whole"))
@@ -86,7 +86,7 @@ def test_a_second_ctrl_c_ends_at_once_and_says_what_is_saved(start, tiny):
     assert time.monotonic() - began < 30
     assert process.returncode == 130
     assert lines(said)[-1] == "tmkt: interrupted; nothing is saved yet; run the same command again to start over"
-    assert ckpt.steps(Path(tiny.out) / "checkpoints") == []
+    assert RunFolder(tiny.out).checkpoints.steps() == []
 
 
 def test_after_a_checkpoint_a_second_ctrl_c_names_it(start, tiny):

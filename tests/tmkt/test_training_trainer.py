@@ -1,6 +1,5 @@
 """The training loop: learning, files of a run, its options, evaluation."""
 
-import json
 import re
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from tmkt.errors import UserError
 from tmkt.seeding import step_seed
 from tmkt.training import checkpoint as ckpt
 from tmkt.training import trainer
-from tmkt.training.evaluation import Score, evaluate, evaluate_run, load_run
+from tmkt.training.evaluation import Score, evaluate, evaluate_run
+from tmkt.training.run_folder import RunFolder
 from tmkt.training.trainer import Trainer, learning_rate, train
 from tmkt_kernels import _dispatch
 
@@ -29,17 +29,13 @@ def own_accelerator():
     AcceleratorState._reset_state(True)
 
 
-def metrics(run):
-    return [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
-
-
 def test_a_run_learns_and_leaves_its_files(tiny):
     config = tiny.replace(train__steps=60, train__lr=0.01, train__checkpoint_every=30, transfer__method="events_only")
     score = train(config)
     assert score.total == 9
     assert score.accuracy >= 7 / 9  # the classes lie on separate rows
     out = Path(config.out)
-    records = metrics(out)
+    records = RunFolder(out).metrics()
     assert records[0]["kind"] == "environment"
     assert records[0]["backends"]["lif"] in ("native", "reference")
     assert (records[0]["processes"], records[0]["precision"], records[0]["global_batch"]) == (1, "fp32", 6)
@@ -50,8 +46,7 @@ def test_a_run_learns_and_leaves_its_files(tiny):
     assert load_config(out / "config.yaml") == config
     assert list((out / "tensorboard").iterdir())
     assert not list(out.rglob(".*.tmp"))
-    split = json.loads((out / "split.json").read_text())
-    assert len(split["test"]) == 9
+    assert len(RunFolder(out).split()["test"]) == 9
 
 
 def test_two_processes_cannot_train_in_one_folder(tiny):
@@ -73,7 +68,7 @@ def test_every_method_runs_and_its_run_can_be_evaluated(tiny, recordings, method
 def test_evaluation_does_not_depend_on_batches_or_training_mode(tiny, monkeypatch):
     data = prepare(tiny)
     train(tiny, data)
-    _, model, _ = load_run(tiny.out)
+    _, model, _ = RunFolder(tiny.out).load_model()
     whole = evaluate(model.train(), data.test, 1.0, torch.device("cpu"))
     assert model.training
     monkeypatch.setattr("tmkt.training.evaluation.EVAL_BATCH", 2)
@@ -87,7 +82,7 @@ def test_a_finished_run_started_again_trains_no_further(tiny):
     weights = (Path(tiny.out) / "model.safetensors").read_bytes()
     assert train(tiny) == score
     assert (Path(tiny.out) / "model.safetensors").read_bytes() == weights
-    assert [r["kind"] for r in metrics(tiny.out)].count("test") == 1
+    assert [r["kind"] for r in RunFolder(tiny.out).metrics()].count("test") == 1
 
 
 def test_resume_never_refuses_and_leaves_the_run_alone(tiny):
@@ -122,11 +117,11 @@ def test_the_best_checkpoint_is_kept_and_can_be_selected(tiny, told_accuracies):
     config = tiny.replace(train__eval_every=2, train__select="best")
     assert train(config) == Score(1, 6, 1.0, PREDICTED)
     folder = Path(config.out) / "checkpoints"
-    assert ckpt.steps(folder) == [4, 6, 8]  # the best, and the two newest
-    assert ckpt.load_checkpoint(folder, 8).state["best_step"] == 4
-    best, exported = ckpt.load_checkpoint(folder, 4).weights, load_file(Path(config.out) / "model.safetensors")
+    assert ckpt.Checkpoints(folder).steps() == [4, 6, 8]  # the best, and the two newest
+    assert ckpt.Checkpoints(folder).load(8).state["best_step"] == 4
+    best, exported = ckpt.Checkpoints(folder).load(4).weights, load_file(Path(config.out) / "model.safetensors")
     assert all(torch.equal(exported[name], best[f"model.{name}"]) for name in exported)
-    last = ckpt.load_checkpoint(folder, 8).weights
+    last = ckpt.Checkpoints(folder).load(8).weights
     assert not all(torch.equal(exported[name], last[f"model.{name}"]) for name in exported)
     (folder / "step-00000004/task.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match=r"damaged best checkpoint, step 4 \(task\.safetensors \(0 bytes\)"):
@@ -136,9 +131,9 @@ def test_the_best_checkpoint_is_kept_and_can_be_selected(tiny, told_accuracies):
 def test_a_run_stops_early_and_stays_finished(tiny, told_accuracies, capsys):
     config = tiny.replace(train__eval_every=2, train__patience=1, train__checkpoint_every=8)
     assert train(config).loss == 0.6  # the fourth answer was to its test
-    assert ckpt.steps(Path(config.out) / "checkpoints") == [4, 6]
+    assert RunFolder(config.out).checkpoints.steps() == [4, 6]
     assert re.search(r"step 6/8: stopped early, .* not improved since step 4", capsys.readouterr().err)
-    assert [r["step"] for r in metrics(config.out) if r["kind"] == "train"] == [2, 4, 6]
+    assert [r["step"] for r in RunFolder(config.out).metrics() if r["kind"] == "train"] == [2, 4, 6]
     assert train(config).loss == 1.0  # and the fifth to its test again: it trained and validated no further
 
 
@@ -154,7 +149,7 @@ def test_accumulated_passes_give_the_gradient_of_the_whole_batch(tiny):
     for batch, accumulate in ((12, 1), (4, 3)):
         trainer = Trainer(tiny.replace(train__batch=batch, train__accumulate=accumulate, transfer__da_weight=0.0), data)
         trainer.task.eval()  # neither batch norm nor CKA, which look at a pass alone
-        trainer.at.step = 2
+        trainer.state.step = 2
         results.append((trainer._train_step(), trainer.model.state_dict(), trainer.optimizer.state_dict()["state"]))
     (values, weights, moments), (again, same, alike) = results
     for name in values:
@@ -172,17 +167,16 @@ def test_a_compiled_backbone_trains_to_the_same_losses(tiny, monkeypatch):
     for compiled in (False, True):
         run = config.replace(train__compile=compiled, out=f"{config.out}-{compiled}")
         train(run)
-        losses.append([r["loss"] for r in metrics(run.out) if r["kind"] == "train"])
-        assert metrics(run.out)[0]["compile"] is compiled
+        losses.append([r["loss"] for r in RunFolder(run.out).metrics() if r["kind"] == "train"])
+        assert RunFolder(run.out).metrics()[0]["compile"] is compiled
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
-    assert (
-        load_run(f"{config.out}-True")[1].state_dict().keys() == load_run(f"{config.out}-False")[1].state_dict().keys()
-    )
+    compiled, plain = (RunFolder(f"{config.out}-{compiled}").load_model()[1] for compiled in (True, False))
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
 
 
 def test_bfloat16_trains_and_its_test_score_is_that_of_eval(tiny, own_accelerator):
     score = train(tiny.replace(train__precision="bf16"))
-    assert metrics(tiny.out)[0]["precision"] == "bf16"
+    assert RunFolder(tiny.out).metrics()[0]["precision"] == "bf16"
     assert evaluate_run(tiny.out) == score
     weights = load_file(Path(tiny.out) / "model.safetensors")
     assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in weights.values())
@@ -203,7 +197,7 @@ def test_damaged_weights_are_an_error(tiny):
     path = Path(tiny.out) / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
-        load_run(tiny.out)
+        RunFolder(tiny.out).load_model()
 
 
 def test_learning_rate_warms_up_falls_to_zero_and_starts_anew_in_each_phase():
@@ -226,7 +220,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny):
 
 def test_an_unfinished_run_cannot_be_evaluated(tmp_path):
     with pytest.raises(UserError, match=r"config\.yaml is missing; expected the folder of a finished"):
-        load_run(tmp_path)
+        RunFolder(tmp_path).load_model()
 
 
 def test_a_backend_that_cannot_serve_is_an_error_before_loading(tiny, monkeypatch):

@@ -12,7 +12,6 @@ from ..atomic_files import make_folder, write_text
 from ..errors import Interrupted, UserError
 from ..progress import say
 from ..training.lock import FolderLock
-from ..training.run_folder import read_predictions, test_score
 from .grid import Cell, make_grid, run_grid
 from .report import write_report
 from .statistics import bootstrap, holm, outcome_table
@@ -60,7 +59,7 @@ def collect(cells: Sequence[Cell], failed: dict[Cell, str]) -> dict[str, Any]:
         place = {"method": cell.method, "per_class": cell.per_class, "seed": cell.seed, "folder": str(cell.folder)}
         correct.setdefault((cell.method, cell.per_class), {})
         try:
-            test, answers = test_score(cell.folder), read_predictions(cell.folder)
+            test, answers = cell.folder.test_score(), cell.folder.predictions()
         except UserError as error:
             failed.setdefault(cell, str(error))
         if cell in failed or test is None:

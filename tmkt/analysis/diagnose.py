@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import make_folder, write_text
+from ..atomic_files import write_text
 from ..data.prepare import has_images
 from ..errors import UserError
 from ..progress import say
@@ -33,13 +33,13 @@ def diagnose(run_dir: str | Path, *, draws: int = 16, samples: int = 200) -> dic
     run = open_run(run_dir)
     if not has_images(run.config):
         raise UserError(f"run {run_dir}: has no static images to compare recordings with; `tmkt profile` needs none")
-    folder = make_folder(Path(run_dir), FOLDER)
+    folder = run.folder.subfolder(FOLDER)
     test_samples = TestSamples(run, samples)
     say(f"features of both domains, {len(test_samples)} samples")
     features = layer_features(run, test_samples)
     cka = domain_cka(features)
     placed, silhouettes = embed(features, test_samples.label)
-    heads = guidance(run, Path(run_dir), test_samples)
+    heads = guidance(run, test_samples)
     say(f"gradient variance, {draws} pairs of gradients for each setting")
     variance = gradient_variance(run, draws)
     save(draw_cka(cka), folder / "cka.png")

@@ -1,7 +1,6 @@
 """How near the two domains lie in a run's network: CKA over layers and steps, t-SNE, what MAG and MRP heads know."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from ..mixup import event_step_mask, sample_switch_steps
 from ..models.activity import recorded_spikes
 from ..models.finite import check_finite
 from ..models.modes import evaluation_mode, frozen_running_statistics
-from ..training import checkpoint as ckpt
+from ..training.checkpoint import TASK, check_tensors
 from .finished_run import FinishedRun, TestSamples
 
 MEMBRANE = "membrane potential"  # of the last spiking layer: what DA aligns
@@ -115,7 +114,7 @@ def class_colours(count: int) -> np.ndarray:
     return colormaps["nipy_spectral"](np.linspace(0, 0.95, count))
 
 
-def guidance(run: FinishedRun, run_dir: Path, samples: TestSamples) -> dict[str, Any]:
+def guidance(run: FinishedRun, samples: TestSamples) -> dict[str, Any]:
     """What the run's MAG and MRP heads know about held-out recordings, mixed by TSM at r = 0.5; {} without heads.
 
     The weights are those of the last checkpoint, which has the heads; batch norms use their batch, as in training,
@@ -128,17 +127,16 @@ def guidance(run: FinishedRun, run_dir: Path, samples: TestSamples) -> dict[str,
     config = run.config
     T = config.data.time_steps
     task = TransferTask(run.model, config.transfer, config.model.neuron.v_threshold, T)
-    folder = run_dir / "checkpoints"
-    saved = ckpt.steps(folder)
+    saved = run.folder.checkpoints.steps()
     if (task.mag_head is None and task.mrp_head is None) or not saved:
         return {}
     try:
-        weights = ckpt.load_checkpoint(folder, saved[-1]).weights
-        ckpt.check_tensors(weights, task.state_dict(), ckpt.TASK)
-        check_finite(weights, ckpt.TASK, "no run should have written that")
+        weights = run.folder.checkpoints.load(saved[-1]).weights
+        check_tensors(weights, task.state_dict(), TASK)
+        check_finite(weights, TASK, "no run should have written that")
     except UserError as error:
         raise UserError(
-            f"run {run_dir}: checkpoint of step {saved[-1]}: {error}; `tmkt train` makes it again"
+            f"run {run.folder}: checkpoint of step {saved[-1]}: {error}; `tmkt train` makes it again"
         ) from error
     trained = {name: value.clone() for name, value in run.model.state_dict().items()}
     task.load_state_dict(weights)
@@ -146,8 +144,7 @@ def guidance(run: FinishedRun, run_dir: Path, samples: TestSamples) -> dict[str,
     switch_step = sample_switch_steps(len(samples), T, 0.5, run.generator(1))
     is_event = event_step_mask(switch_step, T)
     with torch.no_grad(), frozen_running_statistics(task.model):
-        spikes, v_seq = task.model.backbone(samples.sequence(switch_step))
-        features = spikes if config.transfer.features == "spikes" else v_seq
+        features = task.features(*task.model.backbone(samples.sequence(switch_step)))
         result: dict[str, Any] = {}
         if task.mag_head is not None:
             result["mag"] = _mag(task.mag_head(features).squeeze(-1).cpu() > 0, is_event.bool())

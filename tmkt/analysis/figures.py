@@ -19,7 +19,6 @@ from ..models import SpikingClassifier
 from ..models.activity import layer_titles, recorded_spikes
 from ..models.modes import evaluation_mode
 from ..training.evaluation import Score
-from ..training.run_folder import read_metrics
 from .statistics import wilson
 
 matplotlib.use("Agg")
@@ -88,17 +87,16 @@ def _event_image(frame: Tensor) -> np.ndarray:
     return np.clip(rgb, 0, 1)
 
 
-def learning_curves(runs: Mapping[str, Sequence[Path]], title: str) -> Figure:
-    """Training loss of the event stream and validation accuracy against optimiser steps; runs: name -> folders.
+def learning_curves(metrics: Mapping[str, Sequence[Sequence[dict[str, Any]]]], title: str) -> Figure:
+    """Training loss of the event stream and validation accuracy against optimiser steps.
 
-    Several folders (seeds) of a name: their mean, in a band from the lowest to the highest.
+    metrics: name -> the metrics of one or more runs (seeds): their mean, in a band from the lowest to the highest.
     """
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for name, folders in runs.items():
-        records = [read_metrics(folder) for folder in folders]
-        _curve(left, name, [_points(run, "train", "ce_event") for run in records])
-        _curve(right, name, [_points(run, "validation", "accuracy") for run in records], marker="o", ms=4)
+    for name, runs in metrics.items():
+        _curve(left, name, [_points(run, "train", "ce_event") for run in runs])
+        _curve(right, name, [_points(run, "validation", "accuracy") for run in runs], marker="o", ms=4)
     left.set(xlabel="optimiser step", ylabel="cross-entropy of the event stream", xlim=(0, None), ylim=(0, None))
     left.set_title("loss on the training recordings", fontsize=10)
     right.set(xlabel="optimiser step", ylabel="accuracy", xlim=(0, None))

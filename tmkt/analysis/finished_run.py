@@ -12,14 +12,15 @@ from ..config import Config
 from ..data import RunData, prepare
 from ..models import SpikingClassifier
 from ..seeding import step_generator
-from ..training.evaluation import load_run
 from ..training.network import device_for
+from ..training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
 class FinishedRun:
     """What `tmkt diagnose` and `tmkt profile` read of a run."""
 
+    folder: RunFolder
     config: Config
     model: SpikingClassifier
     data: RunData
@@ -32,11 +33,12 @@ class FinishedRun:
 
 def open_run(run_dir: str | Path) -> FinishedRun:
     """Load the network and the data of a finished run. Raises UserError, naming what is missing."""
-    config, model, _ = load_run(run_dir)
+    folder = RunFolder(run_dir)
+    config, model, _ = folder.load_model()
     device = device_for(config)
     data = prepare(config)
     data.train.to(device)
-    return FinishedRun(config, model.to(device), data, device)
+    return FinishedRun(folder, config, model.to(device), data, device)
 
 
 class TestSamples:

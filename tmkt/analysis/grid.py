@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 
@@ -17,9 +18,7 @@ from .. import atomic_files
 from ..config import Config, load_config
 from ..errors import UNHEARD, UserError
 from ..progress import bar, say
-from ..training.identity import check_same_run
-from ..training.lock import FolderLock
-from ..training.run_folder import is_finished, read_metrics, test_score
+from ..training.run_folder import RunFolder
 from ..training.signals import child_environment
 
 _POLL_SECONDS = 0.5
@@ -35,14 +34,15 @@ class Cell:
     config: Config
     arguments: tuple[str, ...]
 
-    @property
-    def folder(self) -> Path:
-        return Path(self.config.out)
+    @cached_property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.config.out)
 
-    def make_folder(self) -> Path:
-        """`folder`, made where it is missing; no part of it below the grid's own folder may be a link."""
-        *above, root = self.folder.parents[:4]
-        return atomic_files.make_folder(root, *(path.name for path in reversed(above)), self.folder.name)
+    def make_folder(self) -> None:
+        """Make `folder` where it is missing; no part of it below the grid's own folder may be a link."""
+        path = self.folder.path
+        *above, root = path.parents[:4]
+        atomic_files.make_folder(root, *(folder.name for folder in reversed(above)), path.name)
 
     @property
     def command(self) -> str:
@@ -98,8 +98,7 @@ def make_grid(
         arguments = [*overrides, *own]
         cells.append(Cell(name, count, seed, load_config(config, arguments), (str(config), *arguments)))
     for cell in cells:
-        if (cell.folder / "config.yaml").exists():
-            check_same_run(cell.config, cell.folder)
+        cell.folder.check_same_run(cell.config)
     return cells
 
 
@@ -112,7 +111,7 @@ def run_grid(cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
     """
     if jobs < 1:
         raise UserError(f"--jobs: expected at least 1, got {jobs}")
-    waiting = deque(cell for cell in cells if not is_finished(cell.folder))
+    waiting = deque(cell for cell in cells if not cell.folder.is_finished())
     if len(waiting) < len(cells):
         say(f"{len(cells) - len(waiting)} of {len(cells)} runs are finished already")
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
@@ -129,7 +128,7 @@ def run_grid(cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
                     if len(running) == jobs:
                         break
                     cell = waiting.popleft()
-                    if is_finished(cell.folder):  # by the other process that it was left to
+                    if cell.folder.is_finished():  # by the other process that it was left to
                         progress.advance(total)
                     elif _is_free(cell):
                         running[cell] = _Job(cell, environment)
@@ -141,7 +140,7 @@ def run_grid(cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
                         elsewhere.add(cell)
                 time.sleep(_POLL_SECONDS)
                 for cell, job in list(running.items()):
-                    progress.update(tasks[cell], completed=_steps_done(cell))
+                    progress.update(tasks[cell], completed=cell.folder.steps_done())
                     if job.process.poll() is None:
                         continue
                     del running[cell]
@@ -160,7 +159,8 @@ class _Job:
     """A run that is being made: its process, and where in train.log it began to write."""
 
     def __init__(self, cell: Cell, environment: dict[str, str]) -> None:
-        self.cell, self.log = cell, cell.make_folder() / "train.log"
+        cell.make_folder()
+        self.cell, self.log = cell, cell.folder.log
         with atomic_files.written(self.log), atomic_files.Appender(self.log) as log:
             self.begin = os.fstat(log.descriptor).st_size
             command = [sys.executable, "-m", "tmkt", "train", *cell.arguments]
@@ -170,7 +170,7 @@ class _Job:
 
     def report(self, failed: dict[Cell, str]) -> None:
         """Say how it ended, and note in `failed` why it failed."""
-        test = test_score(self.cell.folder)
+        test = self.cell.folder.test_score()
         if self.process.returncode == 0 and test is not None:
             say(f"{self.cell.title}: test accuracy {test['accuracy']:.3f}")
             return
@@ -193,13 +193,7 @@ class _Job:
 
 def _is_free(cell: Cell) -> bool:
     """Whether nobody trains in the folder: a run of a compare that was killed may still be saving its last step."""
-    lock = FolderLock(cell.make_folder())
-    free = lock.acquire()
-    lock.release()
+    cell.make_folder()
+    free = cell.folder.lock.acquire()
+    cell.folder.lock.release()
     return free
-
-
-def _steps_done(cell: Cell) -> int:
-    path = cell.folder / "metrics.jsonl"
-    records = read_metrics(cell.folder) if path.is_file() else []
-    return records[-1]["step"] if records else 0

@@ -159,7 +159,7 @@ def profile_run(run_dir: str | Path, train_batch: int, out: str | Path | None = 
     run = open_run(run_dir)
     x_seq = TestSamples(run, SAMPLES).domains()["event"]
     result = profile(run.model, x_seq, train_batch=train_batch)
-    return _written(result, make_folder(Path(run_dir), "profile") if out is None else make_folder(Path(out)))
+    return _written(result, run.folder.subfolder("profile") if out is None else make_folder(Path(out)))
 
 
 def profile_model(

@@ -16,9 +16,7 @@ from ..data import prepare
 from ..models.activity import firing_rates, layer_titles
 from ..progress import count as counted
 from ..progress import say, visible
-from ..training.evaluation import load_run
 from ..training.network import device_for
-from ..training.run_folder import read_metrics, read_predictions, read_split
 from . import figures
 from .example_batch import example_batch
 from .grid import Cell
@@ -84,7 +82,7 @@ def _code(text: str) -> Markup:
 
 def _environment(finished: Sequence[Cell]) -> dict[str, Any] | None:
     """tmkt, torch and device of the first run."""
-    records = read_metrics(finished[0].folder) if finished else []
+    records = finished[0].folder.metrics() if finished else []
     found = next((record for record in records if record["kind"] == "environment"), None)
     return found and {key: found.get(key, "unknown") for key in ("tmkt", "torch", "device")}
 
@@ -97,14 +95,14 @@ def _figures(finished: Sequence[Cell], means: list[dict[str, Any]]) -> Iterator[
     yield "accuracy", figures.accuracy_by_recordings(means), "Accuracy against number of recordings", caption
     counts = sorted({cell.per_class for cell in finished})
     for heading, count in zip(["Learning curves"] + [""] * len(counts), counts, strict=False):
-        folders: dict[str, list[Path]] = {}
+        metrics: dict[str, list[list[dict[str, Any]]]] = {}
         for cell in finished:
             if cell.per_class == count:
-                folders.setdefault(cell.method, []).append(cell.folder)
+                metrics.setdefault(cell.method, []).append(cell.folder.metrics())
         caption = f"{count} recordings per class: mean over seeds, lowest to highest shaded."
         seeds = {cell.seed for cell in finished if cell.per_class == count}
         title = f"{count} recordings per class to train on, {counted(len(seeds), 'seed')}"
-        yield f"learning_curves_{count}", figures.learning_curves(folders, title), heading, caption
+        yield f"learning_curves_{count}", figures.learning_curves(metrics, title), heading, caption
     for heading, count in zip(["Confusion matrices"] + [""] * len(counts), counts, strict=False):
         figure = _confusion([cell for cell in finished if cell.per_class == count])
         yield (
@@ -117,11 +115,11 @@ def _figures(finished: Sequence[Cell], means: list[dict[str, Any]]) -> Iterator[
 
 
 def _confusion(cells: Sequence[Cell]) -> Figure:
-    _, classes = read_split(cells[0].folder)
+    classes = cells[0].folder.classes()
     matrices: dict[str, np.ndarray] = {}
     for cell in cells:
         matrix = matrices.setdefault(cell.method, np.zeros((len(classes), len(classes)), dtype=int))
-        for row in read_predictions(cell.folder):
+        for row in cell.folder.predictions():
             matrix[row["label"], row["predicted"]] += 1
     return figures.confusion_matrices(matrices, classes)
 
@@ -142,7 +140,7 @@ def _examples(finished: Sequence[Cell], count: int) -> Iterator[tuple[str, Figur
             caption = f"{cell.method}, {of}: what its mixed stream shows half way through training."
             yield f"mixed_batch_{cell.method}", figures.mixed_batch(*mixed), heading, caption
             heading = ""
-        _, model, classes = load_run(cell.folder)
+        _, model, classes = cell.folder.load_model()
         x_seq = data.test.frames[:, :RATE_SAMPLES].to(device).float() * cell.config.data.events.scale
         model.to(device)
         raster = figures.spike_raster(model, x_seq[:, :1], int(data.test.labels[0]), classes)

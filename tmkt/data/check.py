@@ -1,8 +1,9 @@
 """`tmkt data check`: reads every recording of a folder and names each that is damaged, missing or out of place."""
 
-import json
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,6 @@ import numpy as np
 from tmkt_kernels import events as ev
 
 from ..config import Config, EventsConfig
-from ..errors import UserError
 from ..progress import track
 from .layouts import LAYOUTS, Problem
 from .prepare import open_pair
@@ -40,7 +40,7 @@ def check_folder(
     *,
     config: Config | None = None,
     sensor_size: tuple[int, int] | None = None,
-    run: str | Path | None = None,
+    expected: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> Report:
     """Check the recordings under `root`.
 
@@ -53,10 +53,10 @@ def check_folder(
         config: adds what it states: the layout, the sensor, the classes (unknown and missing ones are named), and
             where it says which image a recording shows, a recording whose image is of another class.
         sensor_size: (width, height), before what the config says.
-        run: folder of a run whose recordings must all be there.
+        expected: for each run whose recordings must all be there, their names.
 
     Raises:
-        UserError: root is no folder of recordings, or config or run cannot be read.
+        UserError: root is no folder of recordings, or config cannot be read.
     """
     events = config.data.events if config else EventsConfig(sensor_size=None)
     source, classes = open_pair(config) if config else (None, _classes_found(root))
@@ -78,8 +78,9 @@ def check_folder(
     problems += _too_short(durations)
     if config and source:
         problems += _wrong_classes(recordings, source, config.data.static.exclude_twins)
-    if run:
-        problems += _missing(Path(root), recordings, Path(run))
+    found = {recording.name for recording in recordings}
+    for run, names in expected.items():
+        problems += [Problem(Path(root) / n, f"is missing: {run} was made with it") for n in names if n not in found]
     return Report(len(recordings), len({r.label for r in recordings}), sorted(problems))
 
 
@@ -129,13 +130,3 @@ def _wrong_classes(recordings: list[Recording], source: StaticSource, kind: str)
             shown = source.classes[source.labels[twin]]
             problems.append(Problem(recording.path, f"is of the wrong class: the image that it shows is of {shown}"))
     return problems
-
-
-def _missing(root: Path, recordings: list[Recording], run: Path) -> list[Problem]:
-    try:
-        record = json.loads((run / "split.json").read_text(encoding="utf-8"))
-        wanted = [name for part in ("train", "validation", "test") for name in record[part]]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"run {run}: split.json cannot be read ({error}); expected the folder of a run") from error
-    here = {recording.name for recording in recordings}
-    return [Problem(root / name, f"is missing: {run} was made with it") for name in wanted if name not in here]

@@ -37,8 +37,8 @@ class Targets(NamedTuple):
         return Targets(self.logits.to(device), self.features.to(device))
 
 
-def teacher_targets(config: Config, data: PairedData, crop_padding: int, run: str = "") -> Targets:
-    """Targets of every static image of `data`, read from <config.out>/teacher.safetensors, or made and written there.
+def teacher_targets(config: Config, data: PairedData, crop_padding: int, path: Path, run: str = "") -> Targets:
+    """Targets of every static image of `data`, read from the safetensors file at `path`, or made and written there.
 
     The file appears whole or not at all; a run killed before it trains the same teacher again. `run`: the identity of
     the run, which the file must name.
@@ -46,7 +46,6 @@ def teacher_targets(config: Config, data: PairedData, crop_padding: int, run: st
     Raises:
         UserError: the file is damaged or another run's, or the teacher holds NaN or infinity.
     """
-    path = Path(config.out) / "teacher.safetensors"
     if not path.exists():
         teacher = train_teacher(config, data, crop_padding)
         targets = _predict(teacher, data.images)

@@ -223,4 +223,8 @@ class TransferTask(nn.Module):
         return self._read(spikes_e, v_e, "event"), self._read(spikes_m, v_m, "mixed")
 
     def _read(self, spikes: Tensor, v_seq: Tensor, stream: str) -> tuple[Tensor, Tensor]:
-        return self.model.classify(spikes, stream), spikes if self.config.features == "spikes" else v_seq
+        return self.model.classify(spikes, stream), self.features(spikes, v_seq)
+
+    def features(self, spikes: Tensor, v_seq: Tensor) -> Tensor:
+        """What DA, MAG and MRP read of the backbone's output, by config.features: [T, B, D]."""
+        return spikes if self.config.features == "spikes" else v_seq

@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or absent, and known to be whole when they are read.
+"""Atomic, verified checkpoints: one is written completely or not at all, and its SHA-256 sums are checked on loading.
 
 A checkpoint is a folder step-<n> with safetensors and JSON alone: reading one runs no code of whoever wrote it, and
-other programs read it too. It is written under a temporary name, flushed, then renamed; its manifest holds the SHA-256
-of every file, so that what a disk or a copy has damaged since is found, and put aside rather than deleted.
+other programs read it too. It is written under a temporary name, flushed, then renamed. Its manifest holds the SHA-256
+of every file, so that damage by a disk or a copy is found. A damaged checkpoint is put aside rather than deleted.
 """
 
 import hashlib
@@ -17,10 +17,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .. import atomic_files, tensor_files
-from ..atomic_files import flush as _flush
 from ..errors import DamagedError, UserError
 from ..progress import say
-from .run_folder import is_record
 
 TASK, OPTIMIZER, STATE, MANIFEST = "task.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 
@@ -33,104 +31,112 @@ class Checkpoint(NamedTuple):
     state: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> None:
-    """Write folder/step-<step>/, in the place of one of that name if there is one.
+class Checkpoints:
+    """The checkpoints of a run, in folders step-<n> below `path`. What else lies there is left alone."""
 
-    Raises:
-        UserError: it cannot be written; the checkpoints before it are as they were.
-    """
-    final = _path(folder, step)
-    temporary = folder / f".{final.name}.tmp"
-    content = {
-        TASK: tensor_files.tensors_to_bytes(checkpoint.weights),
-        OPTIMIZER: tensor_files.tensors_to_bytes(checkpoint.optimizer),
-        STATE: json.dumps(checkpoint.state).encode(),
-    }
-    manifest = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
-    sizes = {name: len(data) for name, data in content.items()}
-    content[MANIFEST] = json.dumps({**manifest, "bytes": sizes}).encode()
-    atomic_files.make_folder(folder.parent, folder.name)
-    with atomic_files.written(final), atomic_files.gone_after_failure(temporary):
-        atomic_files.remove(temporary)  # left by a run that was killed while writing
-        temporary.mkdir()
-        for name, data in content.items():
-            atomic_files.write_new(temporary / name, data)
-            _flush(temporary / name)
-        _flush(temporary)
-        atomic_files.remove(final)
-        temporary.replace(final)
-        _flush(folder)
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
+    def save(self, step: int, checkpoint: Checkpoint) -> None:
+        """Write step-<step>/, in place of one of that name if there is one.
 
-def load_checkpoint(folder: Path, step: int) -> Checkpoint:
-    """Read folder/step-<step>/, on the CPU, every file checked against the manifest.
+        Raises:
+            UserError: it cannot be written; the checkpoints before it are as they were.
+        """
+        final = self._of(step)
+        temporary = self.path / f".{final.name}.tmp"
+        content = {
+            TASK: tensor_files.tensors_to_bytes(checkpoint.weights),
+            OPTIMIZER: tensor_files.tensors_to_bytes(checkpoint.optimizer),
+            STATE: json.dumps(checkpoint.state).encode(),
+        }
+        manifest = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
+        sizes = {name: len(data) for name, data in content.items()}
+        content[MANIFEST] = json.dumps({**manifest, "bytes": sizes}).encode()
+        atomic_files.make_folder(self.path.parent, self.path.name)
+        with atomic_files.written(final), atomic_files.gone_after_failure(temporary):
+            atomic_files.remove(temporary)  # left by a run that was killed while writing
+            temporary.mkdir()
+            for name, data in content.items():
+                atomic_files.write_new(temporary / name, data)
+                atomic_files.flush(temporary / name)
+            atomic_files.flush(temporary)
+            atomic_files.remove(final)
+            temporary.replace(final)
+            atomic_files.flush(self.path)
 
-    Raises:
-        DamagedError: a file is missing, or has not the content that was written.
-        UserError: a file cannot be read, so that nothing is known of its content.
-    """
-    path = _path(folder, step)
-    manifest = atomic_files.read_object(path / MANIFEST)
-    sizes, content = manifest.get("bytes"), {}
-    for name in (TASK, OPTIMIZER, STATE):
-        size = sizes.get(name) if isinstance(sizes, dict) else None
-        if type(size) is not int:
-            raise DamagedError(f"{MANIFEST} does not give the size of {name}")
-        data = content[name] = atomic_files.read(path / name, size)
-        if len(data) != size or manifest.get(name) != hashlib.sha256(data).hexdigest():
-            raise DamagedError(f"{name} ({len(data)} bytes) has not the checksum that {MANIFEST} gives")
-    weights, optimizer = (tensor_files.tensors_from_bytes(content[name], name) for name in (TASK, OPTIMIZER))
-    state = atomic_files.parse_object(content[STATE], STATE)
-    if state.get("step") != step:
-        raise DamagedError(f"{STATE} is of step {state.get('step')!r}, its folder is named {path.name}")
-    return Checkpoint(weights, optimizer, state)
+    def load(self, step: int) -> Checkpoint:
+        """Read step-<step>/, on the CPU, every file checked against the manifest.
 
+        Raises:
+            DamagedError: a file is missing, or has not the content that was written.
+            UserError: a file cannot be read, so that nothing is known of its content.
+        """
+        path = self._of(step)
+        manifest = atomic_files.read_object(path / MANIFEST)
+        sizes, content = manifest.get("bytes"), {}
+        for name in (TASK, OPTIMIZER, STATE):
+            size = sizes.get(name) if isinstance(sizes, dict) else None
+            if type(size) is not int:
+                raise DamagedError(f"{MANIFEST} does not give the size of {name}")
+            data = content[name] = atomic_files.read(path / name, size)
+            if len(data) != size or manifest.get(name) != hashlib.sha256(data).hexdigest():
+                raise DamagedError(f"{name} ({len(data)} bytes) has not the checksum that {MANIFEST} gives")
+        weights, optimizer = (tensor_files.tensors_from_bytes(content[name], name) for name in (TASK, OPTIMIZER))
+        state = atomic_files.parse_object(content[STATE], STATE)
+        if state.get("step") != step:
+            raise DamagedError(f"{STATE} is of step {state.get('step')!r}, its folder is named {path.name}")
+        return Checkpoint(weights, optimizer, state)
 
-def load_newest(folder: Path, check: Callable[[Checkpoint], None] = lambda _: None) -> Checkpoint | None:
-    """The newest whole checkpoint; None if none was ever written.
+    def newest(self, check: Callable[[Checkpoint], None] = lambda _: None) -> Checkpoint | None:
+        """The newest whole checkpoint; None if none was ever written.
 
-    Damaged ones that are newer are said, and renamed to <name>.damaged once a whole one is found.
+        Damaged ones that are newer are said, and renamed to <name>.damaged once a whole one is found.
 
-    Args:
-        check: raises DamagedError for a checkpoint whose content does not fit the run.
+        Args:
+            check: raises DamagedError for a checkpoint whose content does not fit the run.
 
-    Raises:
-        UserError: there are checkpoints, and all are damaged; or one cannot be read.
-    """
-    damaged = []
-    for step in reversed(steps(folder)):
-        try:
-            checkpoint = load_checkpoint(folder, step)
-            check(checkpoint)
-        except DamagedError as error:
-            damaged.append(step)
-            say(f"{_path(folder, step)} is damaged: {error}; looking for the one before")
-            continue
-        for newer in damaged:  # the run makes them again
-            path = _path(folder, newer)
-            aside = path.with_name(f"{path.name}.damaged")
-            with atomic_files.written(aside):
-                atomic_files.remove(aside)
-                path.rename(aside)
-            say(f"{path} was renamed to {aside.name}; the run makes it again")
-        return checkpoint
-    if damaged:
-        raise UserError(f"out: every checkpoint under {folder} is damaged; delete that folder to begin anew")
-    return None
+        Raises:
+            UserError: there are checkpoints, and all are damaged; or one cannot be read.
+        """
+        damaged = []
+        for step in reversed(self.steps()):
+            try:
+                checkpoint = self.load(step)
+                check(checkpoint)
+            except DamagedError as error:
+                damaged.append(step)
+                say(f"{self._of(step)} is damaged: {error}; looking for the one before")
+                continue
+            for newer in damaged:
+                self._put_aside(newer)
+            return checkpoint
+        if damaged:
+            raise UserError(f"out: every checkpoint under {self.path} is damaged; delete that folder to begin anew")
+        return None
 
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, in order."""
+        names = (re.fullmatch(r"step-(\d{8,18})", path.name, re.ASCII) for path in self.path.glob("step-*"))
+        return sorted(step for match in names if match for step in [int(match[1])] if match[0] == self._of(step).name)
 
-def steps(folder: Path) -> list[int]:
-    """The steps that have a checkpoint, in order. What else lies in the folder is left alone."""
-    names = (re.fullmatch(r"step-(\d{8,18})", path.name, re.ASCII) for path in folder.glob("step-*"))
-    return sorted(step for match in names if match for step in [int(match[1])] if match[0] == _path(folder, step).name)
+    def prune(self, keep: int, best: int | None) -> None:
+        """Delete all but the `keep` newest and that of step `best`."""
+        for step in self.steps()[:-keep]:
+            if step != best:
+                with atomic_files.written(self._of(step)):
+                    atomic_files.remove(self._of(step))
 
+    def _of(self, step: int) -> Path:
+        return self.path / f"step-{step:08d}"
 
-def prune(folder: Path, keep: int, best: int | None) -> None:
-    """Delete all checkpoints but the `keep` newest and that of step `best`."""
-    for step in steps(folder)[:-keep]:
-        if step != best:
-            with atomic_files.written(_path(folder, step)):
-                atomic_files.remove(_path(folder, step))
+    def _put_aside(self, step: int) -> None:
+        path = self._of(step)
+        aside = path.with_name(f"{path.name}.damaged")
+        with atomic_files.written(aside):
+            atomic_files.remove(aside)
+            path.rename(aside)
+        say(f"{path} was renamed to {aside.name}; the run makes it again")
 
 
 def optimizer_tensors(optimizer: Optimizer, task: nn.Module) -> dict[str, Tensor]:
@@ -177,20 +183,3 @@ def restore_optimizer(optimizer: Optimizer, task: nn.Module, tensors: dict[str, 
         kind, _, name = key.partition(".")
         state.setdefault(index[name], {})[kind] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def keep_records(path: Path, last_step: int) -> None:
-    """Drop what a resumed run writes anew: the records of a metrics.jsonl beyond `last_step`, and the test score.
-
-    What is no record is dropped too: the line that was being written when the run was killed, or an edit.
-    """
-    if not path.exists() and not path.is_symlink():
-        return
-    kept = [
-        r for r in atomic_files.read_records(path) if is_record(r) and r["step"] <= last_step and r["kind"] != "test"
-    ]
-    atomic_files.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
-
-
-def _path(folder: Path, step: int) -> Path:
-    return folder / f"step-{step:08d}"

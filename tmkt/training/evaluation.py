@@ -1,7 +1,6 @@
-"""Building a run's network, and scoring it on recordings."""
+"""Scoring a network on recordings."""
 
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,19 +8,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..config import Config, load_config
 from ..data import EventFrames, digests, load_folder, prepare
-from ..errors import DamagedError, UserError
 from ..models import SpikingClassifier
 from ..models.finite import check_finite, finite_inputs
 from ..models.modes import evaluation_mode
 from ..progress import say
-from ..tensor_files import read_tensors
-from .checkpoint import check_tensors
-from .identity import run_identity
 from .memory import enough_memory
-from .network import build_model, device_for
-from .run_folder import read_split
+from .network import device_for
+from .run_folder import RunFolder
 
 EVAL_BATCH = 100
 
@@ -66,43 +60,6 @@ def evaluate(model: SpikingClassifier, events: EventFrames, event_scale: float, 
     return Score(correct, len(events), loss / max(1, len(events)), tuple(predicted))
 
 
-def predictions(events: EventFrames, score: Score) -> str:
-    """What predictions.jsonl holds: name, label and predicted class of each recording, one JSON record a line."""
-    rows = zip(events.names, events.labels.tolist(), score.predicted, strict=True)
-    keys = ("name", "label", "predicted")
-    return "".join(json.dumps(dict(zip(keys, row, strict=True))) + "\n" for row in rows)
-
-
-def load_run(run_dir: str | Path) -> tuple[Config, SpikingClassifier, tuple[str, ...]]:
-    """A finished run's configuration, its network with the trained weights, and its classes.
-
-    The run may be a stranger's: its data are read without data.cache, so that nothing is written where that leads.
-
-    Raises:
-        UserError: a file is missing or damaged, does not fit the others, or the weights hold NaN or infinity.
-    """
-    run = Path(run_dir)
-    for name in ("config.yaml", "split.json", "model.safetensors"):
-        if not (run / name).exists():
-            raise UserError(f"run {run}: {name} is missing; expected the folder of a finished `tmkt train`")
-    config = load_config(run / "config.yaml")
-    try:
-        record, classes = read_split(run)
-    except DamagedError as error:
-        raise UserError(f"run {run}: {error}; delete it, and the same `tmkt train` writes it anew") from error
-    model = build_model(config, len(classes))
-    try:
-        weights, writer = read_tensors(run / "model.safetensors")
-        if writer not in (None, run_identity(config, record)):
-            say(f"run {run}: config.yaml or split.json is not the one that these weights were trained with")
-        check_tensors(weights, model.state_dict(), "model.safetensors")
-        check_finite(weights, "model.safetensors", "no accuracy of such a network means anything")
-    except UserError as error:
-        raise UserError(f"run {run}: {error}; `tmkt train` makes it again") from error
-    model.load_state_dict(weights)
-    return config.replace(data__cache=None), model, classes
-
-
 PARTS = ("unseen", "validated", "trained")  # what a run has seen of the recordings that it is evaluated on
 
 
@@ -144,14 +101,14 @@ def evaluate_parts(run_dir: str | Path, events: str | Path | None = None) -> Eva
     Raises:
         UserError: the run is damaged, or recordings cannot be read.
     """
-    config, model, classes = load_run(run_dir)
+    run = RunFolder(run_dir)
+    config, model, classes = run.load_model()
     device = device_for(config)
     with enough_memory(config):
         frames = prepare(config).test if events is None else load_folder(config, classes, events)
         score = evaluate(model.to(device), frames, config.data.events.scale, device)
-    record, _ = read_split(Path(run_dir))
     own = events is None or Path(events).resolve() == Path(config.data.events.root).resolve()
-    seen = _seen(frames, record, own)
+    seen = _seen(frames, run.split(), own)
     right = [answer == label for answer, label in zip(score.predicted, frames.labels.tolist(), strict=True)]
     parts = {part: [r for r, of in zip(right, seen, strict=True) if of == part] for part in PARTS}
     for part in ("trained", "validated"):

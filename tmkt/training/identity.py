@@ -5,48 +5,37 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from .. import atomic_files
 from ..config import Config
 from ..data import PARTS
-from ..errors import DamagedError, UserError
 
 
-def check_same_run(config: Config, out: Path) -> None:
-    """A run goes on under the settings that it began with; `resume`, and how its folder is called, may differ.
+def run_identity(config: Config, record: dict[str, Any]) -> str:
+    """A digest of a run's settings but `out` and `resume`, and of its data (`RunData.record`) with their content.
 
-    Raises:
-        UserError: `out` holds a run with other settings, or its config.yaml is damaged.
+    Two runs of one identity have equal checkpoints; those of another are never taken for its own.
     """
-    try:
-        old = _settings(atomic_files.read_text(out / "config.yaml"))
-    except DamagedError as error:
-        raise UserError(f"out: {out}: {error}; put it back, or choose another out=") from error
-    for before, after in itertools.zip_longest(old, _settings(config.dump()), fillvalue="nothing"):
+    text = json.dumps([_settings(config.dump()), record], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def changed_setting(text: str, config: Config) -> str | None:
+    """The first line in which the text of a config.yaml differs from `config`, `out` and `resume` left out."""
+    for before, after in itertools.zip_longest(_settings(text), _settings(config.dump()), fillvalue="nothing"):
         if before != after:
-            found = f"{before.strip()!r}, now {after.strip()!r}"
-            raise UserError(f"out: {out} holds a run with other settings ({found}); choose another out=")
+            return f"{before.strip()!r}, now {after.strip()!r}"
+    return None
 
 
-def check_same_data(split_file: Path, record: dict[str, Any]) -> None:
-    """A run goes on with the recordings and images that it began with, and with their content.
-
-    Raises:
-        UserError: what split.json says of them differs from `record`, with the first that differ.
-    """
-    try:
-        old = atomic_files.read_object(split_file)
-    except DamagedError as error:
-        raise UserError(f"out: {split_file.parent}: {error}; delete it, and the same command writes it anew") from error
-    if old != record:
-        what = _changes(old, record)
-        raise UserError(f"out: the data has changed since {split_file} was written: {what}; choose another out=")
+def _settings(text: str) -> list[str]:
+    """The lines of a config.yaml but those of `out` and `resume`."""
+    keys = re.split(r"(?m)^(?=\w)", text)
+    return "".join(key for key in keys if not key.startswith(("out:", "resume:"))).splitlines()
 
 
-def _changes(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Which recordings or images are gone, new or of another content, by two records of split.json."""
+def changed_data(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Which recordings or images are gone, new or of another content, by two values of `RunData.record`."""
     before, after = (dict(_contents(record)) for record in (old, new))
     found = {
         "gone": sorted(before.keys() - after.keys()),
@@ -64,18 +53,3 @@ def _contents(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         of_part = digests.get(part) if isinstance(digests, dict) else None
         for name, digest in itertools.zip_longest(*(x if isinstance(x, list) else [] for x in (names, of_part))):
             yield f"{part} {name}", digest
-
-
-def run_identity(config: Config, record: dict[str, Any]) -> str:
-    """What a run is made of, in one word: its settings but `out` and `resume`, and its data with their content.
-
-    Two runs of one identity have equal checkpoints; those of another are never taken for its own.
-    """
-    text = json.dumps([_settings(config.dump()), record], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _settings(text: str) -> list[str]:
-    """The lines of a config.yaml but those of `out` and `resume`."""
-    keys = re.split(r"(?m)^(?=\w)", text)
-    return "".join(key for key in keys if not key.startswith(("out:", "resume:"))).splitlines()

@@ -1,58 +1,214 @@
-"""Reading the files of a run's folder."""
+"""A run's folder: the only module that knows its files."""
 
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import atomic_files
-from ..errors import DamagedError
+from torch import Tensor
+
+from .. import atomic_files, tensor_files
+from ..config import Config, load_config
+from ..data import PARTS
+from ..errors import DamagedError, UserError
+from ..models import SpikingClassifier
+from ..models.finite import check_finite
+from ..progress import say
+from .checkpoint import Checkpoint, Checkpoints, check_tensors
+from .identity import changed_data, changed_setting, run_identity
+from .lock import FolderLock
+from .network import build_model
+
+CONFIG = "config.yaml"
+SPLIT = "split.json"
+METRICS = "metrics.jsonl"
+PREDICTIONS = "predictions.jsonl"
+WEIGHTS = "model.safetensors"
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The records of a run's metrics.jsonl; a line that is no record, as one that is being written, is left out."""
-    return [record for record in atomic_files.read_records(folder / "metrics.jsonl") if is_record(record)]
+class RunFolder:
+    """The files of one run. Everybody may read them; who writes calls `begin` first, which takes the lock."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.lock = FolderLock(self.path)
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
+        self.teacher = self.path / "teacher.safetensors"  # of `ckd`, see method/teacher.py
+        self.log = self.path / "train.log"  # what a run of `tmkt compare` prints
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def subfolder(self, name: str) -> Path:
+        """A folder in the run's, made where it is missing. Raises UserError where it is a link."""
+        return atomic_files.make_folder(self.path, name)
+
+    # Writing
+
+    def begin(self, config: Config, record: dict[str, Any]) -> None:
+        """Take the lock, and write the run's settings and data, `RunData.record`.
+
+        Raises:
+            UserError: another process is training here, or the folder holds a run of other settings or other data.
+        """
+        atomic_files.make_folder(self.path)
+        if not self.lock.acquire():
+            raise UserError(f"out: another process is training in {self}; choose another out=, or wait")
+        if config.resume == "never" and (self.path / CONFIG).exists():
+            raise UserError(f"out: {self} holds a run already; choose another out=, or resume=auto to go on")
+        self.check_same_run(config)
+        self._check_same_data(record)
+        atomic_files.write_text(self.path / SPLIT, json.dumps(record) + "\n")
+        atomic_files.write_text(self.path / CONFIG, config.dump())
+        self.subfolder(self.checkpoints.path.name)
+
+    def check_same_run(self, config: Config) -> None:
+        """A run goes on under the settings that it began with; `resume`, and how its folder is called, may differ.
+
+        Raises:
+            UserError: the folder holds a run with other settings, or its config.yaml is damaged.
+        """
+        if not (self.path / CONFIG).exists():
+            return
+        try:
+            changed = changed_setting(atomic_files.read_text(self.path / CONFIG), config)
+        except DamagedError as error:
+            raise UserError(f"out: {self}: {error}; put it back, or choose another out=") from error
+        if changed:
+            raise UserError(f"out: {self} holds a run with other settings ({changed}); choose another out=")
+
+    def _check_same_data(self, record: dict[str, Any]) -> None:
+        """A run goes on with the recordings and images that it began with, and with their content."""
+        path = self.path / SPLIT
+        if not path.exists():
+            return
+        try:
+            old = atomic_files.read_object(path)
+        except DamagedError as error:
+            raise UserError(f"out: {self}: {error}; delete it, and the same command writes it anew") from error
+        if old != record:
+            changed = changed_data(old, record)
+            raise UserError(f"out: the data has changed since {path} was written: {changed}; choose another out=")
+
+    def rewind(self, step: int) -> None:
+        """Drop the metrics that a run resumed at `step` writes anew: those beyond it, and the test score.
+
+        A line that is no record is dropped too: it was being written when the run was killed, or was edited.
+        """
+        path = self.path / METRICS
+        if not path.exists() and not path.is_symlink():
+            return
+        try:
+            records = [r for r in self.metrics() if r["step"] <= step and r["kind"] != "test"]
+        except DamagedError as error:
+            raise UserError(f"out: {self}: {error}; remove it, then run the same command again to resume") from error
+        atomic_files.write_text(path, "".join(json.dumps(record) + "\n" for record in records))
+
+    def append(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Add a record to the metrics. Raises UserError where another process has begun in the folder since."""
+        self.lock.check()
+        record = {"kind": kind, "step": step, **values}
+        atomic_files.append(self.path / METRICS, json.dumps(record) + "\n")
+
+    def save_checkpoint(self, step: int, checkpoint: Checkpoint, keep: int, best: int | None) -> None:
+        """Write a checkpoint, then delete all but the `keep` newest and that of step `best`."""
+        self.lock.check()
+        self.checkpoints.save(step, checkpoint)
+        self.checkpoints.prune(keep, best)
+
+    def finish(self, predictions: Iterable[tuple[str, int, int]], weights: dict[str, Tensor], run: str) -> None:
+        """Write (name, label, predicted class) of each test recording, and the weights of the run of identity `run`."""
+        rows = (dict(zip(("name", "label", "predicted"), row, strict=True)) for row in predictions)
+        atomic_files.write_text(self.path / PREDICTIONS, "".join(json.dumps(row) + "\n" for row in rows))
+        tensor_files.write_tensors(self.path / WEIGHTS, weights, run)
+
+    # Reading
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The records of metrics.jsonl; what is no record, as a line that is being written, is left out."""
+        return [record for record in atomic_files.read_records(self.path / METRICS) if _is_record(record)]
+
+    def steps_done(self) -> int:
+        """The last step that the metrics tell of; 0 before there are any."""
+        records = self.metrics() if (self.path / METRICS).is_file() else []
+        return records[-1]["step"] if records else 0
+
+    def split(self) -> dict[str, Any]:
+        """The `RunData.record` of the run: which recordings and images served for what."""
+        return atomic_files.read_object(self.path / SPLIT)
+
+    def classes(self) -> tuple[str, ...]:
+        """The names of the run's classes, by label."""
+        classes = self.split().get("classes")
+        if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+            raise DamagedError(f"{SPLIT} holds no names of classes")
+        return tuple(classes)
+
+    def recordings(self) -> list[str]:
+        """The names of all recordings that the run was made with. Raises UserError where split.json is damaged."""
+        try:
+            split = self.split()
+            return [name for part in PARTS if part != "static_images" for name in split[part]]
+        except (UserError, LookupError, TypeError) as error:
+            raise UserError(f"run {self}: {SPLIT} cannot be read ({error}); expected the folder of a run") from error
+
+    def predictions(self) -> list[dict[str, Any]]:
+        """name, label and predicted class of each test recording of a finished run."""
+        path, classes = self.path / PREDICTIONS, self.classes()
+        records = [atomic_files.parse_object(line, path.name) for line in atomic_files.read(path).splitlines()]
+        for record in records:
+            labels = [record.get(key) for key in ("label", "predicted")]
+            if not isinstance(record.get("name"), str) or not all(
+                type(label) is int and 0 <= label < len(classes) for label in labels
+            ):
+                raise DamagedError(f"{path}: is damaged, a record lacks name, label or predicted; delete it")
+        return records
+
+    def test_score(self) -> dict[str, Any] | None:
+        """The record of a finished run's test score; None while the run has not its score, predictions and weights."""
+        if not all((self.path / name).is_file() for name in (METRICS, PREDICTIONS, WEIGHTS)):
+            return None
+        scores = [record for record in self.metrics() if record["kind"] == "test" and _is_score(record)]
+        return scores[-1] if scores else None
+
+    def is_finished(self) -> bool:
+        """Whether the run has its test score, the predictions behind it, and its weights."""
+        return self.test_score() is not None
+
+    def load_model(self) -> tuple[Config, SpikingClassifier, tuple[str, ...]]:
+        """A finished run's configuration, its network with the trained weights, and its classes.
+
+        The run may be a stranger's: its configuration comes without data.cache, so that nothing is written where that
+        leads.
+
+        Raises:
+            UserError: a file is missing or damaged, does not fit the others, or the weights hold NaN or infinity.
+        """
+        for name in (CONFIG, SPLIT, WEIGHTS):
+            if not (self.path / name).exists():
+                raise UserError(f"run {self}: {name} is missing; expected the folder of a finished `tmkt train`")
+        config = load_config(self.path / CONFIG)
+        try:
+            split, classes = self.split(), self.classes()
+        except DamagedError as error:
+            raise UserError(f"run {self}: {error}; delete it, and the same `tmkt train` writes it anew") from error
+        model = build_model(config, len(classes))
+        try:
+            weights, writer = tensor_files.read_tensors(self.path / WEIGHTS)
+            if writer not in (None, run_identity(config, split)):
+                say(f"run {self}: {CONFIG} or {SPLIT} is not the one that these weights were trained with")
+            check_tensors(weights, model.state_dict(), WEIGHTS)
+            check_finite(weights, WEIGHTS, "no accuracy of such a network means anything")
+        except UserError as error:
+            raise UserError(f"run {self}: {error}; `tmkt train` makes it again") from error
+        model.load_state_dict(weights)
+        return config.replace(data__cache=None), model, classes
 
 
-def is_record(record: dict[str, Any]) -> bool:
-    """Whether a JSON object is a record of metrics.jsonl."""
+def _is_record(record: Mapping[str, Any]) -> bool:
     return isinstance(record.get("kind"), str) and type(record.get("step")) is int
 
 
-def read_predictions(folder: Path) -> list[dict[str, Any]]:
-    """name, label and predicted class of each test recording of a finished run."""
-    path, (_, classes) = folder / "predictions.jsonl", read_split(folder)
-    records = [atomic_files.parse_object(line, path.name) for line in atomic_files.read(path).splitlines()]
-    for record in records:
-        labels = [record.get(key) for key in ("label", "predicted")]
-        if not isinstance(record.get("name"), str) or not all(
-            type(label) is int and 0 <= label < len(classes) for label in labels
-        ):
-            raise DamagedError(f"{path}: is damaged, a record lacks name, label or predicted; delete it")
-    return records
-
-
-def test_score(folder: Path) -> dict[str, Any] | None:
-    """The record of a finished run's test score; None while the run has not its score, predictions and weights."""
-    names = ("metrics.jsonl", "predictions.jsonl", "model.safetensors")
-    if not all((folder / name).is_file() for name in names):
-        return None
-    scores = [r for r in read_metrics(folder) if r["kind"] == "test" and _is_score(r)]
-    return scores[-1] if scores else None
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether a run has its test score, the predictions behind it, and its weights."""
-    return test_score(folder) is not None
-
-
-def read_split(folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What split.json holds, and the names of the run's classes, by label."""
-    record = atomic_files.read_object(folder / "split.json")
-    classes = record.get("classes")
-    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
-        raise DamagedError("split.json holds no names of classes")
-    return record, tuple(classes)
-
-
-def _is_score(record: dict[str, Any]) -> bool:
+def _is_score(record: Mapping[str, Any]) -> bool:
     numbers = [record.get(key) for key in ("accuracy", "correct", "total", "seconds")]
     return all(isinstance(number, (int, float)) for number in numbers)

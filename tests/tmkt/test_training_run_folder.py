@@ -1,0 +1,69 @@
+"""A run's folder: what it takes in, gives back and refuses."""
+
+import pytest
+
+from tmkt.data import prepare
+from tmkt.errors import DamagedError, UserError
+from tmkt.training.run_folder import RunFolder
+
+
+def test_what_was_written_is_read(tiny):
+    folder, data = RunFolder(tiny.out), prepare(tiny)
+    folder.begin(tiny, data.record)
+    folder.append("train", 2, {"loss": 0.5})
+    folder.finish([("0/1", 0, 2)], {}, "run")
+    folder.lock.release()
+    assert folder.split() == data.record
+    assert folder.classes() == data.classes
+    assert folder.metrics() == [{"kind": "train", "step": 2, "loss": 0.5}]
+    assert folder.steps_done() == 2
+    assert folder.predictions() == [{"name": "0/1", "label": 0, "predicted": 2}]
+    recordings = {*data.train.events.names, *data.validation.names, *data.test.names}
+    assert set(folder.recordings()) == recordings
+
+
+def test_a_run_is_finished_with_its_score_predictions_and_weights(tiny):
+    folder = RunFolder(tiny.out)
+    folder.begin(tiny, prepare(tiny).record)
+    score = {"accuracy": 0.5, "correct": 1, "total": 2, "seconds": 1.0}
+    folder.append("test", 8, {**score, "seconds": None})
+    folder.finish([], {}, "run")
+    assert not folder.is_finished()
+    folder.append("test", 8, score)
+    assert folder.test_score() == {"kind": "test", "step": 8, **score}
+    for name in ("predictions.jsonl", "model.safetensors"):
+        (folder.path / name).rename(folder.path / "aside")
+        assert not folder.is_finished()
+        (folder.path / "aside").rename(folder.path / name)
+    assert folder.is_finished()
+    folder.lock.release()
+
+
+def test_an_empty_folder_has_done_nothing(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert folder.steps_done() == 0
+    assert not folder.is_finished()
+    assert folder.checkpoints.steps() == []
+    for read in (folder.metrics, folder.split, folder.classes, folder.predictions):
+        with pytest.raises(DamagedError, match="is missing"):
+            read()
+    with pytest.raises(UserError, match="expected the folder of a run"):
+        folder.recordings()
+
+
+def test_records_beyond_the_checkpoint_and_half_lines_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    kept = '{"kind": "environment", "step": 0}\n{"kind": "train", "step": 4}\n'
+    path.write_text(kept + '{"kind": "test", "step": 4}\n{"kind": "train", "step": 5}\n{"kind": "tr')
+    RunFolder(tmp_path).rewind(4)
+    assert path.read_text() == kept
+
+
+@pytest.mark.parametrize("row", ['{"name": "a", "label": 0}', '{"name": "a", "label": 0, "predicted": 9}', "[]"])
+def test_predictions_that_lack_a_value_are_damaged(tiny, row):
+    folder = RunFolder(tiny.out)
+    folder.begin(tiny, prepare(tiny).record)
+    folder.lock.release()
+    (folder.path / "predictions.jsonl").write_text(row + "\n")
+    with pytest.raises(DamagedError, match=r"predictions\.jsonl"):
+        folder.predictions()

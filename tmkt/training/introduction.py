@@ -1,0 +1,65 @@
+"""What a run says of itself before it begins, and records of where it runs."""
+
+import os
+import platform
+from typing import Any
+
+import torch
+
+import tmkt
+from tmkt_kernels import _dispatch
+
+from ..config import Config
+from ..data import RunData
+from ..progress import count, say
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a result depends on besides the configuration."""
+    return {
+        "tmkt": tmkt.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": _device_name(device),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "backends": {op: _dispatch.choose(op, device.type, torch.float32, "auto") for op in ("lif", "mixup")},
+    }
+
+
+def introduction(
+    config: Config, data: RunData, device: torch.device, parameters: int, batch: int, processes: int
+) -> list[str]:
+    """A line each for data, model, training, device and folder; `batch`: samples of an optimiser step."""
+    images = count(len(data.train.images), "image") if data.record["static_images"] else "no images"
+    parts = f"{len(data.validation)} to validate, {len(data.test)} to test"
+    width, height = config.data.size
+    backend = _dispatch.choose("lif", device.type, torch.float32, config.model.neuron.backend)
+    threads = f", {count(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else ""
+    together = f", {processes} processes" if processes > 1 else ""
+    return [
+        f"data:   {count(len(data.train.events), 'recording')} to train on, {parts}; {images}",
+        f"model:  {config.model.name}, {parameters:,} parameters; {len(data.classes)} classes, "
+        f"{count(config.data.time_steps, 'time step')} of {width}x{height} pixels",
+        f"method: {config.transfer.method}, {config.train.steps} optimiser steps of {batch} samples",
+        f"device: {_device_name(device)}{threads}{together}; backend {backend}",
+        f"out:    {config.out}",
+    ]
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def warn_of_copies(record: dict[str, Any]) -> None:
+    """Say how many recordings are in two parts under two names: scores of these are not of unseen recordings."""
+    contents = record["digests"]
+    trained = set(contents["train"])
+    for part in ("validation", "test"):
+        copies = sum(digest in trained for digest in contents[part])
+        if copies:
+            say(
+                f"warning: {copies} of the {len(contents[part])} {part} recordings are copies of training ones, or "
+                "look the same to the network; `tmkt data check` names copies, `tmkt eval` counts them separately"
+            )
