@@ -13,7 +13,7 @@ from tmkt.config import load_config
 from tmkt.data import EventFrames, PairedData, prepare, sample_pairs
 from tmkt.data.augment import random_crop
 from tmkt.data.prepare import load_folder
-from tmkt.data.static import fit_image, open_static, value_channel
+from tmkt.data.sources.images import fit_image, open_static, value_channel
 from tmkt.errors import UserError
 from tmkt.training.evaluation import evaluate_run
 from tmkt.training.trainer import train

@@ -2,7 +2,7 @@
 
 from .pairs import EventFrames, PairBatch, PairedData, sample_pairs
 from .prepare import PARTS, RunData, digests, fill_cache, load_folder, prepare
-from .recordings import find_recordings, load_recordings
+from .sources.events import find_recordings, load_recordings
 
 __all__ = [
     "PARTS",

@@ -15,10 +15,10 @@ from ..progress import track
 from .layouts import LAYOUTS, Problem
 from .prepare import open_pair
 from .readers import READERS
-from .recordings import Recording, read_events, suffixes, survey
 from .shipped import ClassMap
+from .sources.events import Recording, read_events, suffixes, survey
+from .sources.images import StaticSource
 from .splits import twin_indices
-from .static import StaticSource
 
 
 class Report(NamedTuple):

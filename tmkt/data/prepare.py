@@ -12,10 +12,10 @@ from ..config import Config
 from ..errors import UserError
 from .layouts import LAYOUTS
 from .pairs import EventFrames, PairedData
-from .recordings import Recording, find_recordings, load_recordings, simulate_recordings, suffixes
 from .shipped import ClassMap, load_class_map
+from .sources.events import Recording, find_recordings, load_recordings, simulate_recordings, suffixes
+from .sources.images import StaticSource, load_images, open_static
 from .splits import Split, split_recordings, twin_indices
-from .static import StaticSource, load_images, open_static
 
 PARTS = (*Split._fields, "static_images")  # of a record
 

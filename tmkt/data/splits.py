@@ -7,9 +7,9 @@ import numpy as np
 
 from ..config import EventsConfig
 from ..errors import UserError
-from .recordings import Recording
 from .shipped import Protocol, load_protocol
-from .static import StaticSource
+from .sources.events import Recording
+from .sources.images import StaticSource
 
 
 class Split(NamedTuple):

@@ -13,16 +13,16 @@ from torch import Tensor
 
 from tmkt_kernels import events as ev
 
-from ..config import DataConfig, EventsConfig
-from ..errors import UserError
-from ..progress import track
-from ..seeding import recording_seed
-from .cache import Entry, FrameCache
-from .layouts import LAYOUTS, Problem
-from .readers import READER_VERSION, READERS, columns_file, read_recording
-from .shipped import ClassMap
-from .static import StaticSource
-from .strokes import STROKES, simulate_strokes
+from ...config import DataConfig, EventsConfig
+from ...errors import UserError
+from ...progress import track
+from ...seeding import recording_seed
+from ..cache import Entry, FrameCache
+from ..layouts import LAYOUTS, Problem
+from ..readers import READER_VERSION, READERS, columns_file, read_recording
+from ..shipped import ClassMap
+from ..strokes import STROKES, simulate_strokes
+from .images import StaticSource
 
 
 @dataclass(frozen=True)

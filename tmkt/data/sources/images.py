@@ -12,12 +12,12 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from ..config import StaticConfig
-from ..errors import UserError
-from ..progress import track
-from .cache import Entry, FrameCache
-from .layouts import IMAGES, LAYOUTS
-from .shipped import ClassMap
+from ...config import StaticConfig
+from ...errors import UserError
+from ...progress import track
+from ..cache import Entry, FrameCache
+from ..layouts import IMAGES, LAYOUTS
+from ..shipped import ClassMap
 
 IMAGE_VERSION = 2  # part of every cache key: raise it where an image is read or fitted otherwise
 
