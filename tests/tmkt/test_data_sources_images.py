@@ -11,7 +11,7 @@ from PIL import Image
 
 from tmkt.config import load_config
 from tmkt.data.shipped import ClassMap
-from tmkt.data.static import NOT_SETTINGS, StaticSource, open_static, read_image
+from tmkt.data.sources.images import NOT_SETTINGS, StaticSource, open_static, read_image
 from tmkt.errors import UserError
 
 RAMP = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)

@@ -1,0 +1,1 @@
+"""Where images and recordings come from, before anything is loaded."""
