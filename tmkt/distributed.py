@@ -85,9 +85,9 @@ class _GatherBatch(torch.autograd.Function):
 
 
 def is_of_torch_distributed(error: BaseException) -> bool:
-    """Whether it was raised within torch.distributed, whose words for a lost process are many."""
-    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-    return any(frame.f_globals.get("__name__", "").startswith("torch.distributed") for frame in frames)
+    """Whether it was raised within torch.distributed or DDP, whose words for a lost process are many."""
+    modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(module.startswith(("torch.distributed", "torch.nn.parallel.distributed")) for module in modules)
 
 
 def _together() -> bool:

@@ -11,9 +11,11 @@ from safetensors.torch import load_file
 from tmkt.cli import main
 from tmkt.config import load_config
 from tmkt.data import EventFrames, PairedData, prepare, sample_pairs
-from tmkt.data.augment import random_crop
-from tmkt.data.prepare import load_folder
+from tmkt.data.augment import Augmentation, crop
+from tmkt.data.prepare import load_folder, open_pair
+from tmkt.data.sources.events import open_events
 from tmkt.data.sources.images import fit_image, open_static, value_channel
+from tmkt.data.splits import choose_images, split_recordings
 from tmkt.errors import UserError
 from tmkt.training.evaluation import evaluate_run
 from tmkt.training.trainer import train
@@ -58,15 +60,15 @@ def test_pairs_share_their_class_and_are_balanced(tiny):
     image_labels = torch.empty(len(data.images), dtype=torch.int64)
     for label, (start, size) in enumerate(zip(*data.static_by_class[1:], strict=True)):
         image_labels[data.static_by_class.order[start : start + size]] = label
-    pairs = sample_pairs(data, 300, 2, torch.Generator().manual_seed(0))
+    pairs = sample_pairs(data, 300, torch.Generator().manual_seed(0), Augmentation(padding=2))
     assert torch.equal(image_labels[pairs.static_index], pairs.label)
     assert torch.equal(data.events.labels[pairs.event_index], pairs.label)
     assert torch.bincount(pairs.label).tolist() == [100] * 3
     assert len(pairs.event_index.unique()) == 9
     assert len(pairs.static_index.unique()) > 20
-    assert sorted(pairs.offset.unique().tolist()) == [0, 1, 2, 3, 4]
-    again = sample_pairs(data, 300, 2, torch.Generator().manual_seed(0))
-    assert all(torch.equal(a, b) for a, b in zip(pairs, again, strict=True))
+    assert sorted(pairs.transform.offset.unique().tolist()) == [-2, -1, 0, 1, 2]
+    again = sample_pairs(data, 300, torch.Generator().manual_seed(0), Augmentation(padding=2))
+    assert all(torch.equal(a, b) for a, b in zip((*pairs[:3], *pairs[3]), (*again[:3], *again[3]), strict=True))
 
 
 def test_a_class_without_samples_is_an_error():
@@ -75,10 +77,10 @@ def test_a_class_without_samples_is_an_error():
         PairedData(torch.zeros(2, 1, 4, 4), torch.tensor([0, 1]), events, 2)
 
 
-def test_random_crop_shifts_all_steps_of_a_sample_alike():
+def test_a_crop_shifts_all_steps_of_a_sample_alike():
     x_seq = torch.rand(3, 2, 2, 6, 6)
-    cropped = random_crop(x_seq, torch.tensor([[2, 2], [0, 3]]), 2)
-    assert torch.equal(cropped[:, 0], x_seq[:, 0])  # offset = padding: no shift
+    cropped = crop(x_seq, torch.tensor([[0, 0], [-2, 1]]))
+    assert torch.equal(cropped[:, 0], x_seq[:, 0])
     assert torch.equal(cropped[:, 1, :, 2:, :5], x_seq[:, 1, :, :4, 1:])
     assert not cropped[:, 1, :, :2].any()
     assert not cropped[:, 1, :, :, 5].any()
@@ -115,15 +117,12 @@ def test_twins_of_held_out_recordings_are_not_among_the_images(shared_data):
         f"data.events.root={shared_data / 'N-MNIST-small/Train'}",
         "data.events.train_per_class=60",
     ]
-    from tmkt.data import find_recordings
-    from tmkt.data.prepare import _choose_images
-    from tmkt.data.splits import split_recordings
-
     config = load_config(None, settings)
-    source = open_static(config.data.static)
-    recordings = find_recordings(config.data.events.root, source.classes)
+    source, classes = open_pair(config)
+    events = open_events(config, source, classes)
+    recordings = events.recordings()
     split = split_recordings(recordings, source.classes, config.data.events, config.seed)
-    images = set(_choose_images(config, source, split)[0].tolist())
+    images = set(choose_images(config, source, events, split)[0].tolist())
     held_out = {int(r.id) - 1 for r in [*split.validation, *split.test]}
     assert len(held_out) == 200
     assert images == set(range(59_800)) - held_out

@@ -6,30 +6,22 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from tmkt.data import prepare, sample_pairs
-from tmkt.data.augment import augment, rotate
-from tmkt.data.pairs import PairBatch
+from tmkt.data.augment import Augmentation, Transform, rotate
 
 
-def batch(**changes):
-    none = {
-        "static_index": torch.zeros(2).long(),
-        "event_index": torch.zeros(2).long(),
-        "label": torch.zeros(2).long(),
-        "offset": torch.zeros(2, 2).long(),
-        "flip": torch.zeros(2).bool(),
-        "angle": torch.zeros(2),
-    }
-    return PairBatch(**{**none, **changes})
+def transform(**changes):
+    none = {"offset": torch.zeros(2, 2).long(), "flip": torch.zeros(2).bool(), "angle": torch.zeros(2)}
+    return Transform(**{**none, **changes})
 
 
 def test_nothing_drawn_changes_nothing():
     x_seq = torch.rand(3, 2, 2, 6, 5)
-    assert augment(x_seq, batch(), 0) is x_seq
+    assert transform().apply(x_seq) is x_seq
 
 
 def test_flip_mirrors_the_chosen_samples_in_all_steps():
     x_seq = torch.rand(3, 2, 2, 6, 5)
-    out = augment(x_seq, batch(flip=torch.tensor([False, True])), 0)
+    out = transform(flip=torch.tensor([False, True])).apply(x_seq)
     assert torch.equal(out[:, 0], x_seq[:, 0])
     assert torch.equal(out[:, 1], x_seq[:, 1].flip(-1))
 
@@ -47,12 +39,17 @@ def test_rotation_equals_torchvision_for_every_step(angle, size):
 
 def test_draws_are_seeded_in_range_and_leave_the_pairs_as_they_were(tiny):
     data = prepare(tiny).train
-    draw = lambda **kwargs: sample_pairs(data, 200, 1, torch.Generator().manual_seed(3), **kwargs)  # noqa: E731
-    plain, drawn, again = draw(), draw(flip=True, rotation=15.0), draw(flip=True, rotation=15.0)
-    assert all(torch.equal(a, b) for a, b in zip(drawn, again, strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(plain[:4], drawn[:4], strict=True))
-    assert not plain.flip.any()
-    assert not plain.angle.any()
+
+    def draw(*augmentation):
+        return sample_pairs(data, 200, torch.Generator().manual_seed(3), Augmentation(*augmentation))
+
+    plain, pairs, again = draw(1), draw(1, True, 15.0), draw(1, True, 15.0)
+    assert all(torch.equal(a, b) for a, b in zip(pairs.transform, again.transform, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(plain[:3], pairs[:3], strict=True))
+    assert torch.equal(plain.transform.offset, pairs.transform.offset)
+    assert not plain.transform.flip.any()
+    assert not plain.transform.angle.any()
+    drawn = pairs.transform
     assert 60 < int(drawn.flip.sum()) < 140
     assert 10 < float(drawn.angle.abs().max()) <= 15
     assert drawn.angle.min() < 0 < drawn.angle.max()

@@ -21,7 +21,7 @@ def test_folders_of_any_depth_under_a_pattern(tmp_path):
     for name in ("a_1/x/y/1.png", "a_2/x/z/2.PNG", "b/x/y/3.png", "a_1/x/.hidden/4.png", "a_1/beside.txt"):
         touch(tmp_path / name)
     listing = list_folders(tmp_path / "a_*", IMAGES, "images")
-    assert [(item.folder, item.id) for item in listing.items] == [("x/y", "1"), ("x/z", "2")]
+    assert [(item.folder, item.id) for item in listing.files] == [("x/y", "1"), ("x/z", "2")]
     assert not listing.problems
 
 
@@ -45,7 +45,7 @@ def test_n_omniglot(tmp_path):
     }.items():
         touch(tmp_path / name, text)
     listing = list_n_omniglot(tmp_path, READERS, "recordings")
-    assert [(item.folder, item.id, item.span) for item in listing.items] == [
+    assert [(item.folder, item.id, item.interval_us) for item in listing.files] == [
         (good, "0001_01", (10, 20)),
         (good, "0001_02", (20, 35)),
     ]
@@ -64,7 +64,7 @@ def test_cep(tmp_path):
         Image.new("L", (2, 2)).save(tmp_path / f"data/img/{name}.jpg")
     for suffixes, sub in ((READERS, "data/MAT/img"), (IMAGES, "data/img")):
         listing = list_cep(tmp_path, suffixes, "recordings")
-        assert [(item.folder, item.id) for item in listing.items] == [("people", "00000"), ("fish", "00002")]
+        assert [(item.folder, item.id) for item in listing.files] == [("people", "00000"), ("fish", "00002")]
         assert [line.partition(": ")[0] for line in said(listing, tmp_path)] == [
             f"{sub}/{path.name}"
             for path in sorted((tmp_path / sub).iterdir())

@@ -166,7 +166,7 @@ def test_exact_twins(pair):
     data = prepare(pair.replace(data__pairing="twin"))
     images = data.record["static_images"]
     source, _ = open_pair(pair)
-    pairs = sample_pairs(data.train, 12, 0, torch.Generator().manual_seed(0))
+    pairs = sample_pairs(data.train, 12, torch.Generator().manual_seed(0))
     for static, event, label in zip(pairs.static_index, pairs.event_index, pairs.label, strict=True):
         image, name = images[static], data.train.events.names[event].rpartition("/")[2]
         assert source.labels[image] == label

@@ -122,7 +122,7 @@ def test_simulated_twins_are_the_images_simulated_from():
     settings = ["data.static.source=sklearn_digits", "data.events.source=simulated", "data.pairing=twin"]
     counts = [f"data.events.{part}_per_class=2" for part in ("train", "validation", "test")]
     data = prepare(load_config(None, [*settings, *counts, "data.time_steps=2"]))
-    pairs = sample_pairs(data.train, 20, 0, torch.Generator().manual_seed(0))
+    pairs = sample_pairs(data.train, 20, torch.Generator().manual_seed(0))
     for static, event in zip(pairs.static_index, pairs.event_index, strict=True):
         assert data.train.events.names[event].endswith(f"/{data.record['static_images'][static]}")
 

@@ -64,6 +64,11 @@ def test_errors_of_torch_distributed_are_told_by_where_they_come_from():
     with pytest.raises(ValueError) as of_torch:
         torch.distributed.get_rank(group=object())
     assert is_of_torch_distributed(of_torch.value)
+    ddp = {"__name__": "torch.nn.parallel.distributed"}
+    exec("def forward(): raise RuntimeError('Application timeout caused pair closure')", ddp)
+    with pytest.raises(RuntimeError) as of_ddp:
+        ddp["forward"]()
+    assert is_of_torch_distributed(of_ddp.value)
     with pytest.raises(RuntimeError) as of_ours:
         torch.ones(2).view(3)
     assert not is_of_torch_distributed(of_ours.value)

@@ -21,8 +21,8 @@ def data(tiny):
 
 def streams(data, config, progress=0.5, batch=12, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    pairs = sample_pairs(data, batch, 0, generator)
-    built = build_streams(config, data, pairs, progress=progress, event_scale=2.0, crop_padding=0, generator=generator)
+    pairs = sample_pairs(data, batch, generator)
+    built = build_streams(config, data, pairs, progress=progress, event_scale=2.0, generator=generator)
     return built, pairs
 
 

@@ -115,7 +115,7 @@ def test_a_teacher_with_nan_is_not_written(tiny, tmp_path):
     config = tiny.replace(transfer__method="ckd", transfer__teacher__steps=2, transfer__teacher__lr=1e30)
     path = tmp_path / "teacher.safetensors"
     with pytest.raises(UserError, match=r"teacher: .* holds (NaN|infinity)"):
-        teacher_targets(config, prepare(config).train, 0, path)
+        teacher_targets(config, prepare(config).train, path)
     assert not path.exists()
 
 

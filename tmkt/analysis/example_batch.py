@@ -20,14 +20,13 @@ def example_batch(
     Of a larger batch, those that `telling_rows` chooses. None: the method mixes nothing.
     """
     generator = step_generator(config.seed, 0)
-    pairs = sample_pairs(data.train, _DRAWN * samples, 0, generator)
+    pairs = sample_pairs(data.train, _DRAWN * samples, generator)
     streams = build_streams(
         config.transfer,
         data.train,
         pairs,
         progress=progress,
         event_scale=1.0,
-        crop_padding=0,
         generator=generator,
     )
     if streams.mixed is None or streams.switch_step is None:

@@ -1,6 +1,6 @@
 """A finished run, opened to be examined: its network on the device, its data, and samples of both domains."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -37,7 +37,7 @@ def open_run(run_dir: str | Path) -> FinishedRun:
     config, model, _ = folder.load_model()
     device = device_for(config)
     data = prepare(config)
-    data.train.to(device)
+    data = replace(data, train=data.train.to(device))
     return FinishedRun(folder, config, model.to(device), data, device)
 
 

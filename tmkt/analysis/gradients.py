@@ -64,9 +64,9 @@ def _one_draw(run: FinishedRun, ratio: float, mixing: str, draw: int) -> tuple[f
     plain = config.replace(**{f"transfer__{key}": value for key, value in settings.items()}).transfer
     # The same random numbers for both mixings: their estimates of a draw are a pair.
     first, second, *mixings = (run.generator(_FIRST_GENERATOR + 5 * draw + i) for i in range(5))
-    batch = sample_pairs(train, config.train.batch, 0, first)
+    batch = sample_pairs(train, config.train.batch, first)
     g, other_mixing = (_gradient(run, plain, batch, generator) for generator in mixings[:2])
-    other_batch = _gradient(run, plain, sample_pairs(train, config.train.batch, 0, second), mixings[2])
+    other_batch = _gradient(run, plain, sample_pairs(train, config.train.batch, second), mixings[2])
     return (
         float((g - other_batch).square().sum() / 2),
         float((g - other_mixing).square().sum() / 2),
@@ -85,7 +85,6 @@ def _gradient(run: FinishedRun, transfer: TransferConfig, pairs: PairBatch, gene
         pairs,
         progress=0.0,
         event_scale=config.data.events.scale,
-        crop_padding=0,
         generator=generator,
     )
     task(*streams)["loss"].backward()

@@ -11,7 +11,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,83 @@ class LayerCost:
     def picojoules(self) -> float:
         """The usual estimate: frames as dense MACs, all else as ACs."""
         return self.macs * MAC_PICOJOULES if self.inputs == "frames" else self.sops * AC_PICOJOULES
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Of one sample over all steps; energies by the usual estimate in nJ.
+
+    outside_macs: products of activations with each other, dense. energy_strict_nj: where the hardware multiplies by
+    graded values too, and activations with each other. energy_dense_one_step_nj: all layers once, dense.
+    """
+
+    macs: float
+    sops: float
+    outside_macs: float
+    energy_nj: float
+    energy_strict_nj: float
+    energy_dense_one_step_nj: float
+
+    @staticmethod
+    def of(layers: Sequence[LayerCost], outside: float, steps: int) -> "Totals":
+        macs, energy = sum(layer.macs for layer in layers), sum(layer.picojoules for layer in layers)
+        graded = sum(layer.sops for layer in layers if layer.inputs == "graded")
+        strict = energy + graded * (MAC_PICOJOULES - AC_PICOJOULES) + outside * MAC_PICOJOULES
+        return Totals(
+            macs=macs,
+            sops=sum(layer.sops for layer in layers if layer.inputs != "frames"),
+            outside_macs=outside,
+            energy_nj=energy / 1e3,
+            energy_strict_nj=strict / 1e3,
+            energy_dense_one_step_nj=(macs + outside) / steps * MAC_PICOJOULES / 1e3,
+        )
+
+
+@dataclass(frozen=True)
+class SpeedAndMemory:
+    """Medians of a few runs, in seconds, and bytes.
+
+    inference: one sample; training: forward and backward of `train_batch` samples. kept_bytes: what the forward pass
+    keeps for backward, parameters not counted, each storage once. peak_bytes: of the allocator, on a GPU alone.
+    """
+
+    inference_seconds: float
+    train_batch: int
+    training_seconds: float
+    parameters: int
+    parameter_bytes: int
+    kept_bytes: int
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one sample costs a network, means over `samples`.
+
+    rates: firing rate of each spiking layer; titles: what a reader knows each of them by.
+    """
+
+    samples: int
+    time_steps: int
+    layers: list[LayerCost]
+    rates: dict[str, float]
+    titles: dict[str, str]
+    totals: Totals
+    speed: SpeedAndMemory
+    untrained: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """Plain values, as profile.json has them."""
+        plain = asdict(self)
+        speed, untrained = plain.pop("speed"), plain.pop("untrained")
+        plain["layers"] = [{**asdict(layer), "picojoules": layer.picojoules} for layer in self.layers]
+        plain |= {key: value for key, value in speed.items() if value is not None}
+        return {**plain, "untrained": True} if untrained else plain
+
+    def write(self, folder: Path) -> None:
+        """Write profile.json and profile.png."""
+        write_text(folder / "profile.json", json.dumps(self.record(), indent=1) + "\n")
+        save(draw_profile(self), folder / "profile.png")
 
 
 def layer_costs(model: SpikingClassifier, x_seq: Tensor) -> tuple[list[LayerCost], float]:
@@ -121,45 +198,29 @@ def _reached(module: nn.Module, active: Tensor) -> float:
     return float(counts.sum(dtype=torch.float64)) * (module.out_channels // module.groups)
 
 
-def profile(model: SpikingClassifier, x_seq: Tensor, *, train_batch: int = 16) -> dict[str, Any]:
-    """Profile a network on samples x_seq float [T, B, C, H, W], on their device.
-
-    Returns:
-        layers: records of LayerCost with `picojoules`; rates: firing rate of each spiking layer; titles: what a reader
-        knows each of them by; totals for one sample
-        over all steps (macs, sops, outside_macs, energies in nJ); seconds and bytes, see `speed_and_memory`.
-    """
+def profile(model: SpikingClassifier, x_seq: Tensor, *, train_batch: int = 16, untrained: bool = False) -> Profile:
+    """Profile a network on samples x_seq float [T, B, C, H, W], on their device."""
     say(f"counting operations and spikes on {count(x_seq.shape[1], 'sample')}, then timing on {x_seq.device.type}")
-    costs, outside = layer_costs(model, x_seq)
-    T = x_seq.shape[0]
-    macs, energy = sum(c.macs for c in costs), sum(c.picojoules for c in costs)
-    graded = sum(c.sops for c in costs if c.inputs == "graded")
-    totals = {
-        "macs": macs,
-        "sops": sum(c.sops for c in costs if c.inputs != "frames"),
-        "outside_macs": outside,
-        "energy_nj": energy / 1e3,
-        # Where the hardware multiplies by graded values, and multiplies activations with each other:
-        "energy_strict_nj": (energy + graded * (MAC_PICOJOULES - AC_PICOJOULES) + outside * MAC_PICOJOULES) / 1e3,
-        "energy_dense_one_step_nj": (macs + outside) / T * MAC_PICOJOULES / 1e3,
-    }
-    return {
-        "samples": x_seq.shape[1],
-        "time_steps": T,
-        "layers": [{**asdict(cost), "picojoules": cost.picojoules} for cost in costs],
-        "rates": firing_rates(model, x_seq),
-        "titles": layer_titles(model),
-        "totals": totals,
-        **speed_and_memory(model, x_seq, train_batch),
-    }
+    layers, outside = layer_costs(model, x_seq)
+    return Profile(
+        samples=x_seq.shape[1],
+        time_steps=x_seq.shape[0],
+        layers=layers,
+        rates=firing_rates(model, x_seq),
+        titles=layer_titles(model),
+        totals=Totals.of(layers, outside, x_seq.shape[0]),
+        speed=speed_and_memory(model, x_seq, train_batch),
+        untrained=untrained,
+    )
 
 
-def profile_run(run_dir: str | Path, train_batch: int, out: str | Path | None = None) -> dict[str, Any]:
+def profile_run(run_dir: str | Path, train_batch: int, out: str | Path | None = None) -> Profile:
     """Profile a finished run on its test recordings; writes to `out`, by default <run_dir>/profile/."""
     run = open_run(run_dir)
     x_seq = TestSamples(run, SAMPLES).domains()["event"]
     result = profile(run.model, x_seq, train_batch=train_batch)
-    return _written(result, run.folder.subfolder("profile") if out is None else make_folder(Path(out)))
+    result.write(run.folder.subfolder("profile") if out is None else make_folder(Path(out)))
+    return result
 
 
 def profile_model(
@@ -170,7 +231,7 @@ def profile_model(
     num_classes: int,
     train_batch: int,
     out: str | Path | None = None,
-) -> dict[str, Any]:
+) -> Profile:
     """Profile a backbone, untrained, with the default neuron; every tenth pixel of its frames holds an event.
 
     Batch norms have the statistics of these frames: with those that they start with, hardly a neuron would fire.
@@ -185,22 +246,14 @@ def profile_model(
     frames = torch.rand(time_steps, 4, 2, size[1], size[0], generator=torch.Generator().manual_seed(0)) < 0.1
     x_seq = frames.float().to(device)
     fit_running_statistics(model, x_seq)
-    result = {**profile(model, x_seq, train_batch=train_batch), "untrained": True}
-    return result if out is None else _written(result, make_folder(Path(out)))
-
-
-def _written(result: dict[str, Any], folder: Path) -> dict[str, Any]:
-    write_text(folder / "profile.json", json.dumps(result, indent=1) + "\n")
-    save(draw_profile(result), folder / "profile.png")
+    result = profile(model, x_seq, train_batch=train_batch, untrained=True)
+    if out is not None:
+        result.write(make_folder(Path(out)))
     return result
 
 
-def speed_and_memory(model: SpikingClassifier, x_seq: Tensor, train_batch: int) -> dict[str, Any]:
-    """Medians of a few runs, in seconds, and bytes.
-
-    inference: one sample; training: forward and backward of `train_batch` samples. kept_bytes: what the forward pass
-    keeps for backward, parameters not counted, each storage once. On a GPU peak_bytes too, of the allocator.
-    """
+def speed_and_memory(model: SpikingClassifier, x_seq: Tensor, train_batch: int) -> SpeedAndMemory:
+    """Time a network on x_seq float [T, B, C, H, W], and count what it keeps; leaves it as it was."""
     one = x_seq[:, :1].contiguous()
     batch = x_seq[:, torch.arange(train_batch) % x_seq.shape[1]].contiguous()
     parameters = {p.untyped_storage().data_ptr(): p.numel() * p.element_size() for p in model.parameters()}
@@ -229,16 +282,15 @@ def speed_and_memory(model: SpikingClassifier, x_seq: Tensor, train_batch: int) 
     device = x_seq.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    result = {
-        "inference_seconds": _median_seconds(infer, device),
-        "train_batch": train_batch,
-        "training_seconds": _median_seconds(step, device),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "parameter_bytes": sum(parameters.values()),
-        "kept_bytes": sum(kept.values()),
-    }
-    if device.type == "cuda":
-        result["peak_bytes"] = torch.cuda.max_memory_allocated(device)
+    result = SpeedAndMemory(
+        inference_seconds=_median_seconds(infer, device),
+        train_batch=train_batch,
+        training_seconds=_median_seconds(step, device),
+        parameters=sum(p.numel() for p in model.parameters()),
+        parameter_bytes=sum(parameters.values()),
+        kept_bytes=sum(kept.values()),
+        peak_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+    )
     model.zero_grad()
     model.load_state_dict(statistics_of_batch_norm, strict=False)
     model.train(training)
@@ -256,46 +308,45 @@ def _median_seconds(call: Callable[[], None], device: torch.device) -> float:
     return statistics.median(seconds[1:])
 
 
-def profile_table(result: dict[str, Any]) -> Table:
+def profile_table(profile: Profile) -> Table:
     """One row per layer, for the terminal."""
-    steps, samples = result["time_steps"], result["samples"]
-    title = f"operations and energy per sample over {steps} steps, mean of {samples} samples"
+    title = f"operations and energy per sample over {profile.time_steps} steps, mean of {profile.samples} samples"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("layer", no_wrap=True)
     table.add_column("module", min_width=13, overflow="fold")
     table.add_column("inputs")
     for column in ("nonzero", "MACs", "synaptic ops", "energy"):
         table.add_column(column, justify="right")
-    for layer in result["layers"]:
-        operations = _amount(layer["macs"]), _amount(layer["sops"])
-        energy = _amount(layer["picojoules"] * 1e-12, "J")
-        table.add_row(layer["title"], layer["name"], layer["inputs"], f"{layer['rate']:.1%}", *operations, energy)
+    for layer in profile.layers:
+        amounts = _amount(layer.macs), _amount(layer.sops), _amount(layer.picojoules * 1e-12, "J")
+        table.add_row(layer.title, layer.name, layer.inputs, f"{layer.rate:.1%}", *amounts)
     return table
 
 
-def profile_lines(result: dict[str, Any]) -> list[str]:
+def profile_lines(profile: Profile) -> list[str]:
     """What was found, in a few lines: energy against one dense pass first."""
-    totals, MiB = result["totals"], 2**20
+    totals, speed, MiB = profile.totals, profile.speed, 2**20
     energy, strict, dense = (
-        _amount(totals[key] * 1e-9, "J") for key in ("energy_nj", "energy_strict_nj", "energy_dense_one_step_nj")
+        _amount(nanojoules * 1e-9, "J")
+        for nanojoules in (totals.energy_nj, totals.energy_strict_nj, totals.energy_dense_one_step_nj)
     )
-    relative = totals["energy_nj"] / totals["energy_dense_one_step_nj"]
-    batch, steps = count(result["train_batch"], "sample"), count(result["time_steps"], "step")
+    relative = totals.energy_nj / totals.energy_dense_one_step_nj
+    batch, steps = count(speed.train_batch, "sample"), count(profile.time_steps, "step")
     lines = [
         f"energy: {energy} per sample over {steps}, {relative:.2f} times one dense pass ({dense})",
         "  dense pass: the same layers once, on numbers instead of spikes",
         f"  estimate: {MAC_PICOJOULES} pJ per MAC of the first layer, {AC_PICOJOULES} pJ for each of "
-        f"{_amount(totals['sops'])}",
+        f"{_amount(totals.sops)}",
         "  synaptic operations (Horowitz, ISSCC 2014, 45 nm); memory access left out",
         f"  strict: {strict}, if graded inputs and products of activations cost MACs",
-        f"speed: {result['inference_seconds'] * 1e3:.1f} ms to classify one sample, "
-        f"{result['training_seconds'] * 1e3:.1f} ms per training step of {result['train_batch']}",
-        f"memory: {result['parameters']:,} parameters take {result['parameter_bytes'] / MiB:.2f} MiB; "
-        f"{batch} keep {result['kept_bytes'] / MiB:.1f} MiB for backward",
+        f"speed: {speed.inference_seconds * 1e3:.1f} ms to classify one sample, "
+        f"{speed.training_seconds * 1e3:.1f} ms per training step of {speed.train_batch}",
+        f"memory: {speed.parameters:,} parameters take {speed.parameter_bytes / MiB:.2f} MiB; "
+        f"{batch} keep {speed.kept_bytes / MiB:.1f} MiB for backward",
     ]
-    if "peak_bytes" in result:
-        lines.append(f"  peak on the GPU: {result['peak_bytes'] / MiB:.1f} MiB")
-    if result.get("untrained"):
+    if speed.peak_bytes is not None:
+        lines.append(f"  peak on the GPU: {speed.peak_bytes / MiB:.1f} MiB")
+    if profile.untrained:
         lines.insert(0, "untrained weights, random frames: a trained network has other rates and energy")
     return lines
 
@@ -309,21 +360,21 @@ def _amount(value: float, unit: str = "") -> str:
     return f"{value / size:.{digits}f} {prefixes[size]}{unit}".strip()
 
 
-def draw_profile(result: dict[str, Any]) -> Figure:
+def draw_profile(profile: Profile) -> Figure:
     """Energy of each weight layer, and firing rate of each spiking layer."""
-    layers, rates = result["layers"], result["rates"]
+    layers, rates = profile.layers, profile.rates
     figure = Figure(figsize=(10, 1.2 + 0.3 * max(len(layers), len(rates))))
     left, right = figure.subplots(1, 2)
     colours = {"frames": "#d95f02", "spikes": "#1b6ca8", "graded": "#7aa6c2"}
     for inputs, colour in colours.items():
-        rows = [i for i, layer in enumerate(layers) if layer["inputs"] == inputs]
+        rows = [i for i, layer in enumerate(layers) if layer.inputs == inputs]
         if rows:
-            left.barh(rows, [layers[i]["picojoules"] / 1e6 for i in rows], color=colour, label=inputs)
-    left.set_yticks(range(len(layers)), [layer["title"] for layer in layers], fontsize=8)
+            left.barh(rows, [layers[i].picojoules / 1e6 for i in rows], color=colour, label=inputs)
+    left.set_yticks(range(len(layers)), [layer.title for layer in layers], fontsize=8)
     left.set(xlabel="uJ per sample (usual estimate)", title="energy of each layer")
     left.legend(title="inputs", frameon=False, fontsize=8, title_fontsize=8)
     right.barh(np.arange(len(rates)), [100 * rate for rate in rates.values()], color="#555555")
-    right.set_yticks(range(len(rates)), [result["titles"][name] for name in rates], fontsize=8)
+    right.set_yticks(range(len(rates)), [profile.titles[name] for name in rates], fontsize=8)
     right.set(xlabel="% of neurons that fire per step", title="firing rate of each spiking layer")
     for axis in (left, right):
         axis.invert_yaxis()

@@ -2,9 +2,9 @@
 
 Chance enters twice, by the seeds (weights, split, order) and by the recordings that happen to be tested. The bootstrap
 here draws both anew, crossed: a recording gets one weight for all seeds that tested it (the pigeonhole bootstrap, Owen,
-Annals of Applied Statistics 2007). It counts the chance that belongs to a pair of seed and recording three times, so
-the replicates are drawn in to the two-way clustered variance, which counts it once (Cameron, Gelbach, Miller, Journal
-of Business & Economic Statistics 2011). Two methods of one seed see the same recordings, so a difference is taken
+Annals of Applied Statistics 2007). The crossed bootstrap counts the seed-recording interaction three times; replicates
+are therefore shrunk to the two-way clustered variance, which counts it once (Cameron, Gelbach, Miller, Journal of
+Business & Economic Statistics 2011). Two methods of one seed see the same recordings, so a difference is taken
 recording by recording, which cancels what both find hard. docs/experiments.md says how well the intervals cover.
 """
 

@@ -1,20 +1,19 @@
 """Static images and event recordings, paired by class."""
 
+from .augment import Augmentation
 from .pairs import EventFrames, PairBatch, PairedData, sample_pairs
 from .prepare import PARTS, RunData, digests, fill_cache, load_folder, prepare
-from .sources.events import find_recordings, load_recordings
 
 __all__ = [
     "PARTS",
+    "Augmentation",
     "EventFrames",
     "PairBatch",
     "PairedData",
     "RunData",
     "digests",
     "fill_cache",
-    "find_recordings",
     "load_folder",
-    "load_recordings",
     "prepare",
     "sample_pairs",
 ]

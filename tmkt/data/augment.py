@@ -1,34 +1,85 @@
-"""Augmentations on sequences [T, B, C, H, W]: drawn once a sample, alike for all of its steps."""
+"""Augmentations of sequences [T, B, C, H, W]: drawn once per sample, the same for all of its steps."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .pairs import PairBatch
+from ..config import DataConfig
 
 
-def augment(x_seq: Tensor, pairs: PairBatch, crop_padding: int) -> Tensor:
-    """Crop, mirror and rotate each sample of x_seq [T, B, C, H, W] as `pairs` says."""
-    x_seq = random_crop(x_seq, pairs.offset, crop_padding)
-    if pairs.flip.any():
-        mirrored = pairs.flip.to(x_seq.device).view(1, -1, 1, 1, 1)
-        x_seq = torch.where(mirrored, x_seq.flip(-1), x_seq)
-    return rotate(x_seq, pairs.angle) if pairs.angle.any() else x_seq
+class Transform(NamedTuple):
+    """How each of B samples is augmented.
+
+    offset int64 [B, 2] of the crop in pixels (y, x), 0 is no shift; flip bool [B]; angle float32 [B] in degrees,
+    counter-clockwise.
+    """
+
+    offset: Tensor
+    flip: Tensor
+    angle: Tensor
+
+    def apply(self, x_seq: Tensor) -> Tensor:
+        """Crop, mirror and rotate each sample of x_seq [T, B, C, H, W]."""
+        x_seq = crop(x_seq, self.offset)
+        if self.flip.any():
+            mirrored = self.flip.to(x_seq.device).view(1, -1, 1, 1, 1)
+            x_seq = torch.where(mirrored, x_seq.flip(-1), x_seq)
+        return rotate(x_seq, self.angle) if self.angle.any() else x_seq
 
 
-def random_crop(x_seq: Tensor, offset: Tensor, padding: int) -> Tensor:
-    """Cut x_seq [T, B, C, H, W], zero-padded by `padding`, at offset [B, 2]: all steps of a sample alike."""
-    if padding == 0:
+@dataclass(frozen=True)
+class Augmentation:
+    """Random augmentation of samples: nothing by default.
+
+    padding: pixels of zeros around a sample, out of which it is cropped; flip: half of the samples are mirrored;
+    rotation: the largest angle, in degrees.
+    """
+
+    padding: int = 0
+    flip: bool = False
+    rotation: float = 0.0
+
+    @staticmethod
+    def of(config: DataConfig) -> "Augmentation":
+        """That of a configuration, whose padding is a twelfth of the width where it states none."""
+        padding = config.size[0] // 12 if config.crop_padding is None else config.crop_padding
+        return Augmentation(padding, config.flip, config.rotation)
+
+    def draw(self, batch: int, generator: torch.Generator) -> Transform:
+        """Draw a transform for each of `batch` samples, on the CPU."""
+        offset = self.draw_offset(batch, generator)
+        flip, angle = torch.zeros(batch, dtype=torch.bool), torch.zeros(batch)
+        if self.flip:
+            flip = torch.rand(batch, generator=generator) < 0.5
+        if self.rotation > 0:
+            angle = (2 * torch.rand(batch, generator=generator) - 1) * self.rotation
+        return Transform(offset, flip, angle)
+
+    def draw_offset(self, batch: int, generator: torch.Generator) -> Tensor:
+        """The offset of each crop alone, int64 [batch, 2] in -padding..padding."""
+        return torch.randint(2 * self.padding + 1, (batch, 2), generator=generator) - self.padding
+
+
+NO_AUGMENTATION = Augmentation()
+
+
+def crop(x_seq: Tensor, offset: Tensor) -> Tensor:
+    """Cut x_seq [T, B, C, H, W], with zeros beyond its edges, at offset int64 [B, 2]: all steps of a sample alike."""
+    reach = int(offset.abs().max())
+    if reach == 0:
         return x_seq
     height, width = x_seq.shape[-2:]
-    padded = torch.nn.functional.pad(x_seq, [padding] * 4)
-    crops = [padded[:, b, :, y : y + height, x : x + width] for b, (y, x) in enumerate(offset.tolist())]
+    padded = torch.nn.functional.pad(x_seq, [reach] * 4)
+    crops = [padded[:, b, :, y : y + height, x : x + width] for b, (y, x) in enumerate((offset + reach).tolist())]
     return torch.stack(crops, dim=1)
 
 
 def rotate(x_seq: Tensor, angle: Tensor) -> Tensor:
     """Turn each sample of x_seq [T, B, C, H, W] by angle [B] (degrees, counter-clockwise) about its centre.
 
-    Bilinear, zero beyond the edge. One grid a sample serves all of its steps.
+    Bilinear, zero beyond the edge. One grid per sample serves all of its steps.
     """
     T, B, C, height, width = x_seq.shape
     radians = torch.deg2rad(angle).to(x_seq.device, x_seq.dtype)

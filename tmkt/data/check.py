@@ -10,15 +10,12 @@ import numpy as np
 
 from tmkt_kernels import events as ev
 
-from ..config import Config, EventsConfig
+from ..config import Config
 from ..progress import track
-from .layouts import LAYOUTS, Problem
+from .layouts import Problem
 from .prepare import open_pair
-from .readers import READERS
-from .shipped import ClassMap
-from .sources.events import Recording, read_events, suffixes, survey
+from .sources.events import FolderEvents, Recording, classes_of_folders, file_events
 from .sources.images import StaticSource
-from .splits import twin_indices
 
 
 class Report(NamedTuple):
@@ -58,44 +55,45 @@ def check_folder(
     Raises:
         UserError: root is no folder of recordings, or config cannot be read.
     """
-    events = config.data.events if config else EventsConfig(sensor_size=None)
-    source, classes = open_pair(config) if config else (None, _classes_found(root))
-    recordings, problems = survey(root, classes, layout=events.layout, suffixes=suffixes(events))
-    stated = sensor_size or (events.sensor_size if config else None)
+    data = (config or Config().replace(data__events__sensor_size=None)).data
+    images, classes = open_pair(config) if config else (None, classes_of_folders(root, data))
+    source = file_events(root, classes, data, images)
+    stated = sensor_size or data.events.sensor_size
+    problems = list(source.problems)
     first: dict[bytes, Recording] = {}
     durations: dict[Recording, int] = {}
-    for recording in track(recordings, "checking"):
-        assert recording.path is not None
+    for recording in track(source.found, "checking"):
+        file = source.files[recording.index]
         try:
-            seen, durations[recording] = _check_recording(recording, events, stated)
+            digest, durations[recording] = _check_recording(source, recording, stated)
         except (ValueError, OSError) as error:
-            what = str(error).removeprefix(f"{recording.path}: ")
-            problems.append(Problem(recording.path, f"({recording.name}) {what}" if recording.span else what))
+            what = str(error).removeprefix(f"{file.path}: ")
+            problems.append(Problem(file.path, f"({recording.name}) {what}" if file.interval_us else what))
             continue
-        other = first.setdefault(seen, recording)
+        other = first.setdefault(digest, recording)
         if other is not recording:
-            problems.append(Problem(recording.path, f"holds the same events as {other.path}; remove one of them"))
-    problems += _too_short(durations)
-    if config and source:
-        problems += _wrong_classes(recordings, source, config.data.static.exclude_twins)
-    found = {recording.name for recording in recordings}
-    for run, names in expected.items():
-        problems += [Problem(Path(root) / n, f"is missing: {run} was made with it") for n in names if n not in found]
-    return Report(len(recordings), len({r.label for r in recordings}), sorted(problems))
+            problems.append(Problem(file.path, f"holds the same events as {source.path(other)}; remove one of them"))
+    problems += _too_short(source, durations)
+    if images and source.knows_images:
+        problems += _wrong_classes(source, images)
+    names = {recording.name for recording in source.found}
+    for run, wanted in expected.items():
+        problems += [Problem(Path(root) / n, f"is missing: {run} was made with it") for n in wanted if n not in names]
+    return Report(len(source.found), len({r.label for r in source.found}), sorted(problems))
 
 
-def _check_recording(recording: Recording, events: EventsConfig, stated: tuple[int, int] | None) -> tuple[bytes, int]:
+def _check_recording(source: FolderEvents, recording: Recording, stated: tuple[int, int] | None) -> tuple[bytes, int]:
     """A digest of the recording's events, and how long it lasts in us. Raises ValueError for whatever is wrong."""
-    array, size = read_events(recording, events)
-    if stated and events.window is None:
+    events, size = source.read(recording)
+    if stated and source.config.events.window is None:
         size = stated
     if size is None:
-        size = (int(array["x"].max()) + 1, int(array["y"].max()) + 1)
-    ev.to_frames(array, 1, size, (1, 1))  # looks at every event: within the sensor, in order of time
-    return sha256(array.tobytes()).digest(), int(array["t"][-1] - array["t"][0])
+        size = (int(events["x"].max()) + 1, int(events["y"].max()) + 1)
+    ev.to_frames(events, 1, size, (1, 1))  # looks at every event: within the sensor, in order of time
+    return sha256(events.tobytes()).digest(), int(events["t"][-1] - events["t"][0])
 
 
-def _too_short(durations: dict[Recording, int]) -> list[Problem]:
+def _too_short(source: FolderEvents, durations: dict[Recording, int]) -> list[Problem]:
     """A file cut off between two records is whole by its format; where all last equally long, it stands out."""
     if len(durations) < 20:
         return []
@@ -104,29 +102,21 @@ def _too_short(durations: dict[Recording, int]) -> list[Problem]:
         return []
     return [
         Problem(
-            recording.path, f"lasts {us / 1e3:.0f} ms, the others {usual / 1e3:.0f} ms: it is cut off; fetch it again"
+            source.path(recording),
+            f"lasts {us / 1e3:.0f} ms, the others {usual / 1e3:.0f} ms: it is cut off; fetch it again",
         )
         for recording, us in durations.items()
-        if recording.path and us < 0.9 * usual
+        if us < 0.9 * usual
     ]
 
 
-def _classes_found(root: str | Path) -> ClassMap:
-    listing = LAYOUTS["folders"](root, READERS, "recordings")
-    return ClassMap.same(sorted({item.folder for item in listing.items} | {p.folder for p in listing.problems}))
-
-
-def _wrong_classes(recordings: list[Recording], source: StaticSource, kind: str) -> list[Problem]:
-    if kind == "none":
-        return []
+def _wrong_classes(source: FolderEvents, images: StaticSource) -> list[Problem]:
     problems = []
-    for recording, twin in zip(recordings, twin_indices(recordings, source, kind), strict=True):
-        assert recording.path is not None
-        if twin < 0:
-            problems.append(
-                Problem(recording.path, "is of the wrong class, or the image of its class and name is missing")
-            )
-        elif twin < len(source.labels) and source.labels[twin] != recording.label:
-            shown = source.classes[source.labels[twin]]
-            problems.append(Problem(recording.path, f"is of the wrong class: the image that it shows is of {shown}"))
+    for recording in source.found:
+        image, path = source.shown_image(recording), source.path(recording)
+        if image is None:
+            problems.append(Problem(path, "is of the wrong class, or the image of its class and name is missing"))
+        elif image < len(images.labels) and images.labels[image] != recording.label:
+            shown = images.classes[images.labels[image]]
+            problems.append(Problem(path, f"is of the wrong class: the image that it shows is of {shown}"))
     return problems

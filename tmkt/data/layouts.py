@@ -1,7 +1,7 @@
 """Where published data sets keep their files, and what is missing or out of place there.
 
-Every layout gives a `Listing`: its items, each with the name of its class in the set's own words, and the
-problems met. Loading stops at the first problem; `tmkt data check` reports all.
+Every layout gives `ClassFolders`: the files, each with the name of its class in the set's own words, and the problems
+met. Loading stops at the first problem; `tmkt data check` reports all.
 """
 
 import csv
@@ -13,18 +13,21 @@ from typing import NamedTuple
 
 from ..errors import UserError
 from .readers import COLUMNS_FILE, TEXT, columns_file
-from .shipped import load_class_map
+from .shipped import ClassMap, load_class_map
 
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png")
 
 
-class Item(NamedTuple):
-    """A file, or the part of it between two times (us) where a file holds several recordings."""
+class LabelledFile(NamedTuple):
+    """A file and the folder of its class.
+
+    interval_us: where a file holds several recordings, the time of the first event of this one, and of the end.
+    """
 
     folder: str
     id: str
     path: Path
-    span: tuple[int, int] | None = None
+    interval_us: tuple[int, int] | None = None
 
 
 class Problem(NamedTuple):
@@ -40,18 +43,24 @@ class Problem(NamedTuple):
         return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-class Listing(NamedTuple):
-    items: list[Item]
+class ClassFolders(NamedTuple):
+    """What lies in the class folders of a set."""
+
+    files: list[LabelledFile]
     problems: list[Problem]
 
+    def classes(self) -> ClassMap:
+        """The classes that the folders name, those without a file in order too."""
+        return ClassMap.same(sorted({file.folder for file in self.files} | {p.folder for p in self.problems}))
 
-def list_folders(root: str | Path, suffixes: Collection[str], what: str) -> Listing:
+
+def list_folders(root: str | Path, suffixes: Collection[str], what: str) -> ClassFolders:
     """<class>/<id>.<ext> under `root`; a class folder may lie deeper, and is then called by its way from `root`.
 
     `root` may be a pattern (`dvs_*`): what matches is taken together. Files beside the class folders and
-    hidden ones are no concern of ours.
+    hidden ones are ignored.
     """
-    listing = Listing([], [])
+    listing = ClassFolders([], [])
     for top in _roots(root, what):
         folders = sorted(p for p in top.rglob("*") if p.is_dir() and not _hidden(p, top))
         if not folders:
@@ -68,12 +77,12 @@ def list_folders(root: str | Path, suffixes: Collection[str], what: str) -> List
     return listing
 
 
-def list_n_omniglot(root: str | Path, suffixes: Collection[str], what: str) -> Listing:
+def list_n_omniglot(root: str | Path, suffixes: Collection[str], what: str) -> ClassFolders:
     """N-Omniglot as published (Li et al. 2022): <alphabet>/<character>/ with one .aedat4 of all 20 drawers.
 
     A .csv beside it, named by the character's number, has a line a drawer: index, first and last time in us.
     """
-    listing = Listing([], [])
+    listing = ClassFolders([], [])
     for top in _roots(root, what):
         folders = sorted({p.parent for p in top.glob("*/*/*")} | {p for p in top.glob("*/*") if p.is_dir()})
         if not folders:
@@ -87,18 +96,18 @@ def list_n_omniglot(root: str | Path, suffixes: Collection[str], what: str) -> L
                 continue
             try:
                 with tables[0].open(newline="", encoding="utf-8") as file:
-                    spans = [(int(row[1]), int(row[2])) for row in list(csv.reader(file))[1:]]
+                    intervals = [(int(row[1]), int(row[2])) for row in list(csv.reader(file))[1:]]
             except (ValueError, IndexError) as error:
                 listing.problems.append(Problem(tables[0], f"is no table of index, start, end ({error})", name))
                 continue
-            if not spans:
+            if not intervals:
                 listing.problems.append(Problem(tables[0], "names no drawer; expected a line for each", name))
-            for k, span in enumerate(spans, 1):
-                listing.items.append(Item(name, f"{tables[0].stem}_{k:02d}", recordings[0], span))
+            for k, interval in enumerate(intervals, 1):
+                listing.files.append(LabelledFile(name, f"{tables[0].stem}_{k:02d}", recordings[0], interval))
     return listing
 
 
-def list_cep(root: str | Path, suffixes: Collection[str], what: str) -> Listing:
+def list_cep(root: str | Path, suffixes: Collection[str], what: str) -> ClassFolders:
     """CEP-DVS as published: data/img/<n>.jpg, data/MAT/img/<n>.mat, and pathFile.csv, whose line n names the class."""
     top = Path(root)
     table = top / "pathFile.csv"
@@ -109,25 +118,25 @@ def list_cep(root: str | Path, suffixes: Collection[str], what: str) -> Listing:
     # A line names paths and then the class; the class is the only word that is one of the 20.
     known = set(load_class_map("cep").names)
     classes = [next((word for word in re.split(r"[\s,;/\\]+", line) if word in known), None) for line in lines]
-    listing = Listing([], [])
+    listing = ClassFolders([], [])
     for path in sorted(p for p in (top / sub).iterdir() if not p.name.startswith(".")):
         if not path.stem.isdecimal() or path.suffix.lower() not in suffixes:
             listing.problems.append(Problem(path, f"is not <number> with one of {_join(suffixes)}"))
         elif int(path.stem) >= len(classes) or classes[int(path.stem)] is None:
             listing.problems.append(Problem(path, f"has no class: line {int(path.stem) + 2} of {table} names none"))
         else:
-            listing.items.append(Item(str(classes[int(path.stem)]), path.stem, path))
+            listing.files.append(LabelledFile(str(classes[int(path.stem)]), path.stem, path))
     return listing
 
 
-LAYOUTS: dict[str, Callable[[str | Path, Collection[str], str], Listing]] = {
+LAYOUTS: dict[str, Callable[[str | Path, Collection[str], str], ClassFolders]] = {
     "folders": list_folders,
     "n_omniglot": list_n_omniglot,
     "cep_dvs": list_cep,
 }
 
 
-def _add_file(listing: Listing, path: Path, folder: str, suffixes: Collection[str], what: str) -> None:
+def _add_file(listing: ClassFolders, path: Path, folder: str, suffixes: Collection[str], what: str) -> None:
     if path.is_dir() or path.name == COLUMNS_FILE:
         return
     if not path.is_file():
@@ -142,7 +151,7 @@ def _add_file(listing: Listing, path: Path, folder: str, suffixes: Collection[st
         problem = f"is not a {binary} file; a class folder holds {what} only, and text with {COLUMNS_FILE} beside it"
         listing.problems.append(Problem(path, problem, folder))
     else:
-        listing.items.append(Item(folder, path.stem, path))
+        listing.files.append(LabelledFile(folder, path.stem, path))
 
 
 def _roots(root: str | Path, what: str) -> list[Path]:

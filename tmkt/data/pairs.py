@@ -1,10 +1,13 @@
 """Class-matched pairs of a static image and an event recording, drawn balanced over the classes."""
 
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from .augment import NO_AUGMENTATION, Augmentation, Transform
 
 
 @dataclass(frozen=True)
@@ -41,17 +44,17 @@ class ClassIndex(NamedTuple):
 
 
 class PairBatch(NamedTuple):
-    """B pairs: rows of the static set and of the recordings, their class, and how each is augmented.
-
-    offset int64 [B, 2] of the crop (y, x); flip bool [B]; angle float32 [B], degrees counter-clockwise.
-    """
+    """B pairs: rows of the static set and of the recordings, their class, each int64 [B], and how each is augmented."""
 
     static_index: Tensor
     event_index: Tensor
     label: Tensor
-    offset: Tensor
-    flip: Tensor
-    angle: Tensor
+    transform: Transform
+
+    def share(self, part: slice) -> "PairBatch":
+        """Some of the pairs."""
+        transform = Transform(*(values[part] for values in self.transform))
+        return PairBatch(self.static_index[part], self.event_index[part], self.label[part], transform)
 
 
 class PairedData:
@@ -72,24 +75,18 @@ class PairedData:
                 raise ValueError(f"{what}: class {int(index.size.argmin())} has none, every class needs one")
 
     def to(self, device: torch.device) -> "PairedData":
-        self.images, self.events = self.images.to(device), self.events.to(device)
-        return self
+        """A copy whose images and recordings are on `device`."""
+        moved = copy(self)
+        moved.images, moved.events = self.images.to(device), self.events.to(device)
+        return moved
 
 
 def sample_pairs(
-    data: PairedData,
-    batch: int,
-    crop_padding: int,
-    generator: torch.Generator,
-    *,
-    flip: bool = False,
-    rotation: float = 0.0,
+    data: PairedData, batch: int, generator: torch.Generator, augmentation: Augmentation = NO_AUGMENTATION
 ) -> PairBatch:
     """Draw `batch` pairs: classes as equally often as `batch` allows, then an image and a recording of each class.
 
-    With `data.twins` the image is the one that the recording shows. The crop's offset is drawn in
-    0..2 crop_padding for each pair (crop_padding itself is no shift), with `flip` a mirroring for half of them,
-    with `rotation` an angle in +-rotation degrees.
+    With `data.twins` the image is the one that the recording shows. Every pair gets a transform of `augmentation`.
     """
     rounds = -(-batch // data.num_classes)
     label = torch.cat([torch.randperm(data.num_classes, generator=generator) for _ in range(rounds)])[:batch]
@@ -97,10 +94,4 @@ def sample_pairs(
     event_index = data.events_by_class.draw(label, generator)
     if data.twins is not None:
         static_index = data.twins[event_index]
-    offset = torch.randint(2 * crop_padding + 1, (batch, 2), generator=generator)
-    flips, angles = torch.zeros(batch, dtype=torch.bool), torch.zeros(batch)
-    if flip:
-        flips = torch.rand(batch, generator=generator) < 0.5
-    if rotation > 0:
-        angles = (2 * torch.rand(batch, generator=generator) - 1) * rotation
-    return PairBatch(static_index, event_index, label, offset, flips, angles)
+    return PairBatch(static_index, event_index, label, augmentation.draw(batch, generator))

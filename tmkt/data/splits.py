@@ -1,15 +1,19 @@
-"""Which recordings train, validate and test; and which static image each of them shows."""
+"""Which recordings train, validate and test, and which static images go with them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
-from ..config import EventsConfig
+from ..config import Config, EventsConfig
 from ..errors import UserError
 from .shipped import Protocol, load_protocol
-from .sources.events import Recording
+from .sources.events import EventSource, Recording
 from .sources.images import StaticSource
+
+TEST_ROOT = "test:"  # begins the names of recordings of data.events.test_root
 
 
 class Split(NamedTuple):
@@ -32,12 +36,12 @@ def split_recordings(recordings: Sequence[Recording], classes: Sequence[str], co
     split = Split([], [], [])
     protocol = load_protocol(config.split) if config.split else None
     for label, name in enumerate(classes):
-        ours = sorted((r for r in recordings if r.label == label), key=lambda r: r.name)
+        members = sorted((r for r in recordings if r.label == label), key=lambda r: r.name)
         rng = np.random.default_rng([seed, label])
         if protocol:
-            ours, test = _by_protocol(ours, protocol, rng)
+            members, test = _by_protocol(members, protocol, rng)
             split.test.extend(test[: config.test_per_class])
-        shuffled = [ours[i] for i in rng.permutation(len(ours))]
+        shuffled = [members[i] for i in rng.permutation(len(members))]
         counted = not (protocol or config.test_root)
         if counted and config.train_per_class is None and config.test_per_class is None:
             raise UserError("data.events: train_per_class and test_per_class are both null; give one, or a split")
@@ -45,39 +49,80 @@ def split_recordings(recordings: Sequence[Recording], classes: Sequence[str], co
     return split
 
 
-def twin_indices(recordings: Sequence[Recording], source: StaticSource, kind: str) -> list[int]:
-    """Index in the static set of the image that each recording shows, by `data.static.exclude_twins`.
+def draw_test_recordings(recordings: Sequence[Recording], classes: Sequence[str], config: Config) -> list[Recording]:
+    """Draw `test_per_class` of each class from a test_root's recordings; their names then begin with "test:"."""
+    events = config.data.events
+    if events.split:
+        raise UserError("data.events: split and test_root both say what tests; give one")
+    chosen = []
+    for label in range(len(classes)):
+        members = [replace(r, name=f"{TEST_ROOT}{r.name}") for r in recordings if r.label == label]
+        order = np.random.default_rng([config.seed, label, 1]).permutation(len(members))
+        chosen += [members[i] for i in order[: events.test_per_class]]
+    return chosen
 
-    "nmnist" holds for MNIST in its original order: id - 1. An index may lie beyond the set. "name": the image
-    of the same class and file name; -1 where there is none. "simulated": the id is the index.
 
-    Raises:
-        UserError: ids are no numbers, or the set has no file names.
+def choose_images(
+    config: Config, images: StaticSource, events: EventSource, split: Split
+) -> tuple[np.ndarray, torch.Tensor | None]:
+    """Indices of the static images, and with pairing: twin the row among them that each training recording shows.
+
+    None shows what a held-out recording shows. Of images that recordings are made of, those of training recordings
+    serve as static images only as their twins.
     """
-    if kind == "simulated":
-        return [int(r.id) for r in recordings]
-    if kind == "name":
-        if source.files is None:
-            raise UserError("data.static.exclude_twins: name needs images with file names, source: folder or cep_dvs")
-        index = {(label, path.stem): i for i, (label, path) in enumerate(zip(source.labels, source.files, strict=True))}
-        return [index.get((r.label, r.id), -1) for r in recordings]
+    static = config.data.static
+    if config.data.pairing == "twin":
+        if not events.knows_images:
+            raise UserError("data.pairing: twin needs data.static.exclude_twins, which says what recordings show")
+        if static.per_class is not None:
+            raise UserError("data.static.per_class: with data.pairing: twin the recordings say which images; give null")
+        rows, order = np.unique(_known_twins(images, events, split.train), return_inverse=True)
+        return rows, torch.from_numpy(order)
+    # A test recording of a folder of its own has a twin of its own: in N-MNIST, among the test images.
+    recordings = [r for part in (split.validation, split.test) for r in part if not r.name.startswith(TEST_ROOT)]
+    recordings += split.train if events.made_of_images else []
+    barred = [image for image in map(events.shown_image, recordings) if image is not None]
+    allowed = np.setdiff1d(np.flatnonzero(images.labels >= 0), np.asarray(barred, dtype=np.int64))
+    if static.per_class is not None:
+        rng = np.random.default_rng([config.seed, len(images.classes)])
+        allowed = rng.permutation(allowed)
+        labels = images.labels[allowed]
+        allowed = np.concatenate([allowed[labels == k][: static.per_class] for k in range(len(images.classes))])
+    empty = [name for k, name in enumerate(images.classes) if not (images.labels[allowed] == k).any()]
+    if empty:
+        raise UserError(f"data.static: no image is left for the class(es) {', '.join(empty)}; hold fewer out")
+    return np.sort(allowed), None
+
+
+def _known_twins(images: StaticSource, events: EventSource, recordings: list[Recording]) -> np.ndarray:
+    """The image that each recording shows; an error where the set lacks it or has it under another class."""
+    twins = []
     for recording in recordings:
-        if not recording.id.isdecimal() or int(recording.id) < 1:
-            raise UserError(f"recording {recording.name}: exclude_twins: nmnist needs ids that are numbers from 1 on")
-    return [int(r.id) - 1 for r in recordings]
+        twin = events.shown_image(recording)
+        label = images.labels[twin] if twin is not None and twin < len(images.labels) else None
+        if label != recording.label:
+            found = (
+                "the static set lacks it" if label is None else f"which the static set has as {images.classes[label]!r}"
+            )
+            raise UserError(
+                f"recording {recording.name}: shows image {recording.id} of its class, {found}; "
+                "correct the folder, or use data.pairing: class"
+            )
+        twins.append(twin)
+    return np.asarray(twins, dtype=np.int64)
 
 
 def _by_protocol(
-    ours: Sequence[Recording], protocol: Protocol, rng: np.random.Generator
+    members: Sequence[Recording], protocol: Protocol, rng: np.random.Generator
 ) -> tuple[list[Recording], list[Recording]]:
     """The protocol's training and test recordings of one class, sorted by name: the first and the last of them."""
-    ordered = list(ours) if protocol.order == "name" else [ours[i] for i in rng.permutation(len(ours))]
+    ordered = list(members) if protocol.order == "name" else [members[i] for i in rng.permutation(len(members))]
     train = round(protocol.train * len(ordered))
     whole = protocol.train + protocol.test > 1 - 1e-9
     test = len(ordered) - train if whole else round(protocol.test * len(ordered))
     if test == 0:
-        name = ours[0].name.rpartition("/")[0] if ours else "a class"
-        raise UserError(f"data.events.split: {name} has {len(ours)} recordings, too few for one to test")
+        name = members[0].name.rpartition("/")[0] if members else "a class"
+        raise UserError(f"data.events.split: {name} has {len(members)} recordings, too few for one to test")
     return ordered[:train], ordered[len(ordered) - test :]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .. import tensor_files
 from ..config import Config
 from ..data import PairedData
-from ..data.augment import random_crop
+from ..data.augment import Augmentation, crop
 from ..errors import DamagedError, UserError
 from ..models.finite import check_finite
 from ..progress import say, track
@@ -37,7 +37,7 @@ class Targets(NamedTuple):
         return Targets(self.logits.to(device), self.features.to(device))
 
 
-def teacher_targets(config: Config, data: PairedData, crop_padding: int, path: Path, run: str = "") -> Targets:
+def teacher_targets(config: Config, data: PairedData, path: Path, run: str = "") -> Targets:
     """Targets of every static image of `data`, read from the safetensors file at `path`, or made and written there.
 
     The file appears whole or not at all; a run killed before it trains the same teacher again. `run`: the identity of
@@ -47,7 +47,7 @@ def teacher_targets(config: Config, data: PairedData, crop_padding: int, path: P
         UserError: the file is damaged or another run's, or the teacher holds NaN or infinity.
     """
     if not path.exists():
-        teacher = train_teacher(config, data, crop_padding)
+        teacher = train_teacher(config, data)
         targets = _predict(teacher, data.images)
         made = {**targets._asdict(), **{f"teacher.{name}": value for name, value in teacher.state_dict().items()}}
         check_finite(made, "teacher", "lower transfer.teacher.lr")
@@ -72,18 +72,19 @@ def _read_targets(path: Path, data: PairedData, run: str) -> Targets:
     return targets
 
 
-def train_teacher(config: Config, data: PairedData, crop_padding: int) -> nn.Sequential:
+def train_teacher(config: Config, data: PairedData) -> nn.Sequential:
     """Sequential(body, linear head) trained on the static images of `data`, on their device: AdamW, cosine to zero."""
     settings, device = config.transfer.teacher, data.images.device
     teacher = build_teacher(settings.name, data.num_classes, config.seed).to(device)
     optimizer = torch.optim.AdamW(teacher.parameters(), lr=settings.lr, weight_decay=config.train.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     generator = torch.Generator().manual_seed(config.seed)
+    augmentation = Augmentation.of(config.data)
     labels = _image_labels(data)
     for _ in track(range(settings.steps), "teacher"):
         index = torch.randint(len(labels), (settings.batch,), generator=generator)
-        offset = torch.randint(2 * crop_padding + 1, (settings.batch, 2), generator=generator)
-        images = random_crop(_as_input(data.images[index.to(device)])[None], offset, crop_padding)[0]
+        offset = augmentation.draw_offset(settings.batch, generator)
+        images = crop(_as_input(data.images[index.to(device)])[None], offset)[0]
         loss = F.cross_entropy(teacher(images), labels[index].to(device))
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

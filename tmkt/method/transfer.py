@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from tmkt_kernels import time_step_mixup
 
 from ..config import TransferConfig
-from ..data.augment import augment
 from ..data.pairs import PairBatch, PairedData
 from ..distributed import gather_batch
 from ..mixup import event_step_mask, sample_switch_steps
@@ -26,7 +25,8 @@ class Streams(NamedTuple):
     """What the network sees in one step, sequences [T, B, 2, H, W].
 
     `main` is the stream that the event head reads; `mixed` (None for one-stream methods) begins with
-    static steps and shows events from `switch_step` [B] on. `targets`: the teacher's word on the B images (ckd).
+    static steps and shows events from `switch_step` [B] on. `targets`: the teacher's logits and features for the B
+    images; ckd only.
     """
 
     main: Tensor
@@ -91,7 +91,6 @@ def build_streams(
     *,
     progress: float,
     event_scale: float,
-    crop_padding: int,
     generator: torch.Generator,
     targets: Targets | None = None,
     share: slice = slice(None),
@@ -105,7 +104,7 @@ def build_streams(
     T, device = frames.shape[0], frames.device
     switch_step = draw_switch_steps(config, len(pairs.label), T, progress, generator)
     switch_step = None if switch_step is None else switch_step[share]
-    pairs = PairBatch(*(drawn[share] for drawn in pairs))
+    pairs = pairs.share(share)
     static_index, event_index = pairs.static_index.to(device), pairs.event_index.to(device)
 
     def sequence(switch_step: Tensor) -> Tensor:
@@ -118,7 +117,7 @@ def build_streams(
             scale=(1 / 255, event_scale),
             dtype=torch.float32,
         )
-        return augment(x_seq, pairs, crop_padding)
+        return pairs.transform.apply(x_seq)
 
     label = pairs.label.to(device)
     static = config.method == "static_only" or (config.method == "finetune" and progress < 0.5)

@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from tmkt_kernels.nn import convert_sync_batchnorm
 
 from ..config import Config
-from ..data import EventFrames, RunData, prepare, sample_pairs
+from ..data import Augmentation, EventFrames, RunData, prepare, sample_pairs
 from ..distributed import peers_named, run_on_main_process
 from ..errors import DamagedError, Interrupted, UserError
 from ..method.teacher import Targets, teacher_targets
@@ -90,7 +90,7 @@ class Trainer:
     """One run: its task, optimiser and folder. `run()` trains to the end and scores the test recordings once."""
 
     def __init__(self, config: Config, data: RunData) -> None:
-        self.config, self.data = config, data
+        self.config = config
         self.folder, self.identity = RunFolder(config.out), run_identity(config, data.record)
         idle_head = config.model.heads == 2 and config.transfer.method not in TWO_STREAMS
         self.accelerator = make_accelerator(config.train, unused_parameters=idle_head)
@@ -104,10 +104,9 @@ class Trainer:
             self.model.backbone.compile()  # in place: the names of the weights stay as they are
         optimizer = torch.optim.AdamW(task.parameters(), lr=config.train.lr, weight_decay=config.train.weight_decay)
         self.task, self.optimizer = self.accelerator.prepare(task, optimizer)
-        data.train.to(self.device)
+        self.data = replace(data, train=data.train.to(self.device))
         self.phases = phases(config.transfer, config.train.steps)
-        padding = config.data.crop_padding
-        self.padding = config.data.size[0] // 12 if padding is None else padding
+        self.augmentation = Augmentation.of(config.data)
         self.targets: Targets | None = None
         self.state = TrainState()
         self.curves: Curves | None = None  # the main process has one
@@ -192,15 +191,13 @@ class Trainer:
         # For layers that draw from the default generator.
         torch.manual_seed(step_seed(config.seed, self.state.step, share))
         generator = step_generator(config.seed, self.state.step)
-        flip, rotation = config.data.flip, config.data.rotation
-        pairs = sample_pairs(self.data.train, self.batch, self.padding, generator, flip=flip, rotation=rotation)
+        pairs = sample_pairs(self.data.train, self.batch, generator, self.augmentation)
         streams = build_streams(
             config.transfer,
             self.data.train,
             pairs,
             progress=self.state.step / config.train.steps,
             event_scale=config.data.events.scale,
-            crop_padding=self.padding,
             generator=generator,
             targets=self.targets,
             share=slice(share * size, (share + 1) * size),
@@ -321,7 +318,7 @@ class Trainer:
             say(f"{self.config.transfer.method}, first step: compiling the backbone, which takes a while")
 
     def _teacher_targets(self) -> Targets:
-        return teacher_targets(self.config, self.data.train, self.padding, self.folder.teacher, self.identity).to("cpu")
+        return teacher_targets(self.config, self.data.train, self.folder.teacher, self.identity).to("cpu")
 
     def _save(self) -> None:
         self._check_finite()

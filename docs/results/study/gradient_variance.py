@@ -15,12 +15,12 @@ from study import NMNIST, SETTINGS, SPLIT_SEED, subset
 from torch import Tensor
 
 from tmkt.config import Config, load_config
-from tmkt.data import PairBatch, RunData, prepare, sample_pairs
+from tmkt.data import Augmentation, PairBatch, RunData, prepare, sample_pairs
 from tmkt.method.transfer import build_streams
 from tmkt.training.trainer import Trainer
 
 OUT = Path(__file__).parent / "gradient_variance.jsonl"
-BATCHES, COUNT, PADDING = 64, 5, 2
+BATCHES, COUNT, AUGMENTATION = 64, 5, Augmentation(padding=2)
 
 
 def gradients(trainer: Trainer, config: Config, data: RunData, pairs: list[PairBatch]) -> Tensor:
@@ -34,7 +34,6 @@ def gradients(trainer: Trainer, config: Config, data: RunData, pairs: list[PairB
             batch,
             progress=0.5,
             event_scale=config.data.events.scale,
-            crop_padding=PADDING,
             generator=torch.Generator().manual_seed(1000 + number),
         )
         assert streams.mixed is not None
@@ -50,7 +49,7 @@ def main() -> None:
     for seed in (1, 2, 3):
         ours = subset(data, COUNT, seed)
         generator = torch.Generator().manual_seed(seed)
-        drawn = [sample_pairs(ours.train, 20, PADDING, generator) for _ in range(BATCHES)]
+        drawn = [sample_pairs(ours.train, 20, generator, AUGMENTATION) for _ in range(BATCHES)]
         for steps in (0, 30, 150):
             with tempfile.TemporaryDirectory() as folder:
                 config = base.replace(seed=seed, out=folder, train__lr=1e-2, train__steps=max(1, steps))

@@ -180,13 +180,13 @@ def read_image(path: str | Path) -> Tensor:
 
 
 def _open_folder(config: StaticConfig) -> StaticSource:
-    listing = LAYOUTS[_LAYOUTS[config.source]](config.root, IMAGES, "images")
-    if listing.problems:
-        raise UserError(f"data.static: {listing.problems[0]}")
-    classes = tuple(sorted({item.folder for item in listing.items}))
+    folders = LAYOUTS[_LAYOUTS[config.source]](config.root, IMAGES, "images")
+    if folders.problems:
+        raise UserError(f"data.static: {folders.problems[0]}")
+    classes = tuple(sorted({file.folder for file in folders.files}))
     index = {name: label for label, name in enumerate(classes)}
-    labels = np.array([index[item.folder] for item in listing.items], dtype=np.int64)
-    paths = [item.path for item in listing.items]
+    labels = np.array([index[file.folder] for file in folders.files], dtype=np.int64)
+    paths = [file.path for file in folders.files]
     return StaticSource(labels, classes, lambda i: read_image(paths[i]), paths)
 
 
