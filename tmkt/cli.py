@@ -358,14 +358,14 @@ def _compare(arguments: argparse.Namespace) -> int:
         jobs=arguments.jobs,
     )
     Console().print(results_table(results))
-    return int(any("error" in run for run in results["runs"]))
+    return int(bool(results.failed))
 
 
 def _diagnose(arguments: argparse.Namespace) -> int:
-    from .analysis.diagnose import diagnose, summary
+    from .analysis.diagnose import diagnose
 
-    result = diagnose(arguments.run, draws=arguments.draws, samples=arguments.samples)
-    print("\n".join(summary(result)))
+    diagnosis = diagnose(arguments.run, draws=arguments.draws, samples=arguments.samples)
+    print("\n".join(diagnosis.summary()))
     return 0
 
 

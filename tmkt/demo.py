@@ -106,13 +106,13 @@ def draw(base: Config, data: RunData, out: Path, scores: dict[str, Score]) -> di
     of_bars = f"{source}:\n{_setting(base, tests)}"
     caution = "A low loss on few training recordings does not mean a high accuracy on new ones."
     of_curves = f"{source}: {_setting(base, validates)}\n{caution}"
-    drawn = {
+    pictures = {
         "mixed_batch": figures.mixed_batch(*mixed),
         "learning_curves": figures.learning_curves({m: [RunFolder(out / m).metrics()] for m in scores}, of_curves),
         "spike_raster": figures.spike_raster(model, first, int(data.test.labels[0]), classes),
         "accuracy": figures.accuracy_bars(scores, of_bars, len(classes)),
     }
-    return {name: figures.save(figure, out / f"{name}.png") for name, figure in drawn.items()}
+    return {name: figures.save(figure, out / f"{name}.png") for name, figure in pictures.items()}
 
 
 def _plain(table: Table) -> str:

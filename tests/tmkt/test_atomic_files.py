@@ -14,6 +14,7 @@ import torch
 from tmkt import atomic_files, tensor_files
 from tmkt.analysis.grid import make_grid, run_grid
 from tmkt.analysis.report import write_report
+from tmkt.analysis.results import Results, Run
 from tmkt.cli import main
 from tmkt.data import prepare
 from tmkt.errors import DamagedError, UserError
@@ -103,9 +104,9 @@ def test_no_part_of_a_grid_is_a_link(cells, tmp_path, outside, name):
 
 def test_the_figures_of_a_grid_are_no_link(cells, tmp_path, outside):
     (atomic_files.make_folder(tmp_path / "grid") / "figures").symlink_to(outside)
-    run = {"method": "tmkt", "per_class": 2, "seed": 1, "folder": "x", "error": "x"}
+    failed = Results([Run("tmkt", 2, 1, "x", error="x")], [], [])
     with pytest.raises(UserError, match="figures: is a link"):
-        write_report(tmp_path / "grid", cells, {"runs": [run], "means": [], "differences": []})
+        write_report(tmp_path / "grid", cells, failed)
     assert untouched(outside)
 
 

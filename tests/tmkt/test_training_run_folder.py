@@ -1,10 +1,26 @@
 """A run's folder: what it takes in, gives back and refuses."""
 
+import ast
+from pathlib import Path
+
 import pytest
 
 from tmkt.data import prepare
 from tmkt.errors import DamagedError, UserError
 from tmkt.training.run_folder import RunFolder
+
+PACKAGE = Path(__file__).parents[2] / "tmkt"
+NAMES = {"config.yaml", "split.json", "metrics.jsonl", "predictions.jsonl", "model.safetensors", "teacher.safetensors"}
+NAMES |= {"train.log", "checkpoints", "tensorboard"}
+
+
+def test_names_of_files_stand_in_one_module():
+    modules = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and node.value in NAMES:
+                modules.setdefault(node.value, set()).add(path.relative_to(PACKAGE).as_posix())
+    assert modules == {name: {"training/run_folder.py"} for name in NAMES}
 
 
 def test_what_was_written_is_read(tiny):

@@ -1,6 +1,7 @@
 """`tmkt diagnose`: what a finished run's network shows of the method's claims, as numbers and pictures."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,24 +9,80 @@ from ..atomic_files import write_text
 from ..data.prepare import has_images
 from ..errors import UserError
 from ..progress import say
-from .features import domain_cka, draw_cka, draw_embedding, embed, guidance, layer_features
+from .features import (
+    Guidance,
+    LayerCKA,
+    Silhouettes,
+    domain_cka,
+    draw_cka,
+    draw_embedding,
+    embed,
+    guidance,
+    layer_features,
+)
 from .figures import save
 from .finished_run import TestSamples, open_run
-from .gradients import draw_gradient_variance, gradient_variance
+from .gradients import GradientTrace, draw_gradient_variance, gradient_variance
 
 FOLDER = "diagnose"
 
 
-def diagnose(run_dir: str | Path, *, draws: int = 16, samples: int = 200) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Diagnosis:
+    """samples: how many test recordings were used; draws: pairs of gradients per setting; cka: by layer."""
+
+    samples: int
+    draws: int
+    gradient_variance: list[GradientTrace]
+    cka: dict[str, LayerCKA]
+    embedding: Silhouettes
+    guidance: Guidance
+
+    def record(self) -> dict[str, Any]:
+        """Plain values, as diagnose.json has them."""
+        heads = self.guidance._asdict().items()
+        return {
+            "samples": self.samples,
+            "draws": self.draws,
+            "gradient_variance": [trace.record() for trace in self.gradient_variance],
+            "cka": {layer: row._asdict() for layer, row in self.cka.items()},
+            "embedding": self.embedding._asdict(),
+            "guidance": {name: head._asdict() for name, head in heads if head is not None},
+        }
+
+    def summary(self) -> list[str]:
+        """The diagnosis in a few lines."""
+        lines = []
+        for trace in self.gradient_variance:
+            if trace.against_sample and trace.source == "all":
+                share, low, high = (f"{value:.2f}" for value in trace.against_sample)
+                lines.append(
+                    f"gradient variance at r = {trace.ratio}: time-step mixup has {share} ({low} to {high}) times that "
+                    "of whole-sample replacement"
+                )
+        name, row = list(self.cka.items())[-1]
+        mean, chance = (sum(values) / len(values) for values in row)
+        lines.append(f"CKA of static and event {name}: {mean:.2f}, by chance {chance:.2f} (mean over steps)")
+        mag, mrp = self.guidance
+        if mag:
+            lines.append(f"MAG head: accuracy {mag.accuracy:.3f}, commoner answer {mag.commoner:.3f}")
+        if mrp:
+            error, constant = mrp.mean_absolute_error, mrp.mean_absolute_error_of_mean
+            lines.append(f"MRP head: mean error {error:.3f} of the share, always giving the mean {constant:.3f}")
+        if not (mag or mrp):
+            lines.append("MAG and MRP heads: the run has none")
+        return lines
+
+
+def diagnose(run_dir: str | Path, *, draws: int = 16, samples: int = 200) -> Diagnosis:
     """Measure, and write diagnose.json and pictures to <run_dir>/diagnose/.
 
     Args:
         draws: pairs of gradients for each setting of the gradient's variance.
         samples: test recordings, at most, for CKA, t-SNE and the heads.
 
-    Returns:
-        gradient_variance: records, see `gradients.gradient_variance`; cka: layer -> {cka, chance}, lists over steps;
-        embedding: silhouettes; guidance: see `features.guidance`; samples: how many test recordings were used.
+    Raises:
+        UserError: too few of either, or the run is not finished, damaged, or has no images.
     """
     for what, number, least in (("--draws", draws, 2), ("--samples", samples, 4)):
         if number < least:
@@ -38,46 +95,13 @@ def diagnose(run_dir: str | Path, *, draws: int = 16, samples: int = 200) -> dic
     say(f"features of both domains, {len(test_samples)} samples")
     features = layer_features(run, test_samples)
     cka = domain_cka(features)
-    placed, silhouettes = embed(features, test_samples.label)
+    places, silhouettes = embed(features, test_samples.label)
     heads = guidance(run, test_samples)
     say(f"gradient variance, {draws} pairs of gradients for each setting")
     variance = gradient_variance(run, draws)
     save(draw_cka(cka), folder / "cka.png")
-    save(draw_embedding(placed, test_samples.label, run.data.classes), folder / "tsne.png")
+    save(draw_embedding(places, test_samples.label, run.data.classes), folder / "tsne.png")
     save(draw_gradient_variance(variance), folder / "gradient_variance.png")
-    result = {
-        "samples": len(test_samples),
-        "draws": draws,
-        "gradient_variance": variance,
-        "cka": cka,
-        "embedding": silhouettes,
-        "guidance": heads,
-    }
-    write_text(folder / "diagnose.json", json.dumps(result, indent=1) + "\n")
-    return result
-
-
-def summary(result: dict[str, Any]) -> list[str]:
-    """The diagnosis in a few lines."""
-    lines = []
-    for record in result["gradient_variance"]:
-        if "relative" in record and record["source"] == "all":
-            share, low, high = (f"{record[key]:.2f}" for key in ("relative", "low", "high"))
-            lines.append(
-                f"gradient variance at r = {record['ratio']}: time-step mixup has {share} ({low} to {high}) times that "
-                "of whole-sample replacement"
-            )
-    name, row = list(result["cka"].items())[-1]
-    mean, chance = (sum(row[key]) / len(row[key]) for key in ("cka", "chance"))
-    lines.append(f"CKA of static and event {name}: {mean:.2f}, by chance {chance:.2f} (mean over steps)")
-    heads = result["guidance"]
-    if "mag" in heads:
-        lines.append(
-            f"MAG head: accuracy {heads['mag']['accuracy']:.3f}, commoner answer {heads['mag']['commoner']:.3f}"
-        )
-    if "mrp" in heads:
-        error, constant = heads["mrp"]["mean_absolute_error"], heads["mrp"]["mean_absolute_error_of_mean"]
-        lines.append(f"MRP head: mean error {error:.3f} of the share, always giving the mean {constant:.3f}")
-    if not heads:
-        lines.append("MAG and MRP heads: the run has none")
-    return lines
+    diagnosis = Diagnosis(len(test_samples), draws, variance, cka, silhouettes, heads)
+    write_text(folder / "diagnose.json", json.dumps(diagnosis.record(), indent=1) + "\n")
+    return diagnosis

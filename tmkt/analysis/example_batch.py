@@ -52,8 +52,8 @@ def telling_rows(switch_steps: Sequence[int], labels: Sequence[int], T: int, sam
             left = [step for step in steps if rows[step]]
             places = min(len(left), samples - len(chosen))
             for step in (left[i * (len(left) - 1) // max(1, places - 1)] for i in range(places)):
-                shown = [labels[row] for row in chosen]
-                best = min(rows[step], key=lambda row: shown.count(labels[row]))
+                present = [labels[row] for row in chosen]
+                best = min(rows[step], key=lambda row: present.count(labels[row]))
                 rows[step].remove(best)
                 chosen.append(best)
     return sorted(chosen, key=lambda row: switch_steps[row])

@@ -1,7 +1,7 @@
 """How near the two domains lie in a run's network: CKA over layers and steps, t-SNE, what MAG and MRP heads know."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,8 +38,15 @@ def layer_features(run: FinishedRun, samples: TestSamples) -> dict[str, dict[str
     return features
 
 
-def domain_cka(features: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, list[float]]]:
-    """Linear CKA of static and event features of the same samples: layer -> {"cka": [T], "chance": [T]}.
+class LayerCKA(NamedTuple):
+    """Linear CKA of a layer's static and event features at each of T steps, and what unrelated samples would give."""
+
+    cka: list[float]
+    chance: list[float]
+
+
+def domain_cka(features: dict[str, dict[str, Tensor]]) -> dict[str, LayerCKA]:
+    """Linear CKA of static and event features of the same samples, by layer.
 
     CKA of few samples with many features is far from 0 even for unrelated ones: `chance` is its mean with the samples
     of one side shuffled. A step in which a layer does not vary over the samples has CKA 0.
@@ -50,13 +57,13 @@ def domain_cka(features: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, li
         event = features["event"][layer]
         orders = [torch.randperm(static.shape[1], generator=shuffle) for _ in range(_SHUFFLES)]
         chance = torch.stack([linear_cka(static[:, order], event) for order in orders]).mean(0)
-        result[layer] = {"cka": linear_cka(static, event).tolist(), "chance": chance.tolist()}
+        result[layer] = LayerCKA(linear_cka(static, event).tolist(), chance.tolist())
     return result
 
 
-def draw_cka(cka: dict[str, dict[str, list[float]]]) -> Figure:
+def draw_cka(cka: dict[str, LayerCKA]) -> Figure:
     """Layers by steps: CKA, and CKA above chance."""
-    values = np.array([[row["cka"], np.subtract(row["cka"], row["chance"])] for row in cka.values()])
+    values = np.array([[row.cka, np.subtract(row.cka, row.chance)] for row in cka.values()])
     layers, T = len(cka), values.shape[-1]
     figure = Figure(figsize=(3.2 + 0.75 * T, 1.4 + 0.34 * layers))
     axes: Any = figure.subplots(1, 2, sharey=True)
@@ -72,24 +79,28 @@ def draw_cka(cka: dict[str, dict[str, list[float]]]) -> Figure:
     return figure
 
 
-def embed(features: dict[str, dict[str, Tensor]], label: Tensor) -> tuple[np.ndarray, dict[str, float]]:
-    """t-SNE of the time-mean membrane potential of both domains, [static samples, then event samples, 2]; silhouettes.
+class Silhouettes(NamedTuple):
+    """Of features, in -1..1: near 1 where classes (or domains) are clusters of their own."""
 
-    Silhouettes are of the features themselves, in -1..1: near 1 where classes (or domains) are clusters of their own.
+    silhouette_class: float
+    silhouette_domain: float
+
+
+def embed(features: dict[str, dict[str, Tensor]], label: Tensor) -> tuple[np.ndarray, Silhouettes]:
+    """t-SNE of the time-mean membrane potential of both domains, [static samples, then event samples, 2].
+
+    The silhouettes are of the features themselves.
     """
     points = np.concatenate([features[domain][MEMBRANE].mean(0).numpy() for domain in ("static", "event")])
     components = min(_TSNE_INPUTS, *points.shape)
     reduced = PCA(components, random_state=0).fit_transform(points)
-    placed = TSNE(perplexity=min(30.0, (len(points) - 1) / 3), init="pca", random_state=0).fit_transform(reduced)
-    classes = np.tile(label.numpy(), 2)
-    domains = np.repeat([0, 1], len(label))
-    return placed, {
-        "silhouette_class": float(silhouette_score(points, classes)),
-        "silhouette_domain": float(silhouette_score(points, domains)),
-    }
+    tsne = TSNE(perplexity=min(30.0, (len(points) - 1) / 3), init="pca", random_state=0)
+    classes, domains = np.tile(label.numpy(), 2), np.repeat([0, 1], len(label))
+    silhouettes = Silhouettes(float(silhouette_score(points, classes)), float(silhouette_score(points, domains)))
+    return tsne.fit_transform(reduced), silhouettes
 
 
-def draw_embedding(placed: np.ndarray, label: Tensor, classes: Sequence[str]) -> Figure:
+def draw_embedding(places: np.ndarray, label: Tensor, classes: Sequence[str]) -> Figure:
     """Colour is the class, a ring a static image, a filled dot a recording."""
     figure = Figure(figsize=(6.4, 5))
     axis = figure.subplots()
@@ -97,7 +108,7 @@ def draw_embedding(placed: np.ndarray, label: Tensor, classes: Sequence[str]) ->
     colours = class_colours(len(classes))
     for k, name in enumerate(classes):
         of_class = (label == k).numpy()
-        static, event = placed[:half][of_class], placed[half:][of_class]
+        static, event = places[:half][of_class], places[half:][of_class]
         axis.scatter(static[:, 0], static[:, 1], s=22, facecolors="none", edgecolors=[colours[k]], linewidths=0.9)
         axis.scatter(event[:, 0], event[:, 1], s=20, color=[colours[k]], linewidths=0, label=name)
     if len(classes) <= 20:
@@ -114,22 +125,41 @@ def class_colours(count: int) -> np.ndarray:
     return colormaps["nipy_spectral"](np.linspace(0, 0.95, count))
 
 
-def guidance(run: FinishedRun, samples: TestSamples) -> dict[str, Any]:
-    """What the run's MAG and MRP heads know about held-out recordings, mixed by TSM at r = 0.5; {} without heads.
+class MagAccuracy(NamedTuple):
+    """Of the MAG head: over all steps, by step, and of always giving the commoner answer."""
+
+    accuracy: float
+    accuracy_by_step: list[float]
+    commoner: float
+
+
+class MrpError(NamedTuple):
+    """Of the MRP head: mean absolute error of the share of event steps, that of always giving the mean, correlation."""
+
+    mean_absolute_error: float
+    mean_absolute_error_of_mean: float
+    correlation: float
+
+
+class Guidance(NamedTuple):
+    """What the heads that a run has know; None for a head that it has not."""
+
+    mag: MagAccuracy | None = None
+    mrp: MrpError | None = None
+
+
+def guidance(run: FinishedRun, samples: TestSamples) -> Guidance:
+    """What the run's MAG and MRP heads know about held-out recordings, mixed by TSM at r = 0.5.
 
     The weights are those of the last checkpoint, which has the heads; batch norms use their batch, as in training,
     since running statistics are those of events alone.
-
-    Returns:
-        mag: accuracy over all steps, by step, and of always giving the commoner answer; mrp: mean absolute error of the
-        share of event steps, that of always giving the mean, and the correlation.
     """
     config = run.config
     T = config.data.time_steps
     task = TransferTask(run.model, config.transfer, config.model.neuron.v_threshold, T)
     saved = run.folder.checkpoints.steps()
     if (task.mag_head is None and task.mrp_head is None) or not saved:
-        return {}
+        return Guidance()
     try:
         weights = run.folder.checkpoints.load(saved[-1]).weights
         check_tensors(weights, task.state_dict(), TASK)
@@ -145,27 +175,23 @@ def guidance(run: FinishedRun, samples: TestSamples) -> dict[str, Any]:
     is_event = event_step_mask(switch_step, T)
     with torch.no_grad(), frozen_running_statistics(task.model):
         features = task.features(*task.model.backbone(samples.sequence(switch_step)))
-        result: dict[str, Any] = {}
+        mag = mrp = None
         if task.mag_head is not None:
-            result["mag"] = _mag(task.mag_head(features).squeeze(-1).cpu() > 0, is_event.bool())
+            mag = _mag(task.mag_head(features).squeeze(-1).cpu() > 0, is_event.bool())
         if task.mrp_head is not None:
-            result["mrp"] = _mrp(torch.sigmoid(task.mrp_head(features.mean(0)).squeeze(-1)).cpu(), is_event.mean(0))
+            mrp = _mrp(torch.sigmoid(task.mrp_head(features.mean(0)).squeeze(-1)).cpu(), is_event.mean(0))
     run.model.load_state_dict(trained)
-    return result
+    return Guidance(mag, mrp)
 
 
-def _mag(predicted: Tensor, is_event: Tensor) -> dict[str, Any]:
+def _mag(predicted: Tensor, is_event: Tensor) -> MagAccuracy:
     right, share = (predicted == is_event).float(), is_event.float().mean()
-    return {
-        "accuracy": float(right.mean()),
-        "accuracy_by_step": right.mean(1).tolist(),
-        "commoner": float(torch.maximum(share, 1 - share)),
-    }
+    return MagAccuracy(float(right.mean()), right.mean(1).tolist(), float(torch.maximum(share, 1 - share)))
 
 
-def _mrp(predicted: Tensor, share: Tensor) -> dict[str, float]:
-    return {
-        "mean_absolute_error": float((predicted - share).abs().mean()),
-        "mean_absolute_error_of_mean": float((share - share.mean()).abs().mean()),
-        "correlation": float(torch.corrcoef(torch.stack([predicted, share]))[0, 1]),
-    }
+def _mrp(predicted: Tensor, share: Tensor) -> MrpError:
+    return MrpError(
+        float((predicted - share).abs().mean()),
+        float((share - share.mean()).abs().mean()),
+        float(torch.corrcoef(torch.stack([predicted, share]))[0, 1]),
+    )

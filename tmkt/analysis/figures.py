@@ -19,6 +19,7 @@ from ..models import SpikingClassifier
 from ..models.activity import layer_titles, recorded_spikes
 from ..models.modes import evaluation_mode
 from ..training.evaluation import Score
+from .results import Mean
 from .statistics import wilson
 
 matplotlib.use("Agg")
@@ -137,17 +138,15 @@ def spike_raster(
     for axis, (name, spikes) in zip(axes, layers.items(), strict=True):
         flat = spikes[:, 0].flatten(1).cpu()
         fired = flat.any(0).nonzero()[:, 0]
-        shown = fired[torch.linspace(0, max(0, len(fired) - 1), min(neurons, len(fired))).long()]
-        image = flat[:, shown].T.numpy() if len(shown) else np.zeros((1, len(flat)))
+        rows = fired[torch.linspace(0, max(0, len(fired) - 1), min(neurons, len(fired))).long()]
+        image = flat[:, rows].T.numpy() if len(rows) else np.zeros((1, len(flat)))
         axis.imshow(image, cmap="gray_r", vmin=0, vmax=1, aspect="auto", interpolation="nearest", origin="lower")
         axis.set(ylabel="neuron", xticks=range(len(flat)), xticklabels=range(len(flat)))
         axis.set_xticks(np.arange(len(flat) - 1) + 0.5, minor=True)
         axis.grid(axis="x", which="minor", color="0.8", linewidth=0.6)
         axis.tick_params(which="minor", length=0)
         axis.set_title(titles[name], fontsize=10, loc="left")
-        rate = (
-            f"{flat.mean():.1%} of {flat.shape[1]:,} neurons fire per step; {len(shown)} of those that fire are shown"
-        )
+        rate = f"{flat.mean():.1%} of {flat.shape[1]:,} neurons fire per step; {len(rows)} of those that fire are shown"
         axis.set_title(f"{rate}\nmodule {name}", fontsize=8, color="0.35", loc="right")
     axes[-1].set_xlabel("time step (one frame of the recording each)")
     verdict = "right" if answer == label else "wrong"
@@ -186,21 +185,21 @@ def accuracy_bars(scores: Mapping[str, Score], title: str, classes: int) -> Figu
     return figure
 
 
-def accuracy_by_recordings(means: Sequence[Mapping[str, Any]]) -> Figure:
+def accuracy_by_recordings(means: Sequence[Mean]) -> Figure:
     """Mean test accuracy of each method against recordings per class, with 95 % intervals.
 
-    means: records with method, per_class, accuracy, low, high. Points of one number stand side by side.
+    Points of one number stand side by side.
     """
     figure = Figure(figsize=(6, 3.8))
     axis = figure.subplots()
-    methods = list(dict.fromkeys(record["method"] for record in means))
+    methods = list(dict.fromkeys(mean.method for mean in means))
     for i, method in enumerate(methods):
-        points = sorted((r for r in means if r["method"] == method), key=lambda r: r["per_class"])
-        x = [r["per_class"] * 1.03 ** (i - (len(methods) - 1) / 2) for r in points]
-        y = np.array([r["accuracy"] for r in points])
-        spread = [y - [r["low"] for r in points], [r["high"] for r in points] - y]
+        points = sorted((mean for mean in means if mean.method == method), key=lambda mean: mean.per_class)
+        x = [point.per_class * 1.03 ** (i - (len(methods) - 1) / 2) for point in points]
+        y = np.array([point.accuracy for point in points])
+        spread = [y - [point.low for point in points], [point.high for point in points] - y]
         axis.errorbar(x, y, spread, label=method, marker="o", ms=4, capsize=3, lw=1.2)
-    counts = sorted({record["per_class"] for record in means})
+    counts = sorted({mean.per_class for mean in means})
     axis.set_xscale("log")
     axis.set_xticks(counts, [str(count) for count in counts])
     axis.minorticks_off()

@@ -7,7 +7,8 @@ of gradients, E|g - g'|^2 / 2: this needs no more memory than two of them, and e
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,34 +27,56 @@ _FIRST_GENERATOR = 10  # those below are for samples, see finished_run.py and fe
 SOURCES = {"all": "batch and mixing drawn anew", "mixing": "mixing alone drawn anew"}
 
 
-def gradient_variance(run: FinishedRun, draws: int, ratios: Sequence[float] = RATIOS) -> list[dict[str, Any]]:
-    """Trace of the gradient's covariance at the run's weights, for either way of mixing.
+class Ratio(NamedTuple):
+    """Time-step mixup's trace over that of whole samples, with its 95 % bootstrap interval over draws."""
+
+    relative: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class GradientTrace:
+    """Trace of the gradient's covariance at a mean share `ratio` of event steps, for one mixing and source of chance.
+
+    signal: the squared norm of the mean gradient (unbiased: below 0 where noise hides it), for source "all".
+    against_sample: for mixing "time_step".
+    """
+
+    ratio: float
+    mixing: str
+    source: str
+    trace: float
+    signal: float | None = None
+    against_sample: Ratio | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Plain values, as diagnose.json has them."""
+        plain: dict[str, Any] = {"ratio": self.ratio, "mixing": self.mixing, "source": self.source, "trace": self.trace}
+        if self.signal is not None:
+            plain["signal"] = self.signal
+        return {**plain, **self.against_sample._asdict()} if self.against_sample else plain
+
+
+def gradient_variance(run: FinishedRun, draws: int, ratios: Sequence[float] = RATIOS) -> list[GradientTrace]:
+    """Trace of the gradient's covariance at the run's weights, for every ratio, mixing and source of chance.
 
     The loss is CE_m + CE_e + DA of the run's settings, without MAG and MRP, which are about switch steps and so cannot
     be the same for both. Batch norms use their batch, as in training; no augmentation.
-
-    Returns:
-        One record for each ratio, mixing ("time_step", "sample") and source of chance ("all", "mixing"): `trace`; in
-        those of time_step `relative`, its trace over that of sample, with a 95 % bootstrap interval over draws, `low`
-        and `high`. `signal`, in records of source "all", is the squared norm of the mean gradient (unbiased: below 0
-        where noise hides it).
     """
     measured: dict[tuple[float, str], np.ndarray] = {}
     for ratio, mixing, draw in track([(r, m, k) for r in ratios for m in MIXINGS for k in range(draws)], "gradients"):
         row = _one_draw(run, ratio, mixing, draw)
         measured.setdefault((ratio, mixing), np.empty((draws, 3)))[draw] = row
-    records = []
+    traces = []
     for ratio in ratios:
         for column, source in enumerate(SOURCES):
-            ours, theirs = (measured[ratio, mixing][:, column] for mixing in MIXINGS)
-            for mixing, traces in zip(MIXINGS, (ours, theirs), strict=True):
-                record = {"ratio": ratio, "mixing": mixing, "source": source, "trace": float(traces.mean())}
-                if source == "all":
-                    record["signal"] = float(measured[ratio, mixing][:, 2].mean())
-                if mixing == "time_step":
-                    record["relative"], record["low"], record["high"] = _relative(ours, theirs)
-                records.append(record)
-    return records
+            mixup, sample = (measured[ratio, mixing][:, column] for mixing in MIXINGS)
+            for mixing, values in zip(MIXINGS, (mixup, sample), strict=True):
+                signal = float(measured[ratio, mixing][:, 2].mean()) if source == "all" else None
+                against = _ratio(mixup, sample) if mixing == "time_step" else None
+                traces.append(GradientTrace(ratio, mixing, source, float(values.mean()), signal, against))
+    return traces
 
 
 def _one_draw(run: FinishedRun, ratio: float, mixing: str, draw: int) -> tuple[float, float, float]:
@@ -91,26 +114,26 @@ def _gradient(run: FinishedRun, transfer: TransferConfig, pairs: PairBatch, gene
     return torch.cat([p.grad.double().flatten() for p in task.model.parameters() if p.grad is not None])
 
 
-def _relative(ours: np.ndarray, theirs: np.ndarray, replicates: int = 10_000) -> tuple[float, float, float]:
-    """Mean of ours over mean of theirs, with its 95 % interval over paired draws."""
-    drawn = np.random.default_rng(0).integers(len(ours), size=(replicates, len(ours)))
-    low, high = np.quantile(ours[drawn].mean(1) / theirs[drawn].mean(1), [0.025, 0.975])
-    return float(ours.mean() / theirs.mean()), float(low), float(high)
+def _ratio(mixup: np.ndarray, sample: np.ndarray, replicates: int = 10_000) -> Ratio:
+    """Mean of `mixup` over mean of `sample`, drawn in pairs."""
+    rows = np.random.default_rng(0).integers(len(mixup), size=(replicates, len(mixup)))
+    low, high = np.quantile(mixup[rows].mean(1) / sample[rows].mean(1), [0.025, 0.975])
+    return Ratio(float(mixup.mean() / sample.mean()), float(low), float(high))
 
 
-def draw_gradient_variance(records: Sequence[dict[str, Any]]) -> Figure:
+def draw_gradient_variance(traces: Sequence[GradientTrace]) -> Figure:
     """Trace against ratio for both mixings, and time-step mixup's as a share of whole-sample replacement's."""
     figure = Figure(figsize=(10, 3.2))
     *axes, last = figure.subplots(1, 3)
     for axis, (source, title) in zip(axes, SOURCES.items(), strict=True):
         for mixing, name in MIXINGS.items():
-            shown = [r for r in records if r["source"] == source and r["mixing"] == mixing]
-            axis.plot([r["ratio"] for r in shown], [r["trace"] for r in shown], marker="o", ms=4, label=name)
+            points = [trace for trace in traces if (trace.source, trace.mixing) == (source, mixing)]
+            axis.plot([p.ratio for p in points], [p.trace for p in points], marker="o", ms=4, label=name)
         axis.set(title=title, ylabel="trace of the gradient's covariance", ylim=(0, None))
-        shown = [r for r in records if r["source"] == source and "relative" in r]
-        y = np.array([r["relative"] for r in shown])
-        spread = [y - [r["low"] for r in shown], [r["high"] for r in shown] - y]
-        x = [r["ratio"] + (0.005 if source == "mixing" else -0.005) for r in shown]
+        bars = [(t.ratio, t.against_sample) for t in traces if t.source == source and t.against_sample]
+        y = np.array([against.relative for _, against in bars])
+        spread = [y - [against.low for _, against in bars], [against.high for _, against in bars] - y]
+        x = [ratio + (0.005 if source == "mixing" else -0.005) for ratio, _ in bars]
         last.errorbar(x, y, spread, marker="o", ms=4, capsize=3, label=title)
     last.axhline(1, color="black", lw=0.8)
     last.set(title="time-step mixup / whole samples", ylim=(0, None))

@@ -20,6 +20,7 @@ from ..training.network import device_for
 from . import figures
 from .example_batch import example_batch
 from .grid import Cell
+from .results import Mean, Results
 
 RATE_SAMPLES = 64  # test recordings that firing rates are measured on
 
@@ -32,13 +33,13 @@ class Picture(NamedTuple):
     caption: str
 
 
-def write_report(out: Path, cells: Sequence[Cell], results: dict[str, Any]) -> Path:
+def write_report(out: Path, cells: Sequence[Cell], results: Results) -> Path:
     """Draw the figures and write both forms of the page; returns the path of report.html."""
-    finished = [cell for cell, run in zip(cells, results["runs"], strict=True) if "error" not in run]
+    finished = [cell for cell, run in zip(cells, results.runs, strict=True) if run.error is None]
     folder = make_folder(out, "figures")
     pictures = []
     say("drawing the figures of the report")
-    for name, figure, heading, caption in _figures(finished, results["means"]):
+    for name, figure, heading, caption in _figures(finished, results.means):
         file = figures.save(figure, folder / f"{name}.png").relative_to(out)
         pictures.append(Picture(file.as_posix(), heading, caption))
     methods: dict[str, Cell] = {}
@@ -58,9 +59,9 @@ def write_report(out: Path, cells: Sequence[Cell], results: dict[str, Any]) -> P
         seeds=list(dict.fromkeys(cell.seed for cell in cells)),
         counts=sorted({cell.per_class for cell in cells}),
         environment=_environment(finished),
-        means={(r["method"], r["per_class"]): r for r in results["means"]},
-        differences=results["differences"],
-        failed=[r for r in results["runs"] if "error" in r],
+        means={(mean.method, mean.per_class): mean for mean in results.means},
+        differences=results.differences,
+        failed=results.failed,
         pictures=pictures,
     )
     write_text(out / "report.md", text)
@@ -87,7 +88,7 @@ def _environment(finished: Sequence[Cell]) -> dict[str, Any] | None:
     return found and {key: found.get(key, "unknown") for key in ("tmkt", "torch", "device")}
 
 
-def _figures(finished: Sequence[Cell], means: list[dict[str, Any]]) -> Iterator[tuple[str, Figure, str, str]]:
+def _figures(finished: Sequence[Cell], means: Sequence[Mean]) -> Iterator[tuple[str, Figure, str, str]]:
     """Name, figure, heading and caption of each picture of the page."""
     if not finished:
         return
@@ -127,26 +128,26 @@ def _confusion(cells: Sequence[Cell]) -> Figure:
 def _examples(finished: Sequence[Cell], count: int) -> Iterator[tuple[str, Figure, str, str]]:
     """Mixed batches, rasters and firing rates of one seed's runs at `count` recordings per class."""
     seed = next(cell.seed for cell in finished if cell.per_class == count)
-    shown = [cell for cell in finished if (cell.per_class, cell.seed) == (count, seed)]
-    device = device_for(shown[0].config)
-    data, of = prepare(shown[0].config), f"{count} recordings per class, seed {seed}"
+    cells = [cell for cell in finished if (cell.per_class, cell.seed) == (count, seed)]
+    device = device_for(cells[0].config)
+    data, place = prepare(cells[0].config), f"{count} recordings per class, seed {seed}"
     heading, rates = "Mixed batches", {}
     rasters: list[tuple[str, Figure, str, str]] = []
-    for cell in shown:
-        if cell.config.data != shown[0].config.data:  # a method of the grid with data settings of its own
+    for cell in cells:
+        if cell.config.data != cells[0].config.data:  # a method of the grid with data settings of its own
             data = prepare(cell.config)
         mixed = example_batch(cell.config, data, progress=0.5)
         if mixed is not None:
-            caption = f"{cell.method}, {of}: what its mixed stream shows half way through training."
+            caption = f"{cell.method}, {place}: what its mixed stream shows half way through training."
             yield f"mixed_batch_{cell.method}", figures.mixed_batch(*mixed), heading, caption
             heading = ""
         _, model, classes = cell.folder.load_model()
         x_seq = data.test.frames[:, :RATE_SAMPLES].to(device).float() * cell.config.data.events.scale
         model.to(device)
         raster = figures.spike_raster(model, x_seq[:, :1], int(data.test.labels[0]), classes)
-        rasters.append((f"spike_raster_{cell.method}", raster, "" if rasters else "Spikes", f"{cell.method}, {of}."))
+        rasters.append((f"spike_raster_{cell.method}", raster, "" if rasters else "Spikes", f"{cell.method}, {place}."))
         titles = layer_titles(model)
         rates[cell.method] = {titles[name]: rate for name, rate in firing_rates(model, x_seq).items()}
     yield from rasters
-    caption = f"{of}, mean over {x_seq.shape[1]} test recordings and {x_seq.shape[0]} steps."
+    caption = f"{place}, mean over {x_seq.shape[1]} test recordings and {x_seq.shape[0]} steps."
     yield "firing_rates", figures.rate_bars(rates), "Firing rates", caption

@@ -61,8 +61,8 @@ def bootstrap(table: np.ndarray, replicates: int = REPLICATES) -> Interval:
         count = min(_CHUNK, replicates - start)
         weight = rng.exponential(size=(count, recordings))
         of_seed = (weight @ values.T) / (weight @ tested.T)
-        drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=count)
-        parts.append((of_seed * drawn).sum(1) / seeds)
+        copies = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=count)
+        parts.append((of_seed * copies).sum(1) / seeds)
     means = np.concatenate(parts)
     mean = (values.sum(1) / tested.sum(1)).mean()
     if means.std() > 0:

@@ -136,9 +136,9 @@ class FrameCache:
 
     def _sweep(self) -> None:
         """Remove what processes of this machine that were killed have left."""
-        ours = re.compile(rf"\w+-\w+\.{re.escape(platform.node())}\.(\d{{1,9}})\.(?:partial|note)")
+        pattern = re.compile(rf"\w+-\w+\.{re.escape(platform.node())}\.(\d{{1,9}})\.(?:partial|note)")
         for left in self.root.iterdir():
-            match = ours.fullmatch(left.name)
+            match = pattern.fullmatch(left.name)
             if match is None:
                 continue
             try:

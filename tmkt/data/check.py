@@ -117,6 +117,6 @@ def _wrong_classes(source: FolderEvents, images: StaticSource) -> list[Problem]:
         if image is None:
             problems.append(Problem(path, "is of the wrong class, or the image of its class and name is missing"))
         elif image < len(images.labels) and images.labels[image] != recording.label:
-            shown = images.classes[images.labels[image]]
-            problems.append(Problem(path, f"is of the wrong class: the image that it shows is of {shown}"))
+            name = images.classes[images.labels[image]]
+            problems.append(Problem(path, f"is of the wrong class: the image that it shows is of {name}"))
     return problems

@@ -53,10 +53,10 @@ def prepare(config: Config) -> RunData:
     record = {
         "seed": config.seed,
         "classes": list(images.classes),
-        **{part: list(of.names) for part, of in frames.items()},
+        **{part: list(events.names) for part, events in frames.items()},
         "static_images": index.tolist() if paired else [],
         "digests": {
-            **{part: digests(of.frames) for part, of in frames.items()},
+            **{part: digests(events.frames) for part, events in frames.items()},
             "static_images": digests(static[None]) if paired else [],
         },
     }

@@ -36,10 +36,10 @@ def read_strokes(path: str | Path) -> list[np.ndarray]:
             except ValueError as error:
                 raise UserError(f"strokes {path}: line {number}: expected x,y,t, got {line!r}") from error
             strokes[-1].append((x, -y, t))
-    drawn = [np.array(stroke) for stroke in strokes if stroke]
-    if not drawn:
+    drawing = [np.array(stroke) for stroke in strokes if stroke]
+    if not drawing:
         raise UserError(f"strokes {path}: holds no stroke; fetch it again")
-    return drawn
+    return drawing
 
 
 def render_strokes(strokes: list[np.ndarray], size: tuple[int, int], frames: int = 100, pen: float = 4.8) -> np.ndarray:

@@ -49,9 +49,9 @@ def teacher_targets(config: Config, data: PairedData, path: Path, run: str = "")
     if not path.exists():
         teacher = train_teacher(config, data)
         targets = _predict(teacher, data.images)
-        made = {**targets._asdict(), **{f"teacher.{name}": value for name, value in teacher.state_dict().items()}}
-        check_finite(made, "teacher", "lower transfer.teacher.lr")
-        tensor_files.write_tensors(path, made, run)
+        tensors = {**targets._asdict(), **{f"teacher.{name}": value for name, value in teacher.state_dict().items()}}
+        check_finite(tensors, "teacher", "lower transfer.teacher.lr")
+        tensor_files.write_tensors(path, tensors, run)
         right = targets.logits.argmax(1).cpu() == _image_labels(data)
         say(f"teacher: accuracy {right.float().mean():.3f} on its own {len(right)} training images")
     return _read_targets(path, data, run).to(data.images.device)

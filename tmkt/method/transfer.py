@@ -124,8 +124,8 @@ def build_streams(
     main = sequence(torch.full_like(pairs.label, T if static else 0))
     if switch_step is None:
         return Streams(main, None, None, label)
-    ours = None if targets is None else targets.at(static_index)
-    return Streams(main, sequence(switch_step), switch_step.to(device), label, ours)
+    batch_targets = None if targets is None else targets.at(static_index)
+    return Streams(main, sequence(switch_step), switch_step.to(device), label, batch_targets)
 
 
 class TransferTask(nn.Module):
@@ -215,7 +215,7 @@ class TransferTask(nn.Module):
         backbone = self.model.backbone
         if self.config.streams == "separate":
             spikes_e, v_e = backbone(main)
-            with frozen_running_statistics(self.model):
+            with frozen_running_statistics(self.model):  # evaluation uses those of the event stream
                 spikes_m, v_m = backbone(mixed)
         else:
             (spikes_e, spikes_m), (v_e, v_m) = (x.chunk(2, dim=1) for x in backbone(torch.cat([main, mixed], dim=1)))

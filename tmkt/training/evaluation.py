@@ -108,16 +108,17 @@ def evaluate_parts(run_dir: str | Path, events: str | Path | None = None) -> Eva
         frames = prepare(config).test if events is None else load_folder(config, classes, events)
         score = evaluate(model.to(device), frames, config.data.events.scale, device)
     own = events is None or Path(events).resolve() == Path(config.data.events.root).resolve()
-    seen = _seen(frames, run.split(), own)
+    membership = _membership(frames, run.split(), own)
     right = [answer == label for answer, label in zip(score.predicted, frames.labels.tolist(), strict=True)]
-    parts = {part: [r for r, of in zip(right, seen, strict=True) if of == part] for part in PARTS}
+    parts = {part: [r for r, m in zip(right, membership, strict=True) if m == part] for part in PARTS}
     for part in ("trained", "validated"):
         if parts[part]:
-            say(f"run {run_dir}: {len(parts[part])} of these {len(seen)} recordings are ones that it was {part} on")
+            share = f"{len(parts[part])} of these {len(membership)} recordings"
+            say(f"run {run_dir}: {share} are ones that it was {part} on")
     return Evaluation(score, {part: Count(sum(answers), len(answers)) for part, answers in parts.items()})
 
 
-def _seen(events: EventFrames, record: dict[str, Any], own: bool) -> list[str]:
+def _membership(events: EventFrames, record: dict[str, Any], own: bool) -> list[str]:
     """Which of `PARTS` each recording is of, by the split.json of a run; own: they are of the run's folder."""
     known = record.get("digests")
     if not isinstance(known, dict):

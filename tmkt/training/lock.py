@@ -31,11 +31,11 @@ class FolderLock:
 
     def wait(self, text: str, every: float = 0.5) -> None:
         """Acquire it, saying `text` once where that takes a while."""
-        told = False
+        announced = False
         while not self.acquire():
-            if not told:
+            if not announced:
                 say(text)
-            told = True
+            announced = True
             time.sleep(every)
 
     def check(self) -> None:
@@ -45,10 +45,10 @@ class FolderLock:
             UserError: it has let one in.
         """
         try:
-            ours = self.path.stat().st_ino == self._inode
+            unchanged = self.path.stat().st_ino == self._inode
         except FileNotFoundError:
-            ours = False
-        if ours:
+            unchanged = False
+        if unchanged:
             return
         self.release()
         if not self.acquire():

@@ -43,6 +43,10 @@ class RunFolder:
         """A folder in the run's, made where it is missing. Raises UserError where it is a link."""
         return atomic_files.make_folder(self.path, name)
 
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's files, as `subfolder`."""
+        return self.subfolder("tensorboard")
+
     # Writing
 
     def begin(self, config: Config, record: dict[str, Any]) -> None:

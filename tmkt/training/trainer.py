@@ -54,8 +54,8 @@ def train(config: Config, data: RunData | None = None, introduce: bool = True) -
 
     Where several processes train together, each calls `distributed.shut_down` after its last run.
     """
-    for key, asked in {"patience": config.train.patience is not None, "select": config.train.select == "best"}.items():
-        if asked and config.data.events.validation_per_class == 0:
+    for key, chosen in {"patience": config.train.patience is not None, "select": config.train.select == "best"}.items():
+        if chosen and config.data.events.validation_per_class == 0:
             raise UserError(f"train.{key}: needs validation recordings; set data.events.validation_per_class above 0")
     check_size(config, int(os.environ.get("WORLD_SIZE", 1)))
     try:
@@ -131,9 +131,9 @@ class Trainer:
         if self.config.transfer.method == "ckd":
             self.targets = run_on_main_process(self._teacher_targets).to(self.device)
         if self.accelerator.is_main_process:
-            self.curves = Curves(self.folder.subfolder("tensorboard"), self.state.step + 1)
-        with noted_signals() as noted:
-            self._train(noted)
+            self.curves = Curves(self.folder.tensorboard(), self.state.step + 1)
+        with noted_signals() as signals:
+            self._train(signals)
         if self.config.train.select == "best":
             self._take_best()
         test = self.data.test
@@ -145,8 +145,8 @@ class Trainer:
             self.folder.finish(predictions, self.model.state_dict(), self.identity)
         return score
 
-    def _train(self, noted: Sequence[int]) -> None:
-        """The steps that are left; `noted`: signals that came meanwhile."""
+    def _train(self, signals: Sequence[int]) -> None:
+        """The steps that are left; `signals`: those that came meanwhile."""
         train, state, name = self.config.train, self.state, self.config.transfer.method
         began = time.monotonic() - state.seconds
         self.task.train()
@@ -159,11 +159,11 @@ class Trainer:
                 improved = self._due(train.eval_every) and self._validate()
                 # Validation is part of the step: a resumed run goes on after it.
                 state.seconds = time.monotonic() - began
-                stopping = self._is_told_to_stop(noted)
+                stopping = self._is_told_to_stop(signals)
                 if improved or stopping or self._due(train.checkpoint_every) or self._finished():
                     self._save()
                 if stopping:
-                    self._stop(noted)
+                    self._stop(signals)
         if state.step < train.steps:
             why = f"validation has not improved since step {state.best_step} (train.patience={train.patience})"
             say(f"{name}, step {state.step}/{train.steps}: stopped early, {why}")
@@ -259,23 +259,25 @@ class Trainer:
     def _check_finite(self) -> None:
         """Raise UserError where weights, statistics or the optimiser's moments hold NaN or infinity."""
         task = self.accelerator.unwrap_model(self.task)
-        held = {**task.state_dict(), **optimizer_tensors(self.optimizer, task)}
+        tensors = {**task.state_dict(), **optimizer_tensors(self.optimizer, task)}
         check_finite(
-            held, f"training: at step {self.state.step}", "lower train.lr or data.events.scale, or use precision fp32"
+            tensors,
+            f"training: at step {self.state.step}",
+            "lower train.lr or data.events.scale, or use precision fp32",
         )
 
-    def _is_told_to_stop(self, noted: Sequence[int]) -> bool:
+    def _is_told_to_stop(self, signals: Sequence[int]) -> bool:
         """Whether a signal came; with several processes to any of them, which they settle where they log anyway."""
         if self.processes == 1:
-            return bool(noted)
+            return bool(signals)
         if not self._due(self.config.train.log_every):
             return False
-        told = torch.tensor(float(bool(noted)), device=self.device)
-        return bool(self.accelerator.reduce(told, "sum").item() > 0)
+        received = torch.tensor(float(bool(signals)), device=self.device)
+        return bool(self.accelerator.reduce(received, "sum").item() > 0)
 
-    def _stop(self, noted: Sequence[int]) -> NoReturn:
+    def _stop(self, signals: Sequence[int]) -> NoReturn:
         self.accelerator.wait_for_everyone()  # one that ended early would take the one that writes with it
-        status = 128 + (noted[0] if noted else signal.SIGTERM)
+        status = 128 + (signals[0] if signals else signal.SIGTERM)
         raise Interrupted(f"interrupted; run the same command again to resume from step {self.state.step}", status)
 
     # The run's folder

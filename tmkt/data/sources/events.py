@@ -107,6 +107,13 @@ class FolderEvents:
     """Recordings in files, with the folders of one of `LAYOUTS`.
 
     found: the recordings, sorted; files: where each lies; problems: all that is out of place or missing.
+
+    Args:
+        images: the static set that the recordings may show, for `shown_image`.
+        every_class: every class must be there (for training); evaluation may see only some.
+
+    Raises:
+        UserError: root is no folder, or holds nothing of the layout.
     """
 
     suffixes: Collection[str] = tuple(READERS)
@@ -121,14 +128,6 @@ class FolderEvents:
         *,
         every_class: bool = True,
     ) -> None:
-        """
-        Args:
-            images: the static set that the recordings may show, for `shown_image`.
-            every_class: every class must be there (for training); evaluation may see only some.
-
-        Raises:
-            UserError: root is no folder, or holds nothing of the layout.
-        """
         self.config, self.images = config, images
         self.knows_images = config.static.exclude_twins != "none"
         folders = LAYOUTS[config.events.layout](root, self.suffixes, "recordings")
@@ -358,5 +357,5 @@ def _to_frames(events: np.ndarray, sensor_size: tuple[int, int] | None, config: 
 
 
 def _shorten(names: Collection[str]) -> str:
-    shown = list(names)[:12]
-    return ", ".join(shown) + (f", ... ({len(names)} in all)" if len(names) > len(shown) else "")
+    first = list(names)[:12]
+    return ", ".join(first) + (f", ... ({len(names)} in all)" if len(names) > len(first) else "")
