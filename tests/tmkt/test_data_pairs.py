@@ -232,9 +232,12 @@ def test_mistakes_in_class_maps_are_named(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("order: name\ntrain: 0.9\n", "expected the keys"),
-        ("{order: size, train: 0.5, test: 0.5}", "expected order name or random"),
-        ("{order: name, train: 0.9, test: 0.2}", r"train \+ test is 1.1"),
+        ("order: name\ntrain: 0.9\n", "p.yaml: test: is missing; expected a number in \\(0, 1\\)"),
+        ("{order: size, train: 0.5, test: 0.5}", "p.yaml: order: expected one of name, random; got 'size'"),
+        ("{order: name, train: 1, test: 0.2}", r"p.yaml: train: expected a number in \(0, 1\), got 1$"),
+        ("{order: name, train: 0.9, tset: 0.1}", "p.yaml: unknown key tset; the nearest known one is test"),
+        ("[1]", r"p.yaml: expected a section of `key: value`, got \[1\]"),
+        ("{order: name, train: 0.9, test: 0.2}", r"p.yaml: train \+ test is 1.1, more than there is"),
     ],
 )
 def test_mistakes_in_protocols_are_named(tmp_path, text, message):
