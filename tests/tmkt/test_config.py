@@ -1,11 +1,15 @@
 """Configuration: what is read, and what is refused."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from tmkt.config import Config, TrainConfig, TransferConfig, from_mapping, load_config
 from tmkt.errors import UserError
 from tmkt.training.network import build_model
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def test_defaults_and_every_dump_read_back_equal():
@@ -75,6 +79,18 @@ def test_mistakes_are_named(override, message):
         load_config(None, [override])
     assert "\n" not in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None  # nothing of pydantic's is shown
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_configurations_say_where_to_download_their_data(path, monkeypatch):
+    monkeypatch.delenv("TMKT_DATA", raising=False)
+    config = load_config(path)
+    roots = [config.data.static.root, config.data.events.root or "data", config.data.events.test_root or "data"]
+    assert all(root.partition("/")[0] == "data" for root in roots)
+    head = path.read_text(encoding="utf-8").partition("\nseed:")[0]
+    assert all(line.startswith("#") for line in head.splitlines())
+    assert "http" in head
+    assert "data/" in head
 
 
 def test_unreadable_files_are_named(tmp_path):

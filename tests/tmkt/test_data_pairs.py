@@ -111,13 +111,27 @@ def nmnist_full(root, sample):
     return ["data.events.validation_per_class=2", *SMALL]
 
 
-PAIRS = {f.__name__: f for f in (ncaltech101, cifar10dvs, nomniglot, cepdvs, nmnist_full)}
+def nmnist(root, sample):
+    nmnist_full(root, sample)
+    counts = {"train": 2, "validation": 1, "test": 3}
+    return [*(f"data.events.{part}_per_class={count}" for part, count in counts.items()), *SMALL]
+
+
+def cifar10_simulated(root, sample):
+    cifar10dvs(root, sample)
+    counts = {"train": 2, "validation": 1, "test": 3}
+    return [*(f"data.events.{part}_per_class={count}" for part, count in counts.items()), *SMALL]
+
+
+PAIRS = {f.__name__: f for f in (ncaltech101, cifar10dvs, nomniglot, cepdvs, nmnist_full, nmnist, cifar10_simulated)}
 EXPECTED = {  # classes, training, validation and test recordings
     "ncaltech101": (100, 500, 0, 100),
     "cifar10dvs": (10, 40, 0, 10),
     "nomniglot": (4, 60, 0, 20),
     "cepdvs": (20, 40, 0, 20),
     "nmnist_full": (10, 40, 20, 60),
+    "nmnist": (10, 20, 10, 30),
+    "cifar10_simulated": (10, 20, 10, 30),
 }
 
 
@@ -126,7 +140,7 @@ def pair(request, tmp_path, monkeypatch):
     """The configuration of a pair on a small tree of its layout, one seed of file names and sizes."""
     name = request.param
     sample = None
-    if name in ("cifar10dvs", "nomniglot"):  # no library writes AEDAT 4.0
+    if name in ("cifar10dvs", "nomniglot", "cifar10_simulated"):  # no library writes AEDAT 4.0
         sample = request.getfixturevalue("shared_data") / "formats/sample.aedat4"
     monkeypatch.setenv("TMKT_DATA", str(tmp_path / "data"))
     # torchvision knows the published archives by check sum; ours are small.
