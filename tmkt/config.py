@@ -309,8 +309,8 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     try:
         return from_mapping(values)
     except UserError as error:
-        if path is None or any(key in str(error) for key in keys):
-            raise
+        if path is None or str(error).removeprefix("unknown key ").startswith(tuple(keys)):
+            raise  # an override is to blame
         raise UserError(f"configuration {path}: {error}") from None
 
 
