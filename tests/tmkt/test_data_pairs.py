@@ -111,13 +111,27 @@ def nmnist_full(root, sample):
     return ["data.events.validation_per_class=2", *SMALL]
 
 
-PAIRS = {f.__name__: f for f in (ncaltech101, cifar10dvs, nomniglot, cepdvs, nmnist_full)}
+def nmnist(root, sample):
+    nmnist_full(root, sample)
+    counts = {"train": 2, "validation": 1, "test": 3}
+    return [*(f"data.events.{part}_per_class={count}" for part, count in counts.items()), *SMALL]
+
+
+def cifar10_simulated(root, sample):
+    cifar10dvs(root, sample)
+    counts = {"train": 2, "validation": 1, "test": 3}
+    return [*(f"data.events.{part}_per_class={count}" for part, count in counts.items()), *SMALL]
+
+
+PAIRS = {f.__name__: f for f in (ncaltech101, cifar10dvs, nomniglot, cepdvs, nmnist_full, nmnist, cifar10_simulated)}
 EXPECTED = {  # classes, training, validation and test recordings
     "ncaltech101": (100, 500, 0, 100),
     "cifar10dvs": (10, 40, 0, 10),
     "nomniglot": (4, 60, 0, 20),
     "cepdvs": (20, 40, 0, 20),
     "nmnist_full": (10, 40, 20, 60),
+    "nmnist": (10, 20, 10, 30),
+    "cifar10_simulated": (10, 20, 10, 30),
 }
 
 
@@ -126,7 +140,7 @@ def pair(request, tmp_path, monkeypatch):
     """The configuration of a pair on a small tree of its layout, one seed of file names and sizes."""
     name = request.param
     sample = None
-    if name in ("cifar10dvs", "nomniglot"):  # no library writes AEDAT 4.0
+    if name in ("cifar10dvs", "nomniglot", "cifar10_simulated"):  # no library writes AEDAT 4.0
         sample = request.getfixturevalue("shared_data") / "formats/sample.aedat4"
     monkeypatch.setenv("TMKT_DATA", str(tmp_path / "data"))
     # torchvision knows the published archives by check sum; ours are small.
@@ -232,9 +246,12 @@ def test_mistakes_in_class_maps_are_named(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("order: name\ntrain: 0.9\n", "expected the keys"),
-        ("{order: size, train: 0.5, test: 0.5}", "expected order name or random"),
-        ("{order: name, train: 0.9, test: 0.2}", r"train \+ test is 1.1"),
+        ("order: name\ntrain: 0.9\n", "p.yaml: test: is missing; expected a number in \\(0, 1\\)"),
+        ("{order: size, train: 0.5, test: 0.5}", "p.yaml: order: expected one of name, random; got 'size'"),
+        ("{order: name, train: 1, test: 0.2}", r"p.yaml: train: expected a number in \(0, 1\), got 1$"),
+        ("{order: name, train: 0.9, tset: 0.1}", "p.yaml: unknown key tset; the nearest known one is test"),
+        ("[1]", r"p.yaml: expected a section of `key: value`, got \[1\]"),
+        ("{order: name, train: 0.9, test: 0.2}", r"p.yaml: train \+ test is 1.1, more than there is"),
     ],
 )
 def test_mistakes_in_protocols_are_named(tmp_path, text, message):

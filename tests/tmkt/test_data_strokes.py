@@ -104,13 +104,15 @@ def test_training_starts_on_strokes_paired_with_their_images(tmp_path, monkeypat
     assert train(config, data).total == 4
 
 
-def test_training_starts_on_cifar10_that_drifts(tmp_path, monkeypatch):
-    monkeypatch.setenv("TMKT_DATA", str(tmp_path))
+def test_training_starts_on_cifar10_that_drifts(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
     arrays = {"train_images": images, "train_labels": np.arange(40) % 10, "class_names": np.array(list("abcdefghij"))}
     np.savez(tmp_path / "cifar10_small.npz", **arrays)
     counts = [f"data.events.{part}_per_class=1" for part in ("train", "validation", "test")]
-    settings = [*TINY, *counts, f"out={tmp_path / 'run'}", f"data.cache={tmp_path / 'cache'}"]
+    npz = {"source": "npz", "root": tmp_path / "cifar10_small.npz", "per_class": "null"}
+    npz["kwargs"] = "{images: train_images, labels: train_labels, classes: class_names}"
+    images_of = [f"data.static.{key}={value}" for key, value in npz.items()]
+    settings = [*TINY, *counts, *images_of, f"out={tmp_path / 'run'}", f"data.cache={tmp_path / 'cache'}"]
     config = load_config(CONFIGS / "cifar10_simulated.yaml", [*settings, "model.options={channels: [4, 8]}"])
     data = prepare(config)
     assert data.classes == tuple("abcdefghij")

@@ -4,11 +4,11 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-import tomllib
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("models", "data", "method", "training", "analysis")  # each imports those before it alone

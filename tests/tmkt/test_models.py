@@ -1,5 +1,6 @@
 """Backbones: shapes, feature tap, heads, parameter counts, learning, errors; more in test_models_spikingjelly.py."""
 
+import copy
 import itertools
 import math
 import pickle
@@ -11,8 +12,9 @@ from torch import nn
 
 from tmkt.errors import UserError
 from tmkt.models import create_model, model_names, register_model, registry
+from tmkt.models.activity import layer_names, recorded_spikes
 from tmkt.models.resnet import PreactBlock
-from tmkt_kernels.nn import LIF, SPIKING_LAYERS, convert_sync_batchnorm
+from tmkt_kernels.nn import LIF, SPIKING_LAYERS, BatchNormLIF2d, PerStep, convert_sync_batchnorm
 
 NEURON = {"v_threshold": 0.5, "surrogate": "triangle"}
 # Untrained and with batch norm at its first statistics, currents are small: this threshold lets neurons fire.
@@ -93,8 +95,61 @@ def test_features_are_the_membrane_potential_of_the_last_spiking_layer(name):
     assert [module for module, _ in calls if module.return_v] == [calls[-1][0]]
     spikes, v_seq = calls[-1][1]
     assert torch.equal(features, v_seq.flatten(2))
-    assert torch.equal((features >= 0.02).float(), spikes.flatten(2))  # before reset: it shows who fired
+    fired = (v_seq >= 0.02).float()  # before reset: it shows who fired
+    pool = getattr(calls[-1][0], "pool", 1)
+    assert torch.equal(PerStep(nn.AvgPool2d(pool))(fired) if pool > 1 else fired, spikes)
     assert spikes.any()
+
+
+@pytest.mark.parametrize(("name", "size"), [("small", (71, 66)), ("vgg_snn", (64, 67))])
+@pytest.mark.parametrize("training", [True, False])
+def test_pooling_in_the_operator_equals_pooling_after_it(name, size, training):
+    """To the bit forward, to rounding backward, odd rows and columns included.
+
+    Below 64 pixels the CPU's statistics of a batch are added up in another order with pooling, and round differently.
+    """
+    fused = awake(create_model(name, num_classes=3, size=size, neuron=EXCITABLE)).train(training)
+    apart = copy.deepcopy(fused)
+    for layer in (module for module in apart.modules() if isinstance(module, BatchNormLIF2d)):
+        if layer.pool == 2:
+            layer.pool = 1
+            layer.register_forward_hook(pool_apart)
+    x_seq = frames(size, T=2, scale=3)
+    outputs = [model(x_seq) for model in (fused, apart)]
+    for ours, theirs in zip(*outputs, strict=True):
+        assert torch.equal(ours, theirs)
+    assert outputs[0].logits.var() > 0
+    for logits, features in outputs:
+        (logits.square().sum() + features.square().mean()).backward()
+    for ours, theirs in zip(fused.backbone.parameters(), apart.backbone.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6 * float(theirs.grad.abs().max()))
+
+
+def pool_apart(layer, inputs, output):
+    pool = PerStep(nn.AvgPool2d(2))
+    return (pool(output[0]), output[1]) if layer.return_v else pool(output)
+
+
+def test_keys_of_checkpoints_count_poolings_as_layers():
+    blocks = {key.rpartition(".conv.")[0] for key in build("vgg_snn").backbone.state_dict() if ".conv." in key}
+    assert blocks == {*(f"before.{i}" for i in (0, 1, 3, 4, 6, 7, 9)), "last"}
+    blocks = {key.rpartition(".conv.")[0] for key in build("small").backbone.state_dict() if ".conv." in key}
+    assert blocks == {"before.0", "before.2", "last"}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_recorded_spikes_are_those_before_pooling(name):
+    model = awake(build(name, EXCITABLE)).eval()
+    x_seq = frames((2 * SMALL[name][1] + 1,) * 2, scale=3)
+    with torch.no_grad():
+        alone = model(x_seq)
+        with recorded_spikes(model) as spikes:
+            watched = model(x_seq)
+        again = model(x_seq)
+    assert all(bool(((s == 0) | (s == 1)).all()) for s in spikes.values())
+    assert len(spikes) == len(layer_names(model))
+    for outputs in (watched, again):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(outputs, alone, strict=True))
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -260,16 +315,24 @@ def test_frames_too_small(name, size):
     ("name", "options", "message"),
     [
         ("vgg", {}, "no model is called 'vgg', the nearest is 'vgg_snn'"),
-        ("vgg_snn", {"depth": 3}, r"model\.options: vgg_snn does not take 'depth'; it takes none"),
-        ("resnet19", {"stem": "cifar"}, r"resnet19 does not take 'stem'; it takes \['width'\]"),
+        ("vgg_snn", {"depth": 3}, r"unknown key model\.options\.depth; vgg_snn takes none"),
+        (
+            "resnet19",
+            {"stem": "cifar"},
+            r"unknown key model\.options\.stem; the nearest known one is model\.options\.width",
+        ),
         ("resnet19", {"width": 0}, r"model\.options\.width: expected an integer above 0 such as 128, got 0"),
         ("resnet19", {"width": "8"}, r"model\.options\.width: expected an integer above 0 such as 128, got '8'"),
         ("resnet19", {"width": True}, r"model\.options\.width: expected an integer above 0"),
-        ("small", {"channels": 8}, r"model\.options\.channels: expected a list such as \[16, 32, 64\], got 8"),
+        ("small", {"channels": 8}, r"channels: expected a list of integers above 0 such as \[16, 32, 64\], got 8"),
         ("small", {"channels": []}, r"model\.options\.channels: expected a list"),
-        ("small", {"channels": [8, 0.5]}, r"model\.options\.channels: expected an integer above 0"),
+        (
+            "small",
+            {"channels": [8, 0.5]},
+            r"model\.options\.channels: expected a list of integers above 0 .*got \[8, 0\.5\]",
+        ),
         ("sew_resnet18", {"stem": "vit"}, r"model\.options\.stem: expected one of cifar, imagenet; got 'vit'"),
-        ("sew_resnet18", {"connect": 1}, r"model\.options\.connect: expected a text such as 'add', got 1"),
+        ("sew_resnet18", {"connect": 1}, r"model\.options\.connect: expected a text such as add, got 1"),
         ("sew_resnet18", {"connect": "or"}, r"model\.options\.connect: expected one of add, and, iand; got 'or'"),
         ("spikformer", {"patch_size": 3}, r"model\.options\.patch_size: expected one of \(1, 2, 4, 8, 16\), got 3"),
         ("spikformer", {"dim": 40}, r"model\.options\.dim: expected a multiple of 16, got 40"),
@@ -299,7 +362,7 @@ def test_a_backbone_of_ones_own(monkeypatch):
     model = create_model("flat", num_classes=2, in_channels=7, size=(1, 1), fast=False, gain=2)
     assert model.backbone.got == (False, 2.0)
     assert model.feature_dim == 7
-    with pytest.raises(UserError, match=r"model\.options\.fast: expected true or false, such as True, got 1"):
+    with pytest.raises(UserError, match=r"model\.options\.fast: expected true or false, got 1"):
         create_model("flat", num_classes=2, size=(1, 1), fast=1)
 
 

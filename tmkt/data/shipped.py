@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from ..errors import UserError
+from ..settings import Number, Section
 from ..yaml_text import parse_yaml
 
 
@@ -26,13 +29,18 @@ class ClassMap:
         return ClassMap(tuple(names), own, own)
 
 
-@dataclass(frozen=True)
-class Protocol:
+class Protocol(Section):
     """A published split: the share of each class that trains and that tests; what is left over rests."""
 
     order: Literal["name", "random"]
-    train: float
-    test: float
+    train: Number = Field(gt=0, lt=1)
+    test: Number = Field(gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.train + self.test > 1 + 1e-9:
+            raise ValueError(f"train + test is {self.train + self.test:g}, more than there is")
+        return self
 
 
 def load_class_map(name: str) -> ClassMap:
@@ -63,18 +71,12 @@ def load_protocol(name: str) -> Protocol:
 
     Raises UserError, naming what is wrong.
     """
-    values: Any = parse_yaml(_read("data.events.split", name, "protocols", ".yaml"), f"data.events.split: {name}")
-    if not isinstance(values, dict) or set(values) != {"order", "train", "test"}:
-        raise UserError(f"data.events.split: {name}: expected the keys order, train and test; got {values!r}")
-    protocol = Protocol(**values)
-    shares = (protocol.train, protocol.test)
-    if protocol.order not in ("name", "random") or not all(
-        isinstance(share, float | int) and 0 < share < 1 for share in shares
-    ):
-        raise UserError(f"data.events.split: {name}: expected order name or random and shares in (0, 1); got {values}")
-    if sum(shares) > 1 + 1e-9:
-        raise UserError(f"data.events.split: {name}: train + test is {sum(shares):g}, more than there is")
-    return protocol
+    subject = f"data.events.split: {name}"
+    values = parse_yaml(_read("data.events.split", name, "protocols", ".yaml"), subject)
+    try:
+        return Protocol.of(values)
+    except UserError as error:
+        raise UserError(f"{subject}: {error}") from None
 
 
 def _read(key: str, name: str, folder: str, suffix: str) -> str:

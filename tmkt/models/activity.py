@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tmkt_kernels.nn import SPIKING_LAYERS
 
-from .blocks import ConvLIF
+from .blocks import ConvLIF, per_step
 from .modes import evaluation_mode
 from .registry import SpikingClassifier
 
@@ -33,19 +33,30 @@ def layer_titles(model: nn.Module) -> dict[str, str]:
 
 @contextmanager
 def recorded_spikes(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Within the block, a dictionary that every forward pass fills: spiking layer's name -> spikes [T, B, ...]."""
+    """Within the block, a dictionary that every forward pass fills: spiking layer's name -> spikes [T, B, ...].
+
+    Spikes are those before pooling. A layer that pools them leaves that to its hook here, with equal outputs.
+    """
     spikes: dict[str, Tensor] = {}
+    names = layer_names(model)
+    pooling: list[Any] = [layer for layer in names if getattr(layer, "pool", 1) == 2]
 
-    def keep(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            spikes[name] = (output[0] if isinstance(output, tuple) else output).detach()
+    def keep(layer: nn.Module, inputs: Any, output: Any) -> Any:
+        fired, *others = output if isinstance(output, tuple) else (output,)
+        spikes[names[layer]] = fired.detach()
+        if layer not in pooling:
+            return None
+        pooled = per_step(nn.AvgPool2d(2), fired)
+        return (pooled, *others) if others else pooled
 
-        return hook
-
-    handles = [module.register_forward_hook(keep(name)) for module, name in layer_names(model).items()]
+    handles = [layer.register_forward_hook(keep) for layer in names]
     try:
+        for layer in pooling:
+            layer.pool = 1
         yield spikes
     finally:
+        for layer in pooling:
+            layer.pool = 2
         for handle in handles:
             handle.remove()
 

@@ -9,8 +9,6 @@ from tmkt_kernels.nn import BatchNormLIF2d, PerStep
 
 from ..errors import UserError
 
-POOL = "pool"
-
 Neuron = dict[str, Any]
 """Keywords of `tmkt_kernels.nn.LIF`."""
 
@@ -53,8 +51,9 @@ def max_pool() -> PerStep:
 class ConvLIF(nn.Module):
     """Convolution, batch normalisation over steps and samples, spiking neurons.
 
-    x_seq [T, B, C, H, W] -> spikes, or (spikes, membrane potential before reset) with return_v. Without a bias, unless
-    asked for: batch normalisation subtracts it again.
+    x_seq [T, B, C, H, W] -> spikes, or (spikes, membrane potential before reset) with return_v. With pool=2, spikes are
+    averaged over 2x2 pixels, and an odd last row or column is left out. Without a bias, unless asked for: batch
+    normalisation subtracts it again.
     """
 
     def __init__(
@@ -66,11 +65,12 @@ class ConvLIF(nn.Module):
         stride: int = 1,
         bias: bool = False,
         return_v: bool = False,
+        pool: int = 1,
     ) -> None:
         super().__init__()
         self.conv = conv(in_channels, out_channels, kernel, stride, bias)
-        # Both in one operator; a checkpoint has the keys of nn.BatchNorm2d.
-        self.bn = BatchNormLIF2d(out_channels, **neuron, return_v=return_v)
+        # All in one operator; a checkpoint has the keys of nn.BatchNorm2d.
+        self.bn = BatchNormLIF2d(out_channels, **neuron, return_v=return_v, pool=pool)
 
     def forward(self, x_seq: Tensor) -> Any:
         return self.bn(per_step(self.conv, x_seq))

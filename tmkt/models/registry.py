@@ -3,15 +3,24 @@
 import difflib
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
+import pydantic
+from pydantic import Field
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..settings import AsNumber, AsTuple, Section
 
 HEADS = ("event", "mixed")
 
 _BACKBONES: dict[str, Callable[..., nn.Module]] = {}
+
+
+class _Options(Section):
+    """The keywords of a backbone."""
+
+    section: ClassVar[str] = "model.options"
 
 
 def register_model(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
@@ -82,31 +91,28 @@ def create_model(
     if name not in _BACKBONES:
         nearest = difflib.get_close_matches(name, _BACKBONES, n=1, cutoff=0.0)[0]
         raise UserError(f"model.name: no model is called {name!r}, the nearest is {nearest!r}; known: {model_names()}")
-    defaults = {
-        option: parameter.default
-        for option, parameter in inspect.signature(_BACKBONES[name]).parameters.items()
-        if parameter.default is not parameter.empty
-    }
-    for option, value in options.items():
-        if option not in defaults:
-            raise UserError(f"model.options: {name} does not take {option!r}; it takes {sorted(defaults) or 'none'}")
-        options[option] = _option(f"model.options.{option}", value, defaults[option])
-    backbone = _BACKBONES[name](in_channels=in_channels, size=size, neuron=neuron or {}, **options)
+    checked = _options_of(_BACKBONES[name]).of(options).model_dump()
+    backbone = _BACKBONES[name](in_channels=in_channels, size=size, neuron=neuron or {}, **checked)
     return SpikingClassifier(backbone, num_classes, heads)
 
 
-def _option(key: str, value: Any, default: Any) -> Any:
-    """An option of the type of its default, numbers above zero; a list serves for a tuple, an integer for a float."""
+def _options_of(builder: Callable[..., nn.Module]) -> type[Section]:
+    """The options of a backbone as settings, numbers above zero; the defaults of its keywords tell their types."""
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(builder).parameters.items()
+        if parameter.default is not parameter.empty
+    }
+    options: dict[str, Any] = {name: (_kind_of(default), default) for name, default in defaults.items()}
+    return pydantic.create_model(builder.__name__, __base__=_Options, **options)
+
+
+def _kind_of(default: Any) -> Any:
     if isinstance(default, tuple):
-        if not isinstance(value, (list, tuple)) or not value:
-            raise UserError(f"{key}: expected a list such as {list(default)}, got {value!r}")
-        return tuple(_option(key, item, default[0]) for item in value)
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
-    fits = type(value) is type(default)
-    if fits and type(value) in (int, float):
-        fits = 0 < value < float("inf")
-    if not fits:
-        kinds = {int: "an integer above 0", float: "a number above 0", str: "a text", bool: "true or false,"}
-        raise UserError(f"{key}: expected {kinds[type(default)]} such as {default!r}, got {value!r}")
-    return value
+        return Annotated[tuple[_kind_of(default[0]), ...], Field(min_length=1), AsTuple]  # type: ignore[misc]
+    return {
+        bool: bool,
+        int: Annotated[int, Field(gt=0)],
+        float: Annotated[float, Field(gt=0), AsNumber],
+        str: str,
+    }[type(default)]

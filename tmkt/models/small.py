@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from .blocks import POOL, Neuron
+from .blocks import Neuron
 from .registry import register_model
 from .vgg import ConvBackbone
 
@@ -12,5 +12,4 @@ def small(
     in_channels: int, size: tuple[int, int], neuron: Neuron, channels: tuple[int, ...] = (16, 32, 64)
 ) -> nn.Module:
     """One conv-BN-LIF and one 2x2 pooling for each entry of `channels`."""
-    layout = [layer for width in channels for layer in (width, POOL)]
-    return ConvBackbone(layout, in_channels, size, neuron)
+    return ConvBackbone([(width, 2) for width in channels], in_channels, size, neuron)

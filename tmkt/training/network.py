@@ -1,6 +1,5 @@
 """A configuration's network, and the device that it runs on."""
 
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ def device_for(config: Config) -> torch.device:
 
 def build_model(config: Config, num_classes: int) -> SpikingClassifier:
     """The network of a configuration, its weights drawn from the seed."""
-    neuron = asdict(config.model.neuron)
+    neuron = config.model.neuron.model_dump()
     _check_neuron(neuron, device_for(config))
     torch.manual_seed(config.seed)
     return create_model(

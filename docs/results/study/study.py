@@ -34,7 +34,7 @@ from tmkt.data import EventFrames, PairedData, RunData, prepare
 from tmkt.training.trainer import Trainer
 
 HERE = Path(__file__).parent
-ROOT = os.environ.get("TMKT_DATA", "../shared/data")
+ROOT = os.environ.get("TMKT_DATA", "data")
 SPLIT_SEED, SEEDS, TUNING_SEEDS = 0, (1, 2, 3, 4, 5), (101, 102)
 COUNTS = (5, 20, 40)  # training recordings a class
 SETTINGS = (
