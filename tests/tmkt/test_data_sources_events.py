@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tmkt.config import load_config
-from tmkt.data.shipped import ClassMap
+from tmkt.data.bundled import ClassMap
 from tmkt.data.sources.events import FolderEvents, SimulatedEvents, StrokeEvents, load_events, open_events
 from tmkt.data.sources.images import StaticSource
 

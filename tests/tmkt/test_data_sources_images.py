@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tmkt.config import load_config
-from tmkt.data.shipped import ClassMap
+from tmkt.data.bundled import ClassMap
 from tmkt.data.sources.images import NOT_SETTINGS, StaticSource, open_static, read_image
 from tmkt.errors import UserError
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
+from .bundled import ClassMap, load_class_map
 from .readers import COLUMNS_FILE, TEXT, columns_file
-from .shipped import ClassMap, load_class_map
 
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png")
 

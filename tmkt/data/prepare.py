@@ -10,8 +10,8 @@ import torch
 
 from ..config import Config
 from ..errors import UserError
+from .bundled import ClassMap, load_class_map
 from .pairs import EventFrames, PairedData
-from .shipped import ClassMap, load_class_map
 from .sources.events import classes_of_folders, file_events, load_events, open_events
 from .sources.images import StaticSource, load_images, open_static
 from .splits import Split, choose_images, draw_test_recordings, split_recordings

@@ -9,7 +9,7 @@ import torch
 
 from ..config import Config, EventsConfig
 from ..errors import UserError
-from .shipped import Protocol, load_protocol
+from .bundled import Protocol, load_protocol
 from .sources.events import EventSource, Recording
 from .sources.images import StaticSource
 

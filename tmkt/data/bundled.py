@@ -80,9 +80,9 @@ def load_protocol(name: str) -> Protocol:
 
 
 def _read(key: str, name: str, folder: str, suffix: str) -> str:
-    shipped = files(__package__) / folder / f"{name}{suffix}"
-    if shipped.is_file():
-        return shipped.read_text(encoding="utf-8")
+    bundled = files(__package__) / folder / f"{name}{suffix}"
+    if bundled.is_file():
+        return bundled.read_text(encoding="utf-8")
     if name.endswith(suffix):
         try:
             return Path(name).read_text(encoding="utf-8")
