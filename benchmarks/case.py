@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tmkt_kernels import _dispatch, testing
+from tmkt_kernels import backends, testing
 
 Shape = tuple[int, ...]
 Inputs = SimpleNamespace
@@ -149,7 +149,7 @@ class Expected(dict[bool, Any]):
 
 def our_backends(device: str) -> dict[str, str]:
     """Names in the table -> backends that run on this device. Triton on the CPU is its interpreter, for dry runs."""
-    return {f"tmkt {b}": b for b in ("native", "triton") if _dispatch.problem(b, device, torch.float32) is None}
+    return {f"tmkt {b}": b for b in ("native", "triton") if backends.problem(b, device, torch.float32) is None}
 
 
 def copy(inputs: Inputs) -> Tensor:

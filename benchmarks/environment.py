@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tmkt_kernels.__main__ import report
+from tmkt_kernels.report import report
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.kernels import short_name
-from tmkt_kernels._extension import LIBRARY
+from tmkt_kernels.extension import LIBRARY
 
 WIDTHS = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16, "256": 32}
 """Bytes of an access by its suffix in the machine code; 4 without one."""

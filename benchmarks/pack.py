@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 from benchmarks.environment import ROOT, commit
-from tmkt_kernels._extension import LIBRARY, extension
+from tmkt_kernels.extension import LIBRARY, extension
 
 FOLDER = ROOT / "gpu-pack"
 MOST_BYTES = 60 << 20

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tmkt_kernels.lif.reference import Fire
+from tmkt_kernels.ops.lif.reference import Fire
 
 Layer = Callable[[Tensor], Tensor]
 

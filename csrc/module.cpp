@@ -36,7 +36,7 @@ const char* simd_name(SimdLevel level) {
 SimdLevel simd_level() {
   static const SimdLevel chosen = [] {
     const SimdLevel best = best_level();
-    const char* wanted = std::getenv("TMKT_SIMD");  // an unknown or unavailable one is an error in _extension.py
+    const char* wanted = std::getenv("TMKT_SIMD");  // an unknown or unavailable one is an error in extension.py
     for (SimdLevel level : {SimdLevel::kBaseline, SimdLevel::kAvx2}) {
       if (wanted && std::string(wanted) == simd_name(level) && level < best) return level;
     }

@@ -59,7 +59,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def has_cuda_kernels() -> bool:
-    from tmkt_kernels._extension import extension
+    from tmkt_kernels.extension import extension
 
     return extension.problem is None and bool(extension.info["cuda"])
 

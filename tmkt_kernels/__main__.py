@@ -2,44 +2,10 @@
 
 import argparse
 import json
-import platform
-from typing import Any
 
-import numpy
-import torch
-
-from . import __version__, _dispatch, _recordings
-from ._extension import build_report, extension
-
-OPERATORS = ("bn_lif", "lif", "mixup")
-
-
-def report() -> dict[str, Any]:
-    """Everything that `main` prints, as plain values; benchmark rows carry it too."""
-    has_gpu = torch.cuda.is_available()
-    return {
-        "tmkt_kernels": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "triton": _dispatch.triton_version(),
-        "numpy": numpy.__version__,
-        "gpu": torch.cuda.get_device_name() if has_gpu else None,
-        "library": extension.info or extension.problem,
-        "events": events_status(),
-        "backends": {
-            device: {op: _dispatch.explain(op, device) for op in OPERATORS}
-            for device in (("cpu", "cuda") if has_gpu else ("cpu",))
-        },
-    }
-
-
-def events_status() -> str:
-    """Whether the compiled module behind tmkt_kernels.events is there."""
-    try:
-        _recordings.compiled()
-    except ImportError as error:
-        return str(error)
-    return "compiled"
+from .backends import SERVES
+from .extension import build_report, extension
+from .report import report
 
 
 def main() -> None:
@@ -66,7 +32,7 @@ def main() -> None:
         print(f"\noperators on {device}, and what serves them; auto takes the first")
         reasons: dict[str, list[str]] = {}  # why a backend does not serve: the same for most operators
         for op, rows in operators.items():
-            serving = [backend for verdict in _dispatch.SERVES for backend, said in rows if said == verdict]
+            serving = [backend for verdict in SERVES for backend, said in rows if said == verdict]
             print(f"  {op:10} {', '.join(serving)}")
             for backend, verdict in rows:
                 if backend not in serving:

@@ -2,7 +2,7 @@
 
 Each surrogate is defined by its derivative with respect to u = h - v_threshold, with one shape parameter, alpha, or
 two, alpha and beta. The same formulas stand once more in csrc/common/surrogate.h (C++ and CUDA) and in
-tmkt_kernels/surrogate_triton.py. docs/surrogates.md says which of SpikingJelly's and snnTorch's each one is.
+tmkt_kernels/ops/surrogate_triton.py. docs/surrogates.md says which of SpikingJelly's and snnTorch's each one is.
 """
 
 import math

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .bn_lif import run as run_bn_lif
-from .lif import lif, lif_params
-from .lif.leaky import leaky, leaky_neuron
-from .mixup import INPUT_DTYPES, time_step_mixup
+from .ops.bn_lif.functional import run as run_bn_lif
+from .ops.lif.functional import lif, lif_params
+from .ops.lif.leaky import leaky, leaky_neuron
+from .ops.mixup.functional import INPUT_DTYPES, time_step_mixup
 from .surrogate import Surrogate
 
 FLIP_BUDGET = 1e-6

@@ -33,7 +33,7 @@ from benchmarks.cases.lif import (
     small_on_gpu,
 )
 from benchmarks.rivals import plain_loop, rivals
-from tmkt_kernels.bn_lif import average_pool
+from tmkt_kernels.ops.bn_lif.reference import average_pool
 
 NORM_OPERATIONS = 16
 """Per value: statistics 4, normalising 2, again in backward 2, the two sums 4, the gradient of x 4."""

@@ -7,7 +7,7 @@
 
 namespace tmkt {
 
-// 1 / standard deviation times weight, rounded as tmkt_kernels/bn_lif/reference.py does.
+// 1 / standard deviation times weight, rounded as tmkt_kernels/ops/bn_lif/reference.py does.
 TMKT_INLINE float bn_scale(float var, float weight, float eps) { return weight / sqrtf(var + eps); }
 
 // Batch normalisation: neuron n of a step belongs to channel n / inner % channels. The neuron's current is

@@ -172,7 +172,7 @@ struct Cpu {
 
 }  // namespace
 
-// The schemas of tmkt_kernels/bn_lif/op.py, see lif_cpu.cpp.
+// The schemas of tmkt_kernels/ops/bn_lif/op.py, see lif_cpu.cpp.
 #define TMKT_BN_LIF_PARAMS                                                                                      \
   "SymInt channels, SymInt inner, SymInt pool_width, float eps, float a, float b, float c, float v_threshold, " \
   "float v_reset, int reset, int surrogate, float alpha, float beta, bool detach_reset"

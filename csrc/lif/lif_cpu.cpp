@@ -22,7 +22,7 @@ void backward_cpu(const LifBackwardArgs& args, const Tensor&) {
 
 }  // namespace
 
-// The schemas of tmkt_kernels/lif/op.py, so that a program without Python has the operators too.
+// The schemas of tmkt_kernels/ops/lif/op.py, so that a program without Python has the operators too.
 #define TMKT_LIF_INPUTS                                                                                          \
   "Tensor x, Tensor? v_init, Tensor? coefficients, SymInt inner, float a, float b, float c, float v_threshold, " \
   "float v_reset, int reset, int surrogate, float alpha, float beta, bool detach_reset"

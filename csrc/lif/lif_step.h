@@ -1,4 +1,4 @@
-// One time step of the neuron and its adjoint; mirrors tmkt_kernels/lif/reference.py, rounding included.
+// One time step of the neuron and its adjoint; mirrors tmkt_kernels/ops/lif/reference.py, rounding included.
 // V is a float, or a vector of floats of the compiler; P is float where all neurons share their parameters, else V.
 #pragma once
 
@@ -6,7 +6,7 @@
 
 namespace tmkt {
 
-// What a spike does to the potential; the numbers are those of tmkt_kernels/lif/reference.py.
+// What a spike does to the potential; the numbers are those of tmkt_kernels/ops/lif/reference.py.
 // A constant where it is compiled into the loops, as the common ones are on the CPU; elsewhere a uniform run-time
 // value.
 enum class Reset : int64_t {

@@ -1,4 +1,4 @@
-// What a mixup kernel is given, on the CPU and on CUDA; mirrors tmkt_kernels/mixup/reference.py.
+// What a mixup kernel is given, on the CPU and on CUDA; mirrors tmkt_kernels/ops/mixup/reference.py.
 #pragma once
 
 #include "common/dispatch.h"

@@ -117,7 +117,7 @@ void backward_cpu(const MixupBackwardArgs& args, const Tensor&) {
 
 }  // namespace
 
-// The schemas of tmkt_kernels/mixup/op.py, see lif_cpu.cpp.
+// The schemas of tmkt_kernels/ops/mixup/op.py, see lif_cpu.cpp.
 #define TMKT_MIXUP_INPUTS                                                                         \
   "Tensor static, Tensor events, Tensor switch_step, Tensor? static_index, Tensor? event_index, " \
   "float static_scale, float event_scale"

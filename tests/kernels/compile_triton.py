@@ -22,11 +22,11 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from tmkt_kernels.bn_lif import triton as bn_lif
-from tmkt_kernels.lif import lif_params
-from tmkt_kernels.lif import triton as lif
-from tmkt_kernels.lif.reference import Reset
-from tmkt_kernels.mixup import triton as mixup
+from tmkt_kernels.ops.bn_lif import triton as bn_lif
+from tmkt_kernels.ops.lif import triton as lif
+from tmkt_kernels.ops.lif.functional import lif_params
+from tmkt_kernels.ops.lif.reference import Reset
+from tmkt_kernels.ops.mixup import triton as mixup
 from tmkt_kernels.surrogate import Surrogate
 
 ARCH = int(sys.argv[1])

@@ -5,8 +5,8 @@ import importlib.util
 
 import pytest
 
-from tmkt_kernels._dispatch import TRITON_INTERPRETED
-from tmkt_kernels._extension import LIBRARY, extension
+from tmkt_kernels.backends import TRITON_INTERPRETED
+from tmkt_kernels.extension import LIBRARY, extension
 
 no_interpreter = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None or not TRITON_INTERPRETED,

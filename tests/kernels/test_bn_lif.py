@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import tmkt_kernels as tk
 from tmkt_kernels import nn
-from tmkt_kernels.lif import lif_params
+from tmkt_kernels.ops.lif.functional import lif_params
 from tmkt_kernels.testing import (
     BN_FLIP_BUDGET,
     BN_LIF_CASES,

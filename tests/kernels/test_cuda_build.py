@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import machine_code
 from benchmarks.machine_code import Kernel
-from tmkt_kernels._extension import LIBRARY, extension
+from tmkt_kernels.extension import LIBRARY, extension
 
 MOST_REGISTERS = 168  # 384 threads then share a multiprocessor of 65,536, at the least
 LEAST_IN_FLIGHT = 40 << 10  # bytes of loads a multiprocessor, which the design asks for to hide the memory's latency

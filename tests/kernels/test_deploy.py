@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tmkt_kernels import nn
-from tmkt_kernels._extension import LIBRARY
+from tmkt_kernels.extension import LIBRARY
 
 PROGRAM = Path(__file__).parents[1] / "csrc" / "deploy.cpp"
 COMPILER = os.environ.get("CXX", "g++")

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import tmkt_kernels as tk
-from tmkt_kernels import _dispatch
-from tmkt_kernels._extension import extension
+from tmkt_kernels import backends
+from tmkt_kernels.extension import extension
 
 PATH = ":".join(filter(None, sys.path))
 
@@ -30,11 +30,11 @@ def test_the_library_was_built():
 
 
 def test_auto_takes_native_on_the_cpu():
-    assert _dispatch.choose("lif", "cpu", torch.float32, "auto") == "native"
+    assert backends.choose("lif", "cpu", torch.float32, "auto") == "native"
 
 
 def test_auto_takes_the_reference_where_no_kernel_serves():
-    assert _dispatch.choose("lif", "cpu", torch.float64, "auto") == "reference"
+    assert backends.choose("lif", "cpu", torch.float64, "auto") == "reference"
     assert tk.lif(torch.randn(3, 2, dtype=torch.float64))[0].dtype == torch.float64
 
 
@@ -50,11 +50,11 @@ def test_cuda_only_backend_on_the_cpu_is_one_clear_error():
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_without_the_library_native_says_why(monkeypatch, device):
-    monkeypatch.setattr(_dispatch, "extension", type(extension)(frozenset(), "no C++ compiler was found; do this", {}))
-    monkeypatch.setitem(_dispatch._PROBLEMS, ("native", device), _dispatch._native_problem(device))
+    monkeypatch.setattr(backends, "extension", type(extension)(frozenset(), "no C++ compiler was found; do this", {}))
+    monkeypatch.setitem(backends.PROBLEMS, ("native", device), backends.native_problem(device))
     with pytest.raises(RuntimeError, match="lif: backend 'native' cannot serve this call: no C\\+\\+ compiler"):
-        _dispatch.choose("lif", device, torch.float32, "native")
-    assert _dispatch.choose("lif", "cpu", torch.float64, "auto") == "reference"
+        backends.choose("lif", device, torch.float32, "native")
+    assert backends.choose("lif", "cpu", torch.float64, "auto") == "reference"
 
 
 # name: machine code, PTX, CUDA of the library; the GPU's capability and the driver's CUDA; what the reason says
@@ -92,7 +92,7 @@ CUDA_TABLE = {
 @pytest.mark.parametrize("name", CUDA_TABLE)
 def test_which_gpus_the_library_serves(name):
     *case, expected = CUDA_TABLE[name]
-    found = _dispatch.cuda_problem(*case)
+    found = backends.cuda_problem(*case)
     if expected is None:
         assert found is None
     else:
@@ -100,19 +100,19 @@ def test_which_gpus_the_library_serves(name):
 
 
 def test_a_gpu_that_native_cannot_serve_goes_to_the_next_backend(monkeypatch):
-    monkeypatch.setitem(_dispatch._PROBLEMS, ("native", "cuda"), None)
-    monkeypatch.setitem(_dispatch._PROBLEMS, ("triton", "cuda"), "not here either")
+    monkeypatch.setitem(backends.PROBLEMS, ("native", "cuda"), None)
+    monkeypatch.setitem(backends.PROBLEMS, ("triton", "cuda"), "not here either")
     gpus = {0: None, 1: "the GPU is sm_75"}
-    monkeypatch.setattr(_dispatch, "_remembered_gpu_problem", gpus.get)
-    assert _dispatch.choose("lif", "cuda:0", torch.float32, "auto") == "native"
-    assert _dispatch.choose("lif", "cuda:1", torch.float32, "auto") == "reference"
+    monkeypatch.setattr(backends, "remembered_gpu_problem", gpus.get)
+    assert backends.choose("lif", "cuda:0", torch.float32, "auto") == "native"
+    assert backends.choose("lif", "cuda:1", torch.float32, "auto") == "reference"
     with pytest.raises(RuntimeError, match="lif: backend 'native' cannot serve this call: the GPU is sm_75"):
-        _dispatch.choose("lif", torch.device("cuda", 1), torch.float32, "native")
+        backends.choose("lif", torch.device("cuda", 1), torch.float32, "native")
 
 
 @pytest.mark.cuda
 def test_native_serves_this_gpu():
-    assert _dispatch.problem("native", "cuda", torch.float32) is None
+    assert backends.problem("native", "cuda", torch.float32) is None
 
 
 @pytest.mark.cuda

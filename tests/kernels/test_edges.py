@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import tmkt_kernels as tk
-from tmkt_kernels.lif import lif_params
+from tmkt_kernels.ops.lif.functional import lif_params
 from tmkt_kernels.testing import assert_gradient_close, assert_spikes_equal
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

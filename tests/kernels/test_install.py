@@ -122,7 +122,7 @@ def test_works_without_a_compiler(tmp_path, reason):
     script = f"""
 {STEP}
 assert tk.__file__.startswith({str(package)!r}), tk.__file__
-from tmkt_kernels._dispatch import choose
+from tmkt_kernels.backends import choose
 print(choose("lif", "cpu", torch.float32, "auto"))
 for call in (lambda: tk.lif(x_seq, backend="native"), lambda: tk.events.to_frames(None, 1, (1, 1))):
     try:

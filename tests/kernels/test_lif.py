@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tmkt_kernels as tk
-from tmkt_kernels import _layout
-from tmkt_kernels.lif import lif_neuron, lif_params
-from tmkt_kernels.lif.leaky import leaky_neuron
+from tmkt_kernels.ops.lif.functional import lif_neuron, lif_params
+from tmkt_kernels.ops.lif.leaky import leaky_neuron
 from tmkt_kernels.testing import (
     LIF_CASES,
     LIFCase,
@@ -140,7 +139,7 @@ def test_layouts(layout, target):
     assert torch.equal(torch.autograd.grad(outputs[0], x, grad)[0], torch.autograd.grad(expected[0], plain, grad)[0])
     if layout in ("contiguous", "channels_last", "batch_innermost"):
         assert outputs[0].stride() == x.stride()
-        dense = _layout.to_memory_order(x, _layout.memory_order(x))
+        dense = to_memory_order(x, memory_order(x))
         assert dense.data_ptr() == x.data_ptr(), "a dense layout was copied"
 
 
@@ -193,7 +192,7 @@ def test_outputs_beyond_the_caches(shape):
 
 LEVEL_SCRIPT = """
 import sys, torch, tmkt_kernels as tk
-from tmkt_kernels._extension import extension
+from tmkt_kernels.extension import extension
 from tmkt_kernels import time_step_mixup as mix
 from tmkt_kernels.testing import *
 assert extension.info["simd"] == sys.argv[1], extension.info
@@ -223,7 +222,7 @@ for dtype in (torch.float32, torch.bfloat16, torch.float16):
 
 @pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
 def test_simd_levels(level):
-    from tmkt_kernels._extension import extension
+    from tmkt_kernels.extension import extension
 
     order = ["baseline", "avx2", "avx512"]
     if order.index(level) > order.index(extension.info["simd"]):

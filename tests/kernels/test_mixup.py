@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tmkt_kernels as tk
-from tmkt_kernels.mixup import INPUT_DTYPES
+from tmkt_kernels.ops.mixup.functional import INPUT_DTYPES
 from tmkt_kernels.testing import MIXUP_CASES, assert_gradient_close, assert_stored_equal, mixup_run
 
 FLOATS = [torch.float32, torch.bfloat16, torch.float16]

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from tmkt_kernels.lif.reference import fire
+from tmkt_kernels.ops.lif.reference import fire
 from tmkt_kernels.surrogate import Surrogate
 from tmkt_kernels.testing import assert_gradient_close
 

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from tmkt_kernels import bn_lif, lif
 from tmkt_kernels import surrogate as sg
-from tmkt_kernels.lif import lif_params
-from tmkt_kernels.lif.reference import LIFParams, Reset, lif_reference
-from tmkt_kernels.mixup.reference import mixup_reference
+from tmkt_kernels.ops.lif.functional import lif_params
+from tmkt_kernels.ops.lif.reference import LIFParams, Reset, lif_reference
+from tmkt_kernels.ops.mixup.reference import mixup_reference
 from tmkt_kernels.testing import SURROGATE_SHAPES
 
 pytest.importorskip("triton")
-from tmkt_kernels.lif.triton import MAX_CHUNK, lif_bwd, lif_fwd
-from tmkt_kernels.mixup.triton import mixup_bwd, mixup_fwd
+from tmkt_kernels.ops.lif.triton import MAX_CHUNK, lif_bwd, lif_fwd
+from tmkt_kernels.ops.mixup.triton import mixup_bwd, mixup_fwd
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

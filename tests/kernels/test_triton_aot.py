@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tmkt_kernels._extension import extension
+from tmkt_kernels.extension import extension
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.gpu_code

@@ -18,7 +18,7 @@ from tmkt.training import trainer
 from tmkt.training.evaluation import Score, evaluate, evaluate_run
 from tmkt.training.run_folder import RunFolder
 from tmkt.training.trainer import Trainer, learning_rate, train
-from tmkt_kernels import _dispatch
+from tmkt_kernels import backends
 
 
 @pytest.fixture
@@ -226,6 +226,6 @@ def test_an_unfinished_run_cannot_be_evaluated(tmp_path):
 def test_a_backend_that_cannot_serve_is_an_error_before_loading(tiny, monkeypatch):
     # The tests may run Triton's interpreter, so the reason is planted: only its way to the user is tested here.
     for device in ("cpu", "cuda"):
-        monkeypatch.setitem(_dispatch._PROBLEMS, ("triton", device), "there is no such device; take another")
+        monkeypatch.setitem(backends.PROBLEMS, ("triton", device), "there is no such device; take another")
     with pytest.raises(UserError, match=r"model\.neuron: lif: backend 'triton' cannot serve .* no such device"):
         train(tiny.replace(model__neuron__backend="triton", data__events__root="not even looked at"))

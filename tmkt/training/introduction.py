@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 import tmkt
-from tmkt_kernels import _dispatch
+from tmkt_kernels import backends
 
 from ..config import Config
 from ..data import RunData
@@ -24,7 +24,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": _device_name(device),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "backends": {op: _dispatch.choose(op, device.type, torch.float32, "auto") for op in ("lif", "mixup")},
+        "backends": {op: backends.choose(op, device.type, torch.float32, "auto") for op in ("lif", "mixup")},
     }
 
 
@@ -35,7 +35,7 @@ def introduction(
     images = count(len(data.train.images), "image") if data.record["static_images"] else "no images"
     parts = f"{len(data.validation)} to validate, {len(data.test)} to test"
     width, height = config.data.size
-    backend = _dispatch.choose("lif", device.type, torch.float32, config.model.neuron.backend)
+    backend = backends.choose("lif", device.type, torch.float32, config.model.neuron.backend)
     threads = f", {count(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else ""
     together = f", {processes} processes" if processes > 1 else ""
     return [

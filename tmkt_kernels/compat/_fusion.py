@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._pytree import tree_map_only
 
-from .._batch_norm import track
-from ..bn_lif import run as run_bn_lif
-from ..lif.reference import LIFParams
+from ..nn.batch_norm import track
+from ..ops.bn_lif.functional import run as run_bn_lif
+from ..ops.lif.reference import LIFParams
 
 REMEDY = "call it without fusion: accelerate(model, fuse_batch_norm=False), or restore(model)"
 

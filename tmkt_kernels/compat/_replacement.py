@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .._dispatch import KERNEL_DTYPES
-from ..lif import Neuron, run
+from ..backends import KERNEL_DTYPES
+from ..ops.lif.functional import Neuron, run
 from ._fusion import Deferral, Fusable
 
 

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from ..nn import IF, LIF, Leaky, MultiStepNeuron, ParametricLIF, PerStep
+from ..nn import IF, LIF, Leaky, ParametricLIF, PerStep
+from ..nn.neurons import MultiStepNeuron
 
 if "v_reset" not in nir.LIF.__dataclass_fields__ or not hasattr(nirtorch, "torch_to_nir"):
     raise ImportError("expected nir >= 1.0.7 and nirtorch >= 2.6, found older ones; `pip install 'tmkt[nir]'`")

@@ -11,8 +11,8 @@ from norse.torch.functional.reset import reset_subtract, reset_value
 from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
 from torch import Tensor, nn
 
-from ..lif import Neuron, surrogate_fields
-from ..lif.reference import LIFParams, Reset
+from ..ops.lif.functional import Neuron, surrogate_fields
+from ..ops.lif.reference import LIFParams, Reset
 from ._fusion import Deferral, has_hooks, received
 from ._replacement import Accelerated, AcceleratedNeuron
 

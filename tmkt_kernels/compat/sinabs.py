@@ -8,8 +8,8 @@ from sinabs.activation import Gaussian, MembraneReset, MembraneSubtract, SingleE
 from sinabs.layers import IAF, LIF, IAFSqueeze, LIFSqueeze, StatefulLayer
 from torch import Tensor
 
-from ..lif import Neuron, Parameter, stack_coefficients, surrogate_fields
-from ..lif.reference import LIFParams, Reset
+from ..ops.lif.functional import Neuron, Parameter, stack_coefficients, surrogate_fields
+from ..ops.lif.reference import LIFParams, Reset
 from ._replacement import AcceleratedNeuron, number
 
 

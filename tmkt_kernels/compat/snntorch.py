@@ -9,8 +9,8 @@ import torch
 from snntorch import Leaky, SpikingNeuron
 from torch import Tensor, nn
 
-from ..lif import Neuron, Parameter
-from ..lif.leaky import leaky_neuron
+from ..ops.lif.functional import Neuron, Parameter
+from ..ops.lif.leaky import leaky_neuron
 from ._fusion import Deferral, has_hooks, received
 from ._replacement import AcceleratedNeuron, made, number
 

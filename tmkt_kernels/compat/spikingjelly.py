@@ -8,7 +8,7 @@ import torch
 from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import Tensor
 
-from ..lif import Neuron, lif_neuron
+from ..ops.lif.functional import Neuron, lif_neuron
 from ._fusion import received
 from ._replacement import AcceleratedNeuron, made
 

@@ -14,10 +14,11 @@ import warnings
 from collections.abc import Collection
 
 import torch
+from torch.autograd import forward_ad
 
-from . import _transforms
-from ._extension import driver_version, extension
+from .extension import driver_version, extension
 
+OPERATORS = ("bn_lif", "lif", "mixup")
 BACKENDS = ("native", "triton", "reference")
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -25,7 +26,12 @@ TRITON_INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
-def _native_problem(device: str) -> str | None:
+def forward_mode() -> bool:
+    """Whether tangents are being computed: torch.func.jvp, jacfwd, hessian, or torch.autograd.forward_ad."""
+    return forward_ad._current_level >= 0
+
+
+def native_problem(device: str) -> str | None:
     if extension.problem:
         return extension.problem
     if device in extension.devices:
@@ -65,7 +71,7 @@ def cuda_problem(
     return None
 
 
-def _gpu_problem(index: int | None) -> str | None:
+def gpu_problem(index: int | None) -> str | None:
     """Why the compiled library cannot run on this GPU (None: the current one). torch.compile makes it a constant."""
     if not torch.cuda.is_available():
         return None  # the tensor is a fake one
@@ -73,10 +79,10 @@ def _gpu_problem(index: int | None) -> str | None:
     return cuda_problem(_ARCHS, _PTX, _RUNTIME, (gpu.major, gpu.minor), _DRIVER)
 
 
-_remembered_gpu_problem = functools.cache(_gpu_problem)
+remembered_gpu_problem = functools.cache(gpu_problem)
 
 
-def _triton_problem(device: str) -> str | None:
+def triton_problem(device: str) -> str | None:
     if not _HAS_TRITON:
         return "the package triton is not installed; `pip install triton`"
     if device == "cuda" or (device == "cpu" and TRITON_INTERPRETED):
@@ -95,10 +101,10 @@ if extension.info.get("cuda"):
 
 # Computed once, as strings: torch.compile traces through `choose`, so it must stay a table look-up. What only a GPU can
 # say is asked when the first tensor is there: asking initialises CUDA, and a process cannot fork after that.
-_PROBLEMS: dict[tuple[str, str], str | None] = {
+PROBLEMS: dict[tuple[str, str], str | None] = {
     (backend, device): problem(device)
     for device in ("cpu", "cuda")
-    for backend, problem in (("native", _native_problem), ("triton", _triton_problem))
+    for backend, problem in (("native", native_problem), ("triton", triton_problem))
 }
 
 
@@ -107,18 +113,18 @@ def problem(backend: str, device: torch.device | str, dtype: torch.dtype) -> str
     device = torch.device(device)
     if backend == "reference":
         return None
-    if _transforms.forward_mode():
+    if forward_mode():
         return (
             "no kernel has a forward-mode derivative (torch.func.jvp, jacfwd, hessian, forward_ad); the reference has"
         )
-    if (backend, device.type) not in _PROBLEMS:
+    if (backend, device.type) not in PROBLEMS:
         return f"{backend} kernels exist for cpu and cuda; the tensor is on {device.type!r}"
     if dtype not in KERNEL_DTYPES:
         return f"{backend} kernels take float32, bfloat16 and float16; got {dtype} (the reference takes float64 too)"
-    why_not = _PROBLEMS[backend, device.type]
+    why_not = PROBLEMS[backend, device.type]
     if why_not is None and (backend, device.type) == ("native", "cuda"):
         current = device.index is None  # whichever GPU that is now
-        ask = _gpu_problem if current or torch.compiler.is_compiling() else _remembered_gpu_problem
+        ask = gpu_problem if current or torch.compiler.is_compiling() else remembered_gpu_problem
         return ask(device.index)
     return why_not
 
@@ -131,7 +137,7 @@ def choose(op: str, device: torch.device | str, dtype: torch.dtype, requested: s
     if requested == "auto":
         chosen = first_that_serves(device, dtype)
         if chosen == "reference" and not torch.compiler.is_compiling():
-            _warn_of_slowness(torch.device(device).type, dtype in KERNEL_DTYPES and not _transforms.forward_mode())
+            _warn_of_slowness(torch.device(device).type, dtype in KERNEL_DTYPES and not forward_mode())
         return chosen
     if requested not in BACKENDS:
         raise ValueError(f"backend: expected 'auto', 'native', 'triton' or 'reference'; got {requested!r}")

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _library, _transforms
+from .. import library, transforms
 from ..lif.reference import LIFParams
+from .outputs import new_spikes
 from .reference import average_pool, bn_lif_reference
 
 _PARAMS = (
@@ -26,13 +27,6 @@ BACKWARD_SCHEMA = (
     "(Tensor? grad_spikes, Tensor? grad_v_last, Tensor? grad_v_seq, Tensor x, Tensor? v_init, Tensor? weight, "
     f"Tensor? bias, Tensor mean, Tensor var, bool batch_statistics, {_PARAMS}) -> (Tensor, Tensor, Tensor, Tensor)"
 )
-
-
-def new_spikes(x: Tensor, pool_width: int) -> Tensor:
-    """Empty spikes of x; with pooling x is [T, B, C, H, W] and they are [T, B, C, H // 2, W // 2]."""
-    if pool_width == 0:
-        return torch.empty_like(x)
-    return x.new_empty((*x.shape[:3], x.shape[3] // 2, x.shape[4] // 2))
 
 
 def _fake_forward(
@@ -127,7 +121,7 @@ def _reference_backward(
     weight = torch.ones_like(mean) if weight is None else weight
     bias = torch.zeros_like(mean) if bias is None else bias
     grads = (grad_spikes, grad_v_last, grad_v_seq)
-    grad_x, grad_v_init, *grad_affine = _transforms.vjp(forward, (x, v_init, weight, bias), grads)
+    grad_x, grad_v_init, *grad_affine = transforms.vjp(forward, (x, v_init, weight, bias), grads)
     return grad_x, x.new_empty((0,), dtype=torch.float32) if grad_v_init is None else grad_v_init, *grad_affine
 
 
@@ -143,7 +137,7 @@ def _triton_backward(*args: Any) -> tuple[Tensor, ...]:
     return bn_lif_bwd(*args)
 
 
-CALL = _library.register(
+CALL = library.register(
     "bn_lif",
     forward_schema=FORWARD_SCHEMA,
     backward_schema=BACKWARD_SCHEMA,

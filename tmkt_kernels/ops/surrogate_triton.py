@@ -5,7 +5,7 @@ import math
 import triton
 import triton.language as tl
 
-from .surrogate import Surrogate
+from ..surrogate import Surrogate
 
 ATAN = tl.constexpr(int(Surrogate.ATAN))
 SIGMOID = tl.constexpr(int(Surrogate.SIGMOID))

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _library, _transforms
+from .. import library, transforms
 from .reference import mixup_reference
 
 FORWARD_SCHEMA = (
@@ -65,7 +65,7 @@ def _reference_backward(grad: Tensor, static: Tensor, events: Tensor, *args: Any
 
     leaves = static if need_static else None, events if need_events else None
     grad_static, grad_events = (
-        grad.new_empty((0,)) if g is None else g for g in _transforms.vjp(forward, leaves, (grad,))
+        grad.new_empty((0,)) if g is None else g for g in transforms.vjp(forward, leaves, (grad,))
     )
     return grad_static, grad_events
 
@@ -82,7 +82,7 @@ def _triton_backward(*args: Any) -> tuple[Tensor, Tensor]:
     return mixup_bwd(*args)
 
 
-CALL = _library.register(
+CALL = library.register(
     "mixup",
     forward_schema=FORWARD_SCHEMA,
     backward_schema=BACKWARD_SCHEMA,

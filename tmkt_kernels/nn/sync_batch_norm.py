@@ -1,4 +1,4 @@
-"""What the batch norm layers of nn.py have in common, and how several processes share statistics.
+"""Batch norms whose statistics are those of several processes.
 
 An operator that takes mean and variance as given knows nothing of the statistics' own gradient; `synchronise` adds it
 in front. So fused operators serve several processes, on every device that torch.distributed serves.
@@ -10,48 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from . import _transforms
-
-NORM_OPTIONS = ("eps", "momentum", "affine", "track_running_stats")
-
-
-def options_of(layer: nn.Module, *names: str) -> dict[str, Any]:
-    """The attributes `names` of a layer, as keywords for another."""
-    return {name: getattr(layer, name) for name in names}
-
-
-def adopt(layer: nn.modules.batchnorm._BatchNorm, norm: nn.modules.batchnorm._BatchNorm) -> nn.Module:
-    """Give `layer` the very parameters and buffers of `norm`, and its mode."""
-    layer.weight, layer.bias = norm.weight, norm.bias
-    for name, buffer in norm.named_buffers():
-        setattr(layer, name, buffer)
-    return layer.train(norm.training)
-
-
-@torch.no_grad()
-def track(layer: nn.modules.batchnorm._BatchNorm, mean: Tensor, var: Tensor, count: int | Tensor) -> None:
-    """torch's running averages, where the layer has them: of the mean, and of the unbiased variance. As with torch, an
-    empty batch is counted, and changes neither."""
-    if not layer.track_running_stats:
-        return
-    # Once each: attributes of a module cost as much as the arithmetic.
-    batches, running_mean, running_var = layer.num_batches_tracked, layer.running_mean, layer.running_var
-    assert batches is not None
-    assert running_mean is not None
-    assert running_var is not None
-    if _transforms.active() and not _transforms.wraps(running_mean):
-        raise RuntimeError(
-            "a batch norm layer in training mode cannot move its running averages under torch.func; call .eval(), make "
-            "it with track_running_stats=False, or hand its buffers to the transformed function as arguments"
-        )
-    batches.add_(1)
-    momentum: Any = 1.0 / float(batches) if layer.momentum is None else layer.momentum
-    if isinstance(count, Tensor):
-        momentum = torch.where(count > 0, momentum, 0.0).to(running_mean.dtype)
-    elif count == 0:
-        return
-    running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-    running_var.lerp_((var * (count / (count - 1))).to(running_var.dtype), momentum)
+from ..ops import transforms
+from .batch_norm import NORM_OPTIONS, BatchNormLIF, adopt, options_of, track
 
 
 class Synchronised(NamedTuple):
@@ -85,7 +45,7 @@ def synchronise(
         x, weight and bias to hand to the operator together with mean and var. Their gradients are those of the sum of
         all processes' losses, as torch.nn.SyncBatchNorm has them: weight and bias get this process's part of it.
     """
-    if _transforms.active():
+    if transforms.active():
         raise RuntimeError(
             "batch norm over several processes cannot run under torch.func, whose sums are of one process"
         )
@@ -186,3 +146,52 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def _check_input_dim(self, input: Tensor) -> None:
         self.kind._check_input_dim(self, input)
+
+
+class SyncBatchNormLIF(BatchNormLIF):
+    """What `convert_sync_batchnorm` makes of a BatchNormLIF layer: the same operator, in training with the statistics
+    of the batches of all processes. state_dict is unchanged."""
+
+    pools = (1, 2)
+
+    def __init__(self, layer: BatchNormLIF, process_group: Any = None) -> None:
+        options = options_of(layer, *NORM_OPTIONS, "pool", "return_v", "stateful", "backend")
+        super().__init__(layer.num_features, **layer.keywords, **options)
+        self.dims, self.process_group = layer.dims, process_group
+        adopt(self, layer)
+
+    def _fire(self, x_seq: Tensor) -> tuple[Tensor, ...]:
+        if not self.training or processes(self.process_group) == 1:
+            return super()._fire(x_seq)
+        both = synchronise(x_seq, self.weight, self.bias, eps=self.eps, dim=2, group=self.process_group)
+        track(self, both.mean, both.var, both.size)
+        *fired, _, _ = self._run(both.x, both.weight, both.bias, both.mean, both.var)
+        return tuple(fired)
+
+
+def convert_sync_batchnorm(model: nn.Module, process_group: Any = None) -> nn.Module:
+    """Let the batch norms of a model, BatchNormLIF layers too, take their statistics over all processes of the group.
+
+    nn.SyncBatchNorm.convert_sync_batchnorm puts a batch norm without neurons in the place of BatchNormLIF layers, and
+    serves no CPU: use this one. Parameters, buffers and state_dict are kept; changes the model, and returns it.
+    SpikingJelly's batch norms keep their step mode.
+
+    Raises:
+        TypeError: a batch norm with a forward of its own, named; the model is as it was.
+    """
+    for path, module in model.named_modules():
+        norm = isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, BatchNormLIF)
+        if norm and (why := synchronisation_problem(module)) is not None:
+            raise TypeError(f"convert_sync_batchnorm: {path or 'the model'}: {why}")
+    return _synchronised(model, process_group)
+
+
+def _synchronised(module: nn.Module, process_group: Any) -> nn.Module:
+    if isinstance(module, BatchNormLIF):
+        return SyncBatchNormLIF(module, process_group)
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return SyncBatchNorm(module, process_group)
+    for name, child in list(module._modules.items()):  # by each of its names
+        if child is not None:
+            setattr(module, name, _synchronised(child, process_group))
+    return module

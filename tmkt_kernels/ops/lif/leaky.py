@@ -4,9 +4,9 @@ import math
 
 from torch import Tensor
 
-from .. import _check
-from .. import surrogate as sg
-from . import Neuron, Parameter, check_parameters, run, stack_coefficients, surrogate_fields
+from ... import surrogate as sg
+from .. import arguments
+from .functional import Neuron, Parameter, check_parameters, run, stack_coefficients, surrogate_fields
 from .reference import LIFParams, Reset
 
 RESET_MECHANISMS = {"subtract": Reset.DELAYED_SUBTRACT, "zero": Reset.DELAYED_ZERO, "none": Reset.NONE}
@@ -25,11 +25,11 @@ def leaky_neuron(
         raise ValueError(f"reset_mechanism: expected 'subtract', 'zero' or 'none', got {reset_mechanism!r}")
     a, v_threshold = 0.0, 0.0
     if not isinstance(beta, Tensor):
-        a = _check.finite("beta", beta, "a finite float or a tensor")
+        a = arguments.finite("beta", beta, "a finite float or a tensor")
     if isinstance(threshold, float) and threshold == math.inf:
         v_threshold = math.inf  # never fires
     elif not isinstance(threshold, Tensor):
-        v_threshold = _check.finite("threshold", threshold, "a finite float, math.inf or a tensor")
+        v_threshold = arguments.finite("threshold", threshold, "a finite float, math.inf or a tensor")
     if not 0 <= a <= 1:
         raise ValueError(f"beta: expected a decay from 0 to 1, got {beta}")
     coefficients = None

@@ -9,8 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .._triton import where_also
 from ..surrogate_triton import surrogate_derivative
+from ..triton_common import where_also
 from .reference import Reset
 
 HARD = tl.constexpr(int(Reset.HARD))

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .._triton import where_also
+from ..triton_common import where_also
 
 NUM_WARPS = 4
 # debug keeps device_assert, so that a wrong index stops the program; it would check every sum of int32 too.

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _check, _dispatch, _layout, _transforms
-from .. import surrogate as sg
+from ... import backends
+from ... import surrogate as sg
+from .. import arguments, layout, transforms
 from . import op as op
 from .reference import LIFParams, Reset, lif_reference
 
@@ -33,11 +34,11 @@ def lif_params(
         raise TypeError(f"tau: expected a float, got {type(tau).__name__}")
     if not tau >= 1:
         raise ValueError(f"tau: expected a time constant of at least 1 time step (math.inf for IF), got {tau}")
-    threshold = _check.finite("v_threshold", v_threshold)
-    rest = 0.0 if v_reset is None else _check.finite("v_reset", v_reset, "a finite float, or None for a soft reset")
+    threshold = arguments.finite("v_threshold", v_threshold)
+    rest = 0.0 if v_reset is None else arguments.finite("v_reset", v_reset, "a finite float, or None for a soft reset")
     a, b, c = 1.0, 1.0, 0.0
     if tau != math.inf:
-        tau = _check.finite("tau", tau)
+        tau = arguments.finite("tau", tau)
         a, b, c = 1 - 1 / tau, 1 / tau if decay_input else 1.0, rest / tau
     for name, flag in (("decay_input", decay_input), ("detach_reset", detach_reset)):
         if not isinstance(flag, bool):
@@ -88,7 +89,7 @@ def check_parameters(**tensors: Tensor) -> None:
     """Whether tensors among a neuron's keywords have one value each, or one for each of so many channels."""
     channels = 1
     for name, tensor in tensors.items():
-        _check.floating(name, tensor, "with one value, or [C]")
+        arguments.floating(name, tensor, "with one value, or [C]")
         if tensor.dim() > 1 or tensor.numel() == 0:
             raise ValueError(
                 f"{name}: expected one value, or one value for each channel [C]; got shape {tuple(tensor.shape)}"
@@ -174,24 +175,24 @@ def run(x_seq: Tensor, v_init: Tensor | None, neuron: Neuron, return_v: bool, ba
     """`lif` with its parameters at hand: check, choose the backend, bring into memory order, call, and bring back."""
     check_inputs(x_seq, v_init)
     params, coefficients = neuron
-    chosen = _dispatch.choose("lif", x_seq.device, x_seq.dtype, backend)
+    chosen = backends.choose("lif", x_seq.device, x_seq.dtype, backend)
     if chosen != "reference" and not isinstance(params.surrogate, int):
         raise RuntimeError(
             f"lif: backend {chosen!r} cannot serve this call: the surrogate is a function, which only the reference "
             "can run; pass backend='reference', or the name of a surrogate"
         )
-    order = _layout.memory_order(x_seq)
+    order = layout.memory_order(x_seq)
     inner = 1
     if coefficients is not None:
         inner = check_coefficients(coefficients, x_seq, order)
         coefficients = coefficients.to(torch.promote_types(x_seq.dtype, torch.float32))
-        if v_init is None and (coefficients.requires_grad or _transforms.active()):  # rest has a gradient, then
+        if v_init is None and (coefficients.requires_grad or transforms.active()):  # rest has a gradient, then
             rest = coefficients[4].view(-1, *[1] * (x_seq.dim() - 3)) if coefficients.shape[1] > 1 else coefficients[4]
             v_init = rest.expand(x_seq.shape[1:])
-    x = _layout.to_memory_order(x_seq, order)
+    x = layout.to_memory_order(x_seq, order)
     if v_init is not None:
         v_init = v_init.to(torch.promote_types(x.dtype, torch.float32))
-        v_init = _layout.to_memory_order(v_init[None], order)[0] if order else v_init.contiguous()
+        v_init = layout.to_memory_order(v_init[None], order)[0] if order else v_init.contiguous()
     spikes: Tensor
     v_last: Tensor
     v_seq: Any
@@ -200,9 +201,9 @@ def run(x_seq: Tensor, v_init: Tensor | None, neuron: Neuron, return_v: bool, ba
     else:
         spikes, v_last, v_seq = op.CALL[chosen](x, v_init, coefficients, inner, *params, return_v)
     if order is not None:
-        spikes = _layout.from_memory_order(spikes, order)
-        v_last = _layout.from_memory_order(v_last[None], order)[0]
-        v_seq = _layout.from_memory_order(v_seq, order) if return_v else v_seq
+        spikes = layout.from_memory_order(spikes, order)
+        v_last = layout.from_memory_order(v_last[None], order)[0]
+        v_seq = layout.from_memory_order(v_seq, order) if return_v else v_seq
     return (spikes, v_last, v_seq) if return_v else (spikes, v_last)
 
 
@@ -218,16 +219,16 @@ def check_coefficients(coefficients: Tensor, x_seq: Tensor, order: list[int] | N
             f"x_seq: the parameters have values for {channels} channels; expected [T, B, {channels}, ...], "
             f"got shape {tuple(x_seq.shape)}"
         )
-    return _layout.channel_stride(x_seq.shape, order)
+    return layout.channel_stride(x_seq.shape, order)
 
 
 def check_inputs(x_seq: Tensor, v_init: Tensor | None = None) -> None:
-    _check.floating("x_seq", x_seq, "[T, B, ...]")
+    arguments.floating("x_seq", x_seq, "[T, B, ...]")
     if x_seq.dim() < 2 or x_seq.shape[0] == 0:
         raise ValueError(f"x_seq: expected [T, B, ...] with T >= 1, got shape {tuple(x_seq.shape)}")
     if v_init is None:
         return
-    _check.floating("v_init", v_init, "[B, ...]")
+    arguments.floating("v_init", v_init, "[B, ...]")
     if v_init.shape != x_seq.shape[1:]:
         raise ValueError(
             f"v_init: expected x_seq's shape without T, {tuple(x_seq.shape[1:])}, got {tuple(v_init.shape)}"

@@ -1,7 +1,7 @@
 """torch.func on operators: grad, vjp, jacrev, vmap and what is made of them; and gradients of gradients.
 
 Under a transform an operator is a torch.autograd.Function with the transform's rules. Plain calls have a quicker one,
-see _library.py. torch.compile would trace such a Function wrongly under a transform (torch 2.14: gradients of zero, no
+see library.py. torch.compile would trace such a Function wrongly under a transform (torch 2.14: gradients of zero, no
 error), so there it stands in the graph as one call, which torch opens up when the transforms are under way.
 """
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 IN_GRAPH: dict[str, Callable[..., Any]] = {}
 """What stands in graphs of torch.compile as one call, by name."""
@@ -18,11 +17,6 @@ IN_GRAPH: dict[str, Callable[..., Any]] = {}
 # Private to torch, which has no public way to ask.
 active: Callable[[], bool] = torch._C._are_functorch_transforms_active
 """Whether a transform of torch.func is under way."""
-
-
-def forward_mode() -> bool:
-    """Whether tangents are being computed: torch.func.jvp, jacfwd, hessian, or torch.autograd.forward_ad."""
-    return forward_ad._current_level >= 0
 
 
 def wraps(value: Tensor) -> bool:
@@ -39,9 +33,9 @@ def concrete(value: Tensor) -> Tensor:
 
 def call_in_graph(name: str, *args: Any) -> Any:
     """Call IN_GRAPH[name], as one node of the graph that is being made."""
-    from . import _in_graph
+    from . import in_graph
 
-    return _in_graph.call(name, *args)
+    return in_graph.call(name, *args)
 
 
 def transformable(

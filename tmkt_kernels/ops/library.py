@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from . import _numbers, _transforms
-from ._extension import extension as extension  # loads the library, before its schemas are asked for
+from ..extension import extension as extension  # loads the library, before its schemas are asked for
+from . import numbers, transforms
 
 # The kernels read raw memory: torch.compile must hand over the strides that eager code would. It does so by default;
 # the tags ask for it where an operator is defined here.
@@ -39,7 +39,7 @@ def register(
     `reference_backward` takes and gives what that operator does, in plain PyTorch: it is what second-order gradients go
     through.
     """
-    second_order = _transforms.second_order(reference_backward)
+    second_order = transforms.second_order(reference_backward)
     calls = {}
     for backend, suffix, kernels in (("native", "", None), ("triton", "_triton", (triton_forward, triton_backward))):
         for way, schema, fake in (("fwd", forward_schema, fake_forward), ("bwd", backward_schema, fake_backward)):
@@ -53,18 +53,18 @@ def register(
         if kernels is not None:
             for op, kernel in zip((fwd_op, bwd_op), kernels, strict=True):
                 torch.library.impl(op.name(), ("cpu", "cuda"), kernel)
-        under_transforms = _transforms.transformable(
-            fwd_op, setup_context, functools.partial(backward, _transforms.transformable(bwd_op, *second_order))
+        under_transforms = transforms.transformable(
+            fwd_op, setup_context, functools.partial(backward, transforms.transformable(bwd_op, *second_order))
         )
-        with_numbers = _numbers.register(fwd_op, bwd_op, fake_forward, fake_backward, setup_context, backward)
+        with_numbers = numbers.register(fwd_op, bwd_op, fake_forward, fake_backward, setup_context, backward)
         key = f"{name}{suffix}"
-        _transforms.IN_GRAPH[key] = _in_graph_call(under_transforms, with_numbers)
+        transforms.IN_GRAPH[key] = _in_graph_call(under_transforms, with_numbers)
         calls[backend] = _call(key, fwd_op, bwd_op, under_transforms, setup_context, backward)
     return calls
 
 
 def _in_graph_call(under_transforms: Callable[..., Any], with_numbers: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *args: (under_transforms if _transforms.active() else with_numbers)(*args)
+    return lambda *args: (under_transforms if transforms.active() else with_numbers)(*args)
 
 
 # Private to torch, though its own operators in Python stand on it; where a release lacks it, the slow way serves.
@@ -102,8 +102,8 @@ def _call(
 
     def call(*args: Any) -> Any:
         if torch.compiler.is_compiling():
-            return _transforms.call_in_graph(key, *args)
-        if _transforms.active():
+            return transforms.call_in_graph(key, *args)
+        if transforms.active():
             return under_transforms(*args)
         if torch._C._is_tracing():  # torch.jit.trace knows operators, and no Function
             return fwd_op(*args)

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _check, _dispatch, _transforms
+from ... import backends
+from .. import arguments, transforms
 from . import op as op
 from .reference import mixup_reference
 
@@ -56,10 +57,10 @@ def time_step_mixup(
     if len(pair) != 2:
         raise ValueError(f"scale: expected one factor, or a pair (static_scale, event_scale); got {scale!r}")
     expected = "a finite float, or a pair (static_scale, event_scale) of them"
-    static_scale, event_scale = (_check.finite("scale", factor, expected) for factor in pair)
+    static_scale, event_scale = (arguments.finite("scale", factor, expected) for factor in pair)
     served = [t for t in (static.dtype, events.dtype) if t.is_floating_point] + [dtype]
-    kernel_dtype = next((t for t in served if t not in _dispatch.KERNEL_DTYPES), dtype)
-    chosen = _dispatch.choose("mixup", events.device, kernel_dtype, backend)
+    kernel_dtype = next((t for t in served if t not in backends.KERNEL_DTYPES), dtype)
+    chosen = backends.choose("mixup", events.device, kernel_dtype, backend)
     if events.device.type == "cpu" and not torch.compiler.is_compiling():
         _check_range(static, events, switch_step, static_index, event_index)
     indices = (None if i is None else i.contiguous() for i in (switch_step, static_index, event_index))
@@ -88,13 +89,13 @@ def _check_inputs(
     indices = {"switch_step": switch_step}
     indices |= {n: i for n, i in (("static_index", static_index), ("event_index", event_index)) if i is not None}
     for name, (tensor, shape) in sources.items():
-        if _check.dense(name, tensor, shape).dtype not in (*INPUT_DTYPES, torch.float64):
+        if arguments.dense(name, tensor, shape).dtype not in (*INPUT_DTYPES, torch.float64):
             raise TypeError(f"{name}: expected uint8, int16 or a float type, got {tensor.dtype}; convert it first")
     for name, integers in indices.items():
-        if _check.dense(name, integers, "int64 [B]").dtype != torch.int64:
+        if arguments.dense(name, integers, "int64 [B]").dtype != torch.int64:
             raise TypeError(f"{name}: expected int64, got {integers.dtype}; convert it first")
     dtype = dtype or _result_dtype(static, events)
-    if not isinstance(dtype, torch.dtype) or dtype not in _check.FLOAT_DTYPES:
+    if not isinstance(dtype, torch.dtype) or dtype not in arguments.FLOAT_DTYPES:
         raise TypeError(
             f"dtype: expected a float type for the result (float32, bfloat16, float16, float64), got {dtype}"
         )
@@ -126,7 +127,7 @@ def _check_inputs(
 def _check_range(static: Tensor, events: Tensor, *integers: Tensor | None) -> None:
     limits = {"switch_step": events.shape[0] + 1, "static_index": static.shape[0], "event_index": events.shape[1]}
     for (name, limit), index in zip(limits.items(), integers, strict=True):
-        values = None if index is None else _transforms.concrete(index)
+        values = None if index is None else transforms.concrete(index)
         if values is not None and values.numel() and not 0 <= int(values.min()) <= int(values.max()) < limit:
             low, high = int(values.min()), int(values.max())
             raise IndexError(f"{name}: expected values in 0..{limit - 1}, got {low}..{high}")

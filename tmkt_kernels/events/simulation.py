@@ -1,10 +1,4 @@
-"""Event-camera recordings: read, write, bin to frames, simulate.
-
-A recording is a numpy structured array with the fields x, y (pixels, origin at the top left), t
-(microseconds) and p (polarity: True where it got brighter), in order of time; tonic's convention,
-so tonic's transforms take it and its datasets' recordings are taken here.
-The loops run in C++ (csrc/events) and release the GIL; see docs/simulator.md for the simulator.
-"""
+"""Recordings simulated from images, by the DVS model of docs/simulator.md."""
 
 import math
 from collections.abc import Sequence
@@ -13,41 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._recordings import (
-    EVENT_DTYPE,
-    DamagedRecordingError,
-    RecordedEvents,
-    as_events,
-    checked_size,
-    compiled,
-    raw_events,
-    read_aedat,
-    read_bin,
-    read_dat,
-    read_raw,
-    write_bin,
-    write_npz,
-)
-
-__all__ = [
-    "EVENT_DTYPE",
-    "N_MNIST_PATH",
-    "SIMULATOR_VERSION",
-    "DamagedRecordingError",
-    "RecordedEvents",
-    "SensorModel",
-    "as_events",
-    "read_aedat",
-    "read_bin",
-    "read_dat",
-    "read_raw",
-    "simulate_drift",
-    "simulate_saccades",
-    "simulate_video",
-    "to_frames",
-    "write_bin",
-    "write_npz",
-]
+from .arrays import EVENT_DTYPE, checked_size, compiled
 
 N_MNIST_PATH = ((-2.75, -1.6), (-0.95, 3.75), (2.8, -1.7), (-2.75, -1.6))
 """The triangle of N-MNIST's three saccades: image centre relative to the sensor's, in pixels, y pointing down."""
@@ -57,48 +17,6 @@ SIMULATOR_VERSION = 1  # of the model: caches of simulated recordings hold under
 _SMALLEST_DARK = 1e-300  # the logarithm of csrc/events/random.h is one of normal numbers
 _MOST_LOOPS = 100_000  # each has four legs, and 10^7 steps are the limit
 _N_MNIST_FILL = 28 / 34  # share of the sensor's side that an N-MNIST digit image takes
-
-
-def to_frames(
-    events: np.ndarray,
-    T: int,
-    sensor_size: tuple[int, int],
-    size: tuple[int, int] | None = None,
-) -> np.ndarray:
-    """Count events in T bins of equal time, by polarity; optionally resized to `size` in the same pass.
-
-    Event i falls into bin floor((t_i - t_first) * T / (t_last - t_first + 1)), in exact integer
-    arithmetic: each event in exactly one, the last one included. (tonic's n_time_bins cuts the bin
-    length to whole microseconds and drops the events behind the last bin; where T divides
-    t_last - t_first the bins are the same but for the last event and those on an edge.)
-
-    With `size`, an event is a pixel of area one on the sensor: stretched to the target, it spreads
-    over the cells that it overlaps, in proportion to the area. The sum of all cells is the number of
-    events, whether the target is smaller or larger; the aspect ratio follows `size`.
-
-    Args:
-        events: [N] structured array with integer fields x, y, t (us, never decreasing) and p (0 or 1);
-            no events give frames of zeros. Fastest as `EVENT_DTYPE`.
-        T: number of frames, 1 or more.
-        sensor_size: (width, height) in pixels.
-        size: (width, height) of the frames; None for that of the sensor.
-
-    Returns:
-        [T, 2, height, width]; channel 0 counts off events, 1 on events. int16 without `size`, float32 with it.
-
-    Raises:
-        ValueError: an event lies beyond the sensor, time runs backwards, p is neither 0 nor 1, or a
-            count leaves int16; the message names the first such event.
-    """
-    raw = raw_events(events)
-    sensor_size = checked_size("sensor_size", sensor_size)
-    if not (isinstance(T, int | np.integer) and 1 <= T < 2**31):
-        raise ValueError(f"T: expected a number of frames from 1 to 2^31 - 1, got {T!r}")
-    width, height = sensor_size if size is None else checked_size("size", size)
-    frames = np.zeros((T, 2, height, width), np.int16 if size is None else np.float32)
-    fill = compiled().count_frames if size is None else compiled().area_frames
-    fill(raw, sensor_size, frames)
-    return frames
 
 
 def _check_numbers(positive: dict[str, float], never_negative: dict[str, float]) -> None:

@@ -25,7 +25,7 @@ from ..lif.triton import (
     neurons,
     rest,
 )
-from .op import new_spikes
+from .outputs import new_spikes
 
 
 @triton.jit

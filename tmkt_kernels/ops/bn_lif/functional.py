@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _check, _dispatch, _layout
-from ..lif import check_inputs, lif_params
+from ... import backends
+from .. import arguments, layout
+from ..lif.functional import check_inputs, lif_params
 from ..lif.reference import LIFParams
 from . import op as op
 from .reference import average_pool, bn_lif_reference
@@ -63,7 +64,7 @@ def of_channels(name: str, vector: Tensor | None, x_seq: Tensor) -> Tensor | Non
     """A vector [C] as the kernels take it: contiguous, in the dtype of the arithmetic on x_seq."""
     if vector is None:
         return None
-    _check.floating(name, vector, "[C]")
+    arguments.floating(name, vector, "[C]")
     channels, compute = x_seq.shape[2], torch.promote_types(x_seq.dtype, torch.float32)
     if vector.shape != (channels,) or vector.device != x_seq.device:
         raise ValueError(
@@ -109,17 +110,17 @@ def run(
         raise ValueError(f"eps: expected a finite float of 0 or more, got {eps}")
     if mean is None and x_seq.numel() == channels > 0:
         raise ValueError(f"x_seq: expected more than 1 value per channel in training, got shape {tuple(x_seq.shape)}")
-    chosen = _dispatch.choose("bn_lif", x_seq.device, x_seq.dtype, backend)
+    chosen = backends.choose("bn_lif", x_seq.device, x_seq.dtype, backend)
     if chosen != "reference" and not isinstance(params.surrogate, int):
         raise RuntimeError(
             f"bn_lif: backend {chosen!r} cannot serve this call: the surrogate is a function; pass backend='reference'"
         )
-    order = _layout.memory_order(x_seq)
-    inner = _layout.channel_stride(x_seq.shape, order)
-    x = _layout.to_memory_order(x_seq, order)
+    order = layout.memory_order(x_seq)
+    inner = layout.channel_stride(x_seq.shape, order)
+    x = layout.to_memory_order(x_seq, order)
     if v_init is not None:
         v_init = v_init.to(torch.promote_types(x.dtype, torch.float32))
-        v_init = _layout.to_memory_order(v_init[None], order)[0] if order else v_init.contiguous()
+        v_init = layout.to_memory_order(v_init[None], order)[0] if order else v_init.contiguous()
     pool_width = x_seq.shape[4] if pool == 2 and order is None and chosen != "reference" else 0
     v_seq: Any
     if chosen == "reference":
@@ -131,9 +132,9 @@ def run(
             x, v_init, weight, bias, mean, var, channels, inner, pool_width, eps, *params, return_v
         )
     if order is not None:
-        spikes = _layout.from_memory_order(spikes, order)
-        v_last = _layout.from_memory_order(v_last[None], order)[0]
-        v_seq = _layout.from_memory_order(v_seq, order) if return_v else v_seq
+        spikes = layout.from_memory_order(spikes, order)
+        v_last = layout.from_memory_order(v_last[None], order)[0]
+        v_seq = layout.from_memory_order(v_seq, order) if return_v else v_seq
     if pool == 2 and pool_width == 0:
         spikes = average_pool(spikes)
     return (spikes, v_last, v_seq, *statistics) if return_v else (spikes, v_last, *statistics)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _library, _transforms
+from .. import library, transforms
 from .reference import LIFParams, lif_reference, of_neurons
 
 _INPUTS = (
@@ -85,7 +85,7 @@ def _reference_backward(
         return lif_reference(x, v_init, p, grad_v_seq is not None, each, 1)
 
     grads = (grad_spikes, grad_v_last, grad_v_seq)
-    grad_x, grad_v_init, grad_each = _transforms.vjp(forward, (x, v_init, each), grads)
+    grad_x, grad_v_init, grad_each = transforms.vjp(forward, (x, v_init, each), grads)
     assert grad_x is not None
     return (
         grad_x,
@@ -106,7 +106,7 @@ def _triton_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     return lif_bwd(*args)
 
 
-CALL = _library.register(
+CALL = library.register(
     "lif",
     forward_schema=FORWARD_SCHEMA,
     backward_schema=BACKWARD_SCHEMA,

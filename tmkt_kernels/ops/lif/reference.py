@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _transforms
-from .. import surrogate as sg
+from ... import surrogate as sg
+from ...backends import forward_mode
+from .. import transforms
 
 
 class Reset(IntEnum):
@@ -102,10 +103,10 @@ class TransformableFire(torch.autograd.Function):
 
 
 def _fire(*args: Any) -> Tensor:
-    return (TransformableFire if _transforms.active() or _transforms.forward_mode() else Fire).apply(*args)
+    return (TransformableFire if transforms.active() or forward_mode() else Fire).apply(*args)
 
 
-_transforms.IN_GRAPH["fire"] = _fire
+transforms.IN_GRAPH["fire"] = _fire
 
 
 def heaviside(u: Tensor, strict: bool) -> Tensor:
@@ -122,7 +123,7 @@ def fire(u: Tensor, surrogate: Any, alpha: float, beta: float = 0.0, strict: boo
         alpha, beta: the surrogate's shape.
     """
     if torch.compiler.is_compiling() and isinstance(surrogate, int):
-        return _transforms.call_in_graph("fire", u, int(surrogate), alpha, beta, strict)
+        return transforms.call_in_graph("fire", u, int(surrogate), alpha, beta, strict)
     return _fire(u, surrogate, alpha, beta, strict)
 
 

@@ -1,0 +1,48 @@
+"""Event-camera recordings: read, write, bin to frames, simulate.
+
+A recording is a numpy structured array with the fields x, y (pixels, origin at the top left), t
+(microseconds) and p (polarity: True where it got brighter), in order of time; tonic's convention,
+so tonic's transforms take it and its datasets' recordings are taken here.
+The loops run in C++ (csrc/events) and release the GIL; see docs/simulator.md for the simulator.
+"""
+
+from .arrays import EVENT_DTYPE, as_events
+from .files import (
+    DamagedRecordingError,
+    RecordedEvents,
+    read_aedat,
+    read_bin,
+    read_dat,
+    read_raw,
+    write_bin,
+    write_npz,
+)
+from .frames import to_frames
+from .simulation import (
+    N_MNIST_PATH,
+    SIMULATOR_VERSION,
+    SensorModel,
+    simulate_drift,
+    simulate_saccades,
+    simulate_video,
+)
+
+__all__ = [
+    "EVENT_DTYPE",
+    "N_MNIST_PATH",
+    "SIMULATOR_VERSION",
+    "DamagedRecordingError",
+    "RecordedEvents",
+    "SensorModel",
+    "as_events",
+    "read_aedat",
+    "read_bin",
+    "read_dat",
+    "read_raw",
+    "simulate_drift",
+    "simulate_saccades",
+    "simulate_video",
+    "to_frames",
+    "write_bin",
+    "write_npz",
+]

@@ -1,0 +1,1 @@
+"""Batch normalisation and the neuron as one operator."""

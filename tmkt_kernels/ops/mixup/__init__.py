@@ -1,0 +1,1 @@
+"""The gather of the time-step mixup."""
