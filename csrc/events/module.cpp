@@ -1,4 +1,4 @@
-// tmkt_kernels._events: arrays come checked from tmkt_kernels/events and go as bytes, since the structured dtype lives there.
+// tmkt_kernels._events: arrays come checked from tmkt_kernels/events, as bytes: the structured dtype lives there.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tmkt_kernels as tk
+from tmkt_kernels.ops.layout import memory_order, to_memory_order
 from tmkt_kernels.ops.lif.functional import lif_neuron, lif_params
 from tmkt_kernels.ops.lif.leaky import leaky_neuron
 from tmkt_kernels.testing import (
