@@ -10,9 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .ops.bn_lif.functional import fixed_lif
 from .ops.bn_lif.functional import run as run_bn_lif
-from .ops.lif.functional import lif, lif_params
-from .ops.lif.leaky import leaky, leaky_neuron
+from .ops.bn_lif.reference import BatchNorm
+from .ops.lif.functional import lif
+from .ops.lif.leaky import leaky
+from .ops.lif.recurrence import Recurrence
 from .ops.mixup.functional import INPUT_DTYPES, time_step_mixup
 from .surrogate import Surrogate
 
@@ -136,11 +139,12 @@ class BnLIFCase:
 
     def call(self, leaves: list[Tensor], backend: str) -> tuple[Tensor, ...]:
         """(spikes, v_last, v_seq, batch_mean, batch_var) of x_seq, weight, bias and v_init."""
-        params = leaky_neuron(**self.neuron)[0] if "beta" in self.neuron else lif_params(**self.neuron)
+        neuron = Recurrence.leaky(**self.neuron) if "beta" in self.neuron else fixed_lif(**self.neuron)
         ones = torch.ones_like(leaves[1].detach())
         mean, var = (None, None) if self.training else (0.3 * ones, 2 * ones)
         x_seq, weight, bias, v_init = leaves
-        return run_bn_lif(x_seq, weight, bias, v_init, mean, var, 1e-5, params, True, backend, self.pool)
+        norm = BatchNorm(weight, bias, mean, var, 1e-5)
+        return run_bn_lif(x_seq, v_init, norm, neuron, True, backend, self.pool)
 
 
 BN_LIF_CASES = [

@@ -23,10 +23,11 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from tmkt_kernels.ops.bn_lif import triton as bn_lif
+from tmkt_kernels.ops.bn_lif.reference import BatchNorm
 from tmkt_kernels.ops.lif import triton as lif
-from tmkt_kernels.ops.lif.functional import lif_params
-from tmkt_kernels.ops.lif.reference import Reset
+from tmkt_kernels.ops.lif.recurrence import Recurrence, Reset
 from tmkt_kernels.ops.mixup import triton as mixup
+from tmkt_kernels.ops.scan_triton import Layout, scan_bwd_kernel, scan_fwd_kernel
 from tmkt_kernels.surrogate import Surrogate
 
 ARCH = int(sys.argv[1])
@@ -83,31 +84,31 @@ LIF_CASES = [
 def lif_cases() -> dict[str, Any]:
     """Each dtype and chunk size, aligned rows and odd ones, with few and with all flags, shared and own parameters."""
     rows = {}
-    hard, soft = lif_params(), lif_params(v_reset=None, surrogate="sigmoid", detach_reset=False)
+    hard, soft = Recurrence.lif(), Recurrence.lif(v_reset=None, surrogate="sigmoid", detach_reset=False)
     own = torch.empty(5, 64)
     for dtype, T, N in LIF_CASES:
         x, v = torch.empty(T, N, dtype=dtype), torch.empty(N)
         name = f"{str(dtype)[6:]}-T{T}-{'odd' if N % 2 else 'aligned'}"
-        lif.lif_fwd(x, None, None, 1, *hard, False)
+        lif.lif_fwd(x, None, hard, 1, False)
         rows[f"lif_fwd-{name}-spikes"] = report(last)
-        lif.lif_fwd(x, v, None, 1, *soft, True)
+        lif.lif_fwd(x, v, soft, 1, True)
         rows[f"lif_fwd-{name}-all"] = report(last)
-        lif.lif_bwd(x, None, None, x, None, None, 1, *hard, False)
+        lif.lif_bwd((x, None, None), x, None, hard, 1, False)
         rows[f"lif_bwd-{name}-spikes"] = report(last)
-        lif.lif_bwd(x, v, x, x, v, None, 1, *soft, False)
+        lif.lif_bwd((x, v, x), x, v, soft, 1, False)
         rows[f"lif_bwd-{name}-all"] = report(last)
     x = torch.empty(4, 4096)
     for surrogate in Surrogate:
-        params = lif_params(v_reset=None)._replace(surrogate=int(surrogate), detach_reset=False)
-        lif.lif_bwd(x, None, None, x, None, None, 1, *params, False)
+        neuron = Recurrence.lif(v_reset=None)._replace(surrogate=int(surrogate), detach_reset=False)
+        lif.lif_bwd((x, None, None), x, None, neuron, 1, False)
         rows[f"lif_bwd-float32-T4-aligned-soft-{surrogate.name}"] = report(last)
     x = torch.empty(16, 4096)
     for reset in Reset:
-        params = hard._replace(reset=int(reset))
-        lif.lif_fwd(x, None, own, 64, *params, False)
+        neuron = hard._replace(reset=int(reset), coefficients=own)
+        lif.lif_fwd(x, None, neuron, 64, False)
         rows[f"lif_fwd-own-{reset.name}"] = report(last)
         for need in (False, True):
-            lif.lif_bwd(x, None, None, x, None, own, 64, *params, need)
+            lif.lif_bwd((x, None, None), x, None, neuron, 64, need)
             rows[f"lif_bwd-own-{reset.name}-{'learned' if need else 'fixed'}"] = report(last)
     return rows
 
@@ -115,29 +116,28 @@ def lif_cases() -> dict[str, Any]:
 def bn_lif_cases() -> dict[str, Any]:
     """Training and evaluation, each dtype, few and all flags, long and short T."""
     rows = {}
-    hard, soft = lif_params(), lif_params(v_reset=None, surrogate="sigmoid", detach_reset=False)
+    hard, soft = Recurrence.lif(), Recurrence.lif(v_reset=None, surrogate="sigmoid", detach_reset=False)
     mean = torch.empty(64)
     for dtype, T, N in ((torch.float32, 4, 4096), (torch.float32, 40, 4096), (torch.bfloat16, 16, 4096)):
         x, v = torch.empty(T, 1, N, dtype=dtype), torch.empty(1, N)
         name = f"{str(dtype)[6:]}-T{T}-aligned"
-        sizes = (64, 64, 0, 1e-5)
-        bn_lif.statistics(x, *sizes[:2])
+        layout, norm = Layout(64, 64), BatchNorm(mean, mean, mean, mean, 1e-5)
+        bn_lif.statistics(x, 64, 64)
         rows[f"bn_moments-{name}"] = report(last)
-        bn_lif.bn_lif_fwd(x, None, mean, mean, mean, mean, *sizes, *hard, False)
+        bn_lif.bn_lif_fwd(x, None, norm, hard, layout, False)
         rows[f"bn_lif_fwd-{name}-spikes"] = report(last)
-        bn_lif.bn_lif_fwd(x, v, mean, mean, mean, mean, *sizes, *soft, True)
+        bn_lif.bn_lif_fwd(x, v, norm, soft, layout, True)
         rows[f"bn_lif_fwd-{name}-all"] = report(last)
-        given = (mean, mean, mean, mean, False, *sizes)
-        bn_lif.bn_lif_bwd(x, None, None, x, None, *given, *hard)
+        bn_lif.bn_lif_bwd((x, None, None), x, None, norm, hard, layout, False)
         rows[f"bn_lif_bwd-{name}-spikes"] = report(last)
-        bn_lif.bn_lif_bwd(x, v, x, x, v, *given, *soft)
+        bn_lif.bn_lif_bwd((x, v, x), x, v, norm, soft, layout, False)
         rows[f"bn_lif_bwd-{name}-all"] = report(last)
-        bn_lif.bn_lif_bwd(x, None, None, x, None, *given[:4], True, *sizes, *hard)
+        bn_lif.bn_lif_bwd((x, None, None), x, None, norm, hard, layout, True)
         rows[f"bn_lif_bwd-{name}-statistics"] = report(last)  # the second pass
-        image, grad, pool = x.view(T, 1, 64, 8, 8), torch.empty(T, 1, 64, 4, 4, dtype=dtype), (64, 64, 8, 1e-5)
-        bn_lif.bn_lif_fwd(image, None, mean, mean, mean, mean, *pool, *hard, False)
+        image, grad, pool = x.view(T, 1, 64, 8, 8), torch.empty(T, 1, 64, 4, 4, dtype=dtype), Layout(64, 64, 8)
+        bn_lif.bn_lif_fwd(image, None, norm, hard, pool, False)
         rows[f"bn_lif_fwd-{str(dtype)[6:]}-T{T}-pooled"] = report(last)
-        bn_lif.bn_lif_bwd(grad, None, None, image, None, *given[:4], False, *pool, *hard)
+        bn_lif.bn_lif_bwd((grad, None, None), image, None, norm, hard, pool, False)
         rows[f"bn_lif_bwd-{str(dtype)[6:]}-T{T}-pooled"] = report(last)
     return rows
 
@@ -168,15 +168,15 @@ def mixup_cases() -> dict[str, Any]:
 
 def variants() -> dict[str, int]:
     """How many times each kernel compiles over many sizes, all else being equal."""
-    kernels = (lif.lif_fwd_kernel, lif.lif_bwd_kernel, mixup.mixup_fwd_kernel)
+    kernels = (scan_fwd_kernel, scan_bwd_kernel, mixup.mixup_fwd_kernel)
     kernels = (*kernels, mixup.mixup_bwd_static_kernel, mixup.mixup_bwd_events_kernel)
     for kernel in kernels:
         kernel.device_caches.clear()
     for T in (17, 20, 32, 100):
         for N in (1, 2, 3, 4, 5, 16, 100, 4096, 4097, 65536):
-            x, p = torch.empty(T, N), lif_params()
-            lif.lif_fwd(x, None, None, 1, *p, False)
-            lif.lif_bwd(x, None, None, x, None, None, 1, *p, False)
+            x, neuron = torch.empty(T, N), Recurrence.lif()
+            lif.lif_fwd(x, None, neuron, 1, False)
+            lif.lif_bwd((x, None, None), x, None, neuron, 1, False)
     for T, B, C, size in ((1, 1, 1, 1), (1, 2, 3, 4), (4, 16, 2, 16), (5, 3, 2, 5), (16, 1, 1, 7)):
         switch_step, static = torch.zeros(B, dtype=torch.int64), torch.empty(B, 1, size, size)
         events = torch.empty(T, B, C, size, size)

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 import tmkt_kernels as tk
 from tmkt_kernels import nn
+from tmkt_kernels.ops.lif.recurrence import Recurrence
 from tmkt_kernels.surrogate import Surrogate
 from tmkt_kernels.testing import SURROGATE_SHAPES, assert_gradient_close
 
@@ -223,7 +224,7 @@ def test_bad_values_are_named(name):
 
 def test_no_message_names_a_source_file():
     x = torch.zeros(3, 4, 5)
-    params = tk.lif.__globals__["lif_params"]()
+    params = Recurrence.lif().scalars
     calls = [
         lambda: torch.ops.tmkt.lif_fwd(x.transpose(1, 2), None, None, 1, *params, False),
         lambda: torch.ops.tmkt.bn_lif_fwd(x, None, x[0, 0].double(), None, None, None, 5, 1, 0, 1e-5, *params, False),

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 import tmkt_kernels as tk
 from tmkt_kernels.ops.layout import memory_order, to_memory_order
-from tmkt_kernels.ops.lif.functional import lif_neuron, lif_params
-from tmkt_kernels.ops.lif.leaky import leaky_neuron
+from tmkt_kernels.ops.lif.recurrence import Recurrence
 from tmkt_kernels.testing import (
     LIF_CASES,
     LIFCase,
@@ -245,9 +244,10 @@ def test_opcheck(case, return_v, target):
     inputs = lif_inputs(case, torch.float32, device)
     x, v_init = inputs["x_seq"].requires_grad_(), inputs["v_init"]
     v_init = None if v_init is None else v_init.requires_grad_()
-    params, coefficients = (leaky_neuron if "beta" in case.neuron else lif_neuron)(**case.keywords(device))
+    neuron = (Recurrence.leaky if "beta" in case.neuron else Recurrence.lif)(**case.keywords(device))
+    coefficients = neuron.coefficients
     coefficients = None if coefficients is None else coefficients.detach().requires_grad_()
-    extra = (coefficients, x[0, 0, 0].numel() if coefficients is not None else 1, *params)
+    extra = (coefficients, x[0, 0, 0].numel() if coefficients is not None else 1, *neuron.scalars)
     torch.library.opcheck(getattr(torch.ops.tmkt, "lif_fwd" + suffix), (x, v_init, *extra, return_v))
     grads = (*inputs["grads"][:2], inputs["grads"][2] if return_v else None)
     plain = [t if t is None else t.detach() for t in (x, v_init, coefficients)]
@@ -329,7 +329,7 @@ def test_more_than_2_31_elements():
 
 def test_fake_tensors_of_more_than_2_31_elements():
     x = torch.empty(8, 1 << 20, 1 << 10, device="meta")
-    spikes, v_last, _ = torch.ops.tmkt.lif_fwd(x, None, None, 1, *lif_params(), False)
+    spikes, v_last, _ = torch.ops.tmkt.lif_fwd(x, None, None, 1, *Recurrence.lif().scalars, False)
     assert (spikes.shape, v_last.shape) == (x.shape, x.shape[1:])
 
 
@@ -378,7 +378,7 @@ def test_bad_input_is_named(name):
 
 
 def test_operators_guard_direct_calls():
-    params = (None, 1, *lif_params())
+    params = (None, 1, *Recurrence.lif().scalars)
     X = torch.zeros(4, 6)
     for x, v_init, message in (
         (torch.zeros(()), None, r"\[T, ...\] with T >= 1"),
@@ -395,8 +395,8 @@ def test_operators_guard_direct_calls():
         (torch.zeros(5, 1).double(), 1, "coefficients: expected dtype"),
     ):
         with pytest.raises(RuntimeError, match=message):
-            torch.ops.tmkt.lif_fwd(X, None, coefficients, inner, *lif_params(), False)
+            torch.ops.tmkt.lif_fwd(X, None, coefficients, inner, *Recurrence.lif().scalars, False)
     for field in ("surrogate", "reset"):
-        arguments = (X, None, None, X, None, None, 1, *lif_params()._replace(**{field: 99}), False)
+        arguments = (X, None, None, X, None, None, 1, *Recurrence.lif()._replace(**{field: 99}).scalars, False)
         with pytest.raises(RuntimeError, match=f"{field}: unknown number 99"):
             torch.ops.tmkt.lif_bwd(*arguments)

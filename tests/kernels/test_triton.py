@@ -10,13 +10,14 @@ from torch import Tensor
 
 from tmkt_kernels import bn_lif, lif
 from tmkt_kernels import surrogate as sg
-from tmkt_kernels.ops.lif.functional import lif_params
-from tmkt_kernels.ops.lif.reference import LIFParams, Reset, lif_reference
+from tmkt_kernels.ops.lif.recurrence import Recurrence, Reset
+from tmkt_kernels.ops.lif.reference import lif_reference
 from tmkt_kernels.ops.mixup.reference import mixup_reference
+from tmkt_kernels.ops.scan_triton import MAX_CHUNK
 from tmkt_kernels.testing import SURROGATE_SHAPES
 
 pytest.importorskip("triton")
-from tmkt_kernels.ops.lif.triton import MAX_CHUNK, lif_bwd, lif_fwd
+from tmkt_kernels.ops.lif.triton import lif_bwd, lif_fwd
 from tmkt_kernels.ops.mixup.triton import mixup_bwd, mixup_fwd
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -48,15 +49,17 @@ def assert_close(name: str, actual: Tensor, expected: Tensor, tolerance: float) 
     assert error < tolerance, f"{name}: relative L2 error {error:.2e}"
 
 
-def forward(x: Tensor, v_init: Tensor | None, p: LIFParams, return_v: bool) -> tuple[Tensor, Tensor, Tensor]:
-    return lif_fwd(x, v_init, None, 1, *p, return_v)
+def forward(x: Tensor, v_init: Tensor | None, p: Recurrence, return_v: bool) -> tuple[Tensor, Tensor, Tensor]:
+    return lif_fwd(x, v_init, p, 1, return_v)
 
 
-def backward(grads: tuple[Tensor | None, ...], x: Tensor, v_init: Tensor | None, p: LIFParams) -> tuple[Tensor, Tensor]:
-    return lif_bwd(*grads, x, v_init, None, 1, *p, False)[:2]
+def backward(
+    grads: tuple[Tensor | None, ...], x: Tensor, v_init: Tensor | None, p: Recurrence
+) -> tuple[Tensor, Tensor]:
+    return lif_bwd(grads, x, v_init, p, 1, False)[:2]
 
 
-def assert_forward_equals_reference(x: Tensor, v_init: Tensor | None, p: LIFParams) -> None:
+def assert_forward_equals_reference(x: Tensor, v_init: Tensor | None, p: Recurrence) -> None:
     spikes, v_last, v_seq = lif_reference(x.float(), v_init, p, True)
     got = forward(x, v_init, p, True)
     assert x.numel() < NEURONS or 0 < spikes.mean() < 1
@@ -74,13 +77,13 @@ def assert_forward_equals_reference(x: Tensor, v_init: Tensor | None, p: LIFPara
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("v_reset", [0.0, -0.3, None], ids=lambda v: f"reset{v}")
 def test_lif_forward(dtype: torch.dtype, T: int, v_reset: float | None) -> None:
-    p = lif_params(tau=1.7, decay_input=False, v_reset=v_reset)
+    p = Recurrence.lif(tau=1.7, decay_input=False, v_reset=v_reset)
     assert_forward_equals_reference(randn(T, NEURONS, dtype=dtype), None, p)
 
 
 @pytest.mark.parametrize("tau, decay_input", list(itertools.product([1.0, 1.7, 2.0, math.inf], [True, False])))
 def test_lif_forward_parameters(tau: float, decay_input: bool) -> None:
-    p = lif_params(tau=tau, decay_input=decay_input, v_threshold=0.7, v_reset=0.1)
+    p = Recurrence.lif(tau=tau, decay_input=decay_input, v_threshold=0.7, v_reset=0.1)
     assert_forward_equals_reference(randn(5, NEURONS), randn(NEURONS), p)
 
 
@@ -88,19 +91,19 @@ def test_lif_forward_parameters(tau: float, decay_input: bool) -> None:
 def test_lif_any_number_of_neurons(N: int) -> None:
     """Aligned and unaligned rows, one block and several, whole blocks and the rest of one."""
     x, v_init = randn(5, N), randn(N)
-    p = lif_params()
+    p = Recurrence.lif()
     assert_forward_equals_reference(x, v_init, p)
     check_gradients(x, v_init, p, (randn(5, N), None, None))
 
 
 def test_lif_empty() -> None:
-    x, p = randn(3, 0), lif_params()
+    x, p = randn(3, 0), Recurrence.lif()
     assert [out.shape for out in forward(x, None, p, True)] == [(3, 0), (0,), (3, 0)]
     assert [out.shape for out in backward((x, None, None), x, None, p)] == [(3, 0), (0,)]
 
 
 def gradients_at(
-    x: Tensor, v_init: Tensor | None, spikes: Tensor, p: LIFParams, grads: tuple[Tensor | None, ...]
+    x: Tensor, v_init: Tensor | None, spikes: Tensor, p: Recurrence, grads: tuple[Tensor | None, ...]
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the reference's recurrence in float64, at the given spikes."""
     x = x.double().requires_grad_()
@@ -120,7 +123,7 @@ def gradients_at(
     return torch.autograd.grad(loss, (x, v_init))
 
 
-def check_gradients(x: Tensor, v_init: Tensor | None, p: LIFParams, grads: tuple[Tensor | None, ...]) -> None:
+def check_gradients(x: Tensor, v_init: Tensor | None, p: Recurrence, grads: tuple[Tensor | None, ...]) -> None:
     spikes, _, _ = forward(x, v_init, p, False)
     expected_x, expected_v = gradients_at(x, v_init, spikes, p, grads)
     grad_x, grad_v = backward(grads, x, v_init, p)
@@ -140,7 +143,7 @@ def all_grads(T: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tenso
 @pytest.mark.parametrize("T", LENGTHS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_lif_gradients(dtype: torch.dtype, T: int) -> None:
-    p = lif_params(tau=1.7, detach_reset=False)
+    p = Recurrence.lif(tau=1.7, detach_reset=False)
     check_gradients(randn(T, NEURONS, dtype=dtype), randn(NEURONS), p, all_grads(T, dtype))
 
 
@@ -149,7 +152,7 @@ def test_lif_gradients(dtype: torch.dtype, T: int) -> None:
 @pytest.mark.parametrize("detach_reset", [True, False])
 @pytest.mark.parametrize("T", [3, MAX_CHUNK + 1])
 def test_lif_gradients_of_each_neuron(T: int, detach_reset: bool, v_reset: float | None, surrogate: str) -> None:
-    p = lif_params(
+    p = Recurrence.lif(
         tau=3.0,
         decay_input=False,
         v_threshold=0.8,
@@ -163,20 +166,20 @@ def test_lif_gradients_of_each_neuron(T: int, detach_reset: bool, v_reset: float
 
 @pytest.mark.parametrize("surrogate", sg.Surrogate, ids=lambda s: s.name.lower())
 def test_lif_gradients_of_each_surrogate(surrogate: sg.Surrogate) -> None:
-    p = lif_params(v_threshold=0.8, surrogate=surrogate.name.lower(), alpha=SURROGATE_SHAPES[surrogate][0])
+    p = Recurrence.lif(v_threshold=0.8, surrogate=surrogate.name.lower(), alpha=SURROGATE_SHAPES[surrogate][0])
     check_gradients(randn(3, NEURONS), None, p, (randn(3, NEURONS), None, None))
 
 
 @pytest.mark.parametrize("tau", [1.0, 2.0, math.inf])
 def test_lif_gradients_of_each_tau(tau: float) -> None:
-    check_gradients(randn(6, NEURONS), randn(NEURONS), lif_params(tau=tau), all_grads(6))
+    check_gradients(randn(6, NEURONS), randn(NEURONS), Recurrence.lif(tau=tau), all_grads(6))
 
 
 @pytest.mark.parametrize("present", list(itertools.product([True, False], repeat=3)), ids=str)
 def test_lif_gradients_that_are_none(present: tuple[bool, ...]) -> None:
     T = MAX_CHUNK + 1
     grads = tuple(g if there else None for g, there in zip(all_grads(T), present, strict=True))
-    x, p = randn(T, NEURONS), lif_params(detach_reset=False)
+    x, p = randn(T, NEURONS), Recurrence.lif(detach_reset=False)
     if any(present):
         check_gradients(x, None, p, grads)
     else:
@@ -189,13 +192,13 @@ def test_lif_gradients_that_are_none(present: tuple[bool, ...]) -> None:
 def test_lif_dyadic_inputs_are_exact(surrogate: str, v_reset: float | None, detach_reset: bool) -> None:
     """No rounding anywhere, thresholds and the surrogates' edges hit exactly: every bit must agree."""
     tau = 2.0 if detach_reset else math.inf  # the products of an attached reset would outgrow fp32 at tau = 2
-    p = lif_params(tau=tau, surrogate=surrogate, v_reset=v_reset, detach_reset=detach_reset, alpha=1.0)
+    p = Recurrence.lif(tau=tau, surrogate=surrogate, v_reset=v_reset, detach_reset=detach_reset, alpha=1.0)
     x = (torch.randint(-8, 17, (4, NEURONS), device=DEVICE) / 4).requires_grad_()
     v_init = (torch.randint(-4, 5, (NEURONS,), device=DEVICE) / 4).requires_grad_()
     grads = torch.randint(-4, 5, (9, NEURONS), device=DEVICE).float()
     grads = (grads[:4], grads[4], grads[5:])
     expected = lif_reference(x.double(), v_init.double(), p, True)
-    actual = torch.ops.tmkt.lif_fwd_triton(x, v_init, None, 1, *p, True)
+    actual = torch.ops.tmkt.lif_fwd_triton(x, v_init, None, 1, *p.scalars, True)
     for a, e in zip(actual, expected, strict=True):
         assert torch.equal(a.double(), e)
     got = torch.autograd.grad(actual, (x, v_init), grads)
@@ -205,7 +208,7 @@ def test_lif_dyadic_inputs_are_exact(surrogate: str, v_reset: float | None, deta
 
 
 def test_lif_unknown_surrogate_is_an_error() -> None:
-    p = lif_params()._replace(surrogate=99)
+    p = Recurrence.lif()._replace(surrogate=99)
     x = randn(2, NEURONS)
     with pytest.raises(Exception, match="unknown surrogate"):
         backward((x, None, None), x, None, p)
@@ -223,7 +226,7 @@ def test_lif_public_function_keeps_layout() -> None:
 
 def test_lif_opcheck() -> None:
     x, v_init = randn(3, NEURONS).requires_grad_(), randn(NEURONS).requires_grad_()
-    torch.library.opcheck(torch.ops.tmkt.lif_fwd_triton, (x, v_init, None, 1, *lif_params(), True))
+    torch.library.opcheck(torch.ops.tmkt.lif_fwd_triton, (x, v_init, None, 1, *Recurrence.lif().scalars, True))
 
 
 # bn_lif

@@ -24,7 +24,8 @@ from torch.utils._pytree import tree_map_only
 
 from ..nn.batch_norm import track
 from ..ops.bn_lif.functional import run as run_bn_lif
-from ..ops.lif.reference import LIFParams
+from ..ops.bn_lif.reference import BatchNorm
+from ..ops.lif.recurrence import Recurrence
 
 REMEDY = "call it without fusion: accelerate(model, fuse_batch_norm=False), or restore(model)"
 
@@ -119,13 +120,12 @@ class Deferral:
         """Whether its channels are dimension 2 of x_seq [T, B, C, ...], where the operator has them."""
         return self.x.shape == (shape if channel_dim(self.norm) == 2 else (shape[0] * shape[1], *shape[2:]))
 
-    def run(self, x_seq: Tensor, v_init: Tensor | None, params: LIFParams, return_v: bool) -> tuple[Tensor, ...]:
+    def run(self, x_seq: Tensor, v_init: Tensor | None, neuron: Recurrence, return_v: bool) -> tuple[Tensor, ...]:
         """Batch norm and neuron as one operator, and torch's running statistics."""
         norm = self.norm
         mean, var = (None, None) if self.batch_statistics else (norm.running_mean, norm.running_var)
-        *outputs, batch_mean, batch_var = run_bn_lif(
-            x_seq, norm.weight, norm.bias, v_init, mean, var, norm.eps, params, return_v, "auto"
-        )
+        value = BatchNorm(norm.weight, norm.bias, mean, var, norm.eps)
+        *outputs, batch_mean, batch_var = run_bn_lif(x_seq, v_init, value, neuron, return_v, "auto")
         if norm.training:
             _track_untold(norm, batch_mean, batch_var, x_seq.numel() // norm.num_features)
         self.tracked = self.by_neuron = True

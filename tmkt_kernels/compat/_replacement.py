@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..backends import KERNEL_DTYPES
-from ..ops.lif.functional import Neuron, run
+from ..ops.lif.functional import run
+from ..ops.lif.recurrence import Recurrence
 from ._fusion import Deferral, Fusable
 
 
@@ -38,14 +39,14 @@ def number(module: nn.Module, name: str) -> float:
 
 
 @functools.lru_cache(maxsize=4096)
-def _remembered(make: Callable[..., Neuron], **keywords: Any) -> tuple[Any, str | None]:
+def _remembered(make: Callable[..., Recurrence], **keywords: Any) -> tuple[Any, str | None]:
     try:
         return make(**keywords), None
     except (TypeError, ValueError) as error:
         return None, f"our operator does not take its parameters: {error}"
 
 
-def made(make: Callable[..., Neuron], **keywords: Any) -> tuple[Any, str | None]:
+def made(make: Callable[..., Recurrence], **keywords: Any) -> tuple[Any, str | None]:
     """What `make` gives for numbers and names, and why it refuses them. Asked at every call, and so remembered."""
     return (_remembered.__wrapped__ if torch.compiler.is_compiling() else _remembered)(make, **keywords)
 
@@ -65,7 +66,7 @@ class AcceleratedNeuron(Accelerated, Fusable):
         """Why this module, of ours or of the class it replaces, cannot be served exactly; None if it can."""
         raise NotImplementedError
 
-    def neuron(self) -> Neuron:
+    def neuron(self) -> Recurrence:
         """The parameters of the recurrence as they are now."""
         raise NotImplementedError
 
@@ -98,8 +99,7 @@ class AcceleratedNeuron(Accelerated, Fusable):
         if v_init is not None and not torch.compiler.is_compiling() and torch.is_grad_enabled():
             v_init = v_init.clone() if v_init.is_inference() else v_init  # which autograd would refuse to keep
         if work is not None:
-            params, tensors = neuron
-            if tensors is None and work.fits(x_seq.shape):
-                return work.run(x_seq.to(dtype), v_init, params, return_v)
+            if neuron.coefficients is None and work.fits(x_seq.shape):
+                return work.run(x_seq.to(dtype), v_init, neuron, return_v)
             x_seq = work.value().reshape(x_seq.shape)
         return run(x_seq.to(dtype), v_init, neuron, return_v, "auto")

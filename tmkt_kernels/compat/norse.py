@@ -11,8 +11,7 @@ from norse.torch.functional.reset import reset_subtract, reset_value
 from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
 from torch import Tensor, nn
 
-from ..ops.lif.functional import Neuron, surrogate_fields
-from ..ops.lif.reference import LIFParams, Reset
+from ..ops.lif.recurrence import Recurrence, Reset, surrogate_fields
 from ._fusion import Deferral, has_hooks, received
 from ._replacement import Accelerated, AcceleratedNeuron
 
@@ -81,7 +80,7 @@ class AcceleratedCell(AcceleratedNeuron, SNNCell):
         return "parameters that are learned, differ from neuron to neuron, or a reset that is not norse's own"
 
     @classmethod
-    def read(cls, module: Any) -> tuple[LIFParams, float] | None:
+    def read(cls, module: Any) -> tuple[Recurrence, float] | None:
         p, v_reset = module.p, module.p.v_reset
         if isinstance(module, IAFCell) and not isinstance(v_reset, nn.Parameter):
             v_reset = torch.as_tensor(
@@ -100,7 +99,7 @@ class AcceleratedCell(AcceleratedNeuron, SNNCell):
         a, b, c = (1 - k, k, k * leak) if hasattr(p, "tau_mem_inv") else (1.0, 1.0, 0.0)
         above = float(torch.nextafter(torch.tensor(threshold), torch.tensor(math.inf)))
         reset = int(Reset.SOFT if subtract else Reset.HARD)
-        return LIFParams(a, b, c, above, after_spike, reset, *surrogate_fields(*surrogate), False), leak
+        return Recurrence(a, b, c, above, after_spike, reset, *surrogate_fields(*surrogate), False), leak
 
     def serves(self, x: Tensor) -> bool:
         """Parameters with dimensions would make norse's spikes or state float32 on a half input, each for itself."""
@@ -109,14 +108,14 @@ class AcceleratedCell(AcceleratedNeuron, SNNCell):
         scalars = isinstance(self.p, tuple) and all(not isinstance(p, Tensor) or p.dim() == 0 for p in self.p)
         return x.dtype == torch.float32 or scalars
 
-    def neuron(self) -> Neuron:
-        return self.scalars(self)[0], None
+    def neuron(self) -> Recurrence:
+        return self.scalars(self)[0]
 
     def steps(self, x_seq: Tensor, state: Any, work: Deferral | None = None) -> tuple[Tensor, Any]:
         """x_seq [T, B, ...] -> spikes and the state after them."""
-        params, start = self.scalars(self)
+        neuron, start = self.scalars(self)
         v = None if state is None else state.v.expand(x_seq.shape[1:])
-        if v is None and start != params.v_reset:
+        if v is None and start != neuron.v_reset:
             v = torch.full_like(x_seq[0], start, dtype=torch.float32)
         dtype = _promoted(x_seq, None if state is None else state.v)
         spikes, v_last = self.run(x_seq, v, dtype=dtype, work=work)

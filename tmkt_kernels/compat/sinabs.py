@@ -8,8 +8,7 @@ from sinabs.activation import Gaussian, MembraneReset, MembraneSubtract, SingleE
 from sinabs.layers import IAF, LIF, IAFSqueeze, LIFSqueeze, StatefulLayer
 from torch import Tensor
 
-from ..ops.lif.functional import Neuron, Parameter, stack_coefficients, surrogate_fields
-from ..ops.lif.reference import LIFParams, Reset
+from ..ops.lif.recurrence import Parameter, Recurrence, Reset, stack_coefficients, surrogate_fields
 from ._replacement import AcceleratedNeuron, number
 
 
@@ -60,7 +59,7 @@ class AcceleratedLayer(AcceleratedNeuron, LIF):
             return f"surrogate {module.surrogate_grad_fn} has no equal here"
         return None
 
-    def neuron(self) -> Neuron:
+    def neuron(self) -> Recurrence:
         threshold = number(self, "spike_threshold")
         reset, surrogate = _reset(self.reset_fn, threshold), _surrogate(self.surrogate_grad_fn, threshold)
         assert reset is not None
@@ -70,7 +69,7 @@ class AcceleratedLayer(AcceleratedNeuron, LIF):
         coefficients = stack_coefficients(alpha, b, 0.0, threshold, 0.0)
         fields = surrogate_fields(*surrogate)
         # sinabs's hard reset compares spikes with 0, through which no gradient goes; its soft reset is attached.
-        return LIFParams(0.0, 1.0, 0.0, threshold, 0.0, int(reset), *fields, reset is Reset.HARD), coefficients
+        return Recurrence(0.0, 1.0, 0.0, threshold, 0.0, int(reset), *fields, reset is Reset.HARD, coefficients)
 
     def fusion_problem(self) -> str | None:
         return "batch norm before a sinabs layer: time is the second dimension there"

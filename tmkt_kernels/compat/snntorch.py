@@ -9,8 +9,7 @@ import torch
 from snntorch import Leaky, SpikingNeuron
 from torch import Tensor, nn
 
-from ..ops.lif.functional import Neuron, Parameter
-from ..ops.lif.leaky import leaky_neuron
+from ..ops.lif.recurrence import Parameter, Recurrence
 from ._fusion import Deferral, has_hooks, received
 from ._replacement import AcceleratedNeuron, made, number
 
@@ -64,7 +63,7 @@ class AcceleratedLeaky(AcceleratedNeuron, Leaky):
         numbers = {
             name: 0.5 if isinstance(value, Tensor) else value for name, value in cls.beta_and_threshold(module).items()
         }
-        return made(leaky_neuron, **numbers, **cls.keywords(module))[1]
+        return made(Recurrence.leaky, **numbers, **cls.keywords(module))[1]
 
     @classmethod
     def beta_and_threshold(cls, module: Any) -> dict[str, Any]:
@@ -76,11 +75,11 @@ class AcceleratedLeaky(AcceleratedNeuron, Leaky):
         assert found is not None
         return {"reset_mechanism": module.reset_mechanism, "surrogate": found[0], "alpha": found[1]}
 
-    def neuron(self) -> Neuron:
+    def neuron(self) -> Recurrence:
         parameters, keywords = self.beta_and_threshold(self), self.keywords(self)
         if any(isinstance(value, Tensor) for value in parameters.values()):
-            return leaky_neuron(**parameters, **keywords)
-        return made(leaky_neuron, **parameters, **keywords)[0]
+            return Recurrence.leaky(**parameters, **keywords)
+        return made(Recurrence.leaky, **parameters, **keywords)[0]
 
     def fusion_problem(self) -> str | None:
         if self.beta.requires_grad or self.threshold.requires_grad or self.beta.numel() + self.threshold.numel() > 2:

@@ -8,7 +8,7 @@ import torch
 from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import Tensor
 
-from ..ops.lif.functional import Neuron, lif_neuron
+from ..ops.lif.recurrence import Recurrence
 from ._fusion import received
 from ._replacement import AcceleratedNeuron, made
 
@@ -56,7 +56,7 @@ class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
             return "SpikingJelly's precision API was used on it"
         keywords = cls.keywords(module)
         tensors = [name for name, value in keywords.items() if isinstance(value, Tensor)]
-        return f"{tensors[0]} is a tensor" if tensors else made(lif_neuron, **keywords)[1]
+        return f"{tensors[0]} is a tensor" if tensors else made(Recurrence.lif, **keywords)[1]
 
     @classmethod
     def keywords(cls, module: Any) -> dict[str, Any]:
@@ -70,8 +70,8 @@ class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
             "alpha": shape(module.surrogate_function),
         }
 
-    def neuron(self) -> Neuron:
-        return made(lif_neuron, **self.keywords(self))[0]
+    def neuron(self) -> Recurrence:
+        return made(Recurrence.lif, **self.keywords(self))[0]
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
         x, work = received(x_seq, self)
@@ -128,8 +128,8 @@ class AcceleratedParametricLIFNode(AcceleratedNode, neuron.ParametricLIFNode):
     def keywords(cls, module: Any) -> dict[str, Any]:
         return super().keywords(module) | {"decay_input": module.decay_input}
 
-    def neuron(self) -> Neuron:
-        return lif_neuron(rate=self.w.float().sigmoid(), **self.keywords(self))
+    def neuron(self) -> Recurrence:
+        return Recurrence.lif(rate=self.w.float().sigmoid(), **self.keywords(self))
 
     def fusion_problem(self) -> str | None:
         return "batch norm before a ParametricLIFNode: bn_lif takes no learned tau"

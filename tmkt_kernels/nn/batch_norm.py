@@ -6,8 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import transforms
+from ..ops.bn_lif.functional import fixed_lif
 from ..ops.bn_lif.functional import run as run_bn_lif
-from ..ops.lif.functional import check_inputs, lif_params
+from ..ops.bn_lif.reference import BatchNorm
+from ..ops.lif.functional import check_inputs
+from ..ops.lif.recurrence import Shape
 from ..surrogate import UserSurrogate
 from .neurons import LIF, PooledLIF
 from .stateful import Stateful
@@ -70,7 +73,7 @@ class BatchNormLIF(Stateful, nn.modules.batchnorm._BatchNorm):
         v_reset: float | None = 0.0,
         detach_reset: bool = True,
         surrogate: str | UserSurrogate = "atan",
-        alpha: float | tuple[float, float] = 2.0,
+        alpha: Shape = 2.0,
         *,
         eps: float = 1e-5,
         momentum: float | None = 0.1,
@@ -93,7 +96,7 @@ class BatchNormLIF(Stateful, nn.modules.batchnorm._BatchNorm):
             "surrogate": surrogate,
             "alpha": alpha,
         }
-        self.params = lif_params(**self.keywords)
+        self.neuron = fixed_lif(**self.keywords)
         self.return_v, self.stateful, self.backend, self.pool = return_v, stateful, backend, pool
 
     def forward(self, x_seq: Tensor) -> Any:
@@ -118,8 +121,8 @@ class BatchNormLIF(Stateful, nn.modules.batchnorm._BatchNorm):
     def _run(
         self, x_seq: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var: Tensor | None
     ) -> tuple[Tensor, ...]:
-        options = (self.eps, self.params, self.return_v, self.backend, self.pool)
-        return run_bn_lif(x_seq, weight, bias, self.carried(x_seq), mean, var, *options)
+        norm = BatchNorm(weight, bias, mean, var, self.eps)
+        return run_bn_lif(x_seq, self.carried(x_seq), norm, self.neuron, self.return_v, self.backend, self.pool)
 
     def lif(self) -> LIF:
         """The neurons alone, and their pooling, as a layer."""

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ..ops.bn_lif.reference import average_pool
-from ..ops.lif.functional import Neuron, Parameter, lif_neuron, run
-from ..ops.lif.leaky import leaky_neuron
+from ..ops.lif.functional import run
+from ..ops.lif.recurrence import Parameter, Recurrence, Shape
 from ..surrogate import UserSurrogate
 from .stateful import Stateful
 
@@ -43,11 +43,11 @@ class MultiStepNeuron(Stateful, nn.Module):
         self.constant = None if self.tensors else self.make_neuron()
         self.neuron()  # bad keywords are errors here, not at the first call
 
-    def make_neuron(self, **tensors: Any) -> Neuron:
+    def make_neuron(self, **tensors: Any) -> Recurrence:
         """The parameters of the recurrence from the keywords, of which `tensors` are those that are tensors."""
         raise NotImplementedError
 
-    def neuron(self) -> Neuron:
+    def neuron(self) -> Recurrence:
         """The parameters as they are now."""
         return self.constant or self.make_neuron(**{name: getattr(self, name) for name in self.tensors})
 
@@ -79,7 +79,7 @@ class LIF(MultiStepNeuron):
         v_reset: Parameter | None = 0.0,
         detach_reset: bool = True,
         surrogate: str | UserSurrogate = "atan",
-        alpha: float | tuple[float, float] = 2.0,
+        alpha: Shape = 2.0,
         *,
         return_v: bool = False,
         stateful: bool = False,
@@ -96,8 +96,8 @@ class LIF(MultiStepNeuron):
         }
         super().__init__(keywords, return_v, stateful, backend)
 
-    def make_neuron(self, **tensors: Any) -> Neuron:
-        return lif_neuron(**self.keywords, **tensors)
+    def make_neuron(self, **tensors: Any) -> Recurrence:
+        return Recurrence.lif(**self.keywords, **tensors)
 
 
 class PooledLIF(LIF):
@@ -120,7 +120,7 @@ class IF(LIF):
         v_reset: Parameter | None = 0.0,
         detach_reset: bool = True,
         surrogate: str | UserSurrogate = "atan",
-        alpha: float | tuple[float, float] = 2.0,
+        alpha: Shape = 2.0,
         *,
         return_v: bool = False,
         stateful: bool = False,
@@ -149,7 +149,7 @@ class ParametricLIF(MultiStepNeuron):
         v_reset: Parameter | None = 0.0,
         detach_reset: bool = True,
         surrogate: str | UserSurrogate = "atan",
-        alpha: float | tuple[float, float] = 2.0,
+        alpha: Shape = 2.0,
         *,
         channels: int | None = None,
         return_v: bool = False,
@@ -176,8 +176,8 @@ class ParametricLIF(MultiStepNeuron):
     def tau(self) -> Tensor:
         return 1 / self.w.detach().sigmoid()
 
-    def make_neuron(self, **tensors: Any) -> Neuron:
-        return lif_neuron(**self.keywords, rate=tensors.pop("w").sigmoid(), **tensors)
+    def make_neuron(self, **tensors: Any) -> Recurrence:
+        return Recurrence.lif(**self.keywords, rate=tensors.pop("w").sigmoid(), **tensors)
 
 
 class Leaky(MultiStepNeuron):
@@ -195,7 +195,7 @@ class Leaky(MultiStepNeuron):
         threshold: Parameter = 1.0,
         reset_mechanism: str = "subtract",
         surrogate: str | UserSurrogate = "atan",
-        alpha: float | tuple[float, float] = 2.0,
+        alpha: Shape = 2.0,
         *,
         learn_beta: bool = False,
         learn_threshold: bool = False,
@@ -215,5 +215,5 @@ class Leaky(MultiStepNeuron):
         }
         super().__init__(keywords, return_v, stateful, backend)
 
-    def make_neuron(self, **tensors: Any) -> Neuron:
-        return leaky_neuron(**self.keywords, **tensors)
+    def make_neuron(self, **tensors: Any) -> Recurrence:
+        return Recurrence.leaky(**self.keywords, **tensors)

@@ -1,6 +1,7 @@
 """Dense layouts without copies: any [T, ...] tensor whose steps are dense becomes contiguous by a permutation alone."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -32,6 +33,23 @@ def to_memory_order(x: Tensor, order: list[int] | None) -> Tensor:
 def from_memory_order(x: Tensor, order: list[int] | None) -> Tensor:
     """Inverse of `to_memory_order`, always a view."""
     return x if order is None else x.permute(sorted(range(len(order)), key=order.__getitem__))
+
+
+def state_to_memory_order(v: Tensor | None, dtype: torch.dtype, order: list[int] | None) -> Tensor | None:
+    """A state [B, ...] laid out as one step of x in `order`, in the dtype of the arithmetic on x of `dtype`."""
+    if v is None:
+        return None
+    v = v.to(torch.promote_types(dtype, torch.float32))
+    return v.contiguous() if order is None else to_memory_order(v[None], order)[0]
+
+
+def neuron_outputs(outputs: Sequence[Tensor], order: list[int] | None, return_v: bool) -> tuple[Tensor, ...]:
+    """(spikes, v_last, v_seq) of an operator -> the same in the dims of x, without v_seq unless `return_v`."""
+    spikes, v_last, v_seq = outputs
+    if order is not None:
+        spikes, v_last = from_memory_order(spikes, order), from_memory_order(v_last[None], order)[0]
+        v_seq = from_memory_order(v_seq, order) if return_v else v_seq
+    return (spikes, v_last, v_seq) if return_v else (spikes, v_last)
 
 
 def channel_stride(shape: torch.Size, order: list[int] | None) -> int:

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ... import backends
+from ... import surrogate as sg
 from .. import arguments, layout
-from ..lif.functional import check_inputs, lif_params
-from ..lif.reference import LIFParams
-from . import op as op
-from .reference import average_pool, bn_lif_reference
+from ..lif.functional import check_inputs, choose_backend
+from ..lif.recurrence import Recurrence, Shape
+from . import op
+from .reference import BatchNorm, average_pool, bn_lif_reference
 
 
 def bn_lif(
@@ -23,10 +23,16 @@ def bn_lif(
     mean: Tensor | None = None,
     var: Tensor | None = None,
     eps: float = 1e-5,
+    tau: float = 2.0,
+    decay_input: bool = True,
+    v_threshold: float = 1.0,
+    v_reset: float | None = 0.0,
+    detach_reset: bool = True,
+    surrogate: str | sg.UserSurrogate = "atan",
+    alpha: Shape = 2.0,
     pool: int = 1,
     return_v: bool = False,
     backend: str = "auto",
-    **neuron: Any,
 ) -> tuple[Tensor, ...]:
     """Batch-normalise over steps, samples and space, and run the neurons of `lif` on the result.
 
@@ -40,12 +46,12 @@ def bn_lif(
         mean, var: statistics to use, [C], dtypes as for weight; None takes those of the batch, and differentiates
             through them. Given ones count as constants.
         eps: added to the variance, 0 or more.
+        tau, decay_input, v_threshold, v_reset, detach_reset, surrogate, alpha: the neuron's, as for `lif`; floats only.
         pool: 2 returns the spikes' averages over 2x2 pixels instead, [T, B, C, H // 2, W // 2]; an odd last row or
             column is left out, as by nn.AvgPool2d(2). One operator where x_seq [T, B, C, H, W] is contiguous; in any
             other layout, and on the reference, pooled by torch after it. 1: no pooling.
         return_v: also return the membrane potential before reset.
         backend: "auto", "native", "triton" or "reference".
-        neuron: keywords of `lif`, floats only.
 
     Returns:
         (spikes, v_last, batch_mean, batch_var), or with v_seq after v_last; shapes and dtypes as those of `lif`;
@@ -57,7 +63,89 @@ def bn_lif(
         TypeError, ValueError: a bad shape, dtype, device or parameter, named with what was expected.
         RuntimeError: a backend asked for by name cannot serve this tensor.
     """
-    return run(x_seq, weight, bias, v_init, mean, var, eps, lif_params(**neuron), return_v, backend, pool)
+    neuron = fixed_lif(
+        tau=tau,
+        decay_input=decay_input,
+        v_threshold=v_threshold,
+        v_reset=v_reset,
+        detach_reset=detach_reset,
+        surrogate=surrogate,
+        alpha=alpha,
+    )
+    norm = BatchNorm(weight, bias, mean, var, eps)
+    return run(x_seq, v_init, norm, neuron, return_v, backend, pool)
+
+
+def fixed_lif(**keywords: Any) -> Recurrence:
+    """`Recurrence.lif` of keywords that are no tensors, for a neuron behind a batch norm learns nothing.
+
+    Raises:
+        TypeError, ValueError: a tensor among them, or as `Recurrence.lif`.
+    """
+    for name, value in keywords.items():
+        if isinstance(value, Tensor):
+            raise TypeError(
+                f"{name}: expected a float, got Tensor; use nn.BatchNorm and tmkt_kernels.nn.LIF apart for tensors"
+            )
+    return Recurrence.lif(**keywords)
+
+
+def run(
+    x_seq: Tensor,
+    v_init: Tensor | None,
+    norm: BatchNorm,
+    neuron: Recurrence,
+    return_v: bool,
+    backend: str,
+    pool: int = 1,
+) -> tuple[Tensor, ...]:
+    """`bn_lif` with its batch norm and its neuron at hand: check, bring into memory order, call, and bring back."""
+    check_inputs(x_seq, v_init)
+    norm = checked_norm(norm, x_seq)
+    if pool not in (1, 2) or (pool == 2 and (x_seq.dim() != 5 or min(x_seq.shape[3:]) < 2)):
+        raise ValueError(
+            "pool: expected 1, or 2 with x_seq [T, B, C, H, W] of at least 2x2 pixels; "
+            f"got {pool} with shape {tuple(x_seq.shape)}"
+        )
+    if neuron.coefficients is not None:
+        raise TypeError("neuron: expected parameters that are floats behind a batch norm, got tensors; use lif")
+    chosen = choose_backend("bn_lif", x_seq, neuron, backend)
+    order = layout.memory_order(x_seq)
+    channels, inner = x_seq.shape[2], layout.channel_stride(x_seq.shape, order)
+    x = layout.to_memory_order(x_seq, order)
+    v_init = layout.state_to_memory_order(v_init, x.dtype, order)
+    pool_width = x_seq.shape[4] if pool == 2 and order is None and chosen != "reference" else 0
+    outputs: Any
+    if chosen == "reference":
+        outputs = bn_lif_reference(x, v_init, norm, channels, inner, neuron, return_v)
+    else:
+        *vectors, eps = norm
+        outputs = op.CALL[chosen](x, v_init, *vectors, channels, inner, pool_width, eps, *neuron.scalars, return_v)
+    *fired, mean, var = outputs
+    spikes, *potentials = layout.neuron_outputs(fired, order, return_v)
+    if pool == 2 and pool_width == 0:
+        spikes = average_pool(spikes)
+    return spikes, *potentials, mean, var
+
+
+def checked_norm(norm: BatchNorm, x_seq: Tensor) -> BatchNorm:
+    """The batch norm with its vectors as the kernels take them.
+
+    Raises:
+        TypeError, ValueError: it does not fit x_seq, or the batch is too small for statistics.
+    """
+    if x_seq.dim() < 3:
+        raise ValueError(f"x_seq: expected [T, B, C, ...], got shape {tuple(x_seq.shape)}")
+    weight, bias, mean, var, eps = norm
+    if (mean is None) != (var is None):
+        raise ValueError("mean and var: expected both, or none to use those of the batch")
+    vectors = {"weight": weight, "bias": bias, "mean": mean, "var": var}
+    vectors = {name: of_channels(name, vector, x_seq) for name, vector in vectors.items()}
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"eps: expected a finite float of 0 or more, got {eps}")
+    if mean is None and x_seq.numel() == x_seq.shape[2] > 0:
+        raise ValueError(f"x_seq: expected more than 1 value per channel in training, got shape {tuple(x_seq.shape)}")
+    return BatchNorm(**vectors, eps=eps)
 
 
 def of_channels(name: str, vector: Tensor | None, x_seq: Tensor) -> Tensor | None:
@@ -77,64 +165,3 @@ def of_channels(name: str, vector: Tensor | None, x_seq: Tensor) -> Tensor | Non
             "call .double() on x_seq too, or .float() on the layer"
         )
     return vector.to(compute).contiguous()
-
-
-def run(
-    x_seq: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    v_init: Tensor | None,
-    mean: Tensor | None,
-    var: Tensor | None,
-    eps: float,
-    params: LIFParams,
-    return_v: bool,
-    backend: str,
-    pool: int = 1,
-) -> tuple[Tensor, ...]:
-    """`bn_lif` with its parameters at hand: check, bring into memory order, call, and bring back."""
-    check_inputs(x_seq, v_init)
-    if x_seq.dim() < 3:
-        raise ValueError(f"x_seq: expected [T, B, C, ...], got shape {tuple(x_seq.shape)}")
-    channels = x_seq.shape[2]
-    if pool not in (1, 2) or (pool == 2 and (x_seq.dim() != 5 or min(x_seq.shape[3:]) < 2)):
-        raise ValueError(
-            "pool: expected 1, or 2 with x_seq [T, B, C, H, W] of at least 2x2 pixels; "
-            f"got {pool} with shape {tuple(x_seq.shape)}"
-        )
-    if (mean is None) != (var is None):
-        raise ValueError("mean and var: expected both, or none to use those of the batch")
-    vectors = {"weight": weight, "bias": bias, "mean": mean, "var": var}
-    weight, bias, mean, var = (of_channels(name, vector, x_seq) for name, vector in vectors.items())
-    if not 0 <= eps < math.inf:
-        raise ValueError(f"eps: expected a finite float of 0 or more, got {eps}")
-    if mean is None and x_seq.numel() == channels > 0:
-        raise ValueError(f"x_seq: expected more than 1 value per channel in training, got shape {tuple(x_seq.shape)}")
-    chosen = backends.choose("bn_lif", x_seq.device, x_seq.dtype, backend)
-    if chosen != "reference" and not isinstance(params.surrogate, int):
-        raise RuntimeError(
-            f"bn_lif: backend {chosen!r} cannot serve this call: the surrogate is a function; pass backend='reference'"
-        )
-    order = layout.memory_order(x_seq)
-    inner = layout.channel_stride(x_seq.shape, order)
-    x = layout.to_memory_order(x_seq, order)
-    if v_init is not None:
-        v_init = v_init.to(torch.promote_types(x.dtype, torch.float32))
-        v_init = layout.to_memory_order(v_init[None], order)[0] if order else v_init.contiguous()
-    pool_width = x_seq.shape[4] if pool == 2 and order is None and chosen != "reference" else 0
-    v_seq: Any
-    if chosen == "reference":
-        spikes, v_last, v_seq, *statistics = bn_lif_reference(
-            x, v_init, weight, bias, mean, var, channels, inner, eps, params, return_v
-        )
-    else:
-        spikes, v_last, v_seq, *statistics = op.CALL[chosen](
-            x, v_init, weight, bias, mean, var, channels, inner, pool_width, eps, *params, return_v
-        )
-    if order is not None:
-        spikes = layout.from_memory_order(spikes, order)
-        v_last = layout.from_memory_order(v_last[None], order)[0]
-        v_seq = layout.from_memory_order(v_seq, order) if return_v else v_seq
-    if pool == 2 and pool_width == 0:
-        spikes = average_pool(spikes)
-    return (spikes, v_last, v_seq, *statistics) if return_v else (spikes, v_last, *statistics)

@@ -5,20 +5,17 @@ those of the batch, which forward returns and backward differentiates through. W
 [T, B, C, H, pool_width], and the spikes come as their 2x2 averages; 0 leaves them as they are.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import library, transforms
-from ..lif.reference import LIFParams
+from ..lif.recurrence import SCHEMA, Recurrence
 from .outputs import new_spikes
-from .reference import average_pool, bn_lif_reference
+from .reference import BatchNorm, average_pool, bn_lif_reference
 
-_PARAMS = (
-    "SymInt channels, SymInt inner, SymInt pool_width, float eps, float a, float b, float c, float v_threshold, "
-    "float v_reset, int reset, int surrogate, float alpha, float beta, bool detach_reset"
-)
+_PARAMS = f"SymInt channels, SymInt inner, SymInt pool_width, float eps, {SCHEMA}"
 FORWARD_SCHEMA = (
     f"(Tensor x, Tensor? v_init, Tensor? weight, Tensor? bias, Tensor? mean, Tensor? var, {_PARAMS}, bool return_v)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
@@ -29,22 +26,35 @@ BACKWARD_SCHEMA = (
 )
 
 
-def _fake_forward(
-    x: Tensor,
-    v_init: Any,
-    weight: Any,
-    bias: Any,
-    mean: Tensor | None,
-    var: Any,
-    channels: int,
-    inner: int,
-    pool_width: int,
-    *params: Any,
-) -> tuple[Tensor, ...]:
-    return_v = params[-1]
-    own = channels if mean is None else 0
+class Inputs(NamedTuple):
+    """What forward and backward are given, apart from gradients and flags."""
+
+    x: Tensor
+    v_init: Tensor | None
+    norm: BatchNorm
+    channels: int
+    inner: int
+    pool_width: int
+    neuron: Recurrence
+
+
+def _forward_arguments(args: Any) -> tuple[Inputs, bool]:
+    """(inputs, return_v) from the arguments of FORWARD_SCHEMA."""
+    x, v_init, weight, bias, mean, var, channels, inner, pool_width, eps, *scalars, return_v = args
+    norm = BatchNorm(weight, bias, mean, var, eps)
+    return Inputs(x, v_init, norm, channels, inner, pool_width, Recurrence(*scalars)), return_v
+
+
+def _backward_arguments(args: Any) -> tuple[tuple[Tensor | None, ...], Inputs, bool]:
+    """(gradients of spikes, v_last and v_seq, inputs, batch_statistics) from the arguments of BACKWARD_SCHEMA."""
+    return args[:3], _forward_arguments((*args[3:9], *args[10:], False))[0], args[9]
+
+
+def _fake_forward(*args: Any) -> tuple[Tensor, ...]:
+    given, return_v = _forward_arguments(args)
+    x, own = given.x, given.channels if given.norm.mean is None else 0
     return (
-        new_spikes(x, pool_width),
+        new_spikes(x, given.pool_width),
         x.new_empty(x.shape[1:], dtype=torch.float32),
         torch.empty_like(x) if return_v else x.new_empty((0,)),
         x.new_empty((own,), dtype=torch.float32),
@@ -52,15 +62,14 @@ def _fake_forward(
     )
 
 
-def _fake_backward(
-    grad_spikes: Any, grad_v_last: Any, grad_v_seq: Any, x: Tensor, v_init: Tensor | None, *rest: Any
-) -> tuple[Tensor, ...]:
-    channels = rest[5]
+def _fake_backward(*args: Any) -> tuple[Tensor, ...]:
+    _, given, _ = _backward_arguments(args)
+    x, v_init = given.x, given.v_init
     return (
         torch.empty_like(x),
         x.new_empty((0,), dtype=torch.float32) if v_init is None else torch.empty_like(v_init),
-        x.new_empty((channels,), dtype=torch.float32),
-        x.new_empty((channels,), dtype=torch.float32),
+        x.new_empty((given.channels,), dtype=torch.float32),
+        x.new_empty((given.channels,), dtype=torch.float32),
     )
 
 
@@ -94,47 +103,40 @@ def _backward(bwd_op: Any, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | No
     )
 
 
-def _reference_backward(
-    grad_spikes: Tensor | None,
-    grad_v_last: Tensor | None,
-    grad_v_seq: Tensor | None,
-    x: Tensor,
-    v_init: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor,
-    var: Tensor,
-    batch_statistics: bool,
-    channels: int,
-    inner: int,
-    pool_width: int,
-    eps: float,
-    *params: Any,
-) -> tuple[Tensor | None, ...]:
-    given: Any = (None, None) if batch_statistics else (mean, var)
-    sizes: Any = (channels, inner, eps, LIFParams(*params), grad_v_seq is not None)
+def _reference_backward(*args: Any) -> tuple[Tensor | None, ...]:
+    grads, given, batch_statistics = _backward_arguments(args)
+    x, norm, mean = given.x, given.norm, given.norm.mean
+    assert mean is not None
+    if batch_statistics:
+        norm = norm._replace(mean=None, var=None)
 
     def forward(x: Tensor, v_init: Tensor | None, weight: Tensor, bias: Tensor) -> tuple[Tensor | None, ...]:
-        spikes, v_last, v_seq, *_ = bn_lif_reference(x, v_init, weight, bias, *given, *sizes)
-        return spikes if pool_width == 0 else average_pool(spikes), v_last, v_seq
+        affine = norm._replace(weight=weight, bias=bias)
+        spikes, v_last, v_seq, *_ = bn_lif_reference(
+            x, v_init, affine, given.channels, given.inner, given.neuron, grads[2] is not None
+        )
+        return spikes if given.pool_width == 0 else average_pool(spikes), v_last, v_seq
 
-    weight = torch.ones_like(mean) if weight is None else weight
-    bias = torch.zeros_like(mean) if bias is None else bias
-    grads = (grad_spikes, grad_v_last, grad_v_seq)
-    grad_x, grad_v_init, *grad_affine = transforms.vjp(forward, (x, v_init, weight, bias), grads)
+    weight = torch.ones_like(mean) if norm.weight is None else norm.weight
+    bias = torch.zeros_like(mean) if norm.bias is None else norm.bias
+    grad_x, grad_v_init, *grad_affine = transforms.vjp(forward, (x, given.v_init, weight, bias), grads)
     return grad_x, x.new_empty((0,), dtype=torch.float32) if grad_v_init is None else grad_v_init, *grad_affine
 
 
 def _triton_forward(*args: Any) -> tuple[Tensor, ...]:
-    from .triton import bn_lif_fwd  # Triton is optional, and slow to import
+    from ..scan_triton import Layout  # Triton is optional, and slow to import
+    from .triton import bn_lif_fwd
 
-    return bn_lif_fwd(*args)
+    (x, v_init, norm, *layout, neuron), return_v = _forward_arguments(args)
+    return bn_lif_fwd(x, v_init, norm, neuron, Layout(*layout), return_v)
 
 
 def _triton_backward(*args: Any) -> tuple[Tensor, ...]:
+    from ..scan_triton import Layout
     from .triton import bn_lif_bwd
 
-    return bn_lif_bwd(*args)
+    grads, (x, v_init, norm, *layout, neuron), batch_statistics = _backward_arguments(args)
+    return bn_lif_bwd(grads, x, v_init, norm, neuron, Layout(*layout), batch_statistics)
 
 
 CALL = library.register(

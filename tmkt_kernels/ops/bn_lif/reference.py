@@ -3,23 +3,33 @@
 current = (x - mean) * (weight / sqrt(var + eps)) + bias, per channel, in this order of rounding.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from ..lif.reference import LIFParams, lif_reference
+from ..lif.recurrence import Recurrence
+from ..lif.reference import lif_reference
+
+
+class BatchNorm(NamedTuple):
+    """A batch norm as one value; vectors [channels]. Without weight and bias it takes 1 and 0, without mean and var
+    those of the batch."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+    mean: Tensor | None
+    var: Tensor | None
+    eps: float
 
 
 def bn_lif_reference(
     x: Tensor,
     v_init: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor | None,
-    var: Tensor | None,
+    norm: BatchNorm,
     channels: int,
     inner: int,
-    eps: float,
-    p: LIFParams,
+    neuron: Recurrence,
     return_v: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
     """x [T, ...], whose step has neuron n in channel n // inner % channels -> spikes, v_last, v_seq, and the batch's
@@ -27,6 +37,7 @@ def bn_lif_reference(
 
     Statistics in fp64, everything else in fp32, or in fp64 for an fp64 input. Those of an empty batch are 0.
     """
+    weight, bias, mean, var, eps = norm
     compute = torch.promote_types(x.dtype, torch.float32)
     samples = x[0].numel() // max(channels * inner, 1)
     planes = x.to(compute).reshape(x.shape[0], samples, channels, inner)
@@ -42,7 +53,7 @@ def bn_lif_reference(
 
     scale = (1.0 if weight is None else weight) / torch.sqrt(var + eps)
     current = (planes - spread(mean)) * spread(scale) + (0.0 if bias is None else spread(bias))
-    spikes, v_last, v_seq = lif_reference(current.view(x.shape), v_init, p, return_v)
+    spikes, v_last, v_seq = lif_reference(current.view(x.shape), v_init, neuron, return_v)
     v_seq = None if v_seq is None else v_seq.to(x.dtype)
     return spikes.to(x.dtype), v_last, v_seq, batch_mean.detach(), batch_var.detach()
 

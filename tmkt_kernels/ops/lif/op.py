@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 
 from .. import library, transforms
-from .reference import LIFParams, lif_reference, of_neurons
+from .recurrence import SCHEMA, Recurrence, of_neurons
+from .reference import lif_reference
 
-_INPUTS = (
-    "Tensor x, Tensor? v_init, Tensor? coefficients, SymInt inner, float a, float b, float c, float v_threshold, "
-    "float v_reset, int reset, int surrogate, float alpha, float beta, bool detach_reset"
-)
+_INPUTS = f"Tensor x, Tensor? v_init, Tensor? coefficients, SymInt inner, {SCHEMA}"
 FORWARD_SCHEMA = f"({_INPUTS}, bool return_v) -> (Tensor, Tensor, Tensor)"
 BACKWARD_SCHEMA = (
     f"(Tensor? grad_spikes, Tensor? grad_v_last, Tensor? grad_v_seq, {_INPUTS}, bool need_coefficients)"
@@ -64,17 +62,9 @@ def _backward(bwd_op: Any, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | No
     return grad_x, None if v_init is None else grad_v_init, grad_coefficients, *[None] * (len(ctx.params) + 1)
 
 
-def _reference_backward(
-    grad_spikes: Tensor | None,
-    grad_v_last: Tensor | None,
-    grad_v_seq: Tensor | None,
-    x: Tensor,
-    v_init: Tensor | None,
-    coefficients: Tensor | None,
-    inner: int,
-    *params: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    p, need_coefficients = LIFParams(*params[:-1]), params[-1]
+def _reference_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *grads, x, v_init, coefficients, inner = args[:7]
+    scalars, need_coefficients = args[7:-1], args[-1]
     each = None
     if coefficients is not None:
         each = of_neurons(coefficients, inner, x[0].numel())
@@ -82,9 +72,8 @@ def _reference_backward(
             v_init = each[4].detach().view(x.shape[1:])
 
     def forward(x: Tensor, v_init: Tensor | None, each: Tensor | None) -> tuple[Tensor | None, ...]:
-        return lif_reference(x, v_init, p, grad_v_seq is not None, each, 1)
+        return lif_reference(x, v_init, Recurrence.of(scalars, each), grads[2] is not None)
 
-    grads = (grad_spikes, grad_v_last, grad_v_seq)
     grad_x, grad_v_init, grad_each = transforms.vjp(forward, (x, v_init, each), grads)
     assert grad_x is not None
     return (
@@ -97,13 +86,15 @@ def _reference_backward(
 def _triton_forward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     from .triton import lif_fwd  # Triton is optional, and slow to import
 
-    return lif_fwd(*args)
+    x, v_init, coefficients, inner, *scalars, return_v = args
+    return lif_fwd(x, v_init, Recurrence.of(scalars, coefficients), inner, return_v)
 
 
 def _triton_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     from .triton import lif_bwd
 
-    return lif_bwd(*args)
+    *grads, x, v_init, coefficients, inner = args[:7]
+    return lif_bwd(tuple(grads), x, v_init, Recurrence.of(args[7:-1], coefficients), inner, args[-1])
 
 
 CALL = library.register(

@@ -11,8 +11,7 @@ h[t] = a v[t-1] + b x[t] + c - (v[t-1] > v_threshold) v_threshold    delayed sub
 h[t] = a v[t-1] (v[t-1] <= v_threshold) + b x[t] + c                 delayed zero
 """
 
-from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,44 +19,7 @@ from torch import Tensor
 from ... import surrogate as sg
 from ...backends import forward_mode
 from .. import transforms
-
-
-class Reset(IntEnum):
-    """What a spike does to the potential; the numbers are shared with C++ and Triton."""
-
-    HARD = 0
-    SOFT = 1
-    DELAYED_SUBTRACT = 2
-    DELAYED_ZERO = 3
-    NONE = 4
-
-    @property
-    def strict(self) -> bool:
-        """Fires above the threshold only, as snnTorch does."""
-        return self >= Reset.DELAYED_SUBTRACT
-
-
-class LIFParams(NamedTuple):
-    """The scalars of the recurrence, in the order of the operators' schemas.
-
-    v_reset is the potential at rest and after a hard reset. The reference also takes tensors [N] for the first five.
-    """
-
-    a: Any
-    b: Any
-    c: Any
-    v_threshold: Any
-    v_reset: Any
-    reset: int
-    surrogate: Any
-    alpha: float
-    beta: float
-    detach_reset: bool
-
-    @property
-    def five(self) -> tuple[Any, ...]:
-        """The parameters that tensors may stand for: the rows of `coefficients`."""
-        return self[:5]
+from .recurrence import Recurrence, Reset, of_neurons
 
 
 class Fire(torch.autograd.Function):
@@ -127,7 +89,7 @@ def fire(u: Tensor, surrogate: Any, alpha: float, beta: float = 0.0, strict: boo
     return _fire(u, surrogate, alpha, beta, strict)
 
 
-def lif_step(v: Tensor, x: Tensor, p: LIFParams) -> tuple[Tensor, Tensor, Tensor]:
+def lif_step(v: Tensor, x: Tensor, p: Recurrence) -> tuple[Tensor, Tensor, Tensor]:
     """One time step: (v[t-1], x[t]) -> (s[t], v[t], h[t])."""
     reset = Reset(p.reset)
     if reset is Reset.DELAYED_ZERO:
@@ -147,34 +109,24 @@ def lif_step(v: Tensor, x: Tensor, p: LIFParams) -> tuple[Tensor, Tensor, Tensor
     return s, h, h
 
 
-def of_neurons(coefficients: Tensor, inner: int, neurons: int) -> Tensor:
-    """[5, channels] -> [5, neurons]: neuron n has those of channel n // inner % channels."""
-    return coefficients[:, torch.arange(neurons, device=coefficients.device) // inner % coefficients.shape[1]]
-
-
 def lif_reference(
-    x_seq: Tensor,
-    v_init: Tensor | None,
-    p: LIFParams,
-    return_v: bool,
-    coefficients: Tensor | None = None,
-    inner: int = 1,
+    x_seq: Tensor, v_init: Tensor | None, neuron: Recurrence, return_v: bool, inner: int = 1
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The loop over T. x_seq [T, ...], v_init [...] -> spikes [T, ...], v_last [...], v_seq [T, ...] or None.
 
-    `coefficients` [5, channels] stand for the first five parameters: neuron n of a step has those of channel
-    n // inner % channels. Without v_init the neurons start at rest, at v_reset.
+    Where the neuron has coefficients [5, channels], neuron n of a step has those of channel n // inner % channels.
+    Without v_init the neurons start at rest, at v_reset.
     Arithmetic in fp32, or in fp64 for an fp64 input; spikes and v_seq come in x_seq's dtype.
     """
     compute = torch.promote_types(x_seq.dtype, torch.float32)
     step = x_seq.shape[1:]
-    if coefficients is not None:
-        five = of_neurons(coefficients.to(compute), inner, step.numel()).view(5, *step)
-        p = p._replace(**dict(zip(p._fields, five, strict=False)))
-    v = torch.zeros_like(x_seq[0], dtype=compute) + p.v_reset if v_init is None else v_init.to(compute)
+    if neuron.coefficients is not None:
+        five = of_neurons(neuron.coefficients.to(compute), inner, step.numel()).view(5, *step)
+        neuron = Recurrence(*five, *neuron.scalars[5:])
+    v = torch.zeros_like(x_seq[0], dtype=compute) + neuron.v_reset if v_init is None else v_init.to(compute)
     spikes, charges = [], []
     for x in x_seq.unbind(0):
-        s, v, h = lif_step(v, x.to(compute), p)
+        s, v, h = lif_step(v, x.to(compute), neuron)
         spikes.append(s.to(x_seq.dtype))
         if return_v:
             charges.append(h.to(x_seq.dtype))

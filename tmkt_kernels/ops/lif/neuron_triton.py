@@ -1,0 +1,133 @@
+"""The neurons of the lif family in Triton: one step and its adjoint; mirrors reference.py, in its order of rounding."""
+
+from typing import Any, NamedTuple
+
+import triton
+import triton.language as tl
+
+from ..scan_triton import Functions, Neuron
+from ..surrogate_triton import surrogate_derivative
+from .recurrence import Recurrence, Reset
+
+HARD = tl.constexpr(int(Reset.HARD))
+SOFT = tl.constexpr(int(Reset.SOFT))
+DELAYED_SUBTRACT = tl.constexpr(int(Reset.DELAYED_SUBTRACT))
+DELAYED_ZERO = tl.constexpr(int(Reset.DELAYED_ZERO))
+
+
+class Parameters(NamedTuple):
+    """`Recurrence` in a kernel: scalars, and a pointer to [5, channels] or None; after `load` the values per neuron."""
+
+    a: Any
+    b: Any
+    c: Any
+    v_threshold: Any
+    v_reset: Any
+    alpha: Any
+    beta: Any
+    coefficients: Any
+
+
+@triton.jit
+def load(p, channels, inner, o_n, m_n):
+    """The parameters of neurons o_n, from their channels where there are coefficients."""
+    if p.coefficients is not None:
+        row = p.coefficients + o_n // inner % channels
+        a = tl.load(row, mask=m_n, other=0)
+        b = tl.load(row + channels, mask=m_n, other=0)
+        c = tl.load(row + 2 * channels, mask=m_n, other=0)
+        v_threshold = tl.load(row + 3 * channels, mask=m_n, other=0)
+        v_reset = tl.load(row + 4 * channels, mask=m_n, other=0)
+        p = Parameters(a, b, c, v_threshold, v_reset, p.alpha, p.beta, p.coefficients)
+    return p
+
+
+@triton.jit
+def fires(h, p, RESET: tl.constexpr):
+    """snnTorch's neurons, with the delayed resets, fire above the threshold only."""
+    return h > p.v_threshold if RESET >= DELAYED_SUBTRACT else h - p.v_threshold >= 0
+
+
+@triton.jit
+def reset(h, p, RESET: tl.constexpr):
+    """v after the step: h itself where the reset is delayed."""
+    if RESET == HARD:
+        return tl.where(fires(h, p, RESET), p.v_reset, h)
+    if RESET == SOFT:
+        return tl.where(fires(h, p, RESET), h - p.v_threshold, h)
+    return h
+
+
+@triton.jit
+def charge(v, current, p, RESET: tl.constexpr):
+    """(v[t-1], current[t]) -> h[t]"""
+    r = fires(v, p, RESET)
+    if RESET == DELAYED_ZERO:
+        v = tl.where(r, 0.0, v)
+    h = p.a * v + p.b * current + p.c
+    if RESET == DELAYED_SUBTRACT:
+        h = tl.where(r, h - p.v_threshold, h)
+    return h
+
+
+@triton.jit
+def adjoint_of_reset(h, grad_v, ds_dh, p, RESET: tl.constexpr, DETACH: tl.constexpr):
+    """Gradient of h through v = reset(h)."""
+    through_v = grad_v
+    if RESET == HARD:
+        through_v = tl.where(fires(h, p, RESET), 0.0, grad_v)
+        if not DETACH:
+            through_v += grad_v * ((p.v_reset - h) * ds_dh)
+    elif RESET == SOFT:
+        if not DETACH:
+            through_v += grad_v * (-p.v_threshold * ds_dh)
+    return through_v
+
+
+@triton.jit
+def adjoint(step, grads, p, RESET: tl.constexpr, SURROGATE: tl.constexpr, DETACH: tl.constexpr):
+    """Gradients of a step's outputs -> those of v[t-1], of the current and of h[t], and ds/dh."""
+    ds_dh = surrogate_derivative(step.h - p.v_threshold, p.alpha, p.beta, SURROGATE)
+    g_h = adjoint_of_reset(step.h, grads.v, ds_dh, p, RESET, DETACH)
+    if grads.s is not None:
+        g_h += grads.s * ds_dh
+    if grads.h is not None:
+        g_h += grads.h
+    g_v = p.a * g_h
+    if RESET == DELAYED_ZERO:
+        g_v = tl.where(fires(step.v, p, RESET), 0.0, g_v)
+    return g_v, p.b * g_h, g_h, ds_dh
+
+
+@triton.jit
+def parameter_gradients(step, grads, g_h, ds_dh, p, RESET: tl.constexpr, DETACH: tl.constexpr):
+    """Terms of one step in the gradients of a, b, c, v_threshold and v_reset; g_h and ds_dh come from `adjoint`."""
+    v = step.v
+    fired, reset_before = fires(step.h, p, RESET), fires(v, p, RESET)
+    g_threshold = tl.zeros_like(g_h)
+    g_reset = tl.zeros_like(g_h)
+    if grads.s is not None:
+        g_threshold -= grads.s * ds_dh
+    if RESET == HARD:
+        g_reset = tl.where(fired, grads.v, 0.0)
+        if not DETACH:
+            g_threshold -= grads.v * ((p.v_reset - step.h) * ds_dh)
+    elif RESET == SOFT:
+        g_threshold -= tl.where(fired, grads.v, 0.0)
+        if not DETACH:
+            g_threshold += grads.v * (p.v_threshold * ds_dh)
+    elif RESET == DELAYED_SUBTRACT:
+        g_threshold -= tl.where(reset_before, g_h, 0.0)
+    elif RESET == DELAYED_ZERO:
+        v = tl.where(reset_before, 0.0, v)
+    return g_h * v, g_h * step.current, g_h, g_threshold, g_reset
+
+
+FUNCTIONS = Functions(load, charge, fires, reset, adjoint, parameter_gradients)
+
+
+def neuron_of(recurrence: Recurrence) -> Neuron:
+    """The neuron as the scan's launches take it."""
+    r = recurrence
+    parameters = Parameters(*r[:5], r.alpha, r.beta, r.coefficients)
+    return Neuron(FUNCTIONS, parameters, r.reset, r.surrogate, r.detach_reset)
