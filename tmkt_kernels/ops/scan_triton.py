@@ -7,7 +7,7 @@ T is a runtime value: time is walked in chunks of CHUNK steps, and the loads of 
 use. Backward keeps nothing but x: it recomputes h, whose CHUNK values live in registers.
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -48,7 +48,7 @@ class Functions:
     @property
     def cache_key(self) -> str:
         """Triton's cache on disk holds a compiled kernel as long as no source of these changes."""
-        return "-".join(function.cache_key for function in astuple(self))
+        return "-".join(function.cache_key for function in vars(self).values())
 
 
 class Neuron(NamedTuple):
