@@ -97,7 +97,7 @@ sanitize() {
 stage_check() {
   local tool job jobs=()
   export OMP_NUM_THREADS=1 TORCHINDUCTOR_COMPILE_THREADS=1
-  [ $dry ] && export TRITON_INTERPRET=1 || export TMKT_REQUIRE_CUDA=1
+  [ $dry ] && export TRITON_INTERPRET=1 || export TMKT_REQUIRE=cuda
   (facts=$("$python" -m tmkt_kernels 2>&1); echo "$facts" >>"$out/tests.log") & jobs+=($!)
   if [ $dry ]; then
     sanitize none native & jobs+=($!)

@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import tempfile
+from collections.abc import Generator
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
@@ -28,11 +30,49 @@ sys.path.append(str(Path(__file__).parent))  # for recorded.py, which tests of s
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-REQUIRE_CUDA = os.environ.get("TMKT_REQUIRE_CUDA") == "1"
+FEATURES = {
+    "cuda": "no GPU",
+    "gpu_code": r"GPU code is tested where|built without CUDA|needs g\+\+|cuobjdump|c\+\+filt",
+    "rivals": r"spikingjelly|snntorch|norse|sinabs|\bnir\b|tonic|expelliarmus|mlxtend",
+    "data": "no shared data|in the shared data|no real recordings",
+    "triton": "Triton is not installed|import 'triton",
+}
+"""What a machine may lack: a pattern of the reasons for which its tests are skipped."""
+
+REQUIRED = tuple(filter(None, os.environ.get("TMKT_REQUIRE", "").split(",")))
+if unknown := sorted(set(REQUIRED) - set(FEATURES)):
+    raise pytest.UsageError(f"TMKT_REQUIRE: expected some of {', '.join(FEATURES)}; got {', '.join(unknown)}")
+
+
+def fail_if_required(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """TMKT_REQUIRE=cuda,rivals,data,triton,gpu_code: a skip for want of one of them is a failure."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2]
+        for feature in REQUIRED:
+            if re.search(FEATURES[feature], reason):
+                report.outcome = "failed"
+                report.longrepr = f"TMKT_REQUIRE={feature}, but this was skipped: {reason}"
+                return
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    fail_if_required(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    fail_if_required(report)
+    return report
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "cuda: needs a GPU; skipped without one, a failure with TMKT_REQUIRE_CUDA=1")
+    config.addinivalue_line("markers", "cuda: needs a GPU")
     config.addinivalue_line("markers", "gpu_code: compiles kernels for GPUs, which takes minutes; needs no GPU")
     # It is to change what ATen computes. Inductor of torch 2.14 takes it too, and then writes code that is no C++.
     if os.environ.get("ATEN_CPU_CAPABILITY") == "default":
@@ -51,8 +91,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
-        if REQUIRE_CUDA:
-            pytest.fail("TMKT_REQUIRE_CUDA=1, but torch sees no GPU", pytrace=False)
         pytest.skip("no GPU")
     if item.get_closest_marker("gpu_code") and not has_cuda_kernels():
         pytest.skip("GPU code is tested where the library has CUDA kernels: TMKT_CUDA=1 make test")

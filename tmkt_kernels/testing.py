@@ -105,6 +105,10 @@ LIF_CASES = [
     LIFCase("one-neuron", shape=(5, 1, 1)),
     LIFCase("wide", shape=(10, 2, 8, 4, 4)),
     LIFCase("long", shape=(70, 2, 65)),
+    # Lengths around the steps that kernels hold in registers, and numbers of neurons around their blocks.
+    *[LIFCase(f"T{T}", (T, 1, 37), {"tau": 1.7, "detach_reset": False}) for T in (3, 8, 16, 17, 40)],
+    *[LIFCase(f"T{T}-soft", (T, 1, 37), {"tau": 1.7, "v_reset": None}, v_init=False) for T in (8, 17)],
+    *[LIFCase(f"N{N}", (5, 1, N)) for N in (8, 64, 66, 131, 520)],
     LIFCase("long-channels", (70, 2, 65), {"tau": [1.5 + i / 65 for i in range(65)], "v_threshold": [0.8]}),
     LIFCase("long-leaky-zero", (70, 2, 65), {"beta": [0.8], "reset_mechanism": "zero"}),
 ]

@@ -12,8 +12,10 @@ no_interpreter = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None or not TRITON_INTERPRETED,
     reason="Triton is not installed, or runs on a GPU here",
 )
+# The C++ loops at the SIMD level of this process; test_simd_levels.py starts others for the levels below.
+SIMD = extension.info.get("simd", "missing")
 TARGETS = [
-    pytest.param(("native", "cpu"), id="native-cpu"),
+    pytest.param(("native", "cpu"), id=f"native-{SIMD}"),
     pytest.param(("native", "cuda"), id="native-cuda", marks=pytest.mark.cuda),
     pytest.param(("triton", "cuda"), id="triton-cuda", marks=pytest.mark.cuda),
 ]
@@ -29,6 +31,12 @@ if extension.problem is None and hasattr(ctypes.CDLL(str(LIBRARY)), "tmkt_emulat
 @pytest.fixture(params=TARGETS)
 def target(request: pytest.FixtureRequest) -> tuple[str, str]:
     """(backend, device) of each that is quick enough for tests of sizes."""
+    return request.param
+
+
+@pytest.fixture(params=[*TARGETS, *SLOW_TARGETS[1:]])
+def kernel_target(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """(backend, device) of each but the reference: for what is about operators of torch."""
     return request.param
 
 

@@ -82,11 +82,9 @@ def check(inputs, neuron, backend, training, return_v=True):
         assert a.shape == e.shape
     torch.testing.assert_close(outputs[-2:], expected[-2:], rtol=1e-5, atol=1e-6)
     exact, true_grads = run({**inputs, "x": inputs["x"].double()}, neuron, "reference", training, return_v=return_v)
-    same = torch.equal(outputs[0].double(), exact[0])
-    if same:  # a flip changes every gradient of its channel
-        for a, e in zip(grads, true_grads, strict=True):
-            assert_gradient_close(a, e, dtype)
-    return same
+    assert torch.equal(outputs[0].double(), exact[0]), "rounding has flipped a spike: take another seed for this shape"
+    for a, e in zip(grads, true_grads, strict=True):
+        assert_gradient_close(a, e, dtype)
 
 
 @pytest.mark.parametrize("case", BN_LIF_CASES, ids=lambda case: case.name)
@@ -134,7 +132,7 @@ def test_the_current_gradient_is_never_stored_in_a_half_type(shape, pool, dtype,
 @dtypes
 def test_each_shape(shape, dtype, mode, target):
     backend, device = target
-    assert check(inputs_of(shape, dtype, device), {}, backend, *mode)
+    check(inputs_of(shape, dtype, device), {}, backend, *mode)
 
 
 @settings(max_examples=40, deadline=None)
@@ -200,9 +198,9 @@ def test_flip_budget():
     [(8, 4, 6, 20, 20), (8, 16, 50), (5, 9, 40, 3, 3), (40, 8, 6, 7, 7)],
     ids=["planes", "neurons", "smallest-planes", "odd-planes"],
 )
-def test_statistics_far_from_zero(shape, outlier, target):
+def test_statistics_far_from_zero(shape, outlier, every_target):
     """However far: also where a channel's first value, from which others may be told, is far from the rest."""
-    backend, device = target
+    backend, device = every_target
     x = torch.randn(shape, device=device) + 1e4
     if outlier:
         x[0, 0].view(shape[2], -1)[:, 0] = 0
@@ -314,8 +312,8 @@ def test_same_bits_every_run_and_thread_count(target):
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "eval"])
-def test_opcheck(training, target):
-    backend, device = target
+def test_opcheck(training, kernel_target):
+    backend, device = kernel_target
     suffix = "_triton" if backend == "triton" else ""
     inputs = inputs_of((3, 2, 4, 5), torch.float32, device)
     x, weight, bias, v_init = (inputs[n].requires_grad_() for n in ("x", "weight", "bias", "v_init"))

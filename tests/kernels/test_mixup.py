@@ -1,5 +1,6 @@
 """tmkt_kernels.time_step_mixup: every backend against the reference."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -139,8 +140,8 @@ def test_gradient_at_any_address(offset, target):
         assert_gradient_close(ours, exact, torch.float32)
 
 
-def test_no_samples_no_pixels_no_steps(target):
-    backend, device = target
+def test_no_samples_no_pixels_no_steps(every_target):
+    backend, device = every_target
     for T, B, C, H in ((3, 0, 2, 4), (3, 2, 2, 0), (3, 2, 0, 4), (0, 2, 2, 4)):
         static, events = make((6, C, H, 4), torch.float32, device), make((T, 6, C, H, 4), torch.float32, device)
         index = torch.zeros(B, dtype=torch.int64, device=device)
@@ -152,14 +153,76 @@ def test_no_samples_no_pixels_no_steps(target):
         assert not results[1].any()
 
 
-def test_gradient_of_one_side_only(target):
-    backend, device = target
+def test_gradient_of_one_side_only(every_target):
+    backend, device = every_target
     switch_step, *_ = indices(device)
     static, events = make((5, 2, 4, 4), torch.float32, device), make((4, 5, 2, 4, 4), torch.uint8, device)
     static.requires_grad_()
     mixed = tk.time_step_mixup(static, events, switch_step, backend=backend)
     mixed.sum().backward()
     assert torch.equal(static.grad, switch_step.float()[:, None, None, None].expand_as(static))
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: str(d)[6:])
+def test_dyadic_gradients_are_exact(dtype, every_target):
+    """One plane for both channels, repeated indices, unused sources: sums that no dtype rounds."""
+    backend, device = every_target
+    switch_step, static_index, event_index = indices(device)
+    sources = make((6, 1, 4, 4), dtype, device), make((4, 5, 2, 4, 4), dtype, device)
+    grad = torch.randint(-2, 3, (4, 5, 2, 4, 4), device=device)
+    index = {"static_index": static_index, "event_index": event_index}
+    _, *actual = mix_and_gradients(*sources, switch_step, grad, backend, dtype, **index)
+    _, *exact = mix_and_gradients(*sources, switch_step, grad, "reference", torch.float64, **index)
+    for ours, expected in zip(actual, exact, strict=True):
+        assert ours.dtype == dtype
+        assert torch.equal(ours.double(), expected)
+
+
+EVERY_HALF = torch.arange(2**16, dtype=torch.int32).to(torch.int16)
+CONVERTED = {
+    "every float16": EVERY_HALF.view(torch.float16),
+    "every bfloat16": EVERY_HALF.view(torch.bfloat16),
+    "every int16": EVERY_HALF,
+    "small floats": torch.randn(2**16, generator=torch.Generator().manual_seed(0)) * 1e-6,
+    "every uint8": torch.arange(2**8).to(torch.uint8),
+}
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: str(d)[6:])
+@pytest.mark.parametrize("scale", [1.0, 0.37])
+@pytest.mark.parametrize("values", CONVERTED)
+def test_every_value_is_converted_as_by_torch(values, scale, dtype, target):
+    """Subnormals, infinities and NaN too, in vectors and in what is left of them."""
+    backend, device = target
+    static = CONVERTED[values].to(device)[None, None, None]
+    events, switch_step = torch.zeros(1, 1, *static.shape[1:], device=device), torch.tensor([1], device=device)
+    mixed, expected = (
+        tk.time_step_mixup(static, events, switch_step, scale=scale, dtype=dtype, backend=b)
+        for b in (backend, "reference")
+    )
+    assert torch.equal(mixed.isnan(), expected.isnan())
+    assert torch.equal(mixed.nan_to_num(), expected.nan_to_num())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a device-side assertion ends the CUDA context")
+@pytest.mark.parametrize("name, value", [("switch_step", 5), ("static_index", 6), ("event_index", 5)])
+@pytest.mark.parametrize("below", [False, True])
+def test_triton_asserts_its_indices(monkeypatch, name, value, below):
+    pytest.importorskip("triton")
+    from triton.runtime.interpreter import interpreter_builder as builder
+
+    from tmkt_kernels.ops.mixup.triton import mixup_bwd, mixup_fwd
+
+    # The interpreter ignores the launch's debug=True.
+    monkeypatch.setattr(builder, "options", dataclasses.replace(builder.options, debug=True))
+    index = dict(zip(("switch_step", "static_index", "event_index"), indices("cpu"), strict=True))
+    index[name][-1] = -1 if below else value
+    static, events = make((6, 2, 2, 2), torch.float32), make((4, 5, 2, 2, 2), torch.float32)
+    with pytest.raises(Exception, match=name):
+        mixup_fwd(static, events, *index.values(), 1.0, 1.0, torch.float32)
+    for need_static in (True, False):
+        with pytest.raises(Exception, match=name):
+            mixup_bwd(events, static, events, *index.values(), 1.0, 1.0, need_static, not need_static)
 
 
 @settings(max_examples=50, deadline=None)
@@ -196,8 +259,8 @@ def test_result_dtype():
         assert mixed.dtype == expected
 
 
-def test_opcheck(target):
-    backend, device = target
+def test_opcheck(kernel_target):
+    backend, device = kernel_target
     suffix = "_triton" if backend == "triton" else ""
     switch_step, static_index, event_index = indices(device)
     static = make((6, 1, 4, 4), torch.float32, device).requires_grad_()

@@ -14,35 +14,25 @@ import torch
 
 from ..extension import extension as extension  # loads the library, before its schemas are asked for
 from . import numbers, transforms
+from .definition import Definition
 
 # The kernels read raw memory: torch.compile must hand over the strides that eager code would. It does so by default;
 # the tags ask for it where an operator is defined here.
 _TAGS = (torch.Tag.needs_exact_strides, torch.Tag.pt2_compliant_tag)
 
 
-def register(
-    name: str,
-    *,
-    forward_schema: str,
-    backward_schema: str,
-    fake_forward: Callable[..., Any],
-    fake_backward: Callable[..., Any],
-    setup_context: Callable[..., Any],
-    backward: Callable[..., Any],
-    reference_backward: Callable[..., Any],
-    triton_forward: Callable[..., Any],
-    triton_backward: Callable[..., Any],
-) -> dict[str, Callable[..., Any]]:
-    """Define both families of operator `name`; returns how to call each, by backend.
-
-    `backward(bwd_op, ctx, *grads)` gets the backward operator of its own family as first argument.
-    `reference_backward` takes and gives what that operator does, in plain PyTorch: it is what second-order gradients go
-    through.
-    """
-    second_order = transforms.second_order(reference_backward)
+def register(definition: Definition) -> dict[str, Callable[..., Any]]:
+    """Define both families of an operator; returns how to call each, by backend."""
+    name, setup_context, backward = definition.name, definition.setup_context, definition.backward
+    second_order = transforms.second_order(definition.reference_backward)
+    schemas = {
+        "fwd": (definition.forward_schema, definition.fake_forward),
+        "bwd": (definition.backward_schema, definition.fake_backward),
+    }
+    triton_kernels = definition.triton_forward, definition.triton_backward
     calls = {}
-    for backend, suffix, kernels in (("native", "", None), ("triton", "_triton", (triton_forward, triton_backward))):
-        for way, schema, fake in (("fwd", forward_schema, fake_forward), ("bwd", backward_schema, fake_backward)):
+    for backend, suffix, kernels in (("native", "", None), ("triton", "_triton", triton_kernels)):
+        for way, (schema, fake) in schemas.items():
             if not hasattr(torch.ops.tmkt, f"{name}_{way}{suffix}"):
                 torch.library.define(f"tmkt::{name}_{way}{suffix}", schema, tags=_TAGS)
             torch.library.register_fake(f"tmkt::{name}_{way}{suffix}", fake)
@@ -56,10 +46,10 @@ def register(
         under_transforms = transforms.transformable(
             fwd_op, setup_context, functools.partial(backward, transforms.transformable(bwd_op, *second_order))
         )
-        with_numbers = numbers.register(fwd_op, bwd_op, fake_forward, fake_backward, setup_context, backward)
+        with_numbers = numbers.register(definition, fwd_op, bwd_op)
         key = f"{name}{suffix}"
         transforms.IN_GRAPH[key] = _in_graph_call(under_transforms, with_numbers)
-        calls[backend] = _call(key, fwd_op, bwd_op, under_transforms, setup_context, backward)
+        calls[backend] = _call(definition, key, fwd_op, bwd_op, under_transforms)
     return calls
 
 
@@ -72,15 +62,13 @@ _below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", contextlib.nul
 
 
 def _call(
-    key: str,
-    fwd_op: Any,
-    bwd_op: Any,
-    under_transforms: Callable[..., Any],
-    setup_context: Callable[..., Any],
-    backward: Callable[..., Any],
+    definition: Definition, key: str, fwd_op: Any, bwd_op: Any, under_transforms: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """`fwd_op`, called from eager code. The same autograd as registered, entered directly and without setup_context,
-    whose arguments torch binds anew each time: the way through the dispatcher costs more than many a kernel."""
+    """`fwd_op`, called from eager code: the autograd that is registered, but entered directly.
+
+    torch.library binds the arguments of setup_context anew at each call, which takes longer than a small kernel.
+    """
+    setup_context, backward = definition.setup_context, definition.backward
 
     def kernel_bwd(*args: Any) -> Any:
         if torch.is_grad_enabled():  # create_graph=True

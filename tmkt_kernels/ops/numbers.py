@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .definition import Definition
+
 
 class Numbers:
     """`op` with its floats in a tensor: `tmkt::<name>_numbers(Tensor numbers, ...)`, the others in their order."""
@@ -54,25 +56,18 @@ def _symbols(floats: list[Any]) -> list[Any]:
     return [env.create_symfloatnode(symbol, hint=None) for symbol, env in found.items()]
 
 
-def register(
-    fwd_op: Any,
-    bwd_op: Any,
-    fake_forward: Callable[..., Any],
-    fake_backward: Callable[..., Any],
-    setup_context: Callable[..., Any],
-    backward: Callable[..., Any],
-) -> Callable[..., Any]:
+def register(definition: Definition, fwd_op: Any, bwd_op: Any) -> Callable[..., Any]:
     """How to call `fwd_op` in a graph: with its floats in a tensor if any of them is a symbol."""
-    fwd, bwd = Numbers(fwd_op, fake_forward), Numbers(bwd_op, fake_backward)
+    fwd, bwd = Numbers(fwd_op, definition.fake_forward), Numbers(bwd_op, definition.fake_backward)
 
     def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.numbers, *others = inputs
-        setup_context(ctx, tuple(fwd.joined([0.0] * len(ctx.numbers), others)), output)
+        definition.setup_context(ctx, tuple(fwd.joined([0.0] * len(ctx.numbers), others)), output)
 
     def numbers_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         needs = ctx.needs_input_grad
         ctx.needs_input_grad = fwd.joined([False] * len(ctx.numbers), needs[1:])
-        gradients = backward(lambda *args: bwd.op(ctx.numbers, *bwd.others(args)), ctx, *grads)
+        gradients = definition.backward(lambda *args: bwd.op(ctx.numbers, *bwd.others(args)), ctx, *grads)
         ctx.needs_input_grad = needs
         return None, *fwd.others(gradients)
 

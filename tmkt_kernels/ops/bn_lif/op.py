@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import library, transforms
+from ..definition import Definition
 from ..lif.recurrence import SCHEMA, Recurrence
 from .outputs import new_spikes
 from .reference import BatchNorm, average_pool, bn_lif_reference
@@ -140,14 +141,16 @@ def _triton_backward(*args: Any) -> tuple[Tensor, ...]:
 
 
 CALL = library.register(
-    "bn_lif",
-    forward_schema=FORWARD_SCHEMA,
-    backward_schema=BACKWARD_SCHEMA,
-    fake_forward=_fake_forward,
-    fake_backward=_fake_backward,
-    setup_context=_setup_context,
-    backward=_backward,
-    reference_backward=_reference_backward,
-    triton_forward=_triton_forward,
-    triton_backward=_triton_backward,
+    Definition(
+        name="bn_lif",
+        forward_schema=FORWARD_SCHEMA,
+        backward_schema=BACKWARD_SCHEMA,
+        fake_forward=_fake_forward,
+        fake_backward=_fake_backward,
+        setup_context=_setup_context,
+        backward=_backward,
+        reference_backward=_reference_backward,
+        triton_forward=_triton_forward,
+        triton_backward=_triton_backward,
+    )
 )

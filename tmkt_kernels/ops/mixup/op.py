@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import library, transforms
+from ..definition import Definition
 from .reference import mixup_reference
 
 FORWARD_SCHEMA = (
@@ -83,14 +84,16 @@ def _triton_backward(*args: Any) -> tuple[Tensor, Tensor]:
 
 
 CALL = library.register(
-    "mixup",
-    forward_schema=FORWARD_SCHEMA,
-    backward_schema=BACKWARD_SCHEMA,
-    fake_forward=_fake_forward,
-    fake_backward=_fake_backward,
-    setup_context=_setup_context,
-    backward=_backward,
-    reference_backward=_reference_backward,
-    triton_forward=_triton_forward,
-    triton_backward=_triton_backward,
+    Definition(
+        name="mixup",
+        forward_schema=FORWARD_SCHEMA,
+        backward_schema=BACKWARD_SCHEMA,
+        fake_forward=_fake_forward,
+        fake_backward=_fake_backward,
+        setup_context=_setup_context,
+        backward=_backward,
+        reference_backward=_reference_backward,
+        triton_forward=_triton_forward,
+        triton_backward=_triton_backward,
+    )
 )

@@ -1,0 +1,31 @@
+"""The operator tests at the SIMD levels below that of this process: a library chooses its level when it is loaded."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tmkt_kernels.extension import extension
+
+HERE = Path(__file__).resolve().parent
+LEVELS = extension.info.get("simd_levels", [])  # of the library, lowest first
+LOWER = LEVELS[: LEVELS.index(extension.info["simd"])] if LEVELS else []
+
+
+def test_the_levels_are_known():
+    assert extension.problem is not None or LEVELS[0] == "baseline"
+    assert set(LEVELS) <= {"baseline", "avx2", "avx512"}
+
+
+@pytest.mark.skipif("TMKT_LIBRARY" in os.environ, reason="the emulated kernels have no SIMD levels")
+@pytest.mark.parametrize("name", ["lif", "bn_lif", "mixup", "edges", "arguments"])
+@pytest.mark.parametrize("level", LOWER)
+def test_operator(level, name):
+    """All that runs kernels; opcheck and torch.compile are about schemas, which every level shares."""
+    chosen = f"native-{level} and not opcheck and not compiles_into and not streamed"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, HERE / f"test_{name}.py"]
+    environment = os.environ | {"TMKT_SIMD": level}
+    done = subprocess.run(command, cwd=HERE.parents[1], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
