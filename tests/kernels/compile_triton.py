@@ -27,6 +27,7 @@ from tmkt_kernels.ops.bn_lif.reference import BatchNorm
 from tmkt_kernels.ops.lif import triton as lif
 from tmkt_kernels.ops.lif.recurrence import Recurrence, Reset
 from tmkt_kernels.ops.mixup import triton as mixup
+from tmkt_kernels.ops.mixup.reference import Selection
 from tmkt_kernels.ops.scan_triton import Layout, scan_bwd_kernel, scan_fwd_kernel
 from tmkt_kernels.surrogate import Surrogate
 
@@ -154,14 +155,15 @@ def mixup_cases() -> dict[str, Any]:
     ):
         static = torch.empty(2, 1, size, size, dtype=dtypes[0])
         events = torch.empty(3, 2, 2, size, size, dtype=dtypes[1])
+        selection = Selection(switch_step, index, index, 1.0, 1.0)
         name = "-".join(str(d)[6:] for d in dtypes) + ("-odd" if index is None else "-aligned")
-        mixup.mixup_fwd(static, events, switch_step, index, index, 1.0, 1.0, dtypes[2])
+        mixup.mixup_fwd(static, events, selection, dtypes[2])
         rows[f"mixup_fwd-{name}"] = report(last)
         if not (dtypes[0].is_floating_point and dtypes[1].is_floating_point):
             continue
         grad = torch.empty(3, 2, 2, size, size, dtype=dtypes[2])
         for needs in ((True, False), (False, True)):
-            mixup.mixup_bwd(grad, static, events, switch_step, index, index, 1.0, 1.0, *needs)
+            mixup.mixup_bwd(grad, static, events, selection, *needs)
             rows[f"mixup_bwd-{name}-{'static' if needs[0] else 'events'}"] = report(last)
     return rows
 
@@ -178,10 +180,11 @@ def variants() -> dict[str, int]:
             lif.lif_fwd(x, None, neuron, 1, False)
             lif.lif_bwd((x, None, None), x, None, neuron, 1, False)
     for T, B, C, size in ((1, 1, 1, 1), (1, 2, 3, 4), (4, 16, 2, 16), (5, 3, 2, 5), (16, 1, 1, 7)):
-        switch_step, static = torch.zeros(B, dtype=torch.int64), torch.empty(B, 1, size, size)
+        selection = Selection(torch.zeros(B, dtype=torch.int64), None, None, 1.0, 1.0)
+        static = torch.empty(B, 1, size, size)
         events = torch.empty(T, B, C, size, size)
-        mixed = mixup.mixup_fwd(static, events, switch_step, None, None, 1.0, 1.0, torch.float32)
-        mixup.mixup_bwd(mixed, static, events, switch_step, None, None, 1.0, 1.0, True, True)
+        mixed = mixup.mixup_fwd(static, events, selection, torch.float32)
+        mixup.mixup_bwd(mixed, static, events, selection, True, True)
     return {kernel.fn.__name__: len(kernel.device_caches[0][0]) for kernel in kernels}
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import tmkt_kernels as tk
 from tmkt_kernels.ops.mixup.functional import INPUT_DTYPES
+from tmkt_kernels.ops.mixup.reference import Selection
 from tmkt_kernels.testing import MIXUP_CASES, assert_gradient_close, assert_stored_equal, mixup_run
 
 FLOATS = [torch.float32, torch.bfloat16, torch.float16]
@@ -218,11 +219,12 @@ def test_triton_asserts_its_indices(monkeypatch, name, value, below):
     index = dict(zip(("switch_step", "static_index", "event_index"), indices("cpu"), strict=True))
     index[name][-1] = -1 if below else value
     static, events = make((6, 2, 2, 2), torch.float32), make((4, 5, 2, 2, 2), torch.float32)
+    selection = Selection(**index, static_scale=1.0, event_scale=1.0)
     with pytest.raises(Exception, match=name):
-        mixup_fwd(static, events, *index.values(), 1.0, 1.0, torch.float32)
+        mixup_fwd(static, events, selection, torch.float32)
     for need_static in (True, False):
         with pytest.raises(Exception, match=name):
-            mixup_bwd(events, static, events, *index.values(), 1.0, 1.0, need_static, not need_static)
+            mixup_bwd(events, static, events, selection, need_static, not need_static)
 
 
 @settings(max_examples=50, deadline=None)

@@ -1,26 +1,30 @@
-"""What each operator tells torch of itself."""
+"""What each operator tells torch of itself; the module `op` of its folder is one of these."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 
-@dataclass(frozen=True)
-class Definition:
-    """All that an operator is to torch.
+class Definition(Protocol):
+    """`backward(bwd_op, ctx, *grads)` gets the backward operator of its own family as first argument.
 
-    `backward(bwd_op, ctx, *grads)` gets the backward operator of its own family as first argument.
     `reference_backward` takes and gives what that operator does, in plain PyTorch, because second-order gradients go
-    through it.
+    through it. The other functions have the arguments of the schemas, or are those of torch.library.
     """
 
-    name: str
-    forward_schema: str
-    backward_schema: str
-    fake_forward: Callable[..., Any]
-    fake_backward: Callable[..., Any]
-    setup_context: Callable[..., Any]
-    backward: Callable[..., Any]
-    reference_backward: Callable[..., Any]
-    triton_forward: Callable[..., Any]
-    triton_backward: Callable[..., Any]
+    FORWARD_SCHEMA: str
+    BACKWARD_SCHEMA: str
+
+    @property
+    def fake_forward(self) -> Callable[..., Any]: ...
+    @property
+    def fake_backward(self) -> Callable[..., Any]: ...
+    @property
+    def setup_context(self) -> Callable[..., Any]: ...
+    @property
+    def backward(self) -> Callable[..., Any]: ...
+    @property
+    def reference_backward(self) -> Callable[..., Any]: ...
+    @property
+    def triton_forward(self) -> Callable[..., Any]: ...
+    @property
+    def triton_backward(self) -> Callable[..., Any]: ...

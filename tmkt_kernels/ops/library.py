@@ -21,13 +21,13 @@ from .definition import Definition
 _TAGS = (torch.Tag.needs_exact_strides, torch.Tag.pt2_compliant_tag)
 
 
-def register(definition: Definition) -> dict[str, Callable[..., Any]]:
-    """Define both families of an operator; returns how to call each, by backend."""
-    name, setup_context, backward = definition.name, definition.setup_context, definition.backward
+def register(name: str, definition: Definition) -> dict[str, Callable[..., Any]]:
+    """Define both families of operator `name`; returns how to call each, by backend."""
+    setup_context, backward = definition.setup_context, definition.backward
     second_order = transforms.second_order(definition.reference_backward)
     schemas = {
-        "fwd": (definition.forward_schema, definition.fake_forward),
-        "bwd": (definition.backward_schema, definition.fake_backward),
+        "fwd": (definition.FORWARD_SCHEMA, definition.fake_forward),
+        "bwd": (definition.BACKWARD_SCHEMA, definition.fake_backward),
     }
     triton_kernels = definition.triton_forward, definition.triton_backward
     calls = {}

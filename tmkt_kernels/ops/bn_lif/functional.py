@@ -7,11 +7,14 @@ import torch
 from torch import Tensor
 
 from ... import surrogate as sg
-from .. import arguments, layout
+from .. import arguments, layout, library
 from ..lif.functional import check_inputs, choose_backend
 from ..lif.recurrence import Recurrence, Shape
 from . import op
 from .reference import BatchNorm, average_pool, bn_lif_reference
+
+CALL = library.register("bn_lif", op)
+"""The operator, by backend."""
 
 
 def bn_lif(
@@ -120,7 +123,7 @@ def run(
         outputs = bn_lif_reference(x, v_init, norm, channels, inner, neuron, return_v)
     else:
         *vectors, eps = norm
-        outputs = op.CALL[chosen](x, v_init, *vectors, channels, inner, pool_width, eps, *neuron.scalars, return_v)
+        outputs = CALL[chosen](x, v_init, *vectors, channels, inner, pool_width, eps, *neuron.scalars, return_v)
     *fired, mean, var = outputs
     spikes, *potentials = layout.neuron_outputs(fired, order, return_v)
     if pool == 2 and pool_width == 0:

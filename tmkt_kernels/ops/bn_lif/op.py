@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import library, transforms
-from ..definition import Definition
+from .. import transforms
 from ..lif.recurrence import SCHEMA, Recurrence
 from .outputs import new_spikes
 from .reference import BatchNorm, average_pool, bn_lif_reference
@@ -51,7 +50,7 @@ def _backward_arguments(args: Any) -> tuple[tuple[Tensor | None, ...], Inputs, b
     return args[:3], _forward_arguments((*args[3:9], *args[10:], False))[0], args[9]
 
 
-def _fake_forward(*args: Any) -> tuple[Tensor, ...]:
+def fake_forward(*args: Any) -> tuple[Tensor, ...]:
     given, return_v = _forward_arguments(args)
     x, own = given.x, given.channels if given.norm.mean is None else 0
     return (
@@ -63,7 +62,7 @@ def _fake_forward(*args: Any) -> tuple[Tensor, ...]:
     )
 
 
-def _fake_backward(*args: Any) -> tuple[Tensor, ...]:
+def fake_backward(*args: Any) -> tuple[Tensor, ...]:
     _, given, _ = _backward_arguments(args)
     x, v_init = given.x, given.v_init
     return (
@@ -74,7 +73,7 @@ def _fake_backward(*args: Any) -> tuple[Tensor, ...]:
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, v_init, weight, bias, mean, var, *params, return_v = inputs
     batch_mean, batch_var = output[3:]
     ctx.mark_non_differentiable(batch_mean, batch_var)
@@ -87,7 +86,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.set_materialize_grads(False)
 
 
-def _backward(bwd_op: Any, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+def backward(bwd_op: Any, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     grad_spikes, grad_v_last, grad_v_seq = (g if g is None else g.contiguous() for g in grads[:3])
     x, v_init, weight, bias, mean, var = ctx.saved_tensors
     if not ctx.return_v:
@@ -104,7 +103,7 @@ def _backward(bwd_op: Any, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | No
     )
 
 
-def _reference_backward(*args: Any) -> tuple[Tensor | None, ...]:
+def reference_backward(*args: Any) -> tuple[Tensor | None, ...]:
     grads, given, batch_statistics = _backward_arguments(args)
     x, norm, mean = given.x, given.norm, given.norm.mean
     assert mean is not None
@@ -124,7 +123,7 @@ def _reference_backward(*args: Any) -> tuple[Tensor | None, ...]:
     return grad_x, x.new_empty((0,), dtype=torch.float32) if grad_v_init is None else grad_v_init, *grad_affine
 
 
-def _triton_forward(*args: Any) -> tuple[Tensor, ...]:
+def triton_forward(*args: Any) -> tuple[Tensor, ...]:
     from ..scan_triton import Layout  # Triton is optional, and slow to import
     from .triton import bn_lif_fwd
 
@@ -132,25 +131,9 @@ def _triton_forward(*args: Any) -> tuple[Tensor, ...]:
     return bn_lif_fwd(x, v_init, norm, neuron, Layout(*layout), return_v)
 
 
-def _triton_backward(*args: Any) -> tuple[Tensor, ...]:
+def triton_backward(*args: Any) -> tuple[Tensor, ...]:
     from ..scan_triton import Layout
     from .triton import bn_lif_bwd
 
     grads, (x, v_init, norm, *layout, neuron), batch_statistics = _backward_arguments(args)
     return bn_lif_bwd(grads, x, v_init, norm, neuron, Layout(*layout), batch_statistics)
-
-
-CALL = library.register(
-    Definition(
-        name="bn_lif",
-        forward_schema=FORWARD_SCHEMA,
-        backward_schema=BACKWARD_SCHEMA,
-        fake_forward=_fake_forward,
-        fake_backward=_fake_backward,
-        setup_context=_setup_context,
-        backward=_backward,
-        reference_backward=_reference_backward,
-        triton_forward=_triton_forward,
-        triton_backward=_triton_backward,
-    )
-)

@@ -7,10 +7,13 @@ from torch import Tensor
 
 from ... import backends
 from ... import surrogate as sg
-from .. import arguments, layout, transforms
+from .. import arguments, layout, library, transforms
 from . import op
 from .recurrence import Parameter, Recurrence, Shape
 from .reference import lif_reference
+
+CALL = library.register("lif", op)
+"""The operator, by backend."""
 
 
 def lif(
@@ -95,7 +98,7 @@ def run(x_seq: Tensor, v_init: Tensor | None, neuron: Recurrence, return_v: bool
     if chosen == "reference":
         outputs = lif_reference(x, v_init, neuron, return_v, inner)
     else:
-        outputs = op.CALL[chosen](x, v_init, neuron.coefficients, inner, *neuron.scalars, return_v)
+        outputs = CALL[chosen](x, v_init, neuron.coefficients, inner, *neuron.scalars, return_v)
     return layout.neuron_outputs(outputs, order, return_v)
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import library, transforms
-from ..definition import Definition
+from .. import transforms
 from .recurrence import SCHEMA, Recurrence, of_neurons
 from .reference import lif_reference
 
@@ -22,13 +21,13 @@ BACKWARD_SCHEMA = (
 )
 
 
-def _fake_forward(x: Tensor, v_init: Tensor | None, *params: Any) -> tuple[Tensor, Tensor, Tensor]:
+def fake_forward(x: Tensor, v_init: Tensor | None, *params: Any) -> tuple[Tensor, Tensor, Tensor]:
     return_v = params[-1]
     v_seq = torch.empty_like(x) if return_v else x.new_empty((0,))
     return torch.empty_like(x), x.new_empty(x.shape[1:], dtype=torch.float32), v_seq
 
 
-def _fake_backward(
+def fake_backward(
     grad_spikes: Any, grad_v_last: Any, grad_v_seq: Any, x: Tensor, v_init: Tensor | None, *params: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     need_coefficients = params[-1]
@@ -39,7 +38,7 @@ def _fake_backward(
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, v_init, coefficients, *params, return_v = inputs
     # x is what the layer before keeps anyway: nothing else is kept, h is recomputed from it.
     ctx.save_for_backward(x, v_init, coefficients)
@@ -47,7 +46,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.set_materialize_grads(False)
 
 
-def _backward(bwd_op: Any, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+def backward(bwd_op: Any, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     grad_spikes, grad_v_last, grad_v_seq = (g if g is None else g.contiguous() for g in grads)
     x, v_init, coefficients = ctx.saved_tensors
     if not ctx.return_v:
@@ -63,7 +62,7 @@ def _backward(bwd_op: Any, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | No
     return grad_x, None if v_init is None else grad_v_init, grad_coefficients, *[None] * (len(ctx.params) + 1)
 
 
-def _reference_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+def reference_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     *grads, x, v_init, coefficients, inner = args[:7]
     scalars, need_coefficients = args[7:-1], args[-1]
     each = None
@@ -84,31 +83,15 @@ def _reference_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def _triton_forward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+def triton_forward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     from .triton import lif_fwd  # Triton is optional, and slow to import
 
     x, v_init, coefficients, inner, *scalars, return_v = args
     return lif_fwd(x, v_init, Recurrence.of(scalars, coefficients), inner, return_v)
 
 
-def _triton_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+def triton_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     from .triton import lif_bwd
 
     *grads, x, v_init, coefficients, inner = args[:7]
     return lif_bwd(tuple(grads), x, v_init, Recurrence.of(args[7:-1], coefficients), inner, args[-1])
-
-
-CALL = library.register(
-    Definition(
-        name="lif",
-        forward_schema=FORWARD_SCHEMA,
-        backward_schema=BACKWARD_SCHEMA,
-        fake_forward=_fake_forward,
-        fake_backward=_fake_backward,
-        setup_context=_setup_context,
-        backward=_backward,
-        reference_backward=_reference_backward,
-        triton_forward=_triton_forward,
-        triton_backward=_triton_backward,
-    )
-)

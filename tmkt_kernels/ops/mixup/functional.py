@@ -1,14 +1,15 @@
 """Time-step mixup: static images and event frames, joined along time in one pass."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from ... import backends
-from .. import arguments, transforms
+from .. import arguments, library, transforms
 from . import op as op
-from .reference import mixup_reference
+from .reference import Selection, mixup_reference
+
+CALL = library.register("mixup", op)
+"""The operator, by backend."""
 
 INPUT_DTYPES = (torch.uint8, torch.int16, torch.float32, torch.bfloat16, torch.float16)
 
@@ -63,11 +64,11 @@ def time_step_mixup(
     chosen = backends.choose("mixup", events.device, kernel_dtype, backend)
     if events.device.type == "cpu" and not torch.compiler.is_compiling():
         _check_range(static, events, switch_step, static_index, event_index)
-    indices = (None if i is None else i.contiguous() for i in (switch_step, static_index, event_index))
-    args: Any = (*indices, static_scale, event_scale, dtype)
+    images, recordings = (i if i is None else i.contiguous() for i in (static_index, event_index))
+    selection = Selection(switch_step.contiguous(), images, recordings, static_scale, event_scale)
     if chosen == "reference":
-        return mixup_reference(static, events, *args)
-    mixed: Tensor = op.CALL[chosen](static.contiguous(), events.contiguous(), *args)
+        return mixup_reference(static, events, selection, dtype)
+    mixed: Tensor = CALL[chosen](static.contiguous(), events.contiguous(), *selection, dtype)
     return mixed
 
 

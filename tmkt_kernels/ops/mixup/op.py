@@ -5,9 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import library, transforms
-from ..definition import Definition
-from .reference import mixup_reference
+from .. import transforms
+from .reference import Selection, mixup_reference
 
 FORWARD_SCHEMA = (
     "(Tensor static, Tensor events, Tensor switch_step, Tensor? static_index, Tensor? event_index, "
@@ -20,20 +19,12 @@ BACKWARD_SCHEMA = (
 )
 
 
-def _fake_forward(
-    static: Tensor,
-    events: Tensor,
-    switch_step: Tensor,
-    static_index: Tensor | None,
-    event_index: Tensor | None,
-    static_scale: float,
-    event_scale: float,
-    dtype: torch.dtype,
-) -> Tensor:
+def fake_forward(static: Tensor, events: Tensor, *args: Any) -> Tensor:
+    switch_step, dtype = args[0], args[-1]
     return events.new_empty((events.shape[0], switch_step.shape[0], *events.shape[2:]), dtype=dtype)
 
 
-def _fake_backward(grad: Tensor, static: Tensor, events: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+def fake_backward(grad: Tensor, static: Tensor, events: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     need_static, need_events = args[-2:]
     return (
         torch.empty_like(static) if need_static else grad.new_empty((0,)),
@@ -41,20 +32,20 @@ def _fake_backward(grad: Tensor, static: Tensor, events: Tensor, *args: Any) -> 
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     static, events, switch_step, static_index, event_index, static_scale, event_scale, _ = inputs
     ctx.save_for_backward(static, events, switch_step, static_index, event_index)
     ctx.scales = static_scale, event_scale
 
 
-def _backward(bwd_op: Any, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def backward(bwd_op: Any, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     need_static, need_events = ctx.needs_input_grad[:2]
     grad_static, grad_events = bwd_op(grad.contiguous(), *ctx.saved_tensors, *ctx.scales, need_static, need_events)
     return grad_static if need_static else None, grad_events if need_events else None, *[None] * 6
 
 
-def _reference_backward(grad: Tensor, static: Tensor, events: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    selection: Any = (*args[:-2], grad.dtype)  # switch_step, the indices, the scales and the dtype
+def reference_backward(grad: Tensor, static: Tensor, events: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    selection = Selection(*args[:-2])
     need_static, need_events = args[-2:]
 
     def forward(static_leaf: Tensor | None, events_leaf: Tensor | None) -> tuple[Tensor]:
@@ -62,7 +53,7 @@ def _reference_backward(grad: Tensor, static: Tensor, events: Tensor, *args: Any
             static if static_leaf is None else static_leaf,
             events if events_leaf is None else events_leaf,
         )
-        return (mixup_reference(images, recordings, *selection),)
+        return (mixup_reference(images, recordings, selection, grad.dtype),)
 
     leaves = static if need_static else None, events if need_events else None
     grad_static, grad_events = (
@@ -71,29 +62,15 @@ def _reference_backward(grad: Tensor, static: Tensor, events: Tensor, *args: Any
     return grad_static, grad_events
 
 
-def _triton_forward(*args: Any) -> Tensor:
+def triton_forward(*args: Any) -> Tensor:
     from .triton import mixup_fwd  # Triton is optional, and slow to import
 
-    return mixup_fwd(*args)
+    static, events, *selection, dtype = args
+    return mixup_fwd(static, events, Selection(*selection), dtype)
 
 
-def _triton_backward(*args: Any) -> tuple[Tensor, Tensor]:
+def triton_backward(*args: Any) -> tuple[Tensor, Tensor]:
     from .triton import mixup_bwd
 
-    return mixup_bwd(*args)
-
-
-CALL = library.register(
-    Definition(
-        name="mixup",
-        forward_schema=FORWARD_SCHEMA,
-        backward_schema=BACKWARD_SCHEMA,
-        fake_forward=_fake_forward,
-        fake_backward=_fake_backward,
-        setup_context=_setup_context,
-        backward=_backward,
-        reference_backward=_reference_backward,
-        triton_forward=_triton_forward,
-        triton_backward=_triton_backward,
-    )
-)
+    grad, static, events, *selection, need_static, need_events = args
+    return mixup_bwd(grad, static, events, Selection(*selection), need_static, need_events)

@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..triton_common import where_also
+from .reference import Selection
 
 NUM_WARPS = 4
 # debug keeps device_assert, so that a wrong index stops the program; it would check every sum of int32 too.
@@ -31,14 +32,14 @@ def plane_block(P, BLOCK: tl.constexpr, VEC: tl.constexpr):
 
 
 @triton.jit
-def load_sample(b, switch_step_ptr, static_index_ptr, event_index_ptr, T, Bs, Be):
+def load_sample(b, selection, T, Bs, Be):
     """Sample b's switch step, image and recording, and whether they are in range: if not, read nothing."""
-    switch = tl.load(switch_step_ptr + b)
+    switch = tl.load(selection.switch_step + b)
     i_s, i_e = b, b
-    if static_index_ptr is not None:
-        i_s = tl.load(static_index_ptr + b)
-    if event_index_ptr is not None:
-        i_e = tl.load(event_index_ptr + b)
+    if selection.static_index is not None:
+        i_s = tl.load(selection.static_index + b)
+    if selection.event_index is not None:
+        i_e = tl.load(selection.event_index + b)
     switch_ok = (switch >= 0) & (switch <= T)
     static_ok = (i_s >= 0) & (i_s < Bs)
     event_ok = (i_e >= 0) & (i_e < Be)
@@ -63,9 +64,7 @@ def samples_of(source, order_ptr, start_ptr, B, sources):
 def mixup_fwd_kernel(
     static_ptr,
     events_ptr,
-    switch_step_ptr,
-    static_index_ptr,
-    event_index_ptr,
+    selection,
     mixed_ptr,
     T,
     B,
@@ -73,20 +72,18 @@ def mixup_fwd_kernel(
     Be,
     C,
     P,
-    static_scale,
-    event_scale,
     BLOCK: tl.constexpr,
     VEC: tl.constexpr,
 ):
     P, plane, o_p, m_p = plane_block(P, BLOCK, VEC)
     t, b, c = plane // C // B, plane // C % B, plane % C
-    switch, i_s, i_e, valid = load_sample(b, switch_step_ptr, static_index_ptr, event_index_ptr, T, Bs, Be)
+    switch, i_s, i_e, valid = load_sample(b, selection, T, Bs, Be)
     if t >= switch:
         o_x = ((t * Be + i_e) * C + c) * P + o_p
-        b_m = tl.load(events_ptr + o_x, mask=where_also(m_p, valid), other=0).to(tl.float32) * event_scale
+        b_m = tl.load(events_ptr + o_x, mask=where_also(m_p, valid), other=0).to(tl.float32) * selection.event_scale
     else:
         o_x = i_s * P + o_p
-        b_m = tl.load(static_ptr + o_x, mask=where_also(m_p, valid), other=0).to(tl.float32) * static_scale
+        b_m = tl.load(static_ptr + o_x, mask=where_also(m_p, valid), other=0).to(tl.float32) * selection.static_scale
     tl.store(mixed_ptr + plane * P + o_p, b_m.to(mixed_ptr.dtype.element_ty), mask=m_p)
 
 
@@ -95,9 +92,7 @@ def mixup_bwd_static_kernel(
     grad_ptr,
     order_ptr,
     start_ptr,
-    switch_step_ptr,
-    static_index_ptr,
-    event_index_ptr,
+    selection,
     grad_static_ptr,
     T,
     B,
@@ -105,7 +100,6 @@ def mixup_bwd_static_kernel(
     Be,
     C,
     P,
-    static_scale,
     BLOCK: tl.constexpr,
     VEC: tl.constexpr,
 ):
@@ -115,14 +109,14 @@ def mixup_bwd_static_kernel(
     begin, end = samples_of(image, order_ptr, start_ptr, B, Bs)
     for k in range(begin, end):
         b = k if order_ptr is None else tl.load(order_ptr + k)
-        switch, _, _, valid = load_sample(b, switch_step_ptr, static_index_ptr, event_index_ptr, T, Bs, Be)
+        switch, _, _, valid = load_sample(b, selection, T, Bs, Be)
         steps = tl.where(valid, switch, 0)
         for c in range(C):
             p_g = grad_ptr + (b * C + c) * P + o_p
             for _t in tl.range(0, steps, loop_unroll_factor=2):
                 b_g += tl.load(p_g, mask=m_p, other=0).to(tl.float32)
                 p_g += B * C * P
-    b_g *= static_scale
+    b_g *= selection.static_scale
     tl.store(grad_static_ptr + image * P + o_p, b_g.to(grad_static_ptr.dtype.element_ty), mask=m_p)
 
 
@@ -131,9 +125,7 @@ def mixup_bwd_events_kernel(
     grad_ptr,
     order_ptr,
     start_ptr,
-    switch_step_ptr,
-    static_index_ptr,
-    event_index_ptr,
+    selection,
     grad_events_ptr,
     T,
     B,
@@ -141,7 +133,6 @@ def mixup_bwd_events_kernel(
     Be,
     C,
     P,
-    event_scale,
     BLOCK: tl.constexpr,
     VEC: tl.constexpr,
 ):
@@ -152,10 +143,10 @@ def mixup_bwd_events_kernel(
     begin, end = samples_of(e, order_ptr, start_ptr, B, Be)
     for k in range(begin, end):
         b = k if order_ptr is None else tl.load(order_ptr + k)
-        switch, _, _, valid = load_sample(b, switch_step_ptr, static_index_ptr, event_index_ptr, T, Bs, Be)
+        switch, _, _, valid = load_sample(b, selection, T, Bs, Be)
         used = valid & (t >= switch)
         b_g += tl.load(grad_ptr + ((t * B + b) * C + c) * P + o_p, mask=where_also(m_p, used), other=0).to(tl.float32)
-    b_g *= event_scale
+    b_g *= selection.event_scale
     tl.store(grad_events_ptr + plane * P + o_p, b_g.to(grad_events_ptr.dtype.element_ty), mask=m_p)
 
 
@@ -163,27 +154,22 @@ def launch(
     kernel: Any,
     out: Tensor,
     sources: tuple[Tensor | None, ...],
-    switch_step: Tensor,
-    static_index: Tensor | None,
-    event_index: Tensor | None,
-    shapes: tuple[torch.Size, torch.Size],
-    *scales: float,
+    selection: Selection,
+    static: torch.Size,
+    events: torch.Size,
 ) -> None:
     """One program a block of a plane of `out`; a thread writes 16 bytes, or one element of unaligned planes."""
     if out.numel() == 0:
         return
-    static, events = shapes
     T, Be, channels = events[:3]
     C, P = channels // static[1], static[1:].numel()
     vec = 16 // out.element_size()
     vec = vec if P % vec == 0 else 1
     block = 32 * NUM_WARPS * vec
     grid = (out.numel() // P * triton.cdiv(P, block),)
-    index = switch_step, static_index, event_index
+    sizes = (T, len(selection.switch_step), static[0], Be, C, P)
     with torch.cuda.device_of(out):
-        kernel[grid](
-            *sources, *index, out, T, len(switch_step), static[0], Be, C, P, *scales, BLOCK=block, VEC=vec, **LAUNCH
-        )
+        kernel[grid](*sources, selection, out, *sizes, BLOCK=block, VEC=vec, **LAUNCH)
 
 
 def samples_by_source(index: Tensor | None, sources: int) -> tuple[Tensor | None, Tensor | None]:
@@ -194,43 +180,23 @@ def samples_by_source(index: Tensor | None, sources: int) -> tuple[Tensor | None
     return order, torch.searchsorted(ordered, torch.arange(sources + 1, device=index.device))
 
 
-def mixup_fwd(
-    static: Tensor,
-    events: Tensor,
-    switch_step: Tensor,
-    static_index: Tensor | None,
-    event_index: Tensor | None,
-    static_scale: float,
-    event_scale: float,
-    dtype: torch.dtype,
-) -> Tensor:
+def mixup_fwd(static: Tensor, events: Tensor, selection: Selection, dtype: torch.dtype) -> Tensor:
     """static [Bs, 1 or C, H, W], events [T, Be, C, H, W] -> mixed [T, B, C, H, W]."""
-    mixed = events.new_empty((events.shape[0], len(switch_step), *events.shape[2:]), dtype=dtype)
-    index, shapes = (switch_step, static_index, event_index), (static.shape, events.shape)
-    launch(mixup_fwd_kernel, mixed, (static, events), *index, shapes, static_scale, event_scale)
+    mixed = events.new_empty((events.shape[0], len(selection.switch_step), *events.shape[2:]), dtype=dtype)
+    launch(mixup_fwd_kernel, mixed, (static, events), selection, static.shape, events.shape)
     return mixed
 
 
 def mixup_bwd(
-    grad: Tensor,
-    static: Tensor,
-    events: Tensor,
-    switch_step: Tensor,
-    static_index: Tensor | None,
-    event_index: Tensor | None,
-    static_scale: float,
-    event_scale: float,
-    need_static: bool,
-    need_events: bool,
+    grad: Tensor, static: Tensor, events: Tensor, selection: Selection, need_static: bool, need_events: bool
 ) -> tuple[Tensor, Tensor]:
     """Gradients of static and of events, each empty if not needed; deterministic, without atomics."""
     grad_static = torch.empty_like(static) if need_static else grad.new_empty((0,))
     grad_events = torch.empty_like(events) if need_events else grad.new_empty((0,))
-    index, shapes = (switch_step, static_index, event_index), (static.shape, events.shape)
     if need_static:
-        sources = grad, *samples_by_source(static_index, static.shape[0])
-        launch(mixup_bwd_static_kernel, grad_static, sources, *index, shapes, static_scale)
+        sources = grad, *samples_by_source(selection.static_index, static.shape[0])
+        launch(mixup_bwd_static_kernel, grad_static, sources, selection, static.shape, events.shape)
     if need_events:
-        sources = grad, *samples_by_source(event_index, events.shape[1])
-        launch(mixup_bwd_events_kernel, grad_events, sources, *index, shapes, event_scale)
+        sources = grad, *samples_by_source(selection.event_index, events.shape[1])
+        launch(mixup_bwd_events_kernel, grad_events, sources, selection, static.shape, events.shape)
     return grad_static, grad_events
