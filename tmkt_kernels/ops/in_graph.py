@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from . import transforms
+from .graph_calls import CALLS
 
 
 @torch.compiler.allow_in_graph
 def call(name: str, *args: Any) -> Any:
     """Runs when torch opens up the graph: under its transforms, with symbols for the numbers that change."""
-    return transforms.IN_GRAPH[name](*args)
+    return CALLS[name](*args)

@@ -15,6 +15,7 @@ import torch
 from ..extension import extension as extension  # loads the library, before its schemas are asked for
 from . import numbers, transforms
 from .definition import Definition
+from .graph_calls import CALLS
 
 # The kernels read raw memory: torch.compile must hand over the strides that eager code would. It does so by default;
 # the tags ask for it where an operator is defined here.
@@ -48,7 +49,7 @@ def register(name: str, definition: Definition) -> dict[str, Callable[..., Any]]
         )
         with_numbers = numbers.register(definition, fwd_op, bwd_op)
         key = f"{name}{suffix}"
-        transforms.IN_GRAPH[key] = _in_graph_call(under_transforms, with_numbers)
+        CALLS[key] = _in_graph_call(under_transforms, with_numbers)
         calls[backend] = _call(definition, key, fwd_op, bwd_op, under_transforms)
     return calls
 

@@ -11,9 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-IN_GRAPH: dict[str, Callable[..., Any]] = {}
-"""What stands in graphs of torch.compile as one call, by name."""
-
 # Private to torch, which has no public way to ask.
 active: Callable[[], bool] = torch._C._are_functorch_transforms_active
 """Whether a transform of torch.func is under way."""
@@ -32,7 +29,7 @@ def concrete(value: Tensor) -> Tensor:
 
 
 def call_in_graph(name: str, *args: Any) -> Any:
-    """Call IN_GRAPH[name], as one node of the graph that is being made."""
+    """Call graph_calls.CALLS[name], as one node of the graph that is being made."""
     from . import in_graph
 
     return in_graph.call(name, *args)

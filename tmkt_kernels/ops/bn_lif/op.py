@@ -124,7 +124,7 @@ def reference_backward(*args: Any) -> tuple[Tensor | None, ...]:
 
 
 def triton_forward(*args: Any) -> tuple[Tensor, ...]:
-    from ..scan_triton import Layout  # Triton is optional, and slow to import
+    from ..scan_launch import Layout  # Triton is optional, and slow to import
     from .triton import bn_lif_fwd
 
     (x, v_init, norm, *layout, neuron), return_v = _forward_arguments(args)
@@ -132,7 +132,7 @@ def triton_forward(*args: Any) -> tuple[Tensor, ...]:
 
 
 def triton_backward(*args: Any) -> tuple[Tensor, ...]:
-    from ..scan_triton import Layout
+    from ..scan_launch import Layout
     from .triton import bn_lif_bwd
 
     grads, (x, v_init, norm, *layout, neuron), batch_statistics = _backward_arguments(args)

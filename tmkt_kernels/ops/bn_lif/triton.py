@@ -12,21 +12,9 @@ from torch import Tensor
 
 from ..lif.neuron_triton import neuron_of
 from ..lif.recurrence import Recurrence
-from ..scan_triton import (
-    LAUNCH_FWD,
-    Gradients,
-    Layout,
-    Norm,
-    Outputs,
-    Results,
-    Statistics,
-    block_sizes,
-    chunk_size,
-    load_steps,
-    neurons,
-    scan_backward,
-    scan_forward,
-)
+from ..scan_launch import LAUNCH_FWD, Layout, block_sizes, chunk_size, scan_backward, scan_forward
+from ..scan_triton import load_steps, neurons
+from ..scan_values import Gradients, Norm, Outputs, Results, Statistics
 from .outputs import new_spikes
 from .reference import BatchNorm
 

@@ -38,11 +38,9 @@ def lif(
     reset; v_reset counts as 0 in the charge). `tau=math.inf` is the IF neuron, h = v + x, either way.
 
     Args:
-        x_seq: input current [T, B, ...], float32, bfloat16 or float16 (float64: reference only). Any
-            layout with T outermost and dense steps (channels_last too) is used and kept as it is;
-            any other is copied once.
-        v_init: membrane potential before the first step, [B, ...]; None starts at rest, that is at
-            v_reset (0 if the reset is soft).
+        x_seq: input current [T, B, ...], float32, bfloat16 or float16 (float64: reference only). Any layout with T
+            outermost and dense steps (channels_last too) is used and kept as it is; any other is copied once.
+        v_init: membrane potential before the first step, [B, ...]; None is v_reset (0 if the reset is soft).
         tau: membrane time constant in time steps, >= 1.
         decay_input: divide the input by tau too.
         v_threshold: firing threshold.

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from ..scan_triton import Functions, Neuron
+from ..scan_values import Functions, Neuron
 from ..surrogate_triton import surrogate_derivative
 from .recurrence import Recurrence, Reset
 

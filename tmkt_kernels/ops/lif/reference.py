@@ -19,6 +19,7 @@ from torch import Tensor
 from ... import surrogate as sg
 from ...backends import forward_mode
 from .. import transforms
+from ..graph_calls import CALLS
 from .recurrence import Recurrence, Reset, of_neurons
 
 
@@ -68,7 +69,7 @@ def _fire(*args: Any) -> Tensor:
     return (TransformableFire if transforms.active() or forward_mode() else Fire).apply(*args)
 
 
-transforms.IN_GRAPH["fire"] = _fire
+CALLS["fire"] = _fire
 
 
 def heaviside(u: Tensor, strict: bool) -> Tensor:

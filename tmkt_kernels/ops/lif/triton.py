@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from ..scan_triton import Gradients, Layout, Outputs, Results, scan_backward, scan_forward
+from ..scan_launch import Layout, scan_backward, scan_forward
+from ..scan_values import Gradients, Outputs, Results
 from .neuron_triton import neuron_of
 from .recurrence import Recurrence
 

@@ -1,0 +1,108 @@
+"""Launches of the scan in Triton: how many programs, of how many neurons, in chunks of how many steps."""
+
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from .scan_triton import scan_bwd_kernel, scan_fwd_kernel
+from .scan_values import Gradients, Neuron, Norm, Outputs, Results, Statistics
+
+MAX_CHUNK = 16  # h of a chunk takes 16 x 4 registers per thread; twice that would spill
+NUM_WARPS = 2  # 32 programs of 64 threads fill an SM of sm_80 or sm_90, and small layers reach more SMs than with 128
+# Fusion would turn a*v + b*x + c into FMAs, whose single rounding flips spikes against the reference.
+LAUNCH_FWD = {"num_warps": NUM_WARPS, "enable_fp_fusion": False}
+# Left to itself, ptxas spills a value or two of backward to squeeze one more program onto an SM.
+LAUNCH_BWD = {**LAUNCH_FWD, "maxnreg": 255}
+
+
+def chunk_size(T: int) -> int:
+    """Steps held in registers: three kernels serve every T, and a short T computes few steps in vain."""
+    return 4 if T <= 4 else 8 if T <= 8 else MAX_CHUNK
+
+
+def block_sizes(N: int, vec: int) -> dict[str, int]:
+    """`vec` neurons per thread, loaded as one vector; a single neuron where N leaves later steps unaligned.
+
+    N and T are not specialised by Triton, so these are the only two variants: no recompilation for a new size.
+    """
+    vec = vec if N % vec == 0 else 1
+    return {"BLOCK": 32 * NUM_WARPS * vec, "VEC": vec}
+
+
+class Layout(NamedTuple):
+    """Where the channels of x [T, ...] are, and with pooling the width of its planes; 0 pools nothing.
+
+    Neuron n of a step belongs to channel n // inner % channels.
+    """
+
+    channels: int = 1
+    inner: int = 1
+    pool_width: int = 0
+
+    def launch(self, x: Tensor, vec: int) -> tuple[tuple[int], tuple[int, ...], dict[str, Any]]:
+        """The grid, the sizes T to WIDTH, and the constants that depend on sizes."""
+        T, N = x.shape[0], x[0].numel()
+        slots, blocks = N, block_sizes(N, vec)
+        if self.pool_width:  # the pixels of all cells, whole or not
+            cells = ((self.inner // self.pool_width + 1) // 2) * ((self.pool_width + 1) // 2)
+            slots, blocks = 4 * cells * (N // self.inner), block_sizes(1, 2)  # 2: one neuron per thread
+        constants = {"POOL": self.pool_width > 0, "CHUNK": chunk_size(T), **blocks}
+        sizes = (T, N, self.channels, self.inner, max(self.pool_width, 1))
+        return (triton.cdiv(slots, blocks["BLOCK"]),), sizes, constants
+
+
+def scan_forward(
+    x: Tensor, v_init: Tensor | None, norm: Norm | None, neuron: Neuron, layout: Layout, out: Outputs
+) -> None:
+    """Run all steps of x [T, ...] and fill `out`."""
+    grid, sizes, constants = layout.launch(x, 16 // x.element_size())
+    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+        scan_fwd_kernel[grid](
+            x,
+            v_init,
+            norm,
+            neuron.parameters,
+            out,
+            *sizes,
+            NEURON=neuron.functions,
+            RESET=neuron.reset,
+            **constants,
+            **LAUNCH_FWD,
+        )
+
+
+def scan_backward(
+    grads: Gradients,
+    x: Tensor,
+    v_init: Tensor | None,
+    norm: Norm | None,
+    neuron: Neuron,
+    layout: Layout,
+    out: Results,
+    statistics: Statistics | None = None,
+) -> None:
+    """Fill `out` from the gradients of the outputs; x [T, ...] is what forward had."""
+    chunks = (x.shape[0] - 1) // chunk_size(x.shape[0])
+    # 4 neurons per thread, in fp32 16 bytes; with five sums for each, or a batch norm and several chunks, their
+    # registers would not suffice.
+    narrow = out.coefficients is not None or (norm is not None and chunks > 0)
+    grid, sizes, constants = layout.launch(x, 2 if narrow else 4)
+    v_chunk = x.new_empty((chunks, x[0].numel()), dtype=torch.float32) if chunks else None
+    constants |= {"NEURON": neuron.functions, "RESET": neuron.reset}
+    constants |= {"SURROGATE": neuron.surrogate, "DETACH": neuron.detach_reset}
+    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+        scan_bwd_kernel[grid](
+            grads,
+            x,
+            v_init,
+            norm,
+            neuron.parameters,
+            statistics,
+            v_chunk,
+            out,
+            *sizes,
+            **constants,
+            **LAUNCH_BWD,
+        )
