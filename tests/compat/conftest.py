@@ -6,20 +6,20 @@ import pytest
 import torch
 
 import tmkt_kernels as tk
-from tmkt_kernels.compat import _fusion
+from tmkt_kernels.compat import _deferral
 from tmkt_kernels.testing import GRADIENT_TOLERANCE, assert_spikes_equal, relative_error
 
 
 @pytest.fixture
 def fused_calls(monkeypatch):
     """A list that grows with each batch norm and neuron that run as one operator."""
-    calls, run = [], _fusion.run_bn_lif
+    calls, run = [], _deferral.run_bn_lif
 
     def count(x_seq, *args):
         calls.append(tuple(x_seq.shape))
         return run(x_seq, *args)
 
-    monkeypatch.setattr(_fusion, "run_bn_lif", count)
+    monkeypatch.setattr(_deferral, "run_bn_lif", count)
     return calls
 
 

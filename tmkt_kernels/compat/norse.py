@@ -12,7 +12,7 @@ from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
 from torch import Tensor, nn
 
 from ..ops.lif.recurrence import Recurrence, Reset, surrogate_fields
-from ._fusion import Deferral, has_hooks, received
+from ._deferral import Deferral, has_hooks, received
 from ._replacement import Accelerated, AcceleratedNeuron
 
 

@@ -10,7 +10,7 @@ from snntorch import Leaky, SpikingNeuron
 from torch import Tensor, nn
 
 from ..ops.lif.recurrence import Parameter, Recurrence
-from ._fusion import Deferral, has_hooks, received
+from ._deferral import Deferral, has_hooks, received
 from ._replacement import AcceleratedNeuron, made, number
 
 Shape = float | tuple[float, float]

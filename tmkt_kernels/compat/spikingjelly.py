@@ -9,7 +9,7 @@ from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import Tensor
 
 from ..ops.lif.recurrence import Recurrence
-from ._fusion import received
+from ._deferral import received
 from ._replacement import AcceleratedNeuron, made
 
 Shape = float | tuple[float, float]

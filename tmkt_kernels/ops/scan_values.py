@@ -100,7 +100,7 @@ class Neuron(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Which values a program owns: offsets and mask of its neurons, those of its spikes, and the size of a spike row."""
+    """Which values a program owns: offsets and mask of its neurons, those of its spikes, and a row of spikes."""
 
     T: Any
     N: Any
