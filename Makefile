@@ -10,7 +10,7 @@ RUN := $(VENV)/bin/
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py
 
-.PHONY: demo test check docs bench wheel sanitize gpu gpu-pack clean
+.PHONY: demo test check structure docs bench wheel sanitize gpu gpu-pack clean
 
 demo: $(VENV)/.installed
 	$(RUN)tmkt demo
@@ -27,6 +27,10 @@ check: $(VENV)/.tools
 	$(RUN)mypy
 	$(RUN)python -m benchmarks.report --check
 	$(RUN)clang-format --dry-run --Werror $$(find csrc -type f)
+
+# The structure of the code as a table with limits, and the places that each measure counted. `make test` holds the limits.
+structure: $(VENV)/.tools
+	$(RUN)python -m tests.structure
 
 # Two cores, under ten minutes: one thread, then two. `python -m benchmarks.report` then makes tables and charts.
 bench: $(VENV)/.rivals

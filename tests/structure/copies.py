@@ -1,0 +1,61 @@
+"""Identical runs of lines."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from .sources import Source
+
+LONGEST_RUN = 8  # lines that may occur twice
+
+
+class Line(NamedTuple):
+    path: str
+    number: int
+    text: str
+
+
+class Run(NamedTuple):
+    """Two places with the same lines."""
+
+    lines: int
+    first: str
+    second: str
+
+    def __str__(self) -> str:
+        return f"{self.lines} lines: {self.first} and {self.second}"
+
+
+def identical_runs(sources: list[Source]) -> list[Run]:
+    """Runs above the limit, each as long as it goes. Lines of comments and blank lines do not count, nor do spaces."""
+    files = [list(_lines(source)) for source in sources]
+    windows = defaultdict(list)
+    for file, lines in enumerate(files):
+        for at in range(len(lines) - LONGEST_RUN):
+            windows[tuple(line.text for line in lines[at : at + LONGEST_RUN + 1])].append((file, at))
+    pairs = {(places[0], other) for places in windows.values() for other in places[1:]}
+    return sorted(_run(files, pairs, pair) for pair in pairs if _moved(pair, -1) not in pairs)
+
+
+Pair = tuple[tuple[int, int], tuple[int, int]]
+
+
+def _moved(pair: Pair, by: int) -> Pair:
+    (file, at), (other, there) = pair
+    return (file, at + by), (other, there + by)
+
+
+def _run(files: list[list[Line]], pairs: set[Pair], pair: Pair) -> Run:
+    length = LONGEST_RUN + 1
+    while _moved(pair, length - LONGEST_RUN) in pairs:
+        length += 1
+    first, second = (files[file][at] for file, at in pair)
+    return Run(length, f"{first.path}:{first.number}", f"{second.path}:{second.number}")
+
+
+def _lines(source: Source) -> Iterator[Line]:
+    comment = "#" if source.is_python else "//"
+    for number, line in enumerate(source.text.splitlines(), 1):
+        text = "".join(line.split())
+        if text and not text.startswith(comment):
+            yield Line(source.path, number, text)
