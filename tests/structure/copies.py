@@ -1,7 +1,8 @@
 """Identical runs of lines."""
 
+import ast
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from .sources import Source
@@ -26,9 +27,13 @@ class Run(NamedTuple):
         return f"{self.lines} lines: {self.first} and {self.second}"
 
 
-def identical_runs(sources: list[Source]) -> list[Run]:
-    """Runs above the limit, each as long as it goes. Lines of comments and blank lines do not count, nor do spaces."""
-    files = [list(_lines(source)) for source in sources]
+def identical_runs(sources: list[Source], spelled_out: Collection[tuple[str, int]] = ()) -> list[Run]:
+    """Runs above the limit, each as long as it goes.
+
+    Comments, blank lines, spaces and imports do not count, nor do the parameters of the functions at `spelled_out`,
+    (path, line): a public signature names every keyword, and a kernel every argument.
+    """
+    files = [list(_lines(source, spelled_out)) for source in sources]
     windows = defaultdict(list)
     for file, lines in enumerate(files):
         for at in range(len(lines) - LONGEST_RUN):
@@ -53,9 +58,19 @@ def _run(files: list[list[Line]], pairs: set[Pair], pair: Pair) -> Run:
     return Run(length, f"{first.path}:{first.number}", f"{second.path}:{second.number}")
 
 
-def _lines(source: Source) -> Iterator[Line]:
+def _lines(source: Source, spelled_out: Collection[tuple[str, int]]) -> Iterator[Line]:
     comment = "#" if source.is_python else "//"
+    left_out = set(_left_out(source, spelled_out)) if source.is_python else set()
     for number, line in enumerate(source.text.splitlines(), 1):
         text = "".join(line.split())
-        if text and not text.startswith(comment):
+        if text and not text.startswith(comment) and number not in left_out:
             yield Line(source.path, number, text)
+
+
+def _left_out(source: Source, spelled_out: Collection[tuple[str, int]]) -> Iterator[int]:
+    """Numbers of the lines of imports, and of the parameters that are spelled out."""
+    for node in ast.walk(source.syntax):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        elif isinstance(node, ast.FunctionDef) and (source.path, node.lineno) in spelled_out:
+            yield from range(node.lineno, node.body[0].lineno)

@@ -36,7 +36,7 @@ def _counted(places: Iterable[object], notes: Iterable[str] = ()) -> Result:
 
 
 def _loops(tree: Tree, device: str) -> Result:
-    return _counted(recurrences.loops(tree, device))
+    return _counted(" with ".join(map(str, parts)) for parts in recurrences.loops(tree, device))
 
 
 def _compiled_loops(tree: Tree) -> Result:
@@ -74,9 +74,11 @@ def _private(tree: Tree) -> Result:
     return _counted(found, (f"no limit, a test: {place}" for place in in_tests))
 
 
-def _entered(_: Tree, backend: str) -> Result:
-    files = routes.lif_files(backend)
-    return Result(None, [], (files,)) if isinstance(files, str) else _counted(files)
+def _way(_: Tree, backend: str) -> Result:
+    way = routes.way_of_lif(backend)
+    if isinstance(way, str):
+        return Result(None, [], (way,))
+    return _counted(way[0], (f"entered: {path}" for path in way[1]))
 
 
 def _visits(tree: Tree) -> Result:
@@ -109,12 +111,14 @@ MEASURES = (
     Measure(
         f"identical runs above {copies.LONGEST_RUN} lines",
         0,
-        lambda tree: _counted(copies.identical_runs(tree.of(*PACKAGES, "csrc", "docs", "examples"))),
+        lambda tree: _counted(
+            copies.identical_runs(tree.of(*PACKAGES, "csrc", "docs", "examples"), sizes.exempt_from_parameters(tree))
+        ),
     ),
     # From the call of a layer to the kernel, and of the kernel what a reader of the CPU's operator opens.
-    Measure("files entered by LIF, reference", 5, partial(_entered, backend="reference"), least=2),
-    Measure("files entered by LIF, native", 5, partial(_entered, backend="native"), least=2),
-    Measure("files entered by LIF, Triton", 5, partial(_entered, backend="triton"), least=2),
+    Measure("files from LIF to its kernel, reference", 5, partial(_way, backend="reference"), least=2),
+    Measure("files from LIF to its kernel, native", 5, partial(_way, backend="native"), least=2),
+    Measure("files from LIF to its kernel, Triton", 5, partial(_way, backend="triton"), least=2),
     Measure("C++ files of lif on the CPU", 5, lambda tree: _counted(routes.included(tree, *routes.CPU_FORWARD)), 2),
     Measure("visits of a module, configuration to tensors", 3, _visits, least=2),
 )

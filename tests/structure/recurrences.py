@@ -29,8 +29,12 @@ def device_of(path: str) -> str | None:
     return None
 
 
-def loops(tree: Tree, device: str) -> list[Function]:
-    """Functions that call a neuron's step or adjoint in a loop, directly or through a function without such a loop."""
+def loops(tree: Tree, device: str) -> list[list[Function]]:
+    """Functions that call a neuron's step or adjoint in a loop, directly or through a function without such a loop.
+
+    Those of which one calls the other, or that one function calls, are parts of one loop: backward recomputes a chunk
+    and then goes back through it.
+    """
     functions = [f for s in tree.product if device_of(s.path) == device for f in s.functions]
     calls = {f: list(_calls(f)) for f in functions}
     names = set(STEP_NAMES)
@@ -38,8 +42,19 @@ def loops(tree: Tree, device: str) -> list[Function]:
         found = [f for f in functions if any(name in names and looped for name, looped in calls[f])]
         through = {f.short_name for f in functions if any(name in names for name, _ in calls[f]) and f not in found}
         if through <= names:
-            return found
+            return _joined(found, [{name for name, _ in calls[f]} | {f.short_name} for f in functions])
         names |= through
+
+
+def _joined(found: list[Function], together: list[set[str]]) -> list[list[Function]]:
+    """`found` in groups: functions whose names stand in one of the sets `together` are in one group."""
+    groups: list[list[Function]] = []
+    for function in found:
+        with_it = [
+            g for g in groups if any({f.short_name, function.short_name} <= names for f in g for names in together)
+        ]
+        groups = [g for g in groups if g not in with_it] + [[*(f for g in with_it for f in g), function]]
+    return groups
 
 
 def _calls(function: Function) -> Iterator[tuple[str, bool]]:

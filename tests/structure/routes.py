@@ -14,17 +14,23 @@ VOCABULARY = "csrc/common/"  # vectors, checks and numbers, which a reader knows
 CPU_FORWARD = ("csrc/lif/lif_cpu.cpp", "csrc/lif/lif_simd.cpp")
 
 
-def files_entered(call: Callable[[], Any], root: Path) -> list[str]:
-    """Python files under `root` that `call()` enters a function of, in the order of the first time.
+def way_of(call: Callable[[], Any], root: Path, kernel: str = "") -> tuple[list[str], list[str]]:
+    """(the longest chain of Python files under `root` of which one function calls the next, all files entered).
 
-    Modules that are imported on the way are not entered by that.
+    The chain ends where the package `kernel` is entered, which runs the kernel; what a function on the chain asks of a
+    helper, which then returns, is entered only. Modules that are imported on the way are not entered by that.
     """
-    found: dict[str, None] = {}
+    entered: dict[str, None] = {}
+    longest: list[str] = []
 
     def look(frame: FrameType, event: str, _: Any) -> None:
+        nonlocal longest
         code = frame.f_code
         if event == "call" and code.co_name != "<module>" and Path(code.co_filename).is_relative_to(root):
-            found[Path(code.co_filename).relative_to(root).as_posix()] = None
+            entered[Path(code.co_filename).relative_to(root).as_posix()] = None
+            chain = _chain(frame, root, kernel)
+            if len(chain) > len(longest):
+                longest = chain
 
     before = sys.getprofile()
     sys.setprofile(look)
@@ -32,12 +38,25 @@ def files_entered(call: Callable[[], Any], root: Path) -> list[str]:
         call()
     finally:
         sys.setprofile(before)
-    return list(found)
+    return longest, list(entered)
 
 
-def lif_files(backend: str) -> list[str] | str:
-    """Files of tmkt_kernels that the call of a LIF layer enters, from the layer to the kernel, for an x on the CPU that
-    needs a gradient; or the reason why the backend cannot serve it. Triton serves the CPU in its interpreter.
+def _chain(frame: FrameType | None, root: Path, kernel: str) -> list[str]:
+    """The files of the frames from the outermost to `frame`, each once."""
+    found: list[str] = []
+    while frame is not None:
+        path = Path(frame.f_code.co_filename)
+        if kernel in path.parts and not path.is_relative_to(root):
+            found = []  # what is further in belongs to the kernel
+        elif path.is_relative_to(root):
+            found.append(path.relative_to(root).as_posix())
+        frame = frame.f_back
+    return list(dict.fromkeys(reversed(found)))
+
+
+def way_of_lif(backend: str) -> tuple[list[str], list[str]] | str:
+    """`way_of` the call of a LIF layer for an x on the CPU that needs a gradient; or the reason why the backend cannot
+    serve it. Triton serves the CPU in its interpreter.
 
     The second call counts, because the first one fills caches.
     """
@@ -55,7 +74,8 @@ def lif_files(backend: str) -> list[str] | str:
             raise
         return str(problem)
     package = Path(tmkt_kernels.__file__).parent
-    return [f"{package.name}/{path}" for path in files_entered(lambda: layer(x), package)]
+    chain, entered = way_of(lambda: layer(x), package, "triton")
+    return [f"{package.name}/{path}" for path in chain], [f"{package.name}/{path}" for path in entered]
 
 
 def included(tree: Tree, *starts: str) -> list[str]:

@@ -92,6 +92,15 @@ def other_kernel(x):
     v = NEURON.charge(v, x)
     for t in range(T):
         v += 1
+def chunk(x):
+    for t in range(T):
+        v = NEURON.charge(v, x)
+def group(x):
+    for t in range(T):
+        g = NEURON.adjoint(g, x)
+def back_kernel(x):
+    chunk(x)
+    group(x)
 """
     reference = (
         "def reference(x):\n    return [lif_step(v, now) for now in x]\ndef other(x):\n    return lif_step(0, x)\n"
@@ -99,18 +108,21 @@ def other_kernel(x):
     made = tree(
         **{
             "csrc/scan/scan_simd-inl.h": cpu,
-            "csrc/scan/scan.cuh": "void back() { for (;;) { g = adjoint(h); } }",
+            "csrc/scan/scan.cuh": "void again() { for (;;) h = charge(h); }\n"
+            "void back() { again(); for (;;) { g = adjoint(h); } }",
             "tmkt_kernels/ops/scan_triton.py": triton,
             "tmkt_kernels/ops/lif/reference.py": reference,
             "tests/own.py": reference,
         }
     )
-    found = {device: [f.name for f in recurrences.loops(made, device)] for device in recurrences.DEVICES}
+    found = {
+        device: [[f.name for f in parts] for parts in recurrences.loops(made, device)] for device in recurrences.DEVICES
+    }
     assert found == {
-        "cpu": ["forward", "scan"],
-        "cuda": ["back"],
-        "triton": ["scan_kernel"],
-        "reference": ["reference"],
+        "cpu": [["forward"], ["scan"]],
+        "cuda": [["again", "back"]],
+        "triton": [["scan_kernel"], ["chunk", "group"]],
+        "reference": [["reference"]],
     }
 
 
@@ -285,9 +297,7 @@ tmkt_kernels.lif.reference._fire()
 
 def test_identical_runs(tree):
     eight, ten = ([f"{word}_{i} = {i}" for i in range(count)] for word, count in (("may", 8), ("copied", 10)))
-    spaced = (
-        "\n\n# of its own\n".join(f"if x:\n  {line}  # why" for line in ten).replace("if x:\n", "").replace("# why", "")
-    )
+    spaced = "\n\n# of its own\n".join(line.replace(" = ", "  =  ") for line in ten)
     made = tree(
         **{
             "tmkt/a.py": "\n".join([*eight, "first = 1", *ten, "last = 1"]),
@@ -297,20 +307,43 @@ def test_identical_runs(tree):
     assert list(map(str, copies.identical_runs(made.of("tmkt")))) == ["10 lines: tmkt/a.py:10 and tmkt/b.py:10"]
 
 
-def test_files_entered(tree, tmp_path, monkeypatch):
+def test_imports_and_spelled_out_parameters_are_no_runs(tree):
+    names = "\n".join(f"    name_{i}," for i in range(10))
+    file = f"from x import (\n{names}\n)\n\n\ndef f(\n{names}\n):\n    return 1\n"
+    made = tree(**{"tmkt/a.py": file, "tmkt/b.py": file.replace("return 1", "return 2")})
+    runs = copies.identical_runs(made.of("tmkt"), {("tmkt/a.py", 15), ("tmkt/b.py", 15)})
+    assert runs == []
+    assert [run.lines for run in copies.identical_runs(made.of("tmkt"))] == [12]
+
+
+def test_the_way_of_a_call(tree, tmp_path, monkeypatch):
+    """a asks helper, which returns, and calls late; late calls the kernel's package, which calls inner."""
     tree(
         **{
             "entered/__init__.py": "from .a import go\n",
-            "entered/a.py": "def go():\n    from . import late\n    return sorted([2, 1], key=late.key)\n",
-            "entered/late.py": "from . import not_entered\ndef key(x):\n    return x\n",
+            "entered/a.py": "from .helper import ask\n"
+            "def go():\n    ask()\n    from . import late\n    return sorted([2, 1], key=late.key)\n",
+            "entered/helper.py": "def ask():\n    return 1\n",
+            "entered/late.py": "from . import not_entered\nfrom .inner import run\n"
+            "from elsewhere.kernel import launch\ndef key(x):\n    return launch(run)\n",
+            "entered/inner.py": "def run():\n    return 1\n",
             "entered/not_entered.py": "",
         }
     )
+    kernel = tmp_path.parent / f"{tmp_path.name}-elsewhere" / "elsewhere"
+    kernel.mkdir(parents=True)
+    (kernel / "kernel.py").write_text("def launch(run):\n    return run()\n")
+    monkeypatch.syspath_prepend(kernel.parent)
     monkeypatch.syspath_prepend(tmp_path)
     import entered
 
     before = sys.getprofile()
-    assert routes.files_entered(entered.go, tmp_path) == ["entered/a.py", "entered/late.py"]
+    way = routes.way_of(entered.go, tmp_path, "elsewhere")
+    assert way == (
+        ["entered/a.py", "entered/late.py"],
+        ["entered/a.py", "entered/helper.py", "entered/late.py", "entered/inner.py"],
+    )
+    assert routes.way_of(entered.go, tmp_path)[0] == ["entered/a.py", "entered/late.py", "entered/inner.py"]
     assert sys.getprofile() is before
 
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 class Definition(Protocol):
     """`backward(bwd_op, ctx, *grads)` gets the backward operator of its own family as first argument.
 
+    Its Triton kernels are `forward` and `backward` of the module `triton` beside it, with the arguments of the schemas.
     `reference_backward` takes and gives what that operator does, in plain PyTorch, because second-order gradients go
     through it. The other functions have the arguments of the schemas, or are those of torch.library.
     """
@@ -24,7 +25,3 @@ class Definition(Protocol):
     def backward(self) -> Callable[..., Any]: ...
     @property
     def reference_backward(self) -> Callable[..., Any]: ...
-    @property
-    def triton_forward(self) -> Callable[..., Any]: ...
-    @property
-    def triton_backward(self) -> Callable[..., Any]: ...

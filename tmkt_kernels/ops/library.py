@@ -7,6 +7,7 @@ kernels serve `tmkt::<name>_fwd_triton` and `tmkt::<name>_bwd_triton`, with the 
 
 import contextlib
 import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -30,9 +31,8 @@ def register(name: str, definition: Definition) -> dict[str, Callable[..., Any]]
         "fwd": (definition.FORWARD_SCHEMA, definition.fake_forward),
         "bwd": (definition.BACKWARD_SCHEMA, definition.fake_backward),
     }
-    triton_kernels = definition.triton_forward, definition.triton_backward
     calls = {}
-    for backend, suffix, kernels in (("native", "", None), ("triton", "_triton", triton_kernels)):
+    for backend, suffix in (("native", ""), ("triton", "_triton")):
         for way, (schema, fake) in schemas.items():
             if not hasattr(torch.ops.tmkt, f"{name}_{way}{suffix}"):
                 torch.library.define(f"tmkt::{name}_{way}{suffix}", schema, tags=_TAGS)
@@ -41,9 +41,9 @@ def register(name: str, definition: Definition) -> dict[str, Callable[..., Any]]
         family_backward = functools.partial(backward, bwd_op)
         torch.library.register_autograd(fwd_op, family_backward, setup_context=setup_context)
         torch.library.register_autograd(bwd_op, second_order[1], setup_context=second_order[0])
-        if kernels is not None:
-            for op, kernel in zip((fwd_op, bwd_op), kernels, strict=True):
-                torch.library.impl(op.name(), ("cpu", "cuda"), kernel)
+        if backend == "triton":
+            for op, way in ((fwd_op, "forward"), (bwd_op, "backward")):
+                torch.library.impl(op.name(), ("cpu", "cuda"), _triton_kernel(name, way))
         under_transforms = transforms.transformable(
             fwd_op, setup_context, functools.partial(backward, transforms.transformable(bwd_op, *second_order))
         )
@@ -52,6 +52,16 @@ def register(name: str, definition: Definition) -> dict[str, Callable[..., Any]]
         CALLS[key] = _in_graph_call(under_transforms, with_numbers)
         calls[backend] = _call(definition, key, fwd_op, bwd_op, under_transforms)
     return calls
+
+
+def _triton_kernel(name: str, way: str) -> Callable[..., Any]:
+    """`forward` or `backward` of ops/<name>/triton.py, imported at the first call: Triton is optional, and slow."""
+
+    @functools.cache
+    def function() -> Callable[..., Any]:
+        return getattr(importlib.import_module(f"{__package__}.{name}.triton"), way)
+
+    return lambda *args: function()(*args)
 
 
 def _in_graph_call(under_transforms: Callable[..., Any], with_numbers: Callable[..., Any]) -> Callable[..., Any]:

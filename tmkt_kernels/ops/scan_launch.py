@@ -54,7 +54,7 @@ class Layout(NamedTuple):
 
 
 def scan_forward(
-    x: Tensor, v_init: Tensor | None, norm: Norm | None, neuron: Neuron, layout: Layout, out: Outputs
+    x: Tensor, v_init: Tensor | None, norm: Norm | None, neuron: tuple[Neuron, Any], layout: Layout, out: Outputs
 ) -> None:
     """Run all steps of x [T, ...] and fill `out`."""
     grid, sizes, constants = layout.launch(x, 16 // x.element_size())
@@ -63,11 +63,10 @@ def scan_forward(
             x,
             v_init,
             norm,
-            neuron.parameters,
+            neuron[1],
             out,
             *sizes,
-            NEURON=neuron.functions,
-            RESET=neuron.reset,
+            NEURON=neuron[0],
             **constants,
             **LAUNCH_FWD,
         )
@@ -78,7 +77,7 @@ def scan_backward(
     x: Tensor,
     v_init: Tensor | None,
     norm: Norm | None,
-    neuron: Neuron,
+    neuron: tuple[Neuron, Any],
     layout: Layout,
     out: Results,
     statistics: Statistics | None = None,
@@ -90,19 +89,18 @@ def scan_backward(
     narrow = out.coefficients is not None or (norm is not None and chunks > 0)
     grid, sizes, constants = layout.launch(x, 2 if narrow else 4)
     v_chunk = x.new_empty((chunks, x[0].numel()), dtype=torch.float32) if chunks else None
-    constants |= {"NEURON": neuron.functions, "RESET": neuron.reset}
-    constants |= {"SURROGATE": neuron.surrogate, "DETACH": neuron.detach_reset}
     with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
         scan_bwd_kernel[grid](
             grads,
             x,
             v_init,
             norm,
-            neuron.parameters,
+            neuron[1],
             statistics,
             v_chunk,
             out,
             *sizes,
+            NEURON=neuron[0],
             **constants,
             **LAUNCH_BWD,
         )

@@ -1,6 +1,6 @@
 """The loop over time in Triton, forward and backward: a thread owns its neurons and runs all T steps.
 
-Both kernels take contiguous x of shape [T, N]. What varies is given to them: the neuron (`Functions`, and its own
+Both kernels take contiguous x of shape [T, N]. What varies is given to them: the neuron (`Neuron`, and its own
 parameters), a batch norm in front of it (`Norm`, or None), and the pooling of its spikes (POOL).
 
 T is a runtime value: time is walked in chunks of CHUNK steps, and the loads of a chunk are all issued before the first
@@ -10,7 +10,7 @@ use. Backward keeps nothing but x: it recomputes h, whose CHUNK values live in r
 import triton
 import triton.language as tl
 
-from .scan_values import Norm, Place, Source, Statistics, Step, StepGradients
+from .scan_values import Chunk, Ends, Norm, Place, Source, Statistics, Step, StepGradients, Sums
 from .triton_common import where_also
 
 GROUP = tl.constexpr(4)  # steps of gradient that backward loads at once; a whole chunk's would cost 48 more registers
@@ -120,7 +120,6 @@ def scan_fwd_kernel(
     inner,
     WIDTH,
     NEURON: tl.constexpr,
-    RESET: tl.constexpr,
     POOL: tl.constexpr,
     CHUNK: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -135,9 +134,9 @@ def scan_fwd_kernel(
         o_t = t0 * N + o_n
         for k in tl.static_range(CHUNK):
             m_t = m_n & (o_t < T * N)  # t < T; written so, no predicate stays alive from the loads to here
-            h = NEURON.charge(v, current_of(b_x[k], norm), p, RESET)
-            s = tl.where(NEURON.fires(h, p, RESET), 1.0, 0.0)
-            v = tl.where(t0 + k < T, NEURON.reset(h, p, RESET), v)
+            h = NEURON.charge(v, current_of(b_x[k], norm), p, NEURON)
+            s = tl.where(NEURON.fires(h, p, NEURON), 1.0, 0.0)
+            v = tl.where(t0 + k < T, NEURON.after(h, p, NEURON), v)
             if POOL:
                 store_pooled(out.spikes + (t0 + k) * spike_row(N, inner, WIDTH, POOL) + o_cell, s, m_cell & m_t, BLOCK)
             else:
@@ -149,22 +148,22 @@ def scan_fwd_kernel(
 
 
 @triton.jit
-def charge_chunk(source, place, t0, v, NEURON: tl.constexpr, RESET: tl.constexpr, CHUNK: tl.constexpr):
+def charge_chunk(source, place, t0, v, NEURON: tl.constexpr, CHUNK: tl.constexpr):
     """v after the steps from t0 of a chunk, and their h."""
     b_x = load_steps(source.x, t0, place.T, place.N, place.o_n, place.m_n, CHUNK)
     b_h = ()
     for k in tl.static_range(CHUNK):
-        h = NEURON.charge(v, current_of(b_x[k], source.norm), source.p, RESET)
-        v = NEURON.reset(h, source.p, RESET)
+        h = NEURON.charge(v, current_of(b_x[k], source.norm), source.p, NEURON)
+        v = NEURON.after(h, source.p, NEURON)
         b_h = b_h + (h,)
     return v, b_h
 
 
 @triton.jit
-def v_before(b_h, first, k: tl.constexpr, p, NEURON: tl.constexpr, RESET: tl.constexpr):
+def v_before(b_h, first, k: tl.constexpr, p, NEURON: tl.constexpr):
     """v before step k of a chunk, whose v was `first` and whose h are b_h."""
     if k > 0:  # noqa: SIM108 (Triton would evaluate both sides, and there is no b_h[-1])
-        v = NEURON.reset(b_h[k - 1], p, RESET)
+        v = NEURON.after(b_h[k - 1], p, NEURON)
     else:
         v = first
     return v
@@ -237,6 +236,38 @@ def store_rows(ptr, rows, place):
         tl.store(ptr + i * place.N + place.o_n, rows[i], mask=place.m_n)
 
 
+@triton.jit
+def backward_group(place, source, ends, chunk, k0: tl.constexpr, sums, NEURON: tl.constexpr, POOL: tl.constexpr):
+    """Back through steps k0 + GROUP - 1 .. k0 of a chunk: stores their gradient of x, and adds theirs to the sums."""
+    t0 = chunk.t0 + k0
+    norm, p, g_v, g_parameters, g_norm = source.norm, source.p, sums.v, sums.parameters, sums.norm
+    if norm is not None or ends.out.coefficients is not None:
+        # x is read again: kept from the recomputation, it would take as many registers as h.
+        b_x = load_steps(source.x, t0, place.T, place.N, place.o_n, place.m_n, GROUP)
+    b_gs, b_gh = load_gradients(ends.grads, place, t0, GROUP)
+    o_t = (t0 + GROUP - 1) * place.N + place.o_n
+    for k in tl.static_range(GROUP - 1, -1, -1):
+        valid = t0 + k < place.T
+        step = Step(v_before(chunk.h, chunk.v, k0 + k, p, NEURON), chunk.h[k0 + k], None)
+        given = step_gradients(b_gs, b_gh, k, g_v, POOL)
+        g_v_before, g, g_h, ds_dh = NEURON.adjoint(step, given, p, NEURON)
+        if ends.out.coefficients is not None:
+            step = Step(step.v, step.h, current_of(b_x[k], norm))
+            terms = NEURON.parameter_gradients(step, given, g_h, ds_dh, p, NEURON)
+            g_parameters = add_where(g_parameters, terms, valid)
+        if norm is not None:
+            d = b_x[k].to(tl.float32) - norm.mean
+            if ends.out.sums is not None:
+                g_norm = add_where(g_norm, (g, g * d), valid)
+            g = through_norm(g, d, norm, ends.statistics)
+        if ends.out.x is not None:
+            m_t = place.m_n & (o_t < place.T * place.N)
+            tl.store(ends.out.x + o_t, g.to(ends.out.x.dtype.element_ty), mask=m_t)
+        o_t -= place.N
+        g_v = tl.where(valid, g_v_before, g_v)
+    return Sums(g_v, g_parameters, g_norm)
+
+
 @triton.jit(do_not_specialize=["T", "N", "channels", "inner", "WIDTH"])
 def scan_bwd_kernel(
     grads,
@@ -253,9 +284,6 @@ def scan_bwd_kernel(
     inner,
     WIDTH,
     NEURON: tl.constexpr,
-    RESET: tl.constexpr,
-    SURROGATE: tl.constexpr,
-    DETACH: tl.constexpr,
     POOL: tl.constexpr,
     CHUNK: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -271,46 +299,23 @@ def scan_bwd_kernel(
     if v_chunk_ptr is not None:
         for i in range(last):
             tl.store(v_chunk_ptr + i * N + o_n, v, mask=m_n)
-            v, _ = charge_chunk(source, place, i * CHUNK, v, NEURON, RESET, CHUNK)
+            v, _ = charge_chunk(source, place, i * CHUNK, v, NEURON, CHUNK)
         tl.debug_barrier()  # below, another thread may read what this one stored
     g_v = tl.zeros([BLOCK], tl.float32)
     if grads.v_last is not None:
         g_v = tl.load(grads.v_last + o_n, mask=m_n, other=0)
-    g_parameters, g_norm = zeros(5, BLOCK), zeros(2, BLOCK)
+    sums, ends = Sums(g_v, zeros(5, BLOCK), zeros(2, BLOCK)), Ends(grads, statistics, out)
     for i in range(last, -1, -1):
         if v_chunk_ptr is not None:
             if i < last:  # the last chunk's v is at hand
                 v = tl.load(v_chunk_ptr + i * N + o_n, mask=m_n, other=0)
         first = v
-        v, b_h = charge_chunk(source, place, i * CHUNK, v, NEURON, RESET, CHUNK)
-        o_t = ((i + 1) * CHUNK - 1) * N + o_n
+        v, b_h = charge_chunk(source, place, i * CHUNK, v, NEURON, CHUNK)
         for k0 in tl.static_range(CHUNK - GROUP, -1, -GROUP):
-            t0 = i * CHUNK + k0
-            if norm is not None or out.coefficients is not None:
-                # x is read again: kept from above, it would take as many registers as h.
-                b_x = load_steps(x_ptr, t0, T, N, o_n, m_n, GROUP)
-            b_gs, b_gh = load_gradients(grads, place, t0, GROUP)
-            for k in tl.static_range(GROUP - 1, -1, -1):
-                valid = t0 + k < T
-                step = Step(v_before(b_h, first, k0 + k, p, NEURON, RESET), b_h[k0 + k], None)
-                given = step_gradients(b_gs, b_gh, k, g_v, POOL)
-                g_v_before, g, g_h, ds_dh = NEURON.adjoint(step, given, p, RESET, SURROGATE, DETACH)
-                if out.coefficients is not None:
-                    step = Step(step.v, step.h, current_of(b_x[k], source.norm))
-                    terms = NEURON.parameter_gradients(step, given, g_h, ds_dh, p, RESET, DETACH)
-                    g_parameters = add_where(g_parameters, terms, valid)
-                if norm is not None:
-                    d = b_x[k].to(tl.float32) - source.norm.mean
-                    if out.sums is not None:
-                        g_norm = add_where(g_norm, (g, g * d), valid)
-                    g = through_norm(g, d, source.norm, statistics)
-                if out.x is not None:
-                    tl.store(out.x + o_t, g.to(out.x.dtype.element_ty), mask=m_n & (o_t < T * N))
-                o_t -= N
-                g_v = tl.where(valid, g_v_before, g_v)
+            sums = backward_group(place, source, ends, Chunk(i * CHUNK, first, b_h), k0, sums, NEURON, POOL)
     if out.v_init is not None:
-        tl.store(out.v_init + o_n, g_v, mask=m_n)
+        tl.store(out.v_init + o_n, sums.v, mask=m_n)
     if out.coefficients is not None:
-        store_rows(out.coefficients, g_parameters, place)
+        store_rows(out.coefficients, sums.parameters, place)
     if out.sums is not None:
-        store_rows(out.sums, g_norm, place)
+        store_rows(out.sums, sums.norm, place)

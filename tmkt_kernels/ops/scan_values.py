@@ -5,28 +5,33 @@ from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
-class Functions:
-    """One step of a neuron and its adjoint, as @triton.jit functions of blocks; those of `lif`: lif/neuron_triton.py.
+class Neuron:
+    """A neuron as a constant of kernels: its step and its adjoint, @triton.jit functions of blocks, and its variant.
 
-    load(parameters, channels, inner, o_n, m_n) -> p, the parameters of neurons o_n, with a field `v_reset`
-    charge(v, current, p, RESET) -> h
-    fires(h, p, RESET) -> where there is a spike
-    reset(h, p, RESET) -> v
-    adjoint(step, grads, p, RESET, SURROGATE, DETACH) -> gradients of v before the step, of the current and of h, ds/dh
-    parameter_gradients(step, grads, g_h, ds_dh, p, RESET, DETACH) -> a term for each of five parameters
+    lif/neuron_triton.py has those of `lif`. Each function takes this value as its last argument, NEURON.
+
+    load(parameters, channels, inner, o_n, m_n) -> p, the parameters of neurons o_n, with a field `v_reset`; no NEURON
+    charge(v, current, p) -> h
+    fires(h, p) -> where there is a spike
+    after(h, p) -> v, after the reset
+    adjoint(step, grads, p) -> gradients of v before the step, of the current and of h, and ds/dh
+    parameter_gradients(step, grads, g_h, ds_dh, p) -> a term for each of five parameters
     """
 
     load: Any
     charge: Any
     fires: Any
-    reset: Any
+    after: Any
     adjoint: Any
     parameter_gradients: Any
+    reset: int
+    surrogate: int
+    detach_reset: bool
 
     @property
     def cache_key(self) -> str:
         """Triton's cache on disk holds a compiled kernel as long as no source of these changes."""
-        return "-".join(function.cache_key for function in vars(self).values())
+        return "-".join(getattr(value, "cache_key", str(value)) for value in vars(self).values())
 
 
 class Step(NamedTuple):
@@ -89,16 +94,6 @@ class Statistics(NamedTuple):
     slope: Any
 
 
-class Neuron(NamedTuple):
-    """A neuron for a launch: its functions, the parameters that `load` takes, and the constants of its variant."""
-
-    functions: Functions
-    parameters: Any
-    reset: int
-    surrogate: int
-    detach_reset: bool
-
-
 class Place(NamedTuple):
     """Which values a program owns: offsets and mask of its neurons, those of its spikes, and a row of spikes."""
 
@@ -117,3 +112,27 @@ class Source(NamedTuple):
     x: Any
     norm: Any
     p: Any
+
+
+class Chunk(NamedTuple):
+    """Steps whose h are in registers: the first step, v before it, and each h."""
+
+    t0: Any
+    v: Any
+    h: Any
+
+
+class Ends(NamedTuple):
+    """Where backward reads gradients and writes them: `Gradients`, `Statistics` or None, and `Results`."""
+
+    grads: Any
+    statistics: Any
+    out: Any
+
+
+class Sums(NamedTuple):
+    """Gradients that go from step to step: that of v, the five of the parameters, and the two sums of a batch norm."""
+
+    v: Any
+    parameters: Any
+    norm: Any

@@ -38,20 +38,20 @@ class Inputs(NamedTuple):
     neuron: Recurrence
 
 
-def _forward_arguments(args: Any) -> tuple[Inputs, bool]:
+def forward_arguments(args: Any) -> tuple[Inputs, bool]:
     """(inputs, return_v) from the arguments of FORWARD_SCHEMA."""
     x, v_init, weight, bias, mean, var, channels, inner, pool_width, eps, *scalars, return_v = args
     norm = BatchNorm(weight, bias, mean, var, eps)
     return Inputs(x, v_init, norm, channels, inner, pool_width, Recurrence(*scalars)), return_v
 
 
-def _backward_arguments(args: Any) -> tuple[tuple[Tensor | None, ...], Inputs, bool]:
+def backward_arguments(args: Any) -> tuple[tuple[Tensor | None, ...], Inputs, bool]:
     """(gradients of spikes, v_last and v_seq, inputs, batch_statistics) from the arguments of BACKWARD_SCHEMA."""
-    return args[:3], _forward_arguments((*args[3:9], *args[10:], False))[0], args[9]
+    return args[:3], forward_arguments((*args[3:9], *args[10:], False))[0], args[9]
 
 
 def fake_forward(*args: Any) -> tuple[Tensor, ...]:
-    given, return_v = _forward_arguments(args)
+    given, return_v = forward_arguments(args)
     x, own = given.x, given.channels if given.norm.mean is None else 0
     return (
         new_spikes(x, given.pool_width),
@@ -63,7 +63,7 @@ def fake_forward(*args: Any) -> tuple[Tensor, ...]:
 
 
 def fake_backward(*args: Any) -> tuple[Tensor, ...]:
-    _, given, _ = _backward_arguments(args)
+    _, given, _ = backward_arguments(args)
     x, v_init = given.x, given.v_init
     return (
         torch.empty_like(x),
@@ -104,7 +104,7 @@ def backward(bwd_op: Any, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | Non
 
 
 def reference_backward(*args: Any) -> tuple[Tensor | None, ...]:
-    grads, given, batch_statistics = _backward_arguments(args)
+    grads, given, batch_statistics = backward_arguments(args)
     x, norm, mean = given.x, given.norm, given.norm.mean
     assert mean is not None
     if batch_statistics:
@@ -121,19 +121,3 @@ def reference_backward(*args: Any) -> tuple[Tensor | None, ...]:
     bias = torch.zeros_like(mean) if norm.bias is None else norm.bias
     grad_x, grad_v_init, *grad_affine = transforms.vjp(forward, (x, given.v_init, weight, bias), grads)
     return grad_x, x.new_empty((0,), dtype=torch.float32) if grad_v_init is None else grad_v_init, *grad_affine
-
-
-def triton_forward(*args: Any) -> tuple[Tensor, ...]:
-    from ..scan_launch import Layout  # Triton is optional, and slow to import
-    from .triton import bn_lif_fwd
-
-    (x, v_init, norm, *layout, neuron), return_v = _forward_arguments(args)
-    return bn_lif_fwd(x, v_init, norm, neuron, Layout(*layout), return_v)
-
-
-def triton_backward(*args: Any) -> tuple[Tensor, ...]:
-    from ..scan_launch import Layout
-    from .triton import bn_lif_bwd
-
-    grads, (x, v_init, norm, *layout, neuron), batch_statistics = _backward_arguments(args)
-    return bn_lif_bwd(grads, x, v_init, norm, neuron, Layout(*layout), batch_statistics)

@@ -5,16 +5,19 @@ the sums over t of each neuron, then for the gradient of x, which needs those of
 or [channels], in a fixed order.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..lif.neuron_triton import neuron_of
+from ..lif.neuron_triton import backward_neuron, forward_neuron
 from ..lif.recurrence import Recurrence
 from ..scan_launch import LAUNCH_FWD, Layout, block_sizes, chunk_size, scan_backward, scan_forward
 from ..scan_triton import load_steps, neurons
 from ..scan_values import Gradients, Norm, Outputs, Results, Statistics
+from .op import backward_arguments, forward_arguments
 from .outputs import new_spikes
 from .reference import BatchNorm
 
@@ -82,7 +85,7 @@ def bn_lif_fwd(
     if mean is None or var is None:
         mean, var = batch = statistics(x, layout.channels, layout.inner)
     outputs = Outputs(spikes, v_last, v_seq if return_v else None)
-    scan_forward(x, v_init, norm_of(norm, mean, var), neuron_of(neuron), layout, outputs)
+    scan_forward(x, v_init, norm_of(norm, mean, var), forward_neuron(neuron), layout, outputs)
     return spikes, v_last, v_seq, *batch
 
 
@@ -108,7 +111,7 @@ def bn_lif_bwd(
     sums = x.new_empty((2, x[0].numel()), dtype=torch.float32)
     of_v_init = None if v_init is None else grad_v_init
     first = Results(None, None, None, sums) if batch_statistics else Results(grad_x, of_v_init, None, sums)
-    call = (Gradients(*grads), x, v_init, norm_of(norm, norm.mean, norm.var), neuron_of(neuron), layout)
+    call = (Gradients(*grads), x, v_init, norm_of(norm, norm.mean, norm.var), backward_neuron(neuron), layout)
     scan_backward(*call, first)
     invstd = scale_of(norm.var, norm._replace(weight=None))
     grad_bias, grad_weight = by_channel(sums, layout.channels, layout.inner).sum((1, 3)).float()
@@ -118,3 +121,13 @@ def bn_lif_bwd(
         through = Statistics(grad_bias / count, grad_weight * invstd / count)
         scan_backward(*call, Results(grad_x, of_v_init, None, None), through)
     return grad_x, grad_v_init, grad_weight, grad_bias
+
+
+def forward(*args: Any) -> tuple[Tensor, ...]:
+    (x, v_init, norm, *layout, neuron), return_v = forward_arguments(args)
+    return bn_lif_fwd(x, v_init, norm, neuron, Layout(*layout), return_v)
+
+
+def backward(*args: Any) -> tuple[Tensor, ...]:
+    grads, (x, v_init, norm, *layout, neuron), batch_statistics = backward_arguments(args)
+    return bn_lif_bwd(grads, x, v_init, norm, neuron, Layout(*layout), batch_statistics)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from ..scan_values import Functions, Neuron
+from ..scan_values import Neuron
 from ..surrogate_triton import surrogate_derivative
 from .recurrence import Recurrence, Reset
 
@@ -43,91 +43,93 @@ def load(p, channels, inner, o_n, m_n):
 
 
 @triton.jit
-def fires(h, p, RESET: tl.constexpr):
+def fires(h, p, NEURON: tl.constexpr):
     """snnTorch's neurons, with the delayed resets, fire above the threshold only."""
-    return h > p.v_threshold if RESET >= DELAYED_SUBTRACT else h - p.v_threshold >= 0
+    return h > p.v_threshold if NEURON.reset >= DELAYED_SUBTRACT else h - p.v_threshold >= 0
 
 
 @triton.jit
-def reset(h, p, RESET: tl.constexpr):
+def after(h, p, NEURON: tl.constexpr):
     """v after the step: h itself where the reset is delayed."""
-    if RESET == HARD:
-        return tl.where(fires(h, p, RESET), p.v_reset, h)
-    if RESET == SOFT:
-        return tl.where(fires(h, p, RESET), h - p.v_threshold, h)
+    if NEURON.reset == HARD:
+        return tl.where(fires(h, p, NEURON), p.v_reset, h)
+    if NEURON.reset == SOFT:
+        return tl.where(fires(h, p, NEURON), h - p.v_threshold, h)
     return h
 
 
 @triton.jit
-def charge(v, current, p, RESET: tl.constexpr):
+def charge(v, current, p, NEURON: tl.constexpr):
     """(v[t-1], current[t]) -> h[t]"""
-    r = fires(v, p, RESET)
-    if RESET == DELAYED_ZERO:
+    r = fires(v, p, NEURON)
+    if NEURON.reset == DELAYED_ZERO:
         v = tl.where(r, 0.0, v)
     h = p.a * v + p.b * current + p.c
-    if RESET == DELAYED_SUBTRACT:
+    if NEURON.reset == DELAYED_SUBTRACT:
         h = tl.where(r, h - p.v_threshold, h)
     return h
 
 
 @triton.jit
-def adjoint_of_reset(h, grad_v, ds_dh, p, RESET: tl.constexpr, DETACH: tl.constexpr):
-    """Gradient of h through v = reset(h)."""
+def adjoint_of_reset(h, grad_v, ds_dh, p, NEURON: tl.constexpr):
+    """Gradient of h through v = after(h)."""
     through_v = grad_v
-    if RESET == HARD:
-        through_v = tl.where(fires(h, p, RESET), 0.0, grad_v)
-        if not DETACH:
+    if NEURON.reset == HARD:
+        through_v = tl.where(fires(h, p, NEURON), 0.0, grad_v)
+        if not NEURON.detach_reset:
             through_v += grad_v * ((p.v_reset - h) * ds_dh)
-    elif RESET == SOFT:
-        if not DETACH:
+    elif NEURON.reset == SOFT:
+        if not NEURON.detach_reset:
             through_v += grad_v * (-p.v_threshold * ds_dh)
     return through_v
 
 
 @triton.jit
-def adjoint(step, grads, p, RESET: tl.constexpr, SURROGATE: tl.constexpr, DETACH: tl.constexpr):
+def adjoint(step, grads, p, NEURON: tl.constexpr):
     """Gradients of a step's outputs -> those of v[t-1], of the current and of h[t], and ds/dh."""
-    ds_dh = surrogate_derivative(step.h - p.v_threshold, p.alpha, p.beta, SURROGATE)
-    g_h = adjoint_of_reset(step.h, grads.v, ds_dh, p, RESET, DETACH)
+    ds_dh = surrogate_derivative(step.h - p.v_threshold, p.alpha, p.beta, NEURON.surrogate)
+    g_h = adjoint_of_reset(step.h, grads.v, ds_dh, p, NEURON)
     if grads.s is not None:
         g_h += grads.s * ds_dh
     if grads.h is not None:
         g_h += grads.h
     g_v = p.a * g_h
-    if RESET == DELAYED_ZERO:
-        g_v = tl.where(fires(step.v, p, RESET), 0.0, g_v)
+    if NEURON.reset == DELAYED_ZERO:
+        g_v = tl.where(fires(step.v, p, NEURON), 0.0, g_v)
     return g_v, p.b * g_h, g_h, ds_dh
 
 
 @triton.jit
-def parameter_gradients(step, grads, g_h, ds_dh, p, RESET: tl.constexpr, DETACH: tl.constexpr):
+def parameter_gradients(step, grads, g_h, ds_dh, p, NEURON: tl.constexpr):
     """Terms of one step in the gradients of a, b, c, v_threshold and v_reset; g_h and ds_dh come from `adjoint`."""
     v = step.v
-    fired, reset_before = fires(step.h, p, RESET), fires(v, p, RESET)
+    fired, reset_before = fires(step.h, p, NEURON), fires(v, p, NEURON)
     g_threshold = tl.zeros_like(g_h)
     g_reset = tl.zeros_like(g_h)
     if grads.s is not None:
         g_threshold -= grads.s * ds_dh
-    if RESET == HARD:
+    if NEURON.reset == HARD:
         g_reset = tl.where(fired, grads.v, 0.0)
-        if not DETACH:
+        if not NEURON.detach_reset:
             g_threshold -= grads.v * ((p.v_reset - step.h) * ds_dh)
-    elif RESET == SOFT:
+    elif NEURON.reset == SOFT:
         g_threshold -= tl.where(fired, grads.v, 0.0)
-        if not DETACH:
+        if not NEURON.detach_reset:
             g_threshold += grads.v * (p.v_threshold * ds_dh)
-    elif RESET == DELAYED_SUBTRACT:
+    elif NEURON.reset == DELAYED_SUBTRACT:
         g_threshold -= tl.where(reset_before, g_h, 0.0)
-    elif RESET == DELAYED_ZERO:
+    elif NEURON.reset == DELAYED_ZERO:
         v = tl.where(reset_before, 0.0, v)
     return g_h * v, g_h * step.current, g_h, g_threshold, g_reset
 
 
-FUNCTIONS = Functions(load, charge, fires, reset, adjoint, parameter_gradients)
+def forward_neuron(recurrence: Recurrence) -> tuple[Neuron, Parameters]:
+    """The neuron as the forward launch takes it, and its parameters. One kernel serves all surrogates."""
+    return backward_neuron(recurrence._replace(surrogate=0, detach_reset=True))
 
 
-def neuron_of(recurrence: Recurrence) -> Neuron:
-    """The neuron as the scan's launches take it."""
+def backward_neuron(recurrence: Recurrence) -> tuple[Neuron, Parameters]:
     r = recurrence
-    parameters = Parameters(*r[:5], r.alpha, r.beta, r.coefficients)
-    return Neuron(FUNCTIONS, parameters, r.reset, r.surrogate, r.detach_reset)
+    variant = {"reset": r.reset, "surrogate": r.surrogate, "detach_reset": r.detach_reset}
+    neuron = Neuron(load, charge, fires, after, adjoint, parameter_gradients, **variant)
+    return neuron, Parameters(*r[:5], r.alpha, r.beta, r.coefficients)

@@ -81,17 +81,3 @@ def reference_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
         x.new_empty((0,), dtype=torch.float32) if grad_v_init is None else grad_v_init,
         grad_each if need_coefficients and grad_each is not None else x.new_empty((5, 0), dtype=torch.float32),
     )
-
-
-def triton_forward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    from .triton import lif_fwd  # Triton is optional, and slow to import
-
-    x, v_init, coefficients, inner, *scalars, return_v = args
-    return lif_fwd(x, v_init, Recurrence.of(scalars, coefficients), inner, return_v)
-
-
-def triton_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    from .triton import lif_bwd
-
-    *grads, x, v_init, coefficients, inner = args[:7]
-    return lif_bwd(tuple(grads), x, v_init, Recurrence.of(args[7:-1], coefficients), inner, args[-1])

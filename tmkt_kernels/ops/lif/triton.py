@@ -1,11 +1,13 @@
 """lif in Triton: the scan of a neuron of the lif family, without a batch norm."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ..scan_launch import Layout, scan_backward, scan_forward
 from ..scan_values import Gradients, Outputs, Results
-from .neuron_triton import neuron_of
+from .neuron_triton import backward_neuron, forward_neuron
 from .recurrence import Recurrence
 
 
@@ -21,7 +23,7 @@ def lif_fwd(
     v_seq = torch.empty_like(x) if return_v else x.new_empty((0,))
     if x.numel() > 0:
         outputs = Outputs(spikes, v_last, v_seq if return_v else None)
-        scan_forward(x, v_init, None, neuron_of(neuron), layout_of(neuron, inner), outputs)
+        scan_forward(x, v_init, None, forward_neuron(neuron), layout_of(neuron, inner), outputs)
     return spikes, v_last, v_seq
 
 
@@ -42,5 +44,15 @@ def lif_bwd(
     each = x.new_empty((5, x[0].numel() if need_coefficients else 0), dtype=torch.float32)
     if x.numel() > 0:
         results = Results(grad_x, None if v_init is None else grad_v_init, each if need_coefficients else None, None)
-        scan_backward(Gradients(*grads), x, v_init, None, neuron_of(neuron), layout_of(neuron, inner), results)
+        scan_backward(Gradients(*grads), x, v_init, None, backward_neuron(neuron), layout_of(neuron, inner), results)
     return grad_x, grad_v_init, each
+
+
+def forward(*args: Any) -> tuple[Tensor, ...]:
+    x, v_init, coefficients, inner, *scalars, return_v = args
+    return lif_fwd(x, v_init, Recurrence.of(scalars, coefficients), inner, return_v)
+
+
+def backward(*args: Any) -> tuple[Tensor, ...]:
+    *grads, x, v_init, coefficients, inner = args[:7]
+    return lif_bwd(tuple(grads), x, v_init, Recurrence.of(args[7:-1], coefficients), inner, args[-1])

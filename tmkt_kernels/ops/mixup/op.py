@@ -60,17 +60,3 @@ def reference_backward(grad: Tensor, static: Tensor, events: Tensor, *args: Any)
         grad.new_empty((0,)) if g is None else g for g in transforms.vjp(forward, leaves, (grad,))
     )
     return grad_static, grad_events
-
-
-def triton_forward(*args: Any) -> Tensor:
-    from .triton import mixup_fwd  # Triton is optional, and slow to import
-
-    static, events, *selection, dtype = args
-    return mixup_fwd(static, events, Selection(*selection), dtype)
-
-
-def triton_backward(*args: Any) -> tuple[Tensor, Tensor]:
-    from .triton import mixup_bwd
-
-    grad, static, events, *selection, need_static, need_events = args
-    return mixup_bwd(grad, static, events, Selection(*selection), need_static, need_events)

@@ -200,3 +200,13 @@ def mixup_bwd(
         sources = grad, *samples_by_source(selection.event_index, events.shape[1])
         launch(mixup_bwd_events_kernel, grad_events, sources, selection, static.shape, events.shape)
     return grad_static, grad_events
+
+
+def forward(*args: Any) -> Tensor:
+    static, events, *selection, dtype = args
+    return mixup_fwd(static, events, Selection(*selection), dtype)
+
+
+def backward(*args: Any) -> tuple[Tensor, Tensor]:
+    grad, static, events, *selection, need_static, need_events = args
+    return mixup_bwd(grad, static, events, Selection(*selection), need_static, need_events)
