@@ -29,7 +29,7 @@ def way_of(call: Callable[[], Any], root: Path, kernel: str = "") -> tuple[list[
         if event == "call" and code.co_name != "<module>" and Path(code.co_filename).is_relative_to(root):
             entered[Path(code.co_filename).relative_to(root).as_posix()] = None
             chain = _chain(frame, root, kernel)
-            if len(chain) > len(longest):
+            if len(chain) >= len(longest):  # the later of two, since helpers come first
                 longest = chain
 
     before = sys.getprofile()
