@@ -1,11 +1,12 @@
-"""A neuron of one's own on the reference path, as CONTRIBUTING.md describes: no file of an operator is touched."""
+"""Neurons of one's own, as CONTRIBUTING.md describes: no file of an operator is touched."""
 
+import pytest
 import torch
 from torch import nn
 
 from tmkt_kernels.ops.lif.reference import fire
 from tmkt_kernels.surrogate import Surrogate
-from tmkt_kernels.testing import assert_gradient_close
+from tmkt_kernels.testing import assert_gradient_close, relative_error
 
 
 class AdaptiveQIF(nn.Module):
@@ -52,3 +53,29 @@ def test_its_gradient_is_the_chain_rule_over_the_surrogate():
     ds = 1 / (1 + (torch.pi * (h1 - 1)) ** 2)
     expected = torch.tensor([ds * (1 + (2 * h0 - 0.5) / 2) / 2, ds / 2]).view_as(x)
     assert_gradient_close(grad, expected, torch.float32)
+
+
+@pytest.mark.parametrize("T", [1, 7, 40])
+@pytest.mark.parametrize("normalised", [False, True], ids=["plain", "batch-norm"])
+def test_a_neuron_of_ones_own_runs_in_the_scan(normalised, T):
+    """own_neuron_triton.py against the same neuron in plain PyTorch, in Triton's interpreter where there is no GPU."""
+    pytest.importorskip("triton")
+    from own_neuron_triton import QIF, Parameters
+
+    from tmkt_kernels.ops.scan_launch import Layout, scan_backward, scan_forward
+    from tmkt_kernels.ops.scan_values import Gradients, Norm, Outputs, Results
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x, grad = torch.randn(2, T, 3, 37, device=device)
+    x = (1.5 * x).requires_grad_()
+    mean, scale, bias = torch.rand(3, 37, device=device) + 0.5
+    current = (x - mean) * scale + bias if normalised else x
+    expected = AdaptiveQIF(jump=0.0)(current)
+    norm = Norm(mean, scale, bias) if normalised else None
+    spikes, v_last, grad_x = torch.empty_like(x), torch.empty_like(x[0]), torch.empty_like(x)
+    neuron, layout = (QIF, Parameters()), Layout(channels=37)
+    scan_forward(x, None, norm, neuron, layout, Outputs(spikes, v_last, None))
+    scan_backward(Gradients(grad, None, None), x, None, norm, neuron, layout, Results(grad_x, None, None, None))
+    assert 0 < expected.mean() < 1
+    assert torch.equal(spikes, expected)
+    assert relative_error(grad_x, torch.autograd.grad(expected, x, grad)[0]) < 1e-5

@@ -15,7 +15,7 @@ class Neuron:
     fires(h, p) -> where there is a spike
     after(h, p) -> v, after the reset
     adjoint(step, grads, p) -> gradients of v before the step, of the current and of h, and ds/dh
-    parameter_gradients(step, grads, g_h, ds_dh, p) -> a term for each of five parameters
+    parameter_gradients(step, grads, g_h, ds_dh, p) -> a term for each of five parameters; None where they are fixed
     """
 
     load: Any
@@ -23,10 +23,10 @@ class Neuron:
     fires: Any
     after: Any
     adjoint: Any
-    parameter_gradients: Any
     reset: int
     surrogate: int
     detach_reset: bool
+    parameter_gradients: Any = None
 
     @property
     def cache_key(self) -> str:

@@ -131,5 +131,5 @@ def forward_neuron(recurrence: Recurrence) -> tuple[Neuron, Parameters]:
 def backward_neuron(recurrence: Recurrence) -> tuple[Neuron, Parameters]:
     r = recurrence
     variant = {"reset": r.reset, "surrogate": r.surrogate, "detach_reset": r.detach_reset}
-    neuron = Neuron(load, charge, fires, after, adjoint, parameter_gradients, **variant)
+    neuron = Neuron(load, charge, fires, after, adjoint, **variant, parameter_gradients=parameter_gradients)
     return neuron, Parameters(*r[:5], r.alpha, r.beta, r.coefficients)
