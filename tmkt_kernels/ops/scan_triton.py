@@ -172,10 +172,9 @@ def v_before(b_h, first, k: tl.constexpr, p, NEURON: tl.constexpr):
 @triton.jit
 def load_gradients(grads, place, t0, STEPS: tl.constexpr):
     """Gradients of the spikes and of h at steps t0 .. t0 + STEPS, each None where there is none."""
-    b_gs = None
+    b_gs, b_gh = grads.spikes, grads.v_seq
     if grads.spikes is not None:
         b_gs = load_steps(grads.spikes, t0, place.T, place.row, place.o_cell, place.m_cell, STEPS)
-    b_gh = None
     if grads.v_seq is not None:
         b_gh = load_steps(grads.v_seq, t0, place.T, place.N, place.o_n, place.m_n, STEPS)
     return b_gs, b_gh
@@ -183,12 +182,11 @@ def load_gradients(grads, place, t0, STEPS: tl.constexpr):
 
 @triton.jit
 def step_gradients(b_gs, b_gh, k: tl.constexpr, g_v, POOL: tl.constexpr):
-    g_s = None
+    g_s, g_h = b_gs, b_gh
     if b_gs is not None:
         g_s = b_gs[k].to(tl.float32)
         if POOL:
             g_s = g_s * 0.25
-    g_h = None
     if b_gh is not None:
         g_h = b_gh[k].to(tl.float32)
     return StepGradients(g_s, g_v, g_h)
