@@ -80,14 +80,11 @@ def load_steps(ptr, t0, T, N, o_n, m_n, STEPS: tl.constexpr):
 
 @triton.jit
 def load_norm(norm, channels, inner, o_n, m_n):
-    """The batch norm of each neuron's channel; None where there is none."""
-    if norm is not None:
-        o_c = o_n // inner % channels
-        mean = tl.load(norm.mean + o_c, mask=m_n, other=0)
-        scale = tl.load(norm.scale + o_c, mask=m_n, other=0)
-        bias = tl.load(norm.bias + o_c, mask=m_n, other=0)
-        norm = Norm(mean, scale, bias)
-    return norm
+    """The batch norm of each neuron's channel."""
+    o_c = o_n // inner % channels
+    mean = tl.load(norm.mean + o_c, mask=m_n, other=0)
+    scale = tl.load(norm.scale + o_c, mask=m_n, other=0)
+    return Norm(mean, scale, tl.load(norm.bias + o_c, mask=m_n, other=0))
 
 
 @triton.jit
@@ -126,7 +123,8 @@ def scan_fwd_kernel(
     VEC: tl.constexpr,
 ):
     N, o_n, m_n, o_cell, m_cell = pixels(N, inner, WIDTH, POOL, BLOCK, VEC)
-    norm = load_norm(norm, channels, inner, o_n, m_n)
+    if norm is not None:
+        norm = load_norm(norm, channels, inner, o_n, m_n)
     p = NEURON.load(parameters, channels, inner, o_n, m_n)
     v = start(v_init_ptr, p, o_n, m_n, BLOCK)
     for t0 in range(0, T, CHUNK):
@@ -170,36 +168,11 @@ def v_before(b_h, first, k: tl.constexpr, p, NEURON: tl.constexpr):
 
 
 @triton.jit
-def load_gradients(grads, place, t0, STEPS: tl.constexpr):
-    """Gradients of the spikes and of h at steps t0 .. t0 + STEPS, each None where there is none."""
-    b_gs, b_gh = grads.spikes, grads.v_seq
-    if grads.spikes is not None:
-        b_gs = load_steps(grads.spikes, t0, place.T, place.row, place.o_cell, place.m_cell, STEPS)
-    if grads.v_seq is not None:
-        b_gh = load_steps(grads.v_seq, t0, place.T, place.N, place.o_n, place.m_n, STEPS)
-    return b_gs, b_gh
-
-
-@triton.jit
-def step_gradients(b_gs, b_gh, k: tl.constexpr, g_v, POOL: tl.constexpr):
-    g_s, g_h = b_gs, b_gh
-    if b_gs is not None:
-        g_s = b_gs[k].to(tl.float32)
-        if POOL:
-            g_s = g_s * 0.25
-    if b_gh is not None:
-        g_h = b_gh[k].to(tl.float32)
-    return StepGradients(g_s, g_v, g_h)
-
-
-@triton.jit
 def load_statistics(statistics, channels, inner, o_n, m_n):
-    """`Statistics` of each neuron's channel; None where they are given, not the batch's."""
-    if statistics is not None:
-        o_c = o_n // inner % channels
-        g_mean = tl.load(statistics.g_mean + o_c, mask=m_n, other=0)
-        statistics = Statistics(g_mean, tl.load(statistics.slope + o_c, mask=m_n, other=0))
-    return statistics
+    """`Statistics` of each neuron's channel."""
+    o_c = o_n // inner % channels
+    g_mean = tl.load(statistics.g_mean + o_c, mask=m_n, other=0)
+    return Statistics(g_mean, tl.load(statistics.slope + o_c, mask=m_n, other=0))
 
 
 @triton.jit
@@ -242,12 +215,23 @@ def backward_group(place, source, ends, chunk, k0: tl.constexpr, sums, NEURON: t
     if norm is not None or ends.out.coefficients is not None:
         # x is read again: kept from the recomputation, it would take as many registers as h.
         b_x = load_steps(source.x, t0, place.T, place.N, place.o_n, place.m_n, GROUP)
-    b_gs, b_gh = load_gradients(ends.grads, place, t0, GROUP)
+    if ends.grads.spikes is not None:
+        b_gs = load_steps(ends.grads.spikes, t0, place.T, place.row, place.o_cell, place.m_cell, GROUP)
+    if ends.grads.v_seq is not None:
+        b_gh = load_steps(ends.grads.v_seq, t0, place.T, place.N, place.o_n, place.m_n, GROUP)
     o_t = (t0 + GROUP - 1) * place.N + place.o_n
     for k in tl.static_range(GROUP - 1, -1, -1):
         valid = t0 + k < place.T
         step = Step(v_before(chunk.h, chunk.v, k0 + k, p, NEURON), chunk.h[k0 + k], None)
-        given = step_gradients(b_gs, b_gh, k, g_v, POOL)
+        g_s = None
+        if ends.grads.spikes is not None:
+            g_s = b_gs[k].to(tl.float32)
+            if POOL:
+                g_s = g_s * 0.25
+        g_h_seq = None
+        if ends.grads.v_seq is not None:
+            g_h_seq = b_gh[k].to(tl.float32)
+        given = StepGradients(g_s, g_v, g_h_seq)
         g_v_before, g, g_h, ds_dh = NEURON.adjoint(step, given, p, NEURON)
         if ends.out.coefficients is not None:
             step = Step(step.v, step.h, current_of(b_x[k], norm))
@@ -290,8 +274,11 @@ def scan_bwd_kernel(
     N, o_n, m_n, o_cell, m_cell = pixels(N, inner, WIDTH, POOL, BLOCK, VEC)
     place = Place(T, N, o_n, m_n, o_cell, m_cell, spike_row(N, inner, WIDTH, POOL))
     p = NEURON.load(parameters, channels, inner, o_n, m_n)
-    source = Source(x_ptr, load_norm(norm, channels, inner, o_n, m_n), p)
-    statistics = load_statistics(statistics, channels, inner, o_n, m_n)
+    if norm is not None:
+        norm = load_norm(norm, channels, inner, o_n, m_n)
+    if statistics is not None:
+        statistics = load_statistics(statistics, channels, inner, o_n, m_n)
+    source = Source(x_ptr, norm, p)
     v = start(v_init_ptr, p, o_n, m_n, BLOCK)
     last = (T - 1) // CHUNK
     if v_chunk_ptr is not None:

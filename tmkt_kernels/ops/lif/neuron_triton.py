@@ -15,8 +15,8 @@ DELAYED_SUBTRACT = tl.constexpr(int(Reset.DELAYED_SUBTRACT))
 DELAYED_ZERO = tl.constexpr(int(Reset.DELAYED_ZERO))
 
 
-class Parameters(NamedTuple):
-    """`Recurrence` in a kernel: scalars, and a pointer to [5, channels] or None; after `load` the values per neuron."""
+class Values(NamedTuple):
+    """The parameters of neurons: scalars, or blocks with a value for each."""
 
     a: Any
     b: Any
@@ -25,20 +25,27 @@ class Parameters(NamedTuple):
     v_reset: Any
     alpha: Any
     beta: Any
+
+
+class Parameters(NamedTuple):
+    """What a kernel is given of a `Recurrence`: scalars, and a pointer to [5, channels] or None."""
+
+    shared: Values
     coefficients: Any
 
 
 @triton.jit
-def load(p, channels, inner, o_n, m_n):
+def load(parameters, channels, inner, o_n, m_n):
     """The parameters of neurons o_n, from their channels where there are coefficients."""
-    if p.coefficients is not None:
-        row = p.coefficients + o_n // inner % channels
+    p = parameters.shared
+    if parameters.coefficients is not None:
+        row = parameters.coefficients + o_n // inner % channels
         a = tl.load(row, mask=m_n, other=0)
         b = tl.load(row + channels, mask=m_n, other=0)
         c = tl.load(row + 2 * channels, mask=m_n, other=0)
         v_threshold = tl.load(row + 3 * channels, mask=m_n, other=0)
         v_reset = tl.load(row + 4 * channels, mask=m_n, other=0)
-        p = Parameters(a, b, c, v_threshold, v_reset, p.alpha, p.beta, p.coefficients)
+        p = Values(a, b, c, v_threshold, v_reset, p.alpha, p.beta)
     return p
 
 
@@ -132,4 +139,4 @@ def backward_neuron(recurrence: Recurrence) -> tuple[Neuron, Parameters]:
     r = recurrence
     variant = {"reset": r.reset, "surrogate": r.surrogate, "detach_reset": r.detach_reset}
     neuron = Neuron(load, charge, fires, after, adjoint, **variant, parameter_gradients=parameter_gradients)
-    return neuron, Parameters(*r[:5], r.alpha, r.beta, r.coefficients)
+    return neuron, Parameters(Values(r.a, r.b, r.c, r.v_threshold, r.v_reset, r.alpha, r.beta), r.coefficients)
