@@ -5,9 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p build/sanitize
-flags=(-std=c++17 -O1 -g -ffp-contract=off -fno-trapping-math -fno-math-errno -Icsrc -w
+flags=(-std=c++20 -O1 -g -ffp-contract=off -fno-trapping-math -fno-math-errno -Icsrc -w
   -fsanitize=address,undefined -fno-sanitize-recover=all)
-sources=(tests/csrc/sanitize.cpp csrc/lif/lif_simd.cpp csrc/bn_lif/bn_{lif,planes}_simd.cpp csrc/mixup/mixup_simd.cpp)
+sources=(tests/csrc/sanitize.cpp csrc/lif/lif_simd.cpp csrc/bn_lif/{bn_lif,bn_planes,statistics}_simd.cpp csrc/mixup/mixup_simd.cpp)
 levels=(baseline)
 if grep -q avx2 /proc/cpuinfo; then levels+=(avx2); fi
 if grep -q avx512vl /proc/cpuinfo; then levels+=(avx512); fi

@@ -14,21 +14,21 @@ TMKT_INLINE float bn_scale(float var, float weight, float eps) { return weight /
 // (x - mean) * scale + bias, in this order of rounding.
 struct BnArgs {
   int64_t channels, inner;
-  const float* mean;   // [channels], here and below
-  const float* scale;  // 1 / std * weight
-  const float* bias;
-  int64_t pool_width;  // 0; or, with 2x2 average pooling of the spikes, the width of a plane [inner]
+  int64_t pool_width;            // 0; or, with 2x2 average pooling of the spikes, the width of a plane [inner]
+  const float* mean = nullptr;   // [channels], here and below
+  const float* scale = nullptr;  // 1 / std * weight
+  const float* bias = nullptr;
 };
 
 // What these are made from before the neurons run; BnArgs points to the same memory.
 struct BnPrepare {
-  const float* weight;  // or null for 1
-  float eps;
-  const float* var;   // given, or batch_var
-  float* batch_mean;  // to be filled with the statistics of x, as batch_var; null where they are given
-  float* batch_var;
-  float* scale;      // to be filled
-  float* zero_bias;  // to be filled with 0; null where a bias is given
+  const float* weight = nullptr;  // or null for 1
+  float eps = 0.0f;
+  const float* var = nullptr;   // given, or batch_var
+  float* batch_mean = nullptr;  // to be filled with the statistics of x, as batch_var; null where they are given
+  float* batch_var = nullptr;
+  float* scale = nullptr;      // to be filled
+  float* zero_bias = nullptr;  // to be filled with 0; null where a bias is given
 };
 
 // What backward makes of a channel's sums of g and g (x - mean), over `count` values.
@@ -44,16 +44,18 @@ TMKT_INLINE BnGradients bn_gradients(double sum_g, double sum_gd, float var, flo
 
 struct BnLifForwardArgs : LifForwardArgs {
   BnArgs bn;
+  BnPrepare prepare;
 };
 
 struct BnLifBackwardArgs : LifBackwardArgs {
   BnArgs bn;
+  BnPrepare prepare;
   // With g the gradient of the current: given statistics have no gradient, and one pass writes grad_x = scale * g
   // beside the sums of g and of g (x - mean). With those of the batch a first pass makes the sums, and a second grad_x
   // = scale * (g - g_mean - (x - mean) * slope). On the CPU the first leaves g in grad_x if that is float32; a half
   // type would overflow or round it, so there, and on CUDA, the second pass makes it again.
   bool batch_statistics;
-  bool again;          // on the CPU: this is that second pass
+  bool second_pass;    // on the CPU: this is that one
   float* grad_weight;  // [channels], here and below, to be filled
   float* grad_bias;
   float* g_mean;

@@ -5,7 +5,8 @@
 #include "bn_lif/bn_lif_op.h"
 #include "bn_lif/bn_lif_simd.h"
 #include "bn_lif/bn_planes_simd.h"
-#include "lif/lif_cpu.h"
+#include "bn_lif/statistics_simd.h"
+#include "scan/scan_cpu.h"
 
 namespace tmkt {
 namespace {
@@ -16,28 +17,28 @@ constexpr int64_t kShortestPlane = 64;
 struct Cpu {
   explicit Cpu(const Tensor&) {}
 
-  void forward(const BnLifForwardArgs& args, const BnPrepare& prepare) const {
+  void forward(const BnLifForwardArgs& args) const {
     const BnArgs& bn = args.bn;
-    if (prepare.batch_mean) statistics(args, bn, prepare.batch_mean, prepare.batch_var);
-    scale(prepare, bn.channels);
+    if (args.prepare.batch_mean) statistics(args, bn, args.prepare.batch_mean, args.prepare.batch_var);
+    scale(args.prepare, bn.channels);
     if (!in_planes(bn)) {
       return parallel_over_tiles(args, [&](int64_t begin, int64_t end) {
         TMKT_PICK_SIMD(bn_lif_forward)(args, use_stream(args), begin, end);
       });
     }
     parallel_over_planes(args, bn, [&](int64_t begin, int64_t end) {
-      std::vector<Line> pooled(pooled_lines(args, bn));
+      std::vector<CacheLine> pooled(pooled_lines(args, bn));
       TMKT_PICK_SIMD(planes_forward)(args, stream_planes(args, bn), values_of(pooled), begin, end);
     });
   }
 
-  void backward(BnLifBackwardArgs args, const BnPrepare& prepare) const {
+  void backward(BnLifBackwardArgs args) const {
     const BnArgs& bn = args.bn;
-    scale(prepare, bn.channels);
+    scale(args.prepare, bn.channels);
     if (in_planes(bn)) {
-      backward_of_planes(args, prepare);
+      backward_of_planes(args);
     } else {
-      backward_of_neurons(args, prepare);
+      backward_of_neurons(args);
     }
   }
 
@@ -46,27 +47,28 @@ struct Cpu {
   static bool in_planes(const BnArgs& bn) { return bn.inner >= kShortestPlane || bn.pool_width > 0; }
 
   template <typename F>
-  static void parallel_over_planes(const LifArgs& args, const BnArgs& bn, const F& work) {
+  static void parallel_over_planes(const ScanArgs& args, const BnArgs& bn, const F& work) {
     torch::stable::parallel_for(0, args.N / bn.inner, grain_size(args.T * bn.inner), work);
   }
 
   // Each plane is a row to stream.
-  static bool stream_planes(const LifArgs& args, const BnArgs& bn) {
+  static bool stream_planes(const ScanArgs& args, const BnArgs& bn) {
     return use_stream(args) && bn.inner % kStreamMultiple == 0;
   }
 
-  static int64_t pooled_lines(const LifArgs& args, const BnArgs& bn) {
+  static int64_t pooled_lines(const ScanArgs& args, const BnArgs& bn) {
     return bn.pool_width > 0 ? pooled_floats(args.T, bn.inner) / 16 : 0;
   }
-  static float* values_of(std::vector<Line>& lines) { return lines.empty() ? nullptr : lines[0].values; }
+  static float* values_of(std::vector<CacheLine>& lines) { return lines.empty() ? nullptr : lines[0].values; }
 
-  static void backward_of_planes(BnLifBackwardArgs& args, const BnPrepare& prepare) {
+  static void backward_of_planes(BnLifBackwardArgs& args) {
     const BnArgs& bn = args.bn;
     const int64_t planes = bn.inner > 0 ? args.N / bn.inner : 0;
     std::vector<double> of_planes(2 * planes);
     const auto pass = [&] {
       parallel_over_planes(args, bn, [&](int64_t begin, int64_t end) {
-        std::vector<Line> pooled(args.grad_spikes ? pooled_lines(args, bn) : 0), history(2 * args.T * kPlaneTile / 16);
+        std::vector<CacheLine> pooled(args.grad_spikes ? pooled_lines(args, bn) : 0),
+            history(2 * args.T * kPlaneTile / 16);
         TMKT_PICK_SIMD(planes_backward)
         (args, stream_planes(args, bn), values_of(pooled), values_of(history), of_planes.data(), begin, end);
       });
@@ -77,39 +79,39 @@ struct Cpu {
       g[plane % bn.channels] += of_planes[plane];
       gd[plane % bn.channels] += of_planes[planes + plane];
     }
-    gradients(args, prepare, g, gd);
+    gradients(args, g, gd);
     if (!args.batch_statistics) return;
     if (args.kind != FloatKind::kFloat32) {
-      args.again = true;
+      args.second_pass = true;
       return pass();
     }
     torch::stable::parallel_for(0, args.T * planes, grain_size(bn.inner),
                                 [&](int64_t begin, int64_t end) { TMKT_PICK_SIMD(planes_finish)(args, begin, end); });
   }
 
-  static void backward_of_neurons(BnLifBackwardArgs& args, const BnPrepare& prepare) {
+  static void backward_of_neurons(BnLifBackwardArgs& args) {
     const int64_t channels = args.bn.channels, inner = args.bn.inner;
-    const std::unique_ptr<Line[]> of_neurons(new Line[(2 * args.N + 15) / 16 + 1]);  // not zeroed; N may be 0
+    const std::unique_ptr<CacheLine[]> of_neurons(new CacheLine[(2 * args.N + 15) / 16 + 1]);  // not zeroed; N may be 0
     args.sums = of_neurons[0].values;
     const bool stream = use_stream(args);
     const auto pass = [&] {
       parallel_over_tiles(args, [&](int64_t begin, int64_t end) {
-        std::vector<Line> history(args.T * kLifTile / 16);
+        std::vector<CacheLine> history(args.T * kScanTile / 16);
         TMKT_PICK_SIMD(bn_lif_backward)(args, stream, history.data()->values, begin, end);
       });
     };
     pass();
     const std::vector<double> zero(channels);
-    gradients(args, prepare, sums(args.sums, args.N, channels, inner, zero, 1),
+    gradients(args, sums(args.sums, args.N, channels, inner, zero, 1),
               sums(args.sums + args.N, args.N, channels, inner, zero, 1));
     if (!args.batch_statistics) return;
     if (args.kind != FloatKind::kFloat32) {
-      args.again = true;
+      args.second_pass = true;
       return pass();
     }
-    const int64_t tiles = (args.T * args.N + kLifTile - 1) / kLifTile;
-    torch::stable::parallel_for(0, tiles, grain_size(kLifTile), [&](int64_t begin, int64_t end) {
-      TMKT_PICK_SIMD(bn_lif_finish)(args, begin * kLifTile, std::min(end * kLifTile, args.T * args.N));
+    const int64_t tiles = (args.T * args.N + kScanTile - 1) / kScanTile;
+    torch::stable::parallel_for(0, tiles, grain_size(kScanTile), [&](int64_t begin, int64_t end) {
+      TMKT_PICK_SIMD(bn_lif_finish)(args, begin * kScanTile, std::min(end * kScanTile, args.T * args.N));
     });
   }
 
@@ -121,7 +123,7 @@ struct Cpu {
   }
 
   // From the moments of cells of one channel: the squares within a cell, and those between the means of cells.
-  static void statistics(const LifArgs& args, const BnArgs& bn, float* mean, float* var) {
+  static void statistics(const ScanArgs& args, const BnArgs& bn, float* mean, float* var) {
     const int64_t channels = bn.channels, inner = bn.inner;
     const bool planes = in_planes(bn);
     const int64_t cell = planes ? inner : args.T, cells = args.T * args.N / cell;
@@ -157,11 +159,10 @@ struct Cpu {
     }
   }
 
-  static void gradients(const BnLifBackwardArgs& args, const BnPrepare& prepare, const std::vector<double>& g,
-                        const std::vector<double>& gd) {
+  static void gradients(const BnLifBackwardArgs& args, const std::vector<double>& g, const std::vector<double>& gd) {
     for (int64_t c = 0; c < args.bn.channels; ++c) {
       const int64_t count = args.T * args.N / args.bn.channels;
-      const BnGradients grad = bn_gradients(g[c], gd[c], prepare.var[c], prepare.eps, count);
+      const BnGradients grad = bn_gradients(g[c], gd[c], args.prepare.var[c], args.prepare.eps, count);
       args.grad_weight[c] = grad.weight;
       args.grad_bias[c] = grad.bias;
       args.g_mean[c] = grad.g_mean;

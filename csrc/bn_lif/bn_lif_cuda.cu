@@ -3,7 +3,11 @@
 // A block works on the neurons of one channel, or of few, and adds up what the channel needs: its sums, one set a block
 // and channel, go to scratch memory, and a small kernel adds those of the blocks.
 #include "bn_lif/bn_lif_op.h"
-#include "bn_lif/bn_tile.cuh"
+#include "bn_lif/packs.cuh"
+#include "bn_lif/sums.cuh"
+#include "bn_lif/tiling.cuh"
+#include "lif/lif_neurons.cuh"
+#include "scan/scan.cuh"
 
 namespace tmkt {
 namespace {
@@ -12,7 +16,7 @@ constexpr int kMomentsBlocks = 6;  // share a multiprocessor: in more registers 
 
 template <typename T, typename Pack>
 __global__ void __launch_bounds__(kThreads, kMomentsBlocks)
-    moments_kernel(const LifArgs args, const Tiling tiling, double* of_blocks) {
+    moments_kernel(const ScanArgs args, const Tiling tiling, double* of_blocks) {
   constexpr int kOwn = Pack::kOwn;
   using Place = typename Pack::Place;
   const Item item(tiling);
@@ -21,7 +25,7 @@ __global__ void __launch_bounds__(kThreads, kMomentsBlocks)
   if (pack.there) {
     Moments<T, Place> of_thread;
     each_sample<false>(tiling, args.N, pack, [&] {
-      of_thread.add(Walk<const T, Place>(pack.place, static_cast<const T*>(args.x), args.N, 0, args.N), args.T);
+      of_thread.add(RowCursor<const T, Place>(pack.place, static_cast<const T*>(args.x), args.N, 0, args.N), args.T);
     });
     float pivot[kOwn];
 #pragma unroll
@@ -33,7 +37,7 @@ __global__ void __launch_bounds__(kThreads, kMomentsBlocks)
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    statistics_kernel(const LifArgs args, const Tiling tiling, const double* of_blocks, float* mean, float* var) {
+    statistics_kernel(const ScanArgs args, const Tiling tiling, const double* of_blocks, float* mean, float* var) {
   double sums[kMoments];
   if (!channel_sums(tiling, of_blocks, sums)) return;
   const Statistics of_channel(sums, pivot_of<T>(args, tiling.inner, blockIdx.x), tiling, args.T);
@@ -41,16 +45,38 @@ __global__ void __launch_bounds__(kThreads)
   var[blockIdx.x] = of_channel.var;
 }
 
+// What normalises a thread's channels.
+template <int kOwn>
+struct NormalisedInput {
+  float mean[kOwn], scale[kOwn], bias[kOwn];
+
+  __device__ __forceinline__ NormalisedInput(const BnArgs& bn, const BnPrepare& prepare,
+                                             const int64_t (&channel)[kOwn]) {
+#pragma unroll
+    for (int j = 0; j < kOwn; ++j) {
+      const int64_t c = channel[j];
+      mean[j] = bn.mean[c];
+      scale[j] = bn_scale(prepare.var[c], prepare.weight ? prepare.weight[c] : 1.0f, prepare.eps);
+      bias[j] = prepare.zero_bias ? 0.0f : bn.bias[c];
+    }
+  }
+
+  __device__ __forceinline__ float operator()(int j, float x) const {
+    const int own = kOwn > 1 ? j : 0;
+    return (x - mean[own]) * scale[own] + bias[own];
+  }
+};
+
 template <typename T, typename Pack>
-__global__ void __launch_bounds__(kThreads)
-    forward_kernel(const BnLifForwardArgs args, const Norm norm, const Tiling tiling) {
+__global__ void __launch_bounds__(kThreads) forward_kernel(const BnLifForwardArgs args, const Tiling tiling) {
   const Item item(tiling);
   Pack pack(tiling, item);
   if (!pack.there) return;
-  const Normalised<Pack::kOwn> input(norm, pack.channel);
-  with_reset(args.reset, [&](auto reset) {
+  const NormalisedInput<Pack::kOwn> input(args.bn, args.prepare, pack.channel);
+  const Params<0> params(args.lif, 0);
+  with_reset(args.lif.reset, [&](auto reset) {
     each_sample<true>(tiling, args.N, pack, [&] {
-      forward_tile<T>(args, reset, Params<0>(args, 0), input, pack.place, pack.template spikes<T>(args, tiling));
+      scan_forward<T>(args, lif_neurons(params, reset), input, pack.place, pack.template spikes<T>(args, tiling));
     });
   });
 }
@@ -65,12 +91,12 @@ template <int kOwn, Pass kPass>
 struct Gradient {
   float mean[kOwn], of_g[kOwn], of_x[kOwn], constant[kOwn];
 
-  __device__ __forceinline__ Gradient(const BnLifBackwardArgs& args, const Normalised<kOwn>& input,
+  __device__ __forceinline__ Gradient(const BnLifBackwardArgs& args, const NormalisedInput<kOwn>& input,
                                       const int64_t (&channel)[kOwn]) {
 #pragma unroll
     for (int j = 0; j < kOwn; ++j) {
       mean[j] = input.mean[j];
-      of_g[j] = input.scale[j] * args.params.b;
+      of_g[j] = input.scale[j] * args.lif.params.b;
       if constexpr (kPass == Pass::kGradient) {
         of_x[j] = -input.scale[j] * args.slope[channel[j]];
         constant[j] = -input.scale[j] * args.g_mean[channel[j]];
@@ -81,15 +107,16 @@ struct Gradient {
 
 template <typename T, typename Place, int kOwn, Pass kPass>
 struct CurrentGradients {
-  static constexpr bool kTakesX = true;
+  static constexpr bool kTakesX = true, kParameters = false;
   const Gradient<kOwn, kPass>& gradient;
   float (&sums)[kOwn][kGradientSums];
-  Walk<T, Place> grad_x;
+  RowCursor<T, Place> grad_x;
 
   __device__ __forceinline__ CurrentGradients(const BnLifBackwardArgs& args, const Place& place,
                                               const Gradient<kOwn, kPass>& gradient, float (&sums)[kOwn][kGradientSums])
       : gradient(gradient), sums(sums), grad_x(place, static_cast<T*>(args.grad_x), args.N, args.T - 1, -args.N) {}
-  __device__ __forceinline__ void operator()(const Params<0>&, const float (&x)[Place::kWidth],
+  template <typename Neurons>
+  __device__ __forceinline__ void operator()(const Neurons&, const float (&x)[Place::kWidth],
                                              const float (&g)[Place::kWidth]) {
     float row[Place::kWidth];
 #pragma unroll
@@ -127,39 +154,38 @@ constexpr int kBlocksOf = kSurrogate == kLookedUp                        ? 4
 
 template <typename T, typename Pack, int kSurrogate, Pass kPass>
 __global__ void __launch_bounds__(kThreads, kBlocksOf<T, Pack, kSurrogate>)
-    backward_kernel(const BnLifBackwardArgs args, const Norm norm, const Tiling tiling, float* starts,
-                    double* of_blocks) {
+    backward_kernel(const BnLifBackwardArgs args, const Tiling tiling, float* starts, double* of_blocks) {
   using Place = typename Pack::Place;
   constexpr int kOwn = Pack::kOwn;
   const Item item(tiling);
   Pack pack(tiling, item);
   float sums[kOwn][kGradientSums] = {};
   if (pack.there) {
-    const Normalised<kOwn> input(norm, pack.channel);
+    const NormalisedInput<kOwn> input(args.bn, args.prepare, pack.channel);
     const Gradient<kOwn, kPass> gradient(args, input, pack.channel);
-    LifParams<float> none[1];
-    with_adjoint<kSurrogate>(args, [&](auto reset, auto detach) {
+    const Params<0> params(args.lif, 0);
+    with_neurons<kSurrogate>(args, params, [&](const auto& neurons) {
       each_sample<kPass == Pass::kGradient>(tiling, args.N, pack, [&] {
         CurrentGradients<T, Place, kOwn, kPass> sink(args, pack.place, gradient, sums);
-        backward_tile<T, false, kSurrogate>(args, reset, detach, Params<0>(args, 0), input, pack.place,
-                                            pack.template gradients<T>(args, tiling), sink, starts, none);
+        scan_backward<T, kSurrogate>(args, neurons, input, pack.place, pack.template gradients<T>(args, tiling), sink,
+                                     starts);
       });
     });
 #pragma unroll
     for (int j = 0; j < kOwn; ++j) {
 #pragma unroll
-      for (int s = 0; s < kGradientSums; ++s) sums[j][s] *= args.params.b;
+      for (int s = 0; s < kGradientSums; ++s) sums[j][s] *= args.lif.params.b;
     }
   }
   if constexpr (kPass != Pass::kGradient) add_up(tiling, item, sums, of_blocks);
 }
 
 __global__ void __launch_bounds__(kThreads)
-    gradients_kernel(const BnLifBackwardArgs args, const Norm norm, const Tiling tiling, const double* of_blocks) {
+    gradients_kernel(const BnLifBackwardArgs args, const Tiling tiling, const double* of_blocks) {
   double sums[kGradientSums];
   if (!channel_sums(tiling, of_blocks, sums)) return;
   const int64_t c = blockIdx.x, count = args.T * tiling.samples * tiling.inner;
-  const BnGradients grad = bn_gradients(sums[0], sums[1], norm.var[c], norm.eps, count);
+  const BnGradients grad = bn_gradients(sums[0], sums[1], args.prepare.var[c], args.prepare.eps, count);
   args.grad_weight[c] = grad.weight;
   args.grad_bias[c] = grad.bias;
   args.g_mean[c] = grad.g_mean;
@@ -170,21 +196,20 @@ class Cuda {
  public:
   explicit Cuda(const Tensor& x) : launch_(x), x_(x) {}
 
-  void forward(const BnLifForwardArgs& args, const BnPrepare& prepare) const {
+  void forward(const BnLifForwardArgs& args) const {
     with_float(args.kind, [&](auto type) {
       using T = typename decltype(type)::type;
       const bool whole_words = aligned({args.x, args.v_init, args.spikes, args.v_last, args.v_seq}, 16);
       with_pack<kFullWidth<T>, kFullWidth<T>, 4>(args.bn, whole_words, [&](auto tag) {
         using Pack = typename decltype(tag)::type;
-        const Norm norm(args.bn, prepare);
-        if (prepare.batch_mean) statistics<T>(args, args.bn, prepare.batch_mean, prepare.batch_var);
+        if (args.prepare.batch_mean) statistics<T>(args, args.bn, args.prepare.batch_mean, args.prepare.batch_var);
         const Tiling tiling = Pack::tiling(args.N, args.bn, sizeof(T), kShortTurns);
-        launch_.blocks(forward_kernel<T, Pack>, tiling.blocks(), 0, args, norm, tiling);
+        launch_.blocks(forward_kernel<T, Pack>, tiling.blocks(), 0, args, tiling);
       });
     });
   }
 
-  void backward(const BnLifBackwardArgs& args, const BnPrepare& prepare) const {
+  void backward(const BnLifBackwardArgs& args) const {
     const int64_t chunks = (args.T - 1) / kChunk;
     OptionalTensor scratch;
     if (chunks > 0) scratch = new_empty(x_, {chunks, args.N}, ScalarType::Float);
@@ -192,7 +217,6 @@ class Cuda {
     const bool whole_words = aligned({args.x, args.v_init, args.grad_spikes, args.grad_v_last, args.grad_v_seq,
                                       args.grad_x, args.grad_v_init, starts},
                                      16);
-    const Norm norm(args.bn, prepare);
     with_float(args.kind, [&](auto type) {
       using T = typename decltype(type)::type;
       with_pack<4, 4, 2>(args.bn, whole_words, [&](auto tag) {
@@ -202,12 +226,12 @@ class Cuda {
         const Tensor sums = new_sums(summing, kGradientSums);
         double* of_blocks = data<double>(sums);
         const size_t bytes =
-            std::max(kept_bytes<T, Pack::Place::kWidth, true>(args.T), bytes_to_add_up<Pack>(kGradientSums));
+            std::max(history_bytes<T, Pack::Place::kWidth, true, float>(args.T), bytes_to_add_up<Pack>(kGradientSums));
         const auto run = [&](auto kernel, const Tiling& tiling, const BnLifBackwardArgs& of_pass) {
-          launch_.blocks(kernel, tiling.blocks(), bytes, of_pass, norm, tiling, starts, of_blocks);
+          launch_.blocks(kernel, tiling.blocks(), bytes, of_pass, tiling, starts, of_blocks);
         };
         const auto add_up_channels = [&] {
-          launch_.blocks(gradients_kernel, args.bn.channels, 0, args, norm, summing, of_blocks);
+          launch_.blocks(gradients_kernel, args.bn.channels, 0, args, summing, of_blocks);
         };
         if (!args.batch_statistics) {
           run(backward_kernel<T, Pack, kLookedUp, Pass::kBoth>, summing, args);
@@ -226,7 +250,7 @@ class Cuda {
 
  private:
   template <typename T>
-  void statistics(const LifArgs& args, BnArgs bn, float* mean, float* var) const {
+  void statistics(const ScanArgs& args, BnArgs bn, float* mean, float* var) const {
     bn.pool_width = 0;  // pooling is of the spikes
     with_pack<kFullWidth<T>, 4, 4>(bn, aligned({args.x}, 16), [&](auto tag) {
       using Pack = typename decltype(tag)::type;

@@ -41,7 +41,13 @@ inline void check_like_spikes(const OptionalTensor& grad, const Tensor& x, int64
         "bn_lif: grad_spikes: expected the shape of the pooled spikes");
 }
 
-// What a backend offers: forward(args, prepare) and backward(args, prepare), all of it; pointers are on its device.
+// x, its scalars and its channels, alike in forward and backward.
+inline void set_input(ScanArgs& args, BnArgs& bn, const Tensor& x, const OptionalTensor& v_init) {
+  set_sequence(args, "bn_lif", x, v_init);
+  check_bn(x, bn.channels, bn.inner);
+  check_pool(x, bn.channels, bn.inner, bn.pool_width);
+}
+
 template <typename Backend>
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> bn_lif_fwd(
     const Tensor& x, const OptionalTensor& v_init, const OptionalTensor& weight, const OptionalTensor& bias,
@@ -49,35 +55,32 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> bn_lif_fwd(
     double eps, double a, double b, double c, double v_threshold, double v_reset, int64_t reset, int64_t /*surrogate*/,
     double /*alpha*/, double /*beta*/, bool /*detach_reset*/, bool return_v) {
   BnLifForwardArgs args{};
-  static_cast<LifArgs&>(args) = lif_args(x, v_init, {}, 1, a, b, c, v_threshold, v_reset, reset);
-  check_bn(x, channels, inner);
-  check_pool(x, channels, inner, pool_width);
+  args.bn = {.channels = channels, .inner = inner, .pool_width = pool_width};
+  args.lif = lif_args(a, b, c, v_threshold, v_reset, reset);
+  set_input(args, args.bn, x, v_init);
   for (const auto& [name, tensor] : {std::pair{"weight", &weight}, {"bias", &bias}, {"mean", &mean}, {"var", &var}}) {
     check_channels(name, *tensor, channels, x);
   }
   check(mean.has_value() == var.has_value(), "bn_lif: mean and var: expected both or none");
   Tensor spikes = new_spikes(x, pool_width);
-  Tensor v_last = new_empty(x, x.sizes().slice(1), ScalarType::Float);
-  Tensor v_seq = return_v ? new_empty(x, x.sizes(), x.scalar_type()) : new_empty(x, {0}, x.scalar_type());
+  args.spikes = spikes.data_ptr();
+  const auto [v_last, v_seq] = new_potentials(args, x, return_v);
   const int64_t own = mean ? 0 : channels;  // statistics of the batch are outputs
   Tensor batch_mean = new_empty(x, {own}, ScalarType::Float), batch_var = new_empty(x, {own}, ScalarType::Float);
   Tensor table = new_empty(x, {2, channels}, ScalarType::Float);  // scale, and bias if there is none
-  args.spikes = spikes.data_ptr();
-  args.v_last = data<float>(v_last);
-  args.v_seq = return_v ? v_seq.data_ptr() : nullptr;
   float *scale = data<float>(table), *zero_bias = bias ? nullptr : scale + channels;
-  args.bn = {
-      channels,  inner, mean ? data<float>(mean) : data<float>(batch_mean), scale, bias ? data<float>(bias) : zero_bias,
-      pool_width};
-  const BnPrepare prepare{data<float>(weight),
-                          static_cast<float>(eps),
-                          mean ? data<float>(var) : data<float>(batch_var),
-                          mean ? nullptr : data<float>(batch_mean),
-                          mean ? nullptr : data<float>(batch_var),
-                          scale,
-                          zero_bias};
+  args.bn.mean = mean ? data<float>(mean) : data<float>(batch_mean);
+  args.bn.scale = scale;
+  args.bn.bias = bias ? data<float>(bias) : zero_bias;
+  args.prepare = {.weight = data<float>(weight),
+                  .eps = static_cast<float>(eps),
+                  .var = mean ? data<float>(var) : data<float>(batch_var),
+                  .batch_mean = mean ? nullptr : data<float>(batch_mean),
+                  .batch_var = mean ? nullptr : data<float>(batch_var),
+                  .scale = scale,
+                  .zero_bias = zero_bias};
   if (args.N > 0) {
-    Backend(x).forward(args, prepare);
+    Backend(x).forward(args);
   } else {  // the statistics of nothing
     torch::stable::zero_(batch_mean);
     torch::stable::zero_(batch_var);
@@ -93,40 +96,37 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bn_lif_bwd(
     double eps, double a, double b, double c, double v_threshold, double v_reset, int64_t reset, int64_t surrogate,
     double alpha, double beta, bool detach_reset) {
   BnLifBackwardArgs args{};
-  static_cast<LifArgs&>(args) = lif_args(x, v_init, {}, 1, a, b, c, v_threshold, v_reset, reset);
-  check_bn(x, channels, inner);
-  check_pool(x, channels, inner, pool_width);
+  args.bn = {.channels = channels, .inner = inner, .pool_width = pool_width};
+  args.lif = lif_args(a, b, c, v_threshold, v_reset, reset);
+  set_input(args, args.bn, x, v_init);
   check_channels("weight", weight, channels, x);
   check_channels("bias", bias, channels, x);
   check_channels("mean", mean, channels, x);
   check_channels("var", var, channels, x);
-  check(surrogate >= 0 && surrogate < kSurrogates, "bn_lif: surrogate: unknown number ", surrogate);
-  args.surrogate = {static_cast<Surrogate>(surrogate), static_cast<float>(alpha), static_cast<float>(beta)};
+  args.surrogate = surrogate_shape("bn_lif", surrogate, alpha, beta);
   args.detach_reset = detach_reset;
   check_like_spikes(grad_spikes, x, pool_width);
-  check_like_sequence("bn_lif", "grad_v_seq", grad_v_seq, x);
-  check_like_step("bn_lif", "grad_v_last", grad_v_last, x);
-  Tensor grad_x = new_empty(x, x.sizes(), x.scalar_type());
-  Tensor grad_v_init = v_init ? new_empty(x, x.sizes().slice(1), ScalarType::Float)  //
-                              : new_empty(x, {0}, ScalarType::Float);
+  args.grad_spikes = data(grad_spikes);
+  set_potential_gradients(args, "bn_lif", x, grad_v_last, grad_v_seq);
+  const auto [grad_x, grad_v_init] = new_gradients(args, x, v_init);
   Tensor grad_weight = new_empty(x, {channels}, ScalarType::Float);
   Tensor grad_bias = new_empty(x, {channels}, ScalarType::Float);
   Tensor table = new_empty(x, {4, channels}, ScalarType::Float);  // scale, bias if there is none, g_mean, slope
-  args.grad_spikes = data(grad_spikes);
-  args.grad_v_last = data<float>(grad_v_last);
-  args.grad_v_seq = data(grad_v_seq);
-  args.grad_x = grad_x.data_ptr();
   float *scale = data<float>(table), *zero_bias = bias ? nullptr : scale + channels;
-  args.bn = {channels, inner, data<float>(mean), scale, bias ? data<float>(bias) : zero_bias, pool_width};
-  args.grad_v_init = v_init ? data<float>(grad_v_init) : nullptr;
+  args.bn.mean = data<float>(mean);
+  args.bn.scale = scale;
+  args.bn.bias = bias ? data<float>(bias) : zero_bias;
+  args.prepare = {.weight = data<float>(weight),
+                  .eps = static_cast<float>(eps),
+                  .var = data<float>(var),
+                  .scale = scale,
+                  .zero_bias = zero_bias};
   args.batch_statistics = batch_statistics;
   args.grad_weight = data<float>(grad_weight);
   args.grad_bias = data<float>(grad_bias);
   args.g_mean = scale + 2 * channels;
   args.slope = scale + 3 * channels;
-  const BnPrepare prepare{
-      data<float>(weight), static_cast<float>(eps), data<float>(var), nullptr, nullptr, scale, zero_bias};
-  Backend(x).backward(args, prepare);
+  Backend(x).backward(args);
   return {grad_x, grad_v_init, grad_weight, grad_bias};
 }
 

@@ -15,8 +15,12 @@ inline int64_t grain_size(int64_t elements) {
   return std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, elements));
 }
 
-// Scratch memory comes in lines: a vector of floats then never straddles two.
-struct alignas(64) Line {
+// Neurons are worked on in tiles of this many, with the loop over T inside: their states then stay in the first-level
+// cache or in registers.
+constexpr int64_t kScanTile = 512;
+
+// Scratch memory is allocated in cache lines so that no vector straddles two.
+struct alignas(64) CacheLine {
   float values[16];
 };
 

@@ -1,11 +1,20 @@
 // Run-time values to template arguments: with_x(value, f) calls f with the value as a type.
 #pragma once
 
+#include <stdexcept>
 #include <type_traits>
 
 #include "common/numeric.h"
 
 namespace tmkt {
+
+// For a value that none of a function's cases is for: outputs must never stay unwritten. Static, as all functions here:
+// each SIMD level and each translation unit must keep its own copy.
+#if defined(__CUDACC__) && defined(__CUDA_ARCH__)
+[[noreturn]] static __device__ inline void unknown_value() { __trap(); }
+#else
+[[noreturn]] static inline void unknown_value() { throw std::logic_error("tmkt: a value that no case is for"); }
+#endif
 
 template <typename T>
 struct TypeTag {
@@ -15,7 +24,6 @@ struct TypeTag {
 // The float types that every kernel takes and gives.
 enum class FloatKind { kFloat32, kBFloat16, kFloat16 };
 
-// The functions are static: each SIMD level and each translation unit must keep its own copy.
 template <typename F>
 static inline void with_float(FloatKind kind, F f) {
   switch (kind) {
@@ -26,14 +34,10 @@ static inline void with_float(FloatKind kind, F f) {
     case FloatKind::kFloat16:
       return f(TypeTag<Float16>{});
   }
+  unknown_value();
 }
 
 template <int kValue>
 using IntTag = std::integral_constant<int, kValue>;
-
-template <auto... kValues, typename Value, typename F>
-static inline void with_value(Value value, F f) {
-  ((value == kValues ? f(std::integral_constant<Value, kValues>{}) : void()), ...);
-}
 
 }  // namespace tmkt

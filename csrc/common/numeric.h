@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #ifdef __CUDACC__
 #define TMKT_INLINE __host__ __device__ __forceinline__
@@ -26,6 +27,16 @@ TMKT_INLINE To bit_cast(From from) {
   To to;
   memcpy(&to, &from, sizeof(to));
   return to;
+}
+
+// `value` in each lane of a V, a float or a vector of floats.
+template <typename V, typename P>
+TMKT_INLINE V broadcast(P value) {
+  if constexpr (std::is_same_v<V, P>) {
+    return value;
+  } else {
+    return V{} + value;
+  }
 }
 
 // a b + c, rounded once on a GPU, where it is one instruction. Only for gradients: what decides on a spike rounds as

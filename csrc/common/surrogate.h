@@ -120,6 +120,12 @@ TMKT_INLINE V cosine_of_pi(V z) {
 }
 #endif
 
+// The inside of the rectangular surrogates, which are 1 / alpha wide.
+template <typename V>
+TMKT_INLINE auto within_rectangle(V u, float alpha) {
+  return absolute(u) < 0.5f / alpha;
+}
+
 // The surrogate is a constant on the CPU, where it is compiled into the loops; a uniform run-time value on CUDA.
 template <typename V>
 TMKT_INLINE V surrogate_derivative(Surrogate surrogate, V u, float alpha, float beta) {
@@ -137,7 +143,7 @@ TMKT_INLINE V surrogate_derivative(Surrogate surrogate, V u, float alpha, float 
       return d < 0.0f ? 0.0f : d;
     }
     case Surrogate::kRectangle:
-      return absolute(u) < 0.5f / alpha ? alpha : 0.0f;
+      return within_rectangle(u, alpha) ? alpha : 0.0f;
     case Surrogate::kExponential:
       return 0.5f * alpha * exp_of_minus(alpha * absolute(u));
     case Surrogate::kSoftSign: {
@@ -159,7 +165,7 @@ TMKT_INLINE V surrogate_derivative(Surrogate surrogate, V u, float alpha, float 
     case Surrogate::kLog:
       return quotient(alpha, 1.0f + alpha * absolute(u));
     case Surrogate::kLeakyRectangle:
-      return absolute(u) < 0.5f / alpha ? alpha : beta;
+      return within_rectangle(u, alpha) ? alpha : beta;
     case Surrogate::kFourier: {
       // cos((2 i + 1) x) = 2 cos(2 x) cos((2 i - 1) x) - cos((2 i - 3) x)
       const V first = cosine_of_pi(2.0f * alpha * u);

@@ -1,24 +1,30 @@
 // tmkt::lif_fwd and tmkt::lif_bwd on the CPU: tiles of neurons shared out among torch's threads.
 #include <vector>
 
-#include "lif/lif_cpu.h"
 #include "lif/lif_op.h"
+#include "lif/lif_simd.h"
+#include "scan/scan_cpu.h"
 
 namespace tmkt {
 namespace {
 
-void forward_cpu(const LifForwardArgs& args, const Tensor&) {
-  const bool stream = use_stream(args);
-  parallel_over_tiles(args, [&](int64_t begin, int64_t end) { TMKT_PICK_SIMD(lif_forward)(args, stream, begin, end); });
-}
+struct Cpu {
+  explicit Cpu(const Tensor&) {}
 
-void backward_cpu(const LifBackwardArgs& args, const Tensor&) {
-  const bool stream = use_stream(args);
-  parallel_over_tiles(args, [&](int64_t begin, int64_t end) {
-    std::vector<Line> history(args.T * kLifTile / 16);
-    TMKT_PICK_SIMD(lif_backward)(args, stream, history.data()->values, begin, end);
-  });
-}
+  void forward(const LifForwardArgs& args) const {
+    const bool stream = use_stream(args);
+    parallel_over_tiles(args,
+                        [&](int64_t begin, int64_t end) { TMKT_PICK_SIMD(lif_forward)(args, stream, begin, end); });
+  }
+
+  void backward(const LifBackwardArgs& args) const {
+    const bool stream = use_stream(args);
+    parallel_over_tiles(args, [&](int64_t begin, int64_t end) {
+      std::vector<CacheLine> history(args.T * kScanTile / 16);
+      TMKT_PICK_SIMD(lif_backward)(args, stream, history.data()->values, begin, end);
+    });
+  }
+};
 
 }  // namespace
 
@@ -33,8 +39,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(tmkt, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(tmkt, CPU, m) {
-  m.impl("lif_fwd", TORCH_BOX(&lif_fwd<forward_cpu>));
-  m.impl("lif_bwd", TORCH_BOX(&lif_bwd<backward_cpu>));
+  m.impl("lif_fwd", TORCH_BOX(&lif_fwd<Cpu>));
+  m.impl("lif_bwd", TORCH_BOX(&lif_bwd<Cpu>));
 }
 
 }  // namespace tmkt

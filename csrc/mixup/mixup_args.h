@@ -22,6 +22,7 @@ static TMKT_INLINE void with_pixel(PixelKind kind, F f) {
     case PixelKind::kFloat16:
       return f(TypeTag<Float16>{});
   }
+  unknown_value();
 }
 
 struct MixupArgs {

@@ -25,13 +25,14 @@ void check_indices(const MixupArgs& args) {
 
 int64_t source_of(const int64_t* index, int64_t b) { return index ? index[b] : b; }
 
-void forward_cpu(const MixupForwardArgs& args, const Tensor&) {
-  check_indices(args);
+void mix(const MixupForwardArgs& args) {
   const int64_t row = args.C * args.plane;
   const bool one_plane = args.static_channels == 1;
   const bool stream = worth_streaming(args.T * args.B * row, args.mixed_kind) && args.plane % kStreamMultiple == 0;
-  const MixupRow static_row{args.static_kind, args.mixed_kind, args.static_scale, stream};
-  const MixupRow event_row{args.event_kind, args.mixed_kind, args.event_scale, stream};
+  const MixupRow static_row{
+      .source_kind = args.static_kind, .target_kind = args.mixed_kind, .scale = args.static_scale, .stream = stream};
+  const MixupRow event_row{
+      .source_kind = args.event_kind, .target_kind = args.mixed_kind, .scale = args.event_scale, .stream = stream};
   torch::stable::parallel_for(0, args.T * args.B, grain_size(row), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t t = i / args.B, b = i % args.B;
@@ -71,7 +72,10 @@ FloatKind as_float(PixelKind kind) {
 void backward_events(const MixupBackwardArgs& args) {
   const int64_t row = args.C * args.plane;
   const SamplesBySource samples(args.event_index, args.B, args.event_count);
-  const MixupRow out{PixelKind::kFloat32, as_float(args.event_kind), args.event_scale, false};
+  const MixupRow out{.source_kind = PixelKind::kFloat32,
+                     .target_kind = as_float(args.event_kind),
+                     .scale = args.event_scale,
+                     .stream = false};
   torch::stable::parallel_for(0, args.T * args.event_count, grain_size(row), [&](int64_t begin, int64_t end) {
     std::vector<float> sum(row);
     for (int64_t i = begin; i < end; ++i) {
@@ -90,7 +94,10 @@ void backward_events(const MixupBackwardArgs& args) {
 void backward_static(const MixupBackwardArgs& args) {
   const int64_t row = args.C * args.plane, static_row = args.static_channels * args.plane;
   const SamplesBySource samples(args.static_index, args.B, args.static_count);
-  const MixupRow out{PixelKind::kFloat32, as_float(args.static_kind), args.static_scale, false};
+  const MixupRow out{.source_kind = PixelKind::kFloat32,
+                     .target_kind = as_float(args.static_kind),
+                     .scale = args.static_scale,
+                     .stream = false};
   torch::stable::parallel_for(0, args.static_count, grain_size(row), [&](int64_t begin, int64_t end) {
     std::vector<float> sum(static_row);
     for (int64_t i = begin; i < end; ++i) {
@@ -109,11 +116,20 @@ void backward_static(const MixupBackwardArgs& args) {
   });
 }
 
-void backward_cpu(const MixupBackwardArgs& args, const Tensor&) {
-  check_indices(args);
-  if (args.grad_static) backward_static(args);
-  if (args.grad_events) backward_events(args);
-}
+struct Cpu {
+  explicit Cpu(const Tensor&) {}
+
+  void forward(const MixupForwardArgs& args) const {
+    check_indices(args);
+    mix(args);
+  }
+
+  void backward(const MixupBackwardArgs& args) const {
+    check_indices(args);
+    if (args.grad_static) backward_static(args);
+    if (args.grad_events) backward_events(args);
+  }
+};
 
 }  // namespace
 
@@ -127,8 +143,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(tmkt, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(tmkt, CPU, m) {
-  m.impl("mixup_fwd", TORCH_BOX(&mixup_fwd<forward_cpu>));
-  m.impl("mixup_bwd", TORCH_BOX(&mixup_bwd<backward_cpu>));
+  m.impl("mixup_fwd", TORCH_BOX(&mixup_fwd<Cpu>));
+  m.impl("mixup_bwd", TORCH_BOX(&mixup_bwd<Cpu>));
 }
 
 }  // namespace tmkt

@@ -294,17 +294,6 @@ void with_pack(int64_t pixels, std::initializer_list<const void*> pointers, F f)
   f(IntTag<1>{});
 }
 
-void forward_cuda(const MixupForwardArgs& given, const Tensor& events) {
-  const CudaLaunch launch(events);
-  const MixupForwardArgs args = in_planes(given);
-  with_float(args.mixed_kind, [&](auto type) {
-    using T = typename decltype(type)::type;
-    with_pack<T>(args.plane, {args.static_images, args.events, args.mixed}, [&](auto pack) {
-      launch(forward_kernel<T, pack>, items<pack>(args.T, args.B * args.C, args.plane), 0, args);
-    });
-  });
-}
-
 // The links to one kind of source, and the memory that holds them; no sources if nobody needs them.
 struct Links {
   LinkArgs args{};
@@ -313,39 +302,60 @@ struct Links {
   Links(const Tensor& like, const void* grad, const int64_t* index, int64_t B, int64_t sources) {
     if (!grad || (!index && sources == B)) return;  // the index of no samples is null as well
     memory = new_empty(like, {sources + B}, ScalarType::Long);
-    args = {index, B, sources, {data<int64_t>(memory), data<int64_t>(memory) + sources}};
+    args = {.index = index,
+            .B = B,
+            .sources = sources,
+            .samples = {.first = data<int64_t>(memory), .next = data<int64_t>(memory) + sources}};
   }
 };
 
-void backward_cuda(const MixupBackwardArgs& given, const Tensor& events) {
-  const CudaLaunch launch(events);
-  const MixupBackwardArgs args = in_planes(given);
-  const Links images(events, args.grad_static, args.static_index, args.B, args.static_count);
-  const Links recordings(events, args.grad_events, args.event_index, args.B, args.event_count);
-  launch.blocks(link_kernel, images.args.blocks() + recordings.args.blocks(), 0, images.args, recordings.args);
-  with_float(args.grad_kind, [&](auto type) {
-    using T = typename decltype(type)::type;
-    if (args.grad_static) {
-      with_pack<T>(args.plane, {args.grad, args.grad_static}, [&](auto pack) {
-        launch(backward_static_kernel<T, pack>, items<pack>(1, args.static_count, args.plane), 0, args,
-               images.args.samples);
+class Cuda {
+ public:
+  explicit Cuda(const Tensor& events) : launch_(events), events_(events) {}
+
+  void forward(const MixupForwardArgs& given) const {
+    const MixupForwardArgs args = in_planes(given);
+    with_float(args.mixed_kind, [&](auto type) {
+      using T = typename decltype(type)::type;
+      with_pack<T>(args.plane, {args.static_images, args.events, args.mixed}, [&](auto pack) {
+        launch_(forward_kernel<T, pack>, items<pack>(args.T, args.B * args.C, args.plane), 0, args);
       });
-    }
-    if (args.grad_events) {
-      const int64_t frame = args.C * args.plane;
-      with_pack<T>(frame, {args.grad, args.grad_events}, [&](auto pack) {
-        launch(backward_events_kernel<T, pack>, items<pack>(args.T, args.event_count, frame), 0, args,
-               recordings.args.samples);
-      });
-    }
-  });
-}
+    });
+  }
+
+  void backward(const MixupBackwardArgs& given) const {
+    const MixupBackwardArgs args = in_planes(given);
+    const Links images(events_, args.grad_static, args.static_index, args.B, args.static_count);
+    const Links recordings(events_, args.grad_events, args.event_index, args.B, args.event_count);
+    launch_.blocks(link_kernel, images.args.blocks() + recordings.args.blocks(), 0, images.args, recordings.args);
+    with_float(args.grad_kind, [&](auto type) {
+      using T = typename decltype(type)::type;
+      if (args.grad_static) {
+        with_pack<T>(args.plane, {args.grad, args.grad_static}, [&](auto pack) {
+          launch_(backward_static_kernel<T, pack>, items<pack>(1, args.static_count, args.plane), 0, args,
+                  images.args.samples);
+        });
+      }
+      if (args.grad_events) {
+        const int64_t frame = args.C * args.plane;
+        with_pack<T>(frame, {args.grad, args.grad_events}, [&](auto pack) {
+          launch_(backward_events_kernel<T, pack>, items<pack>(args.T, args.event_count, frame), 0, args,
+                  recordings.args.samples);
+        });
+      }
+    });
+  }
+
+ private:
+  CudaLaunch launch_;
+  const Tensor& events_;
+};
 
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(tmkt, CUDA, m) {
-  m.impl("mixup_fwd", TORCH_BOX(&mixup_fwd<forward_cuda>));
-  m.impl("mixup_bwd", TORCH_BOX(&mixup_bwd<backward_cuda>));
+  m.impl("mixup_fwd", TORCH_BOX(&mixup_fwd<Cuda>));
+  m.impl("mixup_bwd", TORCH_BOX(&mixup_bwd<Cuda>));
 }
 
 }  // namespace tmkt

@@ -1,13 +1,10 @@
-// tmkt::mixup_fwd and tmkt::mixup_bwd around a launch function, which the CPU and CUDA files supply.
+// tmkt::mixup_fwd and tmkt::mixup_bwd: checks and outputs around a backend, which the CPU and CUDA files supply.
 #pragma once
 
 #include "common/stable.h"
 #include "mixup/mixup_args.h"
 
 namespace tmkt {
-
-using MixupForwardLaunch = void (*)(const MixupForwardArgs&, const Tensor& events);
-using MixupBackwardLaunch = void (*)(const MixupBackwardArgs&, const Tensor& events);
 
 inline PixelKind pixel_kind(const char* name, ScalarType dtype) {
   switch (dtype) {
@@ -39,14 +36,13 @@ inline const int64_t* mixup_index(const char* name, const OptionalTensor& index,
   return data<int64_t>(index);
 }
 
-inline MixupArgs mixup_args(const Tensor& static_images, const Tensor& events, const Tensor& switch_step,
-                            const OptionalTensor& static_index, const OptionalTensor& event_index, double static_scale,
-                            double event_scale) {
+inline void set_sources(MixupArgs& args, const Tensor& static_images, const Tensor& events, const Tensor& switch_step,
+                        const OptionalTensor& static_index, const OptionalTensor& event_index, double static_scale,
+                        double event_scale) {
   check_tensor("mixup", "static", static_images, 4, events);
   check_tensor("mixup", "events", events, 5, events);
   check_tensor("mixup", "switch_step", switch_step, 1, events);
   check_dtype("mixup", "switch_step", switch_step, ScalarType::Long);
-  MixupArgs args{};
   args.T = events.size(0);
   args.B = switch_step.size(0);
   args.C = events.size(2);
@@ -64,19 +60,20 @@ inline MixupArgs mixup_args(const Tensor& static_images, const Tensor& events, c
   args.event_scale = static_cast<float>(event_scale);
   args.static_kind = pixel_kind("static", static_images.scalar_type());
   args.event_kind = pixel_kind("events", events.scalar_type());
-  return args;
 }
 
-template <MixupForwardLaunch kLaunch>
+template <typename Backend>
 Tensor mixup_fwd(const Tensor& static_images, const Tensor& events, const Tensor& switch_step,
                  const OptionalTensor& static_index, const OptionalTensor& event_index, double static_scale,
                  double event_scale, ScalarType dtype) {
-  MixupForwardArgs args{
-      mixup_args(static_images, events, switch_step, static_index, event_index, static_scale, event_scale),
-      static_images.data_ptr(), events.data_ptr(), nullptr, float_kind("mixup", "dtype", dtype)};
+  MixupForwardArgs args{};
+  set_sources(args, static_images, events, switch_step, static_index, event_index, static_scale, event_scale);
+  args.static_images = static_images.data_ptr();
+  args.events = events.data_ptr();
+  args.mixed_kind = float_kind("mixup", "dtype", dtype);
   Tensor mixed = new_empty(events, {args.T, args.B, args.C, events.size(3), events.size(4)}, dtype);
   args.mixed = mixed.data_ptr();
-  if (mixed.numel() > 0) kLaunch(args, events);
+  if (mixed.numel() > 0) Backend(events).forward(args);
   return mixed;
 }
 
@@ -87,14 +84,15 @@ inline Tensor mixup_grad(const char* name, const Tensor& source, const Tensor& g
   return torch::stable::empty_like(source);
 }
 
-template <MixupBackwardLaunch kLaunch>
+template <typename Backend>
 std::tuple<Tensor, Tensor> mixup_bwd(const Tensor& grad, const Tensor& static_images, const Tensor& events,
                                      const Tensor& switch_step, const OptionalTensor& static_index,
                                      const OptionalTensor& event_index, double static_scale, double event_scale,
                                      bool need_static, bool need_events) {
-  MixupBackwardArgs args{
-      mixup_args(static_images, events, switch_step, static_index, event_index, static_scale, event_scale),
-      grad.data_ptr(), float_kind("mixup", "grad", grad.scalar_type()), nullptr, nullptr};
+  MixupBackwardArgs args{};
+  set_sources(args, static_images, events, switch_step, static_index, event_index, static_scale, event_scale);
+  args.grad = grad.data_ptr();
+  args.grad_kind = float_kind("mixup", "grad", grad.scalar_type());
   check_tensor("mixup", "grad", grad, 5, events);
   check(grad.size(0) == args.T && grad.size(1) == args.B && grad.size(2) == args.C && grad.size(3) == events.size(3) &&
             grad.size(4) == events.size(4),
@@ -103,7 +101,7 @@ std::tuple<Tensor, Tensor> mixup_bwd(const Tensor& grad, const Tensor& static_im
   Tensor grad_events = mixup_grad("events", events, grad, need_events);
   if (need_static && grad_static.numel() > 0) args.grad_static = grad_static.data_ptr();
   if (need_events && grad_events.numel() > 0) args.grad_events = grad_events.data_ptr();
-  if (args.grad_static || args.grad_events) kLaunch(args, events);
+  if (args.grad_static || args.grad_events) Backend(events).backward(args);
   return {grad_static, grad_events};
 }
 

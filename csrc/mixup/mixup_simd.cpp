@@ -1,7 +1,7 @@
 // Rows of mixup: gather, scale, convert. Compiled once per SIMD level.
 #include "mixup/mixup_simd.h"
 
-#include "common/vector_simd.h"
+#include "common/vector_simd-inl.h"
 
 namespace tmkt {
 namespace TMKT_SIMD {

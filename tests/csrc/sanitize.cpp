@@ -9,6 +9,7 @@
 
 #include "bn_lif/bn_lif_simd.h"
 #include "bn_lif/bn_planes_simd.h"
+#include "bn_lif/statistics_simd.h"
 #include "common/cpu.h"
 #include "lif/lif_simd.h"
 #include "mixup/mixup_simd.h"
@@ -67,8 +68,8 @@ void check_planes(BnLifForwardArgs forward, BnLifBackwardArgs backward, bool str
                     planes);
   };
   pass();
-  backward.again = forward.kind != FloatKind::kFloat32;
-  if (backward.again) {
+  backward.second_pass = forward.kind != FloatKind::kFloat32;
+  if (backward.second_pass) {
     pass();
   } else {
     planes_finish(backward, 0, forward.T * planes);
@@ -76,85 +77,120 @@ void check_planes(BnLifForwardArgs forward, BnLifBackwardArgs backward, bool str
   ++calls;
 }
 
-void check_lif(int64_t T, int64_t channels, int64_t inner, FloatKind kind, Reset reset, bool own, bool every) {
-  const int64_t N = 3 * channels * inner;
-  const bool stream = N % kStreamMultiple == 0;
-  const auto x = values(T * N, kind), grad = values(T * N, kind), spikes = values(T * N, kind);
-  const auto v_seq = values(T * N, kind), grad_x = values(T * N, kind);
-  const auto v = values(N, FloatKind::kFloat32), v_last = values(N, FloatKind::kFloat32);
-  const auto sums = values(kLifParams * N, FloatKind::kFloat32);
-  const auto table = values(kLifParams * channels, FloatKind::kFloat32);
-  const auto history = buffer(T * kLifTile * 4);
-  LifForwardArgs forward{};
-  forward.params = {0.5f, 0.5f, 0.0f, 1.0f, 0.0f};
-  forward.reset = reset;
-  forward.kind = kind;
-  forward.T = T;
-  forward.N = N;
-  forward.x = x.get();
-  forward.v_init = every ? static_cast<float*>(v.get()) : nullptr;
-  forward.coefficients = own ? static_cast<float*>(table.get()) : nullptr;
-  forward.channels = own ? channels : 0;
-  forward.inner = inner;
-  forward.spikes = spikes.get();
-  forward.v_last = static_cast<float*>(v_last.get());
-  forward.v_seq = every ? v_seq.get() : nullptr;
-  lif_forward(forward, stream, 0, N);
-  LifBackwardArgs backward{};
-  static_cast<LifArgs&>(backward) = forward;
-  backward.surrogate = {static_cast<Surrogate>(calls % kSurrogates), 2.0f, 1.0f};
-  backward.detach_reset = !every;
-  backward.grad_spikes = grad.get();
-  backward.grad_v_last = forward.v_init;
-  backward.grad_v_seq = every ? grad.get() : nullptr;
-  backward.grad_x = grad_x.get();
-  backward.grad_v_init = every ? static_cast<float*>(v_last.get()) : nullptr;
-  backward.grad_coefficients = own ? static_cast<float*>(sums.get()) : nullptr;
-  lif_backward(backward, stream, static_cast<float*>(history.get()), 0, N);
-  ++calls;
+// Buffers of one case, each of just its size.
+struct Case {
+  int64_t T, channels, inner, N;
+  FloatKind kind;
+  std::shared_ptr<void> x, grad, spikes, v_seq, grad_x, v, v_last, sums, table, history;
 
+  Case(int64_t T, int64_t channels, int64_t inner, FloatKind kind)
+      : T(T), channels(channels), inner(inner), N(3 * channels * inner), kind(kind) {
+    for (auto* sequence : {&x, &grad, &spikes, &v_seq, &grad_x}) *sequence = values(T * N, kind);
+    for (auto* step : {&v, &v_last}) *step = values(N, FloatKind::kFloat32);
+    sums = values(kLifParams * N, FloatKind::kFloat32);
+    table = values(kLifParams * channels, FloatKind::kFloat32);
+    history = buffer(T * kScanTile * 4);
+  }
+  bool stream() const { return N % kStreamMultiple == 0; }
+};
+
+float* floats(const std::shared_ptr<void>& memory) { return static_cast<float*>(memory.get()); }
+
+// `every`: with everything that a call may leave out.
+LifForwardArgs forward_args(const Case& of, Reset reset, bool own, bool every) {
+  LifForwardArgs args{};
+  args.kind = of.kind;
+  args.T = of.T;
+  args.N = of.N;
+  args.x = of.x.get();
+  args.v_init = every ? floats(of.v) : nullptr;
+  args.spikes = of.spikes.get();
+  args.v_last = floats(of.v_last);
+  args.v_seq = every ? of.v_seq.get() : nullptr;
+  args.lif = {.params = {.a = 0.5f, .b = 0.5f, .c = 0.0f, .v_threshold = 1.0f, .v_reset = 0.0f},
+              .reset = reset,
+              .coefficients = own ? floats(of.table) : nullptr,
+              .channels = own ? of.channels : 0,
+              .inner = of.inner};
+  return args;
+}
+
+LifBackwardArgs backward_args(const Case& of, const LifForwardArgs& forward, bool every) {
+  LifBackwardArgs args{};
+  static_cast<ScanArgs&>(args) = forward;
+  args.lif = forward.lif;
+  args.surrogate = {.surrogate = static_cast<Surrogate>(calls % kSurrogates), .alpha = 2.0f, .beta = 1.0f};
+  args.detach_reset = !every;
+  args.grad_spikes = of.grad.get();
+  args.grad_v_last = forward.v_init;
+  args.grad_v_seq = every ? of.grad.get() : nullptr;
+  args.grad_x = of.grad_x.get();
+  args.grad_v_init = every ? floats(of.v_last) : nullptr;
+  args.grad_coefficients = forward.lif.coefficients ? floats(of.sums) : nullptr;
+  return args;
+}
+
+void check_statistics(const Case& of, const BnLifForwardArgs& args) {
+  const bool planes = of.inner >= 64;
+  const int64_t cells = planes ? of.T * of.N / of.inner : of.N;
+  const auto moments = buffer(2 * cells * 4);
+  std::vector<float> pivots(of.channels);
+  std::vector<double> center(of.channels), total(of.channels);
+  channel_pivots(args, of.channels, of.inner, pivots.data());
+  if (planes) {
+    plane_moments(args, args.bn, pivots.data(), floats(moments), 0, cells);
+  } else {
+    neuron_moments(args, of.channels, of.inner, pivots.data(), floats(moments), 0, of.N);
+  }
+  channel_sums(floats(moments), cells, of.channels, planes ? 1 : of.inner, center.data(), 2, total.data());
+}
+
+void check_bn_lif(const Case& of, const LifForwardArgs& forward, const LifBackwardArgs& backward) {
+  float* row = floats(of.table);
   BnLifForwardArgs normed{};
   static_cast<LifForwardArgs&>(normed) = forward;
-  normed.coefficients = nullptr;
-  normed.channels = 0;
-  float* row = static_cast<float*>(table.get());
-  normed.bn = {channels, inner, row, row + channels, row + 2 * channels, 0};
-  const int64_t cells = inner >= 64 ? T * N / inner : N;
-  const auto moments = buffer(2 * cells * 4);
-  std::vector<float> pivots(channels);
-  std::vector<double> center(channels), total(channels);
-  channel_pivots(forward, channels, inner, pivots.data());
-  float* cell_moments = static_cast<float*>(moments.get());
-  if (inner >= 64) {
-    plane_moments(forward, normed.bn, pivots.data(), cell_moments, 0, cells);
-  } else {
-    neuron_moments(forward, channels, inner, pivots.data(), cell_moments, 0, N);
-  }
-  channel_sums(cell_moments, cells, channels, inner >= 64 ? 1 : inner, center.data(), 2, total.data());
-  bn_lif_forward(normed, stream, 0, N);
+  normed.lif.coefficients = nullptr;
+  normed.lif.channels = 0;
+  normed.bn = {.channels = of.channels,
+               .inner = of.inner,
+               .pool_width = 0,
+               .mean = row,
+               .scale = row + of.channels,
+               .bias = row + 2 * of.channels};
+  check_statistics(of, normed);
+  bn_lif_forward(normed, of.stream(), 0, of.N);
   BnLifBackwardArgs adjoint{};
   static_cast<LifBackwardArgs&>(adjoint) = backward;
-  adjoint.coefficients = nullptr;
-  adjoint.channels = 0;
+  adjoint.lif = normed.lif;
   adjoint.grad_coefficients = nullptr;
   adjoint.bn = normed.bn;
   adjoint.batch_statistics = true;
-  adjoint.sums = static_cast<float*>(sums.get());
-  adjoint.g_mean = row + 3 * channels;
-  adjoint.slope = row + 4 * channels;
-  bn_lif_backward(adjoint, stream, static_cast<float*>(history.get()), 0, N);
-  if (kind == FloatKind::kFloat32) {
-    bn_lif_finish(adjoint, 0, T * N);
+  adjoint.sums = floats(of.sums);
+  adjoint.g_mean = row + 3 * of.channels;
+  adjoint.slope = row + 4 * of.channels;
+  bn_lif_backward(adjoint, of.stream(), floats(of.history), 0, of.N);
+  if (of.kind == FloatKind::kFloat32) {
+    bn_lif_finish(adjoint, 0, of.T * of.N);
   } else {
     BnLifBackwardArgs second = adjoint;
-    second.again = true;
-    bn_lif_backward(second, stream, static_cast<float*>(history.get()), 0, N);
+    second.second_pass = true;
+    bn_lif_backward(second, of.stream(), floats(of.history), 0, of.N);
   }
   ++calls;
-  const bool whole_lines = stream && inner % kStreamMultiple == 0;
+  const bool whole_lines = of.stream() && of.inner % kStreamMultiple == 0;
   for (const int64_t width : {0, 4, 13, 24}) {
-    if (width == 0 || (inner % width == 0 && inner > width)) check_planes(normed, adjoint, whole_lines, width);
+    const bool divides = width == 0 || (of.inner % width == 0 && of.inner > width);
+    if (divides) check_planes(normed, adjoint, whole_lines, width);
   }
+}
+
+void check_lif(const Case& of, Reset reset, bool own, bool every) {
+  const LifForwardArgs forward = forward_args(of, reset, own, every);
+  lif_forward(forward, of.stream(), 0, of.N);
+  const LifBackwardArgs backward = backward_args(of, forward, every);
+  lif_backward(backward, of.stream(), floats(of.history), 0, of.N);
+  ++calls;
+  check_bn_lif(of, forward, backward);
 }
 
 void check_mixup(int64_t count, PixelKind source, FloatKind target) {
@@ -162,7 +198,8 @@ void check_mixup(int64_t count, PixelKind source, FloatKind target) {
   const auto from = buffer(count * size);
   std::memset(from.get(), 0x3c, count * size);
   const auto to = values(count, target), sum = values(count, FloatKind::kFloat32);
-  const MixupRow row{source, target, 0.5f, count % kStreamMultiple == 0};
+  const MixupRow row{
+      .source_kind = source, .target_kind = target, .scale = 0.5f, .stream = count % kStreamMultiple == 0};
   mixup_convert(row, from.get(), 0, to.get(), 0, count);
   mixup_accumulate(target, to.get(), 0, static_cast<float*>(sum.get()), count);
   ++calls;
@@ -177,7 +214,7 @@ int main() {
         for (const Reset reset :
              {Reset::kHard, Reset::kSoft, Reset::kDelayedSubtract, Reset::kDelayedZero, Reset::kNone}) {
           for (const bool own : {false, true}) {
-            check_lif(T, 5, inner, kind, reset, own, own != (T == 2));
+            check_lif(Case(T, 5, inner, kind), reset, own, own != (T == 2));
           }
         }
       }

@@ -22,7 +22,7 @@ COMPILER = os.environ.get("CXX", "g++")
 
 # One g++ for all: what the CPU and CUDA compute differs in nothing but exp, log and cos. The checks are emulator.cpp's.
 # With few blocks enough, small tensors let a thread of bn_lif go from sample to sample.
-FLAGS = "-std=c++17 -O1 -g1 -fPIC -w -fvisibility=hidden -ffp-contract=off -mf16c -D__assert_fail=emulator_assert_fail"
+FLAGS = "-std=c++20 -O1 -g1 -fPIC -w -fvisibility=hidden -ffp-contract=off -mf16c -D__assert_fail=emulator_assert_fail"
 FLAGS += " -DTMKT_ENOUGH_BLOCKS=4"
 CHECKS = "-fsanitize=alignment,null,bounds,integer-divide-by-zero"
 KINDS = {

@@ -1,4 +1,4 @@
-// One register of floats and its loads and stores in every dtype, for *_simd.cpp files.
+// One register of floats and its loads and stores in every dtype.
 #pragma once
 
 #include <type_traits>
@@ -231,7 +231,7 @@ TMKT_INLINE void store(Access access, Floats x, T* target) {
   access.put(to_bits<T>(x), target);
 }
 
-// Asks for the line that vector `k` of a row begins, if it begins one, to be brought near. Any address is harmless.
+// Prefetches the line that vector `k` of a row begins, if it begins one. Any address is harmless.
 template <typename T>
 TMKT_INLINE void prefetch(const T* row, int k) {
   constexpr int kVectorsPerLine = sizeof(T) * kLanes < 64 ? 64 / (sizeof(T) * kLanes) : 1;

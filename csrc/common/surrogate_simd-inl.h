@@ -1,8 +1,8 @@
-// Surrogate derivatives of a row of vectors, for *_simd.cpp files.
+// Surrogate derivatives of a row of vectors.
 #pragma once
 
 #include "common/surrogate.h"
-#include "common/vector_simd.h"
+#include "common/vector_simd-inl.h"
 
 namespace tmkt {
 namespace TMKT_SIMD {
