@@ -1,4 +1,4 @@
-// The LIF neuron: one time step and its adjoint; mirrors tmkt_kernels/lif/reference.py, rounding included.
+// The LIF neuron: one time step and its adjoint; mirrors tmkt_kernels/ops/lif/reference.py, rounding included.
 // Another neuron is another struct with these members, which the loops of csrc/scan/ call.
 #pragma once
 
@@ -6,7 +6,7 @@
 
 namespace tmkt {
 
-// What a spike does to the potential; the numbers are those of tmkt_kernels/lif/reference.py.
+// What a spike does to the potential; the numbers are those of tmkt_kernels/ops/lif/recurrence.py.
 enum class Reset : int64_t {
   kHard,             // v_reset after a spike
   kSoft,             // v_threshold less after a spike

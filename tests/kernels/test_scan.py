@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tmkt_kernels._extension import extension
+from tmkt_kernels.extension import extension
 
 ROOT = Path(__file__).parents[2]
 FLAGS = {
