@@ -69,16 +69,18 @@ void neuron_moments(const ScanArgs& args, int64_t channels, int64_t inner, const
           Floats mean[K], squares[K];
           for (int k = 0; k < K; ++k) mean[k] = squares[k] = Floats{};
           for (int64_t t = 0; t < args.T; ++t) {
+            const T* row = x + t * args.N;
             const auto prefetch_vector = prefetcher.next_row(K * kLanes);
             for (int k = 0; k < K; ++k) {
               prefetch_vector(k);
-              mean[k] += lanes.load(x + t * args.N, k) - pivot.get(0, k);
+              mean[k] += lanes.load(row, k) - pivot.get(0, k);
             }
           }
           for (int k = 0; k < K; ++k) mean[k] *= each;
           for (int64_t t = 0; t < args.T; ++t) {  // the tile is in the cache now
+            const T* row = x + t * args.N;
             for (int k = 0; k < K; ++k) {
-              const Floats d = (lanes.load(x + t * args.N, k) - pivot.get(0, k)) - mean[k];
+              const Floats d = (lanes.load(row, k) - pivot.get(0, k)) - mean[k];
               squares[k] += d * d;
             }
           }
