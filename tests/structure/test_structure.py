@@ -15,7 +15,6 @@ PENDING = {
     "functions above 60 lines": 3,
     "files above 400 lines": 3,
     "C++ files of lif on the CPU": 8,
-    "visits of a module, configuration to tensors": 7,
 }
 
 

@@ -12,9 +12,9 @@ from tmkt.cli import main
 from tmkt.config import load_config
 from tmkt.data import EventFrames, PairedData, prepare, sample_pairs
 from tmkt.data.augment import Augmentation, crop
-from tmkt.data.prepare import load_folder, open_pair
-from tmkt.data.sources.events import open_events
+from tmkt.data.prepare import load_folder
 from tmkt.data.sources.images import fit_image, open_static, value_channel
+from tmkt.data.sources.opening import open_events, open_pair
 from tmkt.data.splits import choose_images, split_recordings
 from tmkt.errors import UserError
 from tmkt.training.evaluation import evaluate_run
@@ -119,10 +119,9 @@ def test_twins_of_held_out_recordings_are_not_among_the_images(shared_data):
     ]
     config = load_config(None, settings)
     source, classes = open_pair(config)
-    events = open_events(config, source, classes)
-    recordings = events.recordings()
+    recordings = open_events(config, source, classes).recordings()
     split = split_recordings(recordings, source.classes, config.data.events, config.seed)
-    images = set(choose_images(config, source, events, split)[0].tolist())
+    images = set(choose_images(config, source, split)[0].tolist())
     held_out = {int(r.id) - 1 for r in [*split.validation, *split.test]}
     assert len(held_out) == 200
     assert images == set(range(59_800)) - held_out

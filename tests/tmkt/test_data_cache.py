@@ -44,7 +44,7 @@ def same(a, b):
 def test_cached_frames_are_those_read(tiny, cached, monkeypatch):
     read = frames(prepare(tiny))
     assert same(frames(prepare(cached)), read)
-    monkeypatch.setattr("tmkt.data.sources.events.read_recording", None)  # nothing is read a second time
+    monkeypatch.setattr("tmkt.data.sources.folder.read_recording", None)  # nothing is read a second time
     assert same(frames(prepare(cached)), read)
 
 
@@ -248,7 +248,7 @@ def test_simulated_recordings_are_cached_too(tiny, tmp_path, monkeypatch):
         data__cache=str(tmp_path / "cache"),
     )
     made = frames(prepare(config))
-    monkeypatch.setattr("tmkt.data.sources.events.SIMULATORS", {"saccades": None})
+    monkeypatch.setattr("tmkt.data.sources.simulated.SIMULATORS", {"saccades": None})
     assert same(frames(prepare(config)), made)
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 from tmkt.config import load_config
 from tmkt.data import prepare, sample_pairs
 from tmkt.data.bundled import load_class_map, load_protocol
-from tmkt.data.prepare import open_pair
 from tmkt.data.readers import read_recording
+from tmkt.data.sources.opening import open_pair
 from tmkt.errors import UserError
 from tmkt.training.trainer import train
 from tmkt_kernels import events as ev

@@ -16,7 +16,7 @@ import recorded
 import scipy.io
 
 from tmkt.data import isolated, prepare
-from tmkt.data.readers import READERS, Columns, read_recording
+from tmkt.data.readers import READERS, Columns, read_recording, read_shared
 from tmkt.errors import UserError
 from tmkt_kernels import events as ev
 
@@ -68,6 +68,16 @@ def test_what_was_written_is_read(tmp_path, events, suffix):
     read = read_recording(path).events
     assert read.dtype == ev.EVENT_DTYPE
     assert np.array_equal(read, events)
+
+
+def test_a_shared_file_is_read_once_until_it_changes(tmp_path, events):
+    path = tmp_path / "a.bin"
+    write(path, events)
+    os.utime(path, ns=(0, 0))
+    first = read_shared(path)
+    assert read_shared(path) is first
+    write(path, events[:100])
+    assert len(read_shared(path).events) == 100
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -6,8 +6,12 @@ import torch
 
 from tmkt.config import load_config
 from tmkt.data.bundled import ClassMap
-from tmkt.data.sources.events import FolderEvents, SimulatedEvents, StrokeEvents, load_events, open_events
+from tmkt.data.loading import load_events
+from tmkt.data.sources.folder import FolderEvents, StrokeEvents
 from tmkt.data.sources.images import StaticSource
+from tmkt.data.sources.opening import open_events
+from tmkt.data.sources.simulated import SimulatedEvents
+from tmkt.data.twins import shown_image
 
 CLASSES = ClassMap.same(("cat", "dog"))
 
@@ -57,29 +61,29 @@ def test_every_source_gives_recordings_with_frames_of_the_configured_size(source
     assert len(load_events(events, [], config.data, "recordings")) == 0
 
 
-def test_identities_tell_recordings_apart(source):
+def test_the_cache_tells_recordings_apart(source):
     _, events = source
     found = events.recordings()
-    assert len({events.identity(recording).name for recording in found}) == len(found)
+    _, entries = events.key(found)
+    assert len({entry.name for entry in entries}) == len(found)
 
 
 def test_simulated_recordings_are_made_of_the_images_that_they_show():
     config = load_config(None, [*SIZES, "data.events.source=simulated", "data.events.test_per_class=1"])
-    events = open_events(config, images(), CLASSES)
-    assert events.made_of_images
-    assert [events.shown_image(recording) for recording in events.recordings()] == [0, 1, 2, 3]
+    found = open_events(config, images(), CLASSES).recordings()
+    assert [recording.image for recording in found] == [0, 1, 2, 3]
+    assert [shown_image(recording, images(), config.data.static) for recording in found] == [0, 1, 2, 3]
 
 
 def test_strokes_show_the_image_of_their_class_and_name(strokes):
     config = load_config(None, [*SIZES, "data.events.source=strokes", "data.static.exclude_twins=name"])
     config = config.replace(data__events__root=str(strokes))
-    files = [strokes / f"{name}.png" for name in ("cat/c", "cat/a", "dog/a", "dog/d")]
-    events = open_events(config, images(files), CLASSES)
-    assert events.knows_images
-    assert [events.shown_image(recording) for recording in events.recordings()] == [1, None]
+    known = images([strokes / f"{name}.png" for name in ("cat/c", "cat/a", "dog/a", "dog/d")])
+    found = open_events(config, known, CLASSES).recordings()
+    assert [shown_image(recording, known, config.data.static) for recording in found] == [1, None]
 
 
 def test_without_a_rule_no_image_is_known(source):
-    _, events = source
-    known = [events.shown_image(recording) is not None for recording in events.recordings()]
-    assert set(known) == {events.knows_images}
+    config, events = source
+    shown = [shown_image(recording, images(), config.data.static) for recording in events.recordings()]
+    assert shown == [recording.image for recording in events.recordings()]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic_files import write_text
-from ..data.prepare import has_images
+from ..data.sources.opening import has_images
 from ..errors import UserError
 from ..progress import say
 from .features import (

@@ -12,10 +12,12 @@ from tmkt_kernels import events as ev
 
 from ..config import Config
 from ..progress import track
-from .layouts import Problem
-from .prepare import open_pair
-from .sources.events import FolderEvents, Recording, classes_of_folders, file_events
+from .layouts import Problem, list_recordings
+from .sources.events import Recording
+from .sources.folder import FolderEvents
 from .sources.images import StaticSource
+from .sources.opening import open_folder, open_pair
+from .twins import shown_image
 
 
 class Report(NamedTuple):
@@ -56,8 +58,8 @@ def check_folder(
         UserError: root is no folder of recordings, or config cannot be read.
     """
     data = (config or Config().replace(data__events__sensor_size=None)).data
-    images, classes = open_pair(config) if config else (None, classes_of_folders(root, data))
-    source = file_events(root, classes, data, images)
+    images, classes = open_pair(config) if config else (None, list_recordings(root, data.events).classes())
+    source = open_folder(root, classes, data)
     stated = sensor_size or data.events.sensor_size
     problems = list(source.problems)
     first: dict[bytes, Recording] = {}
@@ -74,7 +76,7 @@ def check_folder(
         if other is not recording:
             problems.append(Problem(file.path, f"holds the same events as {source.path(other)}; remove one of them"))
     problems += _too_short(source, durations)
-    if images and source.knows_images:
+    if images and data.static.exclude_twins != "none":
         problems += _wrong_classes(source, images)
     names = {recording.name for recording in source.found}
     for run, wanted in expected.items():
@@ -113,7 +115,7 @@ def _too_short(source: FolderEvents, durations: dict[Recording, int]) -> list[Pr
 def _wrong_classes(source: FolderEvents, images: StaticSource) -> list[Problem]:
     problems = []
     for recording in source.found:
-        image, path = source.shown_image(recording), source.path(recording)
+        image, path = shown_image(recording, images, source.config.static), source.path(recording)
         if image is None:
             problems.append(Problem(path, "is of the wrong class, or the image of its class and name is missing"))
         elif image < len(images.labels) and images.labels[image] != recording.label:

@@ -11,9 +11,11 @@ from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
+from ..config import EventsConfig
 from ..errors import UserError
 from .bundled import ClassMap, load_class_map
-from .readers import COLUMNS_FILE, TEXT, columns_file
+from .readers import COLUMNS_FILE, READERS, TEXT, columns_file
+from .strokes import STROKES
 
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png")
 
@@ -134,6 +136,12 @@ LAYOUTS: dict[str, Callable[[str | Path, Collection[str], str], ClassFolders]] =
     "n_omniglot": list_n_omniglot,
     "cep_dvs": list_cep,
 }
+
+
+def list_recordings(root: str | Path, config: EventsConfig) -> ClassFolders:
+    """The recordings under `root`, or the drawings of pen strokes, as `config` says how they lie."""
+    suffixes = STROKES if config.source == "strokes" else tuple(READERS)
+    return LAYOUTS[config.layout](root, suffixes, "recordings")
 
 
 def _add_file(listing: ClassFolders, path: Path, folder: str, suffixes: Collection[str], what: str) -> None:

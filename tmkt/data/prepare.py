@@ -11,9 +11,9 @@ import torch
 from ..config import Config
 from ..errors import UserError
 from .bundled import ClassMap, load_class_map
+from .loading import load_events, load_images
 from .pairs import EventFrames, PairedData
-from .sources.events import classes_of_folders, file_events, load_events, open_events
-from .sources.images import StaticSource, load_images, open_static
+from .sources.opening import has_images, open_events, open_folder, open_pair
 from .splits import Split, choose_images, draw_test_recordings, split_recordings
 
 PARTS = (*Split._fields, "static_images")  # of a record
@@ -39,13 +39,14 @@ def prepare(config: Config) -> RunData:
     data = config.data
     images, classes = open_pair(config)
     events = open_events(config, images, classes)
+    recordings = events.recordings()
+    split = split_recordings(recordings, images.classes, data.events, config.seed)
     sources = dict.fromkeys(Split._fields, events)
-    split = split_recordings(events.recordings(), images.classes, data.events, config.seed)
     if data.events.test_root:
         sources["test"] = open_events(config, images, classes, data.events.test_root)
         split = split._replace(test=draw_test_recordings(sources["test"].recordings(), images.classes, config))
     paired = has_images(config)
-    index, twins = choose_images(config, images, events, split) if paired else (np.arange(len(images.labels)), None)
+    index, twins = choose_images(config, images, split) if paired else (np.arange(len(images.labels)), None)
     frames = {
         part: load_events(source, getattr(split, part), data, f"{part} recordings") for part, source in sources.items()
     }
@@ -82,29 +83,8 @@ def fill_cache(config: Config) -> str:
     return f"{counts}; {config.data.cache} holds {megabytes:.1f} MB"
 
 
-def open_pair(config: Config) -> tuple[StaticSource, ClassMap]:
-    """The static set under the classes of the pair, and what the recordings' folders mean.
-
-    Recordings alone (events_only without a static set) say the classes themselves; a black image stands for each class.
-    """
-    if not has_images(config):
-        named = config.data.classes
-        classes = load_class_map(named) if named else classes_of_folders(config.data.events.root, config.data)
-        black = torch.zeros(1, 1, 1, dtype=torch.uint8)
-        return StaticSource(np.arange(len(classes.names)), classes.names, lambda _: black), classes
-    source = open_static(config.data.static)
-    classes = load_class_map(config.data.classes) if config.data.classes else ClassMap.same(source.classes)
-    return source.mapped(classes), classes
-
-
-def has_images(config: Config) -> bool:
-    """Whether the run has a static set. Without one it learns from recordings alone, if they are not made of images."""
-    alone = config.transfer.method == "events_only" and config.data.events.source != "simulated"
-    return bool(config.data.static.source) or not alone
-
-
 def load_folder(config: Config, classes: tuple[str, ...], root: str | Path) -> EventFrames:
     """Recordings <class>/<id>.<ext> under `root`, some or all of `classes`, for evaluation."""
     mapped = load_class_map(config.data.classes) if config.data.classes else ClassMap.same(classes)
-    events = file_events(root, mapped, config.data, every_class=False)
+    events = open_folder(root, mapped, config.data, every_class=False)
     return load_events(events, events.recordings(), config.data, "recordings")

@@ -80,6 +80,16 @@ def read_recording(path: str | Path, columns: Columns | None = None) -> Recorded
     return recorded
 
 
+def read_shared(path: Path) -> RecordedEvents:
+    """As `read_recording`, for a file of several recordings that are read in a row: it is kept until the next file."""
+    return _read_unchanged(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _read_unchanged(path: Path, modified: int) -> RecordedEvents:
+    return read_recording(path)
+
+
 Reader = Callable[[Path, Columns | None], RecordedEvents]
 
 NAMES = {"x": ("x",), "y": ("y",), "t": ("t", "ts"), "p": ("p",)}

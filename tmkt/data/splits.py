@@ -10,8 +10,9 @@ import torch
 from ..config import Config, EventsConfig
 from ..errors import UserError
 from .bundled import Protocol, load_protocol
-from .sources.events import EventSource, Recording
+from .sources.events import Recording
 from .sources.images import StaticSource
+from .twins import known_twins, shown_image
 
 TEST_ROOT = "test:"  # begins the names of recordings of data.events.test_root
 
@@ -62,26 +63,24 @@ def draw_test_recordings(recordings: Sequence[Recording], classes: Sequence[str]
     return chosen
 
 
-def choose_images(
-    config: Config, images: StaticSource, events: EventSource, split: Split
-) -> tuple[np.ndarray, torch.Tensor | None]:
+def choose_images(config: Config, images: StaticSource, split: Split) -> tuple[np.ndarray, torch.Tensor | None]:
     """Indices of the static images, and with pairing: twin the row among them that each training recording shows.
 
-    None shows what a held-out recording shows. Of images that recordings are made of, those of training recordings
-    serve as static images only as their twins.
+    None shows what a held-out recording shows. An image that a training recording is simulated from serves as static
+    image only as its twin.
     """
     static = config.data.static
     if config.data.pairing == "twin":
-        if not events.knows_images:
+        if static.exclude_twins == "none" and any(recording.image is None for recording in split.train):
             raise UserError("data.pairing: twin needs data.static.exclude_twins, which says what recordings show")
         if static.per_class is not None:
             raise UserError("data.static.per_class: with data.pairing: twin the recordings say which images; give null")
-        rows, order = np.unique(_known_twins(images, events, split.train), return_inverse=True)
+        rows, order = np.unique(known_twins(split.train, images, static), return_inverse=True)
         return rows, torch.from_numpy(order)
     # A test recording of a folder of its own has a twin of its own: in N-MNIST, among the test images.
     recordings = [r for part in (split.validation, split.test) for r in part if not r.name.startswith(TEST_ROOT)]
-    recordings += split.train if events.made_of_images else []
-    barred = [image for image in map(events.shown_image, recordings) if image is not None]
+    recordings += [r for r in split.train if r.image is not None]
+    barred = [image for r in recordings if (image := shown_image(r, images, static)) is not None]
     allowed = np.setdiff1d(np.flatnonzero(images.labels >= 0), np.asarray(barred, dtype=np.int64))
     if static.per_class is not None:
         rng = np.random.default_rng([config.seed, len(images.classes)])
@@ -92,24 +91,6 @@ def choose_images(
     if empty:
         raise UserError(f"data.static: no image is left for the class(es) {', '.join(empty)}; hold fewer out")
     return np.sort(allowed), None
-
-
-def _known_twins(images: StaticSource, events: EventSource, recordings: list[Recording]) -> np.ndarray:
-    """The image that each recording shows; an error where the set lacks it or has it under another class."""
-    twins = []
-    for recording in recordings:
-        twin = events.shown_image(recording)
-        label = images.labels[twin] if twin is not None and twin < len(images.labels) else None
-        if label != recording.label:
-            found = (
-                "the static set lacks it" if label is None else f"which the static set has as {images.classes[label]!r}"
-            )
-            raise UserError(
-                f"recording {recording.name}: shows image {recording.id} of its class, {found}; "
-                "correct the folder, or use data.pairing: class"
-            )
-        twins.append(twin)
-    return np.asarray(twins, dtype=np.int64)
 
 
 def _by_protocol(

@@ -1,8 +1,9 @@
 """Static image sets: any torchvision set by name, any folder, and two small ones that Python packages ship."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from ...config import StaticConfig
 from ...errors import UserError
 from ...progress import track
 from ..bundled import ClassMap
-from ..cache import Entry, FrameCache
 from ..layouts import IMAGES, LAYOUTS
 
 IMAGE_VERSION = 2  # part of every cache key: raise it where an image is read or fitted otherwise
@@ -52,6 +52,11 @@ class StaticSource:
     classes: tuple[str, ...]
     read: Callable[[int], Tensor]
     files: Sequence[Path] | None = None
+
+    @cached_property
+    def by_name(self) -> dict[tuple[int, str], int]:
+        """Index of each image that is a file of its own, by its label and the file's name without extension."""
+        return {(int(self.labels[i]), path.stem): i for i, path in enumerate(self.files or ())}
 
     def mapped(self, classes: ClassMap) -> "StaticSource":
         """The same images under the classes of a pair. Raises UserError for a class that the map does not know."""
@@ -103,36 +108,6 @@ def _labels(values: Any, classes: tuple[str, ...], subject: str) -> np.ndarray:
             f"got labels from {labels.min()} to {labels.max()}; choose a part in which every image has a class"
         )
     return labels.astype(np.int64)
-
-
-def load_images(
-    source: StaticSource,
-    indices: Sequence[int] | np.ndarray,
-    size: tuple[int, int],
-    fit: str,
-    what: str,
-    cache: str | None = None,
-) -> Tensor:
-    """Images `indices` of the set as uint8 [N, 1, H, W] of `size` (width, height); `what` labels the progress bar.
-
-    With a `cache` (a folder), images that are files of their own are decoded once; the other sets load at once.
-    """
-
-    def read() -> Iterator[np.ndarray]:
-        for index in track(indices, what):
-            yield fit_image(source.read(int(index)), size, fit).numpy()
-
-    if cache and source.files:
-        entries = [Entry.of(source.files[int(index)]) for index in indices]
-        settings = {"images": IMAGE_VERSION, "size": size, "fit": fit}
-        # The cache stacks along axis 1, which is time for recordings.
-        shape = (1, 1, size[1], size[0])
-        frames = FrameCache(cache).frames(what, settings, entries, (image[None] for image in read()), shape)
-        return torch.from_numpy(frames[0])
-    images = torch.empty(len(indices), 1, size[1], size[0], dtype=torch.uint8)
-    for row, image in enumerate(read()):
-        images[row] = torch.from_numpy(image)
-    return images
 
 
 def fit_image(image: Tensor, size: tuple[int, int], fit: str) -> Tensor:
