@@ -15,7 +15,7 @@ LIBRARY = Path(os.environ.get("TMKT_LIBRARY", _HERE / "libtmkt_kernels.so"))
 BUILD_REPORT = _HERE / "_build_report.json"  # written by setup.py: what was built, or what was missing
 
 REBUILD = (
-    "install a C++17 compiler (g++ or clang++), and then, in the folder of the sources (a checkout or the unpacked "
+    "install a C++20 compiler (g++ or clang++), and then, in the folder of the sources (a checkout or the unpacked "
     "sdist), `pip install --force-reinstall --no-deps .`"
 )
 

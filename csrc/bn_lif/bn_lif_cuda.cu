@@ -7,7 +7,7 @@
 #include "bn_lif/sums.cuh"
 #include "bn_lif/tiling.cuh"
 #include "lif/lif_neurons.cuh"
-#include "scan/scan.cuh"
+#include "scan/chunk_starts.cuh"
 
 namespace tmkt {
 namespace {
@@ -210,13 +210,9 @@ class Cuda {
   }
 
   void backward(const BnLifBackwardArgs& args) const {
-    const int64_t chunks = (args.T - 1) / kChunk;
-    OptionalTensor scratch;
-    if (chunks > 0) scratch = new_empty(x_, {chunks, args.N}, ScalarType::Float);
-    float* starts = scratch ? data<float>(*scratch) : nullptr;
-    const bool whole_words = aligned({args.x, args.v_init, args.grad_spikes, args.grad_v_last, args.grad_v_seq,
-                                      args.grad_x, args.grad_v_init, starts},
-                                     16);
+    const ChunkStarts memory(x_, args);
+    const bool whole_words = in_whole_words(args, memory);
+    float* starts = memory.v;
     with_float(args.kind, [&](auto type) {
       using T = typename decltype(type)::type;
       with_pack<4, 4, 2>(args.bn, whole_words, [&](auto tag) {

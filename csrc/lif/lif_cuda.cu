@@ -1,7 +1,7 @@
 // tmkt::lif_fwd and tmkt::lif_bwd on CUDA.
 #include "lif/lif_neurons.cuh"
 #include "lif/lif_op.h"
-#include "scan/scan.cuh"
+#include "scan/chunk_starts.cuh"
 
 namespace tmkt {
 namespace {
@@ -103,13 +103,9 @@ class Cuda {
   }
 
   void backward(const LifBackwardArgs& args) const {
-    const int64_t chunks = (args.T - 1) / kChunk;
-    OptionalTensor scratch;
-    if (chunks > 0) scratch = new_empty(x_, {chunks, args.N}, ScalarType::Float);
-    float* starts = scratch ? data<float>(*scratch) : nullptr;
-    const bool whole_words = aligned({args.x, args.v_init, args.grad_spikes, args.grad_v_last, args.grad_v_seq,
-                                      args.grad_x, args.grad_v_init, starts},
-                                     16);
+    const ChunkStarts memory(x_, args);
+    const bool whole_words = in_whole_words(args, memory);
+    float* starts = memory.v;
     with_float(args.kind, [&](auto type) {
       using T = typename decltype(type)::type;
       if (args.N % kBackwardWidth != 0 || !whole_words) {
