@@ -81,6 +81,12 @@ def _way(_: Tree, backend: str) -> Result:
     return _counted(way[0], (f"entered: {path}" for path in way[1]))
 
 
+def _cpp_way(tree: Tree) -> Result:
+    included = routes.included(tree, *routes.CPU_FORWARD)
+    chain = routes.chain_of_calls(tree, included, "lif_fwd", "charge")
+    return _counted(chain, (f"included: {path}" for path in included))
+
+
 def _visits(tree: Tree) -> Result:
     modules = modules_of(tree)
     start = modules.resolve(modules.by_name[PREPARE[0]], PREPARE[1])
@@ -120,6 +126,6 @@ MEASURES = (
     Measure("files from LIF to its kernel, reference", 5, partial(_way, backend="reference"), least=2),
     Measure("files from LIF to its kernel, native", 5, partial(_way, backend="native"), least=2),
     Measure("files from LIF to its kernel, Triton", 5, partial(_way, backend="triton"), least=2),
-    Measure("C++ files of lif on the CPU", 5, lambda tree: _counted(routes.included(tree, *routes.CPU_FORWARD)), 2),
+    Measure("C++ files from lif to its neuron, CPU", 5, _cpp_way, least=3),
     Measure("visits of a module, configuration to tensors", 3, _visits, least=2),
 )

@@ -92,3 +92,26 @@ def included(tree: Tree, *starts: str) -> list[str]:
     for start in starts:
         follow(start)
     return list(found)
+
+
+def chain_of_calls(tree: Tree, paths: list[str], start: str, end: str) -> list[str]:
+    """Files on the shortest chain of calls from function `start` to function `end`, among those at `paths`, in order.
+
+    A function that names another one calls it: C++ hands functions to macros and templates as well.
+
+    Raises:
+        ValueError: no chain leads there.
+    """
+    functions = [f for path in paths for f in tree.sources[path].functions]
+    chains = [[f] for f in functions if f.short_name == start]
+    met = {start}
+    while chains:
+        following = []
+        for chain in chains:
+            if chain[-1].short_name == end:
+                return list(dict.fromkeys(f.path for f in chain))
+            named = {token.text for token in chain[-1].body} - met
+            following += [[*chain, f] for f in functions if f.short_name in named]
+        met |= {chain[-1].short_name for chain in following}
+        chains = following
+    raise ValueError(f"{start}: no chain of calls leads to {end}")

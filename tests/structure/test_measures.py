@@ -423,3 +423,20 @@ def open_source(data) -> Source | None:
         ("tmkt.data.sources", ["mapped", "_all"]),
     ]
     assert visits.count(stays)["tmkt.data.sources"] == 2
+
+
+def test_the_shortest_chain_of_calls(tree):
+    made = tree(
+        **{
+            "csrc/op.h": "int fwd() { return Backend(x).forward(args); }",
+            "csrc/cpu.cpp": "struct Cpu { void forward() const { helper([&] { PICK(loop)(); }); } };\n"
+            "void helper() { detour(); }\nvoid detour() { loop(); }",
+            "csrc/loop.h": "void loop() { neuron.charge(v); }",
+            "csrc/neuron.h": "float charge() { return 1; }\nvoid apart() { fwd(); }",
+        }
+    )
+    files = list(made.sources)
+    chain = ["csrc/op.h", "csrc/cpu.cpp", "csrc/loop.h", "csrc/neuron.h"]
+    assert routes.chain_of_calls(made, files, "fwd", "charge") == chain
+    with pytest.raises(ValueError, match="fwd: no chain of calls leads to apart"):
+        routes.chain_of_calls(made, files, "fwd", "apart")
