@@ -177,8 +177,9 @@ def test_a_compare_that_ends_leaves_no_run_and_the_next_goes_on(grid, tmp_path, 
     assert first.wait() == (-number if number == signal.SIGKILL else 130)
     assert children(folder) == []
     assert not any("error" in run for run in json.loads((folder / "results.json").read_text())["runs"])
-    for log in folder.glob("runs/*/*/*/train.log"):
-        assert "resuming from step" in log.read_text()
+    logs = list(folder.glob("runs/*/*/*/train.log"))
+    assert len(logs) == 2
+    assert all("resuming from step" in log.read_text() for log in logs)
 
 
 def test_runs_end_with_a_killed_compare(grid, tmp_path):

@@ -58,7 +58,7 @@ def surrogate_derivative(u, alpha, beta, SURROGATE: tl.constexpr):
         g = alpha - alpha * alpha * tl.abs(u)
         g = tl.where(g < 0, 0.0, g)
     elif SURROGATE == RECTANGLE:
-        g = tl.where(tl.abs(u) * alpha < 0.5, alpha, 0.0)
+        g = tl.where(tl.abs(u) < 0.5 / alpha, alpha, 0.0)
     elif SURROGATE == EXPONENTIAL:
         g = 0.5 * alpha * tl.exp(-tl.abs(alpha * u))
     elif SURROGATE == SOFT_SIGN:
@@ -76,7 +76,7 @@ def surrogate_derivative(u, alpha, beta, SURROGATE: tl.constexpr):
     elif SURROGATE == LOG:
         g = alpha / (1 + alpha * tl.abs(u))
     elif SURROGATE == LEAKY_RECTANGLE:
-        g = tl.where(tl.abs(u) * alpha < 0.5, alpha, beta)
+        g = tl.where(tl.abs(u) < 0.5 / alpha, alpha, beta)
     elif SURROGATE == FOURIER:
         # cos((2 i + 1) x) = 2 cos(2 x) cos((2 i - 1) x) - cos((2 i - 3) x)
         term = cosine_of_pi(2 * alpha * u)

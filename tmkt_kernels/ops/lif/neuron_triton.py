@@ -52,7 +52,7 @@ def load(parameters, channels, inner, o_n, m_n):
 @triton.jit
 def fires(h, p, NEURON: tl.constexpr):
     """snnTorch's neurons, with the delayed resets, fire above the threshold only."""
-    return h > p.v_threshold if NEURON.reset >= DELAYED_SUBTRACT else h - p.v_threshold >= 0
+    return h > p.v_threshold if NEURON.reset >= DELAYED_SUBTRACT else h >= p.v_threshold
 
 
 @triton.jit
