@@ -82,7 +82,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # Files of minutes, first: started last, they would keep one process busy while the others have nothing left to do.
-LONG = ("test_triton_aot.py", "test_cuda_emulated.py", "test_signals.py", "test_deploy.py", "test_distributed.py")
+LONG = (
+    *("test_triton_aot.py", "test_cuda_emulated.py", "test_simd_levels.py", "test_deploy.py"),
+    *("test_training_signals.py", "test_distributed.py"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
