@@ -9,7 +9,7 @@ import random
 import torch
 
 import tmkt_kernels as tk
-from tmkt_kernels.ops.lif.leaky import RESET_MECHANISMS
+from tmkt_kernels.ops.lif.recurrence import RESET_MECHANISMS
 from tmkt_kernels.ops.mixup.functional import INPUT_DTYPES
 from tmkt_kernels.surrogate import Surrogate
 from tmkt_kernels.testing import (

@@ -20,6 +20,7 @@ COMPILER = os.environ.get("CXX", "g++")
 
 pytestmark = [
     pytest.mark.gpu_code,
+    pytest.mark.timeout(1800),  # on a slow machine the build alone takes seven minutes
     pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="the sources are not here: this is not a source tree"),
     pytest.mark.skipif(platform.machine() != "x86_64", reason="the emulator switches fibers on x86-64 only"),
     pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} was not found: the emulator needs g++"),

@@ -21,6 +21,7 @@ def test_the_levels_are_known():
     assert set(LEVELS) <= {"baseline", "avx2", "avx512"}
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif("TMKT_LIBRARY" in os.environ, reason="the emulated kernels have no SIMD levels")
 @pytest.mark.parametrize("name", ["lif", "bn_lif", "mixup", "edges"])
 @pytest.mark.parametrize("level", LOWER)
