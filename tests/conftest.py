@@ -45,7 +45,7 @@ if unknown := sorted(set(REQUIRED) - set(FEATURES)):
 
 
 def fail_if_required(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """TMKT_REQUIRE=cuda,rivals,data,triton,gpu_code: a skip for want of one of them is a failure."""
+    """A test that skips for want of a feature in TMKT_REQUIRE, such as cuda,rivals,data, fails."""
     if report.skipped and isinstance(report.longrepr, tuple):
         reason = report.longrepr[2]
         for feature in REQUIRED:
