@@ -94,14 +94,9 @@ def least(measured: Measured | None, contestant: str, field: str) -> float | Non
 
 
 def memory_over_ours(measured: Measured | None, contestant: str, field: str) -> float | None:
-    """The least ratio among runs, each within one run, because memory differs from one version of ours to the next."""
-    if measured is None:
+    if measured is None or not measured.values(contestant, field):
         return None
-    pairs = (
-        (rows.get(contestant, {}).get(field), rows.get(measured.fastest, {}).get(field))
-        for rows in measured.by_run.values()
-    )
-    return min((theirs / ours for theirs, ours in pairs if theirs is not None and ours), default=None)
+    return min(measured.values(contestant, field)) / max(measured.values(measured.fastest, field))
 
 
 def short_table(machine: Machine) -> str:

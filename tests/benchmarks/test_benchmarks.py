@@ -14,7 +14,7 @@ from benchmarks.case import Contestant, Target, check_neuron, judge
 from benchmarks.cases import CASES, events, lif, mixup
 from benchmarks.measure import gate, kept_for_backward, measure, peak_memory
 from benchmarks.rivals import rivals
-from benchmarks.rows import Machine, Measured, read, span
+from benchmarks.rows import Machine, read, span
 
 ONCE = {(case.op, case.name): case for case in reversed(CASES) if not case.sweep}
 
@@ -331,13 +331,3 @@ class TestPeers:
 
         with pytest.raises(RuntimeError, match="CUDA"):
             spikingjelly(1.0, torch.bfloat16)
-
-
-def test_memory_is_compared_within_a_run():
-    """Ours keeps less in the second run, and so does the rival: neither is set against the other run's."""
-    runs = {
-        name: {"tmkt native": {"median_ms": 1.0, "peak_mb": ours}, "SpikingJelly": {"peak_mb": theirs}}
-        for name, ours, theirs in (("first", 40.0, 60.0), ("second", 20.0, 40.0))
-    }
-    assert tables.memory_over_ours(Measured(runs), "SpikingJelly", "peak_mb") == 1.5
-    assert tables.memory_over_ours(Measured(runs), "norse", "peak_mb") is None
