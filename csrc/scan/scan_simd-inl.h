@@ -183,19 +183,12 @@ TMKT_INLINE void scan_forward(const ScanForwardArgs& args, Lanes lanes, const Ne
   const int64_t N = args.N;
   typename Neuron::State states[K];
   for (int k = 0; k < K; ++k) states[k] = first_state(args, lanes, neurons[k], k);
-  const auto run = [&](auto with_v_seq) __attribute__((always_inline)) {
-    Words held{}, held_v{};
-    advance<T, kUnroll>(args, lanes, neurons, input, prefetcher, states,
-                        [&](int64_t t, int k, typename Neuron::Charged charged) __attribute__((always_inline)) {
-                          spikes(lanes, t, k, neurons[k].fires(charged), held);
-                          if (with_v_seq) lanes.store(Neuron::potential(charged), v_seq + t * N, k, held_v);
-                        });
-  };
-  if (v_seq) {
-    run(std::true_type{});
-  } else {
-    run(std::false_type{});
-  }
+  Words held{}, held_v{};
+  advance<T, kUnroll>(args, lanes, neurons, input, prefetcher, states,
+                      [&](int64_t t, int k, typename Neuron::Charged charged) __attribute__((always_inline)) {
+                        spikes(lanes, t, k, neurons[k].fires(charged), held);
+                        if (v_seq) lanes.store(Neuron::potential(charged), v_seq + t * N, k, held_v);
+                      });
   store_states(lanes, states, args.N, args.v_last);
 }
 
