@@ -94,9 +94,14 @@ def least(measured: Measured | None, contestant: str, field: str) -> float | Non
 
 
 def memory_over_ours(measured: Measured | None, contestant: str, field: str) -> float | None:
-    if measured is None or not measured.values(contestant, field):
+    """The least ratio among runs, each within one run, because memory differs from one version of ours to the next."""
+    if measured is None:
         return None
-    return min(measured.values(contestant, field)) / max(measured.values(measured.fastest, field))
+    pairs = (
+        (rows.get(contestant, {}).get(field), rows.get(measured.fastest, {}).get(field))
+        for rows in measured.by_run.values()
+    )
+    return min((theirs / ours for theirs, ours in pairs if theirs is not None and ours), default=None)
 
 
 def short_table(machine: Machine) -> str:

@@ -14,7 +14,7 @@ from benchmarks.case import Contestant, Target, check_neuron, judge
 from benchmarks.cases import CASES, events, lif, mixup
 from benchmarks.measure import gate, kept_for_backward, measure, peak_memory
 from benchmarks.rivals import rivals
-from benchmarks.rows import Machine, read, span
+from benchmarks.rows import Machine, Measured, read, span
 
 ONCE = {(case.op, case.name): case for case in reversed(CASES) if not case.sweep}
 
@@ -276,10 +276,11 @@ def test_front_table_takes_the_worst_run_and_the_rivals_fastest_way():
     case = {"case": "forward + backward", "saved_mb": 5.0}
     half = case | {"dtype": "bfloat16"}
     rows = [row("tmkt native", 2.0, **case), row("torch.compile", 3.0, **case), row("SpikingJelly", 6.0, **case)]
-    rows += [r | {"run": "b", "times_ours": 1.2 * r["times_ours"], "saved_mb": 10.0} for r in rows]
+    rows += [r | {"run": "b", "times_ours": 1.2 * r["times_ours"]} for r in rows]
+    rows += [row("tmkt native", 2.0, **case | {"run": "c", "saved_mb": 10.0}), rows[2] | {"run": "c"}]
     rows += [row("tmkt native", 2.0, **half), row("SpikingJelly", 40.0, **half)]
     rows += [row("SpikingJelly precision", 8.0, **(half | {"saved_mb": 20.0}))]
-    # 3 / 2 and 6 / 2, not 1.2 times as many; 8 / 2, not 40 / 2; 5 over 10, and 20 over 5.
+    # 3 / 2 and 6 / 2, not 1.2 times as many; 8 / 2, not 40 / 2; 5 over 10 in run c, and 20 over 5.
     line = "| LIF | 1.5x |  | 3.0x | 4.0x | 0.5x | 4.0x |"
     assert tables.front_table(Machine(Path("cpu-threads-1.jsonl"), rows)).splitlines()[2:] == [line]
 
@@ -331,3 +332,13 @@ class TestPeers:
 
         with pytest.raises(RuntimeError, match="CUDA"):
             spikingjelly(1.0, torch.bfloat16)
+
+
+def test_memory_is_compared_within_a_run():
+    """Ours keeps less in the second run, and so does the rival: neither is set against the other run's."""
+    runs = {
+        name: {"tmkt native": {"median_ms": 1.0, "peak_mb": ours}, "SpikingJelly": {"peak_mb": theirs}}
+        for name, ours, theirs in (("first", 40.0, 60.0), ("second", 20.0, 40.0))
+    }
+    assert tables.memory_over_ours(Measured(runs), "SpikingJelly", "peak_mb") == 1.5
+    assert tables.memory_over_ours(Measured(runs), "norse", "peak_mb") is None
