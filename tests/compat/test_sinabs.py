@@ -58,7 +58,7 @@ def test_network(compare_training):
             layer.reset_states()
         return net(x.transpose(0, 1)).transpose(0, 1)
 
-    compare_training(net, run, X.transpose(0, 1))
+    compare_training(net, run, X.transpose(0, 1), fused=0)
 
 
 def test_state_goes_on_and_comes_back():

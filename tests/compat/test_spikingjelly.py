@@ -230,7 +230,7 @@ def test_autocast_left_to_spikingjelly(compare_training):
         with torch.autocast("cpu", torch.bfloat16):
             return sequence(net, x)
 
-    compare_training(csnn(), run, IMAGES, steps=3, half="library")
+    compare_training(csnn(), run, IMAGES, fused=2, steps=3, half="library")
 
 
 @pytest.mark.parametrize("step_mode", ["m", "s"])

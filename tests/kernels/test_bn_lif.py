@@ -345,12 +345,19 @@ def test_autocast(dtype, target):
     backend, device = target
     conv, layer = torch.nn.Conv2d(3, 4, 3).to(device), nn.BatchNormLIF2d(4, backend=backend).to(device)
     x = torch.randn(6, 3, 7, 7, device=device)
+    wide = copy.deepcopy(layer)
     with torch.autocast(device, dtype):
-        spikes = layer(conv(x).unflatten(0, (3, 2)))
+        current = conv(x).unflatten(0, (3, 2))
+        current.retain_grad()
+        spikes = layer(current)
         spikes.sum().backward()
     assert spikes.dtype == dtype
     assert {t.dtype for t in (layer.running_mean, layer.weight.grad, layer.bias.grad)} == {torch.float32}
-    assert conv.weight.grad.abs().sum() > 0
+    leaf = current.detach().float().requires_grad_()
+    wide(leaf).sum().backward()
+    assert_gradient_close(current.grad, leaf.grad, dtype)
+    for name, parameter in wide.named_parameters():
+        torch.testing.assert_close(layer.get_parameter(name).grad, parameter.grad, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("momentum", [0.1, 0.3, None])
@@ -377,8 +384,12 @@ def test_layer_options(options):
     assert isinstance(copy.deepcopy(layer), nn.BatchNormLIF2d)
     assert pickle.loads(pickle.dumps(layer)).extra_repr() == layer.extra_repr()
     assert "tau=2.0" in repr(layer)
-    if "track_running_stats" in options:
-        assert torch.equal(layer.eval()(x), outputs)  # statistics of the batch, in eval mode too
+
+
+def test_a_layer_without_running_statistics_takes_those_of_the_batch_in_eval_mode_too():
+    layer = nn.BatchNormLIF2d(4, track_running_stats=False)
+    x = torch.randn(3, 2, 4, 5, 5)
+    assert torch.equal(layer.eval()(x), layer.train()(x))
 
 
 def test_stateful_layer_carries_v():

@@ -11,12 +11,18 @@ import pytest
 SETUP = Path(__file__).parents[2] / "setup.py"
 
 STEP = """
+from functools import partial
 import torch, tmkt_kernels as tk
 x_seq = torch.randn(4, 2, 3, 5, 5, requires_grad=True)
-for layer in (tk.nn.LIF(), tk.nn.ParametricLIF(), tk.nn.Leaky(0.9), tk.nn.BatchNormLIF2d(3)):
-    spikes = layer(x_seq)
-    (gradient,) = torch.autograd.grad(spikes.sum(), x_seq)
-    assert gradient.abs().sum() > 0
+weights = torch.arange(float(x_seq.numel())).cos().view_as(x_seq)
+results = []
+for backend in ("auto", "reference"):
+    for layer in (tk.nn.LIF, tk.nn.ParametricLIF, partial(tk.nn.Leaky, 0.9), partial(tk.nn.BatchNormLIF2d, 3)):
+        spikes = layer(backend=backend)(x_seq)
+        results += [spikes, torch.autograd.grad((spikes * weights).sum(), x_seq)[0]]
+for ours, expected in zip(results[:8], results[8:]):
+    assert expected.any()
+    torch.testing.assert_close(ours, expected)
 mixed = tk.time_step_mixup(torch.ones(2, 1, 3, 3), torch.zeros(4, 2, 2, 3, 3), torch.tensor([0, 4]))
 assert mixed[:, 1].eq(1).all() and mixed[:, 0].eq(0).all()
 """

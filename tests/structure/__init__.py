@@ -6,6 +6,7 @@ Structure is what a reader pays for, so each measure counts something that a rea
 - keep in mind: parameters of a function
 - scroll: lines of functions and files
 - read in an order: imports in a circle, imports upward, private names of another folder
+- trust: assertions of tests that may not run
 - follow: files that one call of LIF leads through, and visits of each module on the way from a configuration to tensors
 
 The measures read the sources: Python by `ast`, C++ by a reader of tokens (cpp.py), which knows functions, loops and

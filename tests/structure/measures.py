@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from . import copies, imports, recurrences, routes, sizes, visits
+from . import assertions, copies, imports, recurrences, routes, sizes, visits
 from .modules import modules_of
 from .sources import PACKAGES, TESTS, Function, Tree
 
@@ -122,6 +122,7 @@ MEASURES = (
             copies.identical_runs(tree.of(*PACKAGES, "csrc", "docs", "examples"), sizes.exempt_from_parameters(tree))
         ),
     ),
+    Measure("assertions behind an if, in tests", 0, lambda tree: _counted(assertions.conditional_assertions(tree))),
     # From the call of a layer to the kernel, and of the kernel what a reader of the CPU's operator opens.
     Measure("files from LIF to its kernel, reference", 5, partial(_way, backend="reference"), least=2),
     Measure("files from LIF to its kernel, native", 5, partial(_way, backend="native"), least=2),

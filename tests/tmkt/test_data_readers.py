@@ -407,23 +407,36 @@ def test_a_child_that_is_gone_is_started_again(tmp_path, events):
     assert isolated._current._process.pid != first
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_a_file_is_damaged_where_it_ends_two_children(tmp_path, events, monkeypatch, times):
-    """What killed one may have been somebody else."""
-    np.save(tmp_path / "a.npy", events)
-    read, left = isolated._read, [times]
+@pytest.fixture
+def end_children(monkeypatch):
+    """Ends the next children, as many as it is told, while they read."""
 
-    def ended(pipe, into):
-        if left[0]:
-            left[0] -= 1
+    def end(children):
+        read, left = isolated._read, iter(range(children))
+
+        def ended(pipe, into):
+            if next(left, None) is None:
+                return read(pipe, into)
             kill_child()
             raise EOFError
-        return read(pipe, into)
 
-    monkeypatch.setattr(isolated, "_read", ended)
-    if times == 2:
-        with pytest.raises(ev.DamagedRecordingError, match=r"a\.npy: crashes the library that reads it \(SIGKILL\)"):
-            read_recording(tmp_path / "a.npy")
+        monkeypatch.setattr(isolated, "_read", ended)
+
+    return end
+
+
+def test_a_file_that_ends_one_child_is_read_by_the_next(tmp_path, events, end_children):
+    """What killed one may have been somebody else."""
+    np.save(tmp_path / "a.npy", events)
+    end_children(1)
+    assert np.array_equal(read_recording(tmp_path / "a.npy").events, events)
+
+
+def test_a_file_is_damaged_where_it_ends_two_children(tmp_path, events, end_children):
+    np.save(tmp_path / "a.npy", events)
+    end_children(2)
+    with pytest.raises(ev.DamagedRecordingError, match=r"a\.npy: crashes the library that reads it \(SIGKILL\)"):
+        read_recording(tmp_path / "a.npy")
     assert np.array_equal(read_recording(tmp_path / "a.npy").events, events)
 
 

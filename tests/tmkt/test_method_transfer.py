@@ -156,9 +156,10 @@ def test_separate_streams_leave_running_statistics_to_the_event_stream(data):
     task(*built)
     alone(built.main, None, None, built.label)
     ours, theirs = task.model.backbone.state_dict(), alone.model.backbone.state_dict()
-    for name in ours:
-        if "running" in name:
-            assert torch.equal(ours[name], theirs[name])
+    statistics = [name for name in ours if "running" in name]
+    assert statistics
+    for name in statistics:
+        assert torch.equal(ours[name], theirs[name])
 
 
 def test_joint_streams_share_batch_statistics(data):

@@ -87,29 +87,30 @@ class Stopped(Exception):
 
 
 def test_a_stop_while_writing_leaves_the_one_before_or_the_new_one(tmp_path, monkeypatch):
-    flush, found = atomic_files.flush, []
-    for last in range(20):
-        folder = tmp_path / str(last)
-        save(folder, 1)
-        calls = iter(range(last))
+    flush = atomic_files.flush
 
-        def stops(path, calls=calls):
+    def save_and_stop(folder, flushes):
+        calls = iter(range(flushes))
+
+        def stops(path):
             if next(calls, None) is None:
                 raise Stopped
             flush(path)
 
-        monkeypatch.setattr(atomic_files, "flush", stops)
-        try:
+        with monkeypatch.context() as patch:
+            patch.setattr(atomic_files, "flush", stops)
             save(folder, 2)
-        except Stopped:
-            found.append(ckpt.Checkpoints(folder).newest().state["step"])
-            monkeypatch.undo()
-            save(folder, 2)  # goes on as if nothing had been
-            assert ckpt.Checkpoints(folder).newest().state["step"] == 2
-        else:
-            break
-    assert found == [1] * 5 + [2]  # four files and their folder, then the rename
-    assert len(found) == last
+
+    for flushes, found in enumerate([1] * 5 + [2]):  # four files and their folder, then the rename
+        folder = tmp_path / str(flushes)
+        save(folder, 1)
+        with pytest.raises(Stopped):
+            save_and_stop(folder, flushes)
+        assert ckpt.Checkpoints(folder).newest().state["step"] == found
+        save(folder, 2)  # goes on as if nothing had been
+        assert ckpt.Checkpoints(folder).newest().state["step"] == 2
+    save(tmp_path / "all", 1)
+    save_and_stop(tmp_path / "all", 6)
 
 
 def test_nothing_is_unpickled(tmp_path):
