@@ -7,6 +7,8 @@ import random
 import struct
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
 HEADERS = {
     "dat": b"% Data file containing CD events\n% Version 2\n% Width 640\n% Height 480\n\x0c\x08",
     "evt2": b"% evt 2.0\n% format EVT2;height=480;width=640\n% end\n",
@@ -187,6 +189,11 @@ def read_evt2(words: Iterable[int]) -> list[tuple[int, int, int, int]]:
         elif word >> 28 < 2 and high is not None:
             found.append((word >> 11 & 0x7FF, word & 0x7FF, high * 64 + (word >> 22 & 63), word >> 28))
     return sorted(found, key=lambda event: event[2])
+
+
+def listed(events: np.ndarray) -> list[tuple[int, int, int, int]]:
+    """Of an array with the fields x, y, t and p."""
+    return [(int(e["x"]), int(e["y"]), int(e["t"]), int(e["p"])) for e in events]
 
 
 def _signed(t: int) -> int:

@@ -1,10 +1,15 @@
-"""The backends and devices that operator tests run on; those that this machine lacks are skipped, named."""
+"""The backends and devices that operator tests run on, where those that this machine lacks are skipped, named.
+
+Readers of recorded bytes, too.
+"""
 
 import ctypes
 import importlib.util
 
 import pytest
+import recorded
 
+from tmkt_kernels import events
 from tmkt_kernels.backends import TRITON_INTERPRETED
 from tmkt_kernels.extension import LIBRARY, extension
 
@@ -44,3 +49,21 @@ def kernel_target(request: pytest.FixtureRequest) -> tuple[str, str]:
 def every_target(request: pytest.FixtureRequest) -> tuple[str, str]:
     """(backend, device) of each: for the tables of cases in tmkt_kernels/testing.py, and for what inputs mean."""
     return request.param
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads the bytes of a file of the suffix."""
+
+    def read(suffix, content):
+        path = tmp_path / f"a{suffix}"
+        path.write_bytes(content)
+        return getattr(events, f"read_{suffix[1:]}")(path)
+
+    return read
+
+
+@pytest.fixture
+def read_as(read):
+    """Reads bytes that follow the header of the format."""
+    return lambda name, body: read(recorded.SUFFIXES.get(name, ".aedat"), recorded.HEADERS[name] + body)

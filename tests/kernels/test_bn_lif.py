@@ -1,11 +1,10 @@
-"""tmkt_kernels.bn_lif and the layers on it: every backend against the reference, the reference against torch."""
+"""tmkt_kernels.bn_lif: every backend against the reference, the reference against torch."""
 
 import copy
-import pickle
 
 import pytest
 import torch
-import torch.nn.functional as F
+from batch_norm_inputs import inputs_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -43,19 +42,6 @@ SHAPES = {
     "channels-in-shared-memory": (10, 3, 20, 12, 12),
     "longest-in-shared-memory": (16, 5, 33, 8, 8),
 }
-
-
-def inputs_of(shape, dtype, device="cpu", seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    draw = lambda *size: torch.randn(size, generator=generator).to(device)  # noqa: E731
-    channels = shape[2]
-    return {
-        "x": (draw(*shape) * 1.7 + 0.4).to(dtype),
-        "weight": draw(channels) * 0.3 + 1,
-        "bias": draw(channels) * 0.3,
-        "v_init": draw(*shape[1:]),
-        "grads": (draw(*shape), draw(*shape[1:]), draw(*shape)),
-    }
 
 
 def run(inputs, neuron, backend, training=True, x=None, statistics=None, return_v=True):
@@ -211,70 +197,6 @@ def test_statistics_far_from_zero(shape, outlier, every_target):
     torch.testing.assert_close(var.double(), true_var, rtol=1e-4, atol=0)
 
 
-def pooled(x, backend, pool, training=True, return_v=True, **neuron):
-    """Outputs of bn_lif, spikes pooled by itself or after it, and the gradients of x, weight, bias and v_init."""
-    inputs = inputs_of(x.shape, x.dtype, x.device.type)
-    leaves = [t.detach().clone().requires_grad_() for t in (x, inputs["weight"], inputs["bias"], inputs["v_init"])]
-    ones = torch.ones_like(inputs["weight"])
-    given_statistics = {} if training else {"mean": 0.3 * ones, "var": 2 * ones}
-    spikes, *potentials, _, _ = tk.bn_lif(
-        *leaves, **neuron, **given_statistics, return_v=return_v, pool=2 if pool else 1, backend=backend
-    )
-    if not pool:
-        spikes = F.avg_pool2d(spikes.flatten(0, 1), 2).unflatten(0, spikes.shape[:2])
-    outputs = (spikes, *potentials)
-    generator = torch.Generator().manual_seed(1)
-    grads = [torch.randn(o.shape, generator=generator).to(o) for o in outputs]
-    return outputs, torch.autograd.grad(outputs, leaves, grads)
-
-
-@pytest.mark.parametrize("mode", [(True, True), (True, False), (False, True)], ids=["training", "alone", "eval"])
-@pytest.mark.parametrize(
-    "shape",
-    [
-        (5, 3, 6, 8, 12),
-        (3, 2, 5, 7, 9),
-        (4, 2, 3, 3, 2),
-        (2, 2, 3, 16, 33),
-        (3, 2, 2, 7, 47),
-        (2, 1, 2, 2, 5),
-        (17, 3, 7, 6, 6),
-        (16, 5, 20, 3, 3),
-        (40, 2, 3, 5, 7),
-        (1, 4, 1, 7, 8),
-        (10, 3, 20, 12, 12),
-        (16, 5, 33, 6, 6),
-    ],
-)
-@dtypes
-def test_pooled_as_by_torch(shape, dtype, mode, target):
-    backend, device = target
-    x = inputs_of(shape, dtype, device)["x"]
-    outputs, grads = pooled(x, backend, True, *mode)
-    expected, expected_grads = pooled(x, backend, False, *mode)
-    for a, e in zip(outputs, expected, strict=True):
-        assert a.dtype == e.dtype
-        # Short planes have their statistics added up in another order.
-        torch.testing.assert_close(a, e, rtol=1e-5 if dtype == torch.float32 else 1e-2, atol=1e-5)
-    for a, e in zip(grads, expected_grads, strict=True):
-        assert_gradient_close(a, e, dtype)
-
-
-def test_pooling_of_other_layouts_and_the_reference(target):
-    backend, device = target
-    x = inputs_of((3, 2, 5, 7, 9), torch.float32, device)["x"]
-    expected = pooled(x, backend, True)[0][0]
-    last = x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
-    for other in (pooled(last, backend, True), pooled(x, "reference", True)):
-        assert (other[0][0] != expected).float().mean() <= 2 / expected.numel()  # a flip moves one average
-    layer, plain = nn.BatchNormLIF2d(5, pool=2, backend=backend), nn.BatchNormLIF2d(5, backend=backend)
-    spikes = plain.to(device)(x)
-    assert torch.equal(layer.to(device)(x), F.avg_pool2d(spikes.flatten(0, 1), 2).unflatten(0, (3, 2)))
-    assert "pool=2" in repr(layer)
-    expected = layer.eval()(x)
-    assert torch.equal(nn.convert_sync_batchnorm(copy.deepcopy(layer))(x), expected)
-
-
 def test_layouts_are_kept(target):
     backend, device = target
     inputs = inputs_of((4, 3, 16, 6, 5), torch.float32, device)
@@ -339,126 +261,6 @@ def test_compiles_into_one_graph(target):
     torch.testing.assert_close(layer.running_var, other.running_var, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
-def test_autocast(dtype, target):
-    """Half input from the convolution; statistics, parameters and their gradients stay in float32."""
-    backend, device = target
-    conv, layer = torch.nn.Conv2d(3, 4, 3).to(device), nn.BatchNormLIF2d(4, backend=backend).to(device)
-    x = torch.randn(6, 3, 7, 7, device=device)
-    wide = copy.deepcopy(layer)
-    with torch.autocast(device, dtype):
-        current = conv(x).unflatten(0, (3, 2))
-        current.retain_grad()
-        spikes = layer(current)
-        spikes.sum().backward()
-    assert spikes.dtype == dtype
-    assert {t.dtype for t in (layer.running_mean, layer.weight.grad, layer.bias.grad)} == {torch.float32}
-    leaf = current.detach().float().requires_grad_()
-    wide(leaf).sum().backward()
-    assert_gradient_close(current.grad, leaf.grad, dtype)
-    for name, parameter in wide.named_parameters():
-        torch.testing.assert_close(layer.get_parameter(name).grad, parameter.grad, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("momentum", [0.1, 0.3, None])
-@pytest.mark.parametrize("shape", [(4, 3, 6, 5, 5), (4, 3, 6), (4, 3, 6, 7)], ids=["2d", "1d", "1d-length"])
-def test_layer_follows_torchs(shape, momentum):
-    ours = (nn.BatchNormLIF2d if len(shape) == 5 else nn.BatchNormLIF1d)(6, momentum=momentum)
-    theirs = (torch.nn.BatchNorm2d if len(shape) == 5 else torch.nn.BatchNorm1d)(6, momentum=momentum)
-    theirs.load_state_dict(ours.state_dict())
-    for seed in range(3):
-        x = inputs_of(shape, torch.float32, seed=seed)["x"]
-        expected = tk.lif(theirs(x.flatten(0, 1)).view_as(x))[0]
-        assert_spikes_equal(ours(x), expected, budget=1e-3)
-    for name, value in theirs.state_dict().items():
-        torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-5, atol=1e-6)
-    assert_spikes_equal(ours.eval()(x), tk.lif(theirs.eval()(x.flatten(0, 1)).view_as(x))[0], budget=1e-3)
-
-
-@pytest.mark.parametrize("options", [{"affine": False}, {"track_running_stats": False}, {"return_v": True}])
-def test_layer_options(options):
-    layer = nn.BatchNormLIF2d(4, **options)
-    x = torch.randn(3, 2, 4, 5, 5)
-    outputs = layer(x)
-    assert torch.equal((outputs[0] if "return_v" in options else outputs), tk.bn_lif(x)[0])
-    assert isinstance(copy.deepcopy(layer), nn.BatchNormLIF2d)
-    assert pickle.loads(pickle.dumps(layer)).extra_repr() == layer.extra_repr()
-    assert "tau=2.0" in repr(layer)
-
-
-def test_a_layer_without_running_statistics_takes_those_of_the_batch_in_eval_mode_too():
-    layer = nn.BatchNormLIF2d(4, track_running_stats=False)
-    x = torch.randn(3, 2, 4, 5, 5)
-    assert torch.equal(layer.eval()(x), layer.train()(x))
-
-
-def test_stateful_layer_carries_v():
-    layer = nn.BatchNormLIF2d(4, stateful=True).eval()
-    x = torch.randn(6, 2, 4, 5, 5)
-    whole = nn.BatchNormLIF2d(4).eval()(x)
-    assert torch.equal(torch.cat([layer(x[:2]), layer(x[2:])]), whole)
-    with pytest.raises(ValueError, match="holds v for a batch of shape"):
-        layer(torch.randn(2, 3, 4, 5, 5))
-    layer.reset()
-    assert torch.equal(layer(x), whole)
-    assert set(layer.state_dict()) == set(torch.nn.BatchNorm2d(4).state_dict())
-
-
-def test_sync_batch_norm_keeps_the_neurons():
-    model = torch.nn.Sequential(torch.nn.Identity(), nn.BatchNormLIF2d(4, tau=1.7))
-    x = torch.randn(3, 2, 4, 5, 5)
-    for _ in range(2):
-        model(x)
-    keys, expected = set(model.state_dict()), model.eval()(x)
-    converted = nn.convert_sync_batchnorm(model)
-    assert isinstance(converted[1], nn.SyncBatchNormLIF)
-    assert set(converted.state_dict()) == keys
-    assert_spikes_equal(converted(x), expected, budget=1e-3)
-
-
-def test_folds_into_the_convolution_before():
-    conv, layer = torch.nn.Conv2d(3, 4, 3), nn.BatchNormLIF2d(4, tau=1.7)
-    x = torch.randn(5, 2, 3, 9, 9)
-    current = conv(x.flatten(0, 1)).unflatten(0, (5, 2))
-    layer(current)
-    with pytest.raises(ValueError, match="eval mode"):
-        nn.fuse_conv(conv, layer)
-    expected = layer.eval()(current)
-    folded, neurons = nn.fuse_conv(conv.eval(), layer)
-    assert_spikes_equal(neurons(folded(x.flatten(0, 1)).unflatten(0, (5, 2))), expected, budget=1e-3)
-
-
-class SequenceBatchNorm(torch.nn.BatchNorm2d):
-    """As SpikingJelly's layer.BatchNorm2d with step_mode "m"."""
-
-    step_mode = "m"
-
-    def forward(self, x_seq):
-        return super().forward(x_seq.flatten(0, 1)).view_as(x_seq)
-
-
-def test_convert_fuses_the_pairs_it_knows():
-    model = torch.nn.Sequential(
-        SequenceBatchNorm(4), nn.LIF(tau=1.7), torch.nn.Sequential(SequenceBatchNorm(4, momentum=0.2), nn.IF())
-    )
-    hooked = torch.nn.Sequential(SequenceBatchNorm(4), nn.LIF())
-    hooked[1].register_forward_hook(lambda *_: None)
-    model.append(hooked)
-    x = torch.randn(5, 3, 4, 6, 6)
-    model(x)
-    fused, report = nn.convert(model)
-    assert report == [
-        "0 + 1: fused into BatchNormLIF2d",
-        "2.0 + 2.1: fused into BatchNormLIF2d",
-        "3.0 + 3.1: left alone, it has hooks",
-    ]
-    assert isinstance(model[1], nn.LIF)  # the model itself is as it was
-    assert isinstance(fused[3][1], nn.LIF)
-    assert set(fused.state_dict()) == set(model.state_dict())
-    assert_spikes_equal(fused(x), model(x), budget=1e-3)
-    assert_spikes_equal(fused.eval()(x), model.eval()(x), budget=1e-3)
-
-
 X = torch.zeros(4, 2, 3, 5)
 ERRORS = {
     "dims": (ValueError, r"expected \[T, B, C, ...\]", lambda: tk.bn_lif(torch.zeros(4, 2))),
@@ -505,14 +307,3 @@ def test_empty(shape, training, every_target):
         assert grads[0].shape == shape
         assert not grads[1].any()
         assert not grads[2].any()
-
-
-def test_running_averages_outlive_an_empty_batch(every_target):
-    """As those of torch's own batch norm do."""
-    backend, device = every_target
-    ours, theirs = nn.BatchNormLIF1d(4, backend=backend).to(device), torch.nn.BatchNorm1d(4).to(device)
-    for x in (torch.randn(3, 2, 4, 5, device=device), torch.zeros(3, 0, 4, 5, device=device)):
-        ours(x)
-        theirs(x.flatten(0, 1))
-    for name, value in theirs.state_dict().items():
-        torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-5, atol=1e-6)

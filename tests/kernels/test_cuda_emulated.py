@@ -43,7 +43,8 @@ def environment():
 
 @pytest.mark.parametrize("name", ["lif", "bn_lif", "mixup", "edges", "arguments"])
 def test_operator(name, environment):
-    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", CASES, HERE / f"test_{name}.py"]
+    files = sorted(HERE.glob(f"test_{name}*.py"))
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", CASES, *files]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
     assert "[cuda-emulated" in done.stdout

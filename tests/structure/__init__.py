@@ -11,5 +11,5 @@ Structure is what a reader pays for, so each measure counts something that a rea
 
 The measures read the sources: Python by `ast`, C++ by a reader of tokens (cpp.py), which knows functions, loops and
 calls by name, and no types. One measure runs the package, to see which Python files a call enters. measures.py lists
-all measures with their limits, test_structure.py holds the limits, and test_measures.py tests the measures.
+all measures with their limits, test_structure.py holds the limits, and the other tests are each of one module.
 """
