@@ -24,6 +24,16 @@ def make_recording(rng: np.random.Generator, label: int, size: int = 16, count: 
 
 
 @pytest.fixture
+def events() -> np.ndarray:
+    """A recording of 500 events."""
+    rng = np.random.default_rng(0)
+    made = np.zeros(500, ev.EVENT_DTYPE)
+    made["x"], made["y"] = rng.integers(0, 120, 500), rng.integers(0, 100, 500)
+    made["t"], made["p"] = np.sort(rng.integers(0, 100_000, 500)), rng.integers(0, 2, 500)
+    return made
+
+
+@pytest.fixture
 def recordings(tmp_path: Path) -> Path:
     """Three classes of eight 16x16 recordings, <class>/<id>.bin."""
     rng = np.random.default_rng(0)

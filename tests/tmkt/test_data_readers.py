@@ -1,12 +1,9 @@
-"""Recordings of every format: round trips, real samples, and damage that is named."""
+"""Recordings of every format: round trips, real samples, damage that is named, and runs of the trainer on them."""
 
 import io
-import multiprocessing
 import os
 import random
-import signal
 import struct
-import time
 import zipfile
 
 import h5py
@@ -15,25 +12,12 @@ import pytest
 import recorded
 import scipy.io
 
-from tmkt.data import isolated, prepare
+from tmkt.data import prepare
 from tmkt.data.readers import READERS, Columns, read_recording, read_shared
 from tmkt.errors import UserError
 from tmkt_kernels import events as ev
 
 OWN = [*recorded.ENCODERS]  # formats that we decode ourselves
-
-
-@pytest.fixture
-def events():
-    rng = np.random.default_rng(0)
-    made = np.zeros(500, ev.EVENT_DTYPE)
-    made["x"], made["y"] = rng.integers(0, 120, 500), rng.integers(0, 100, 500)
-    made["t"], made["p"] = np.sort(rng.integers(0, 100_000, 500)), rng.integers(0, 2, 500)
-    return made
-
-
-def listed(events):
-    return [(int(e["x"]), int(e["y"]), int(e["t"]), int(e["p"])) for e in events]
 
 
 def write(path, events, encoding=None):
@@ -58,7 +42,7 @@ def write(path, events, encoding=None):
         path.write_text("\n".join([separator.join(columns), *lines]) + "\n")
         (path.parent / "columns.yaml").write_text("unit: us\n")
     else:
-        path.write_bytes(recorded.file_of(encoding, listed(events)))
+        path.write_bytes(recorded.file_of(encoding, recorded.listed(events)))
 
 
 @pytest.mark.parametrize("suffix", sorted(set(READERS) - {".aedat4", ".aedat", ".raw", ".dat"}))
@@ -86,7 +70,7 @@ def test_what_a_camera_wrote_is_read(tmp_path, name):
     path = tmp_path / f"a{recorded.SUFFIXES.get(name, '.aedat')}"
     path.write_bytes(recorded.file_of(name, made))
     recording = read_recording(path)
-    assert listed(recording.events) == made
+    assert recorded.listed(recording.events) == made
     assert recording.sensor_size == recorded.SENSORS.get(name, (640, 480))
 
 
@@ -106,9 +90,6 @@ def test_real_samples(shared_data, name, count, sensor, largest):
     recording = read_recording(shared_data / "formats" / name)
     assert (len(recording.events), recording.sensor_size) == (count, sensor)
     assert (recording.events["x"].max(), recording.events["y"].max()) == largest
-
-
-# --- what a file is ---
 
 
 @pytest.mark.parametrize("suffix", ["upper", ".dat", ".raw", ".npz", ".aedat4", ".csv", ".weird", ""])
@@ -157,142 +138,6 @@ def test_a_bin_file_that_begins_like_a_header(tmp_path):
     assert np.array_equal(read_recording(tmp_path / "a.bin").events, made)
     ev.write_bin(tmp_path / "a.bin", made[1:])
     assert np.array_equal(read_recording(tmp_path / "a.bin").events, made[1:])
-
-
-# --- columns ---
-
-
-def test_plain_matrix_with_columns_in_the_call_and_beside_it(tmp_path, events):
-    matrix = np.stack([events["t"] / 1e6, events["x"], events["y"], events["p"]], axis=1)
-    path = tmp_path / "data" / "0" / "a.npy"
-    path.parent.mkdir(parents=True)
-    np.save(path, matrix)
-    with pytest.raises(ev.DamagedRecordingError, match=r"holds a plain array float64 \[500, 4\].*columns\.yaml"):
-        read_recording(path)
-    assert np.array_equal(read_recording(path, Columns(x=1, y=2, t=0, p=3, unit="s")).events, events)
-    (tmp_path / "columns.yaml").write_text("t: 0\nx: 1\ny: 2\np: 3\nunit: s\n")
-    assert np.array_equal(read_recording(path).events, events)
-    (tmp_path / "data" / "columns.yaml").write_text("t: 0\nx: 2\ny: 1\np: 3\nunit: ms\n")  # the nearer one counts
-    swapped = read_recording(path).events
-    assert np.array_equal(swapped["x"], events["y"])
-    assert np.array_equal(swapped["t"], np.rint(events["t"] / 1e3).astype(int))
-
-
-@pytest.mark.parametrize("separator", [",", ";", "\t", " "])
-@pytest.mark.parametrize("header", [True, False])
-def test_text(tmp_path, events, separator, header):
-    rows = zip(events["t"], events["x"], events["y"], events["p"].astype(int), strict=True)
-    lines = ["# made by a test", "", *([separator.join(["time", "x", "y", "on"])] if header else [])]
-    lines += [separator.join([f"{t / 1e6:.6f}", str(x), str(y), str(p)]) for t, x, y, p in rows]
-    path = tmp_path / "a.txt"
-    path.write_text("\n".join(lines))
-    with pytest.raises(ev.DamagedRecordingError, match=r"lacks the field.s. .*it holds columns .*columns\.yaml"):
-        read_recording(path)
-    named = Columns(t="time", p="on", unit="s") if header else Columns(t=0, x=1, y=2, p=3, unit="s")
-    assert np.array_equal(read_recording(path, named).events, events)
-    assert np.array_equal(read_recording(path, Columns(t=0, x=1, y=2, p=3, unit="s")).events, events)
-
-
-def test_the_unit_of_text_is_never_guessed(tmp_path):
-    (tmp_path / "a.csv").write_text("x,y,t,p\n1,2,3,0\n")
-    with pytest.raises(
-        ev.DamagedRecordingError, match=r"does not say the unit of its times; .*`unit: us`.*s, ms, us, ns"
-    ):
-        read_recording(tmp_path / "a.csv")
-
-
-@pytest.mark.parametrize("polarity", ["0", "0.0"])
-def test_nanoseconds_since_1970_are_exact(tmp_path, polarity):
-    start = 1_600_000_000_123_456_789
-    lines = "".join(f"1,2,{start + 1000 * i},{polarity}\n" for i in range(5))
-    (tmp_path / "a.csv").write_text(f"x,y,t,p\n{lines}")
-    read = read_recording(tmp_path / "a.csv", Columns(unit="ns")).events
-    assert read["t"].tolist() == [start // 1000 + i for i in range(5)]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("x,y,t,p\n", "holds no events"),
-        ("1,2,3,True\n2,2,3,1\n", "has a first line of neither numbers nor names"),
-        ("x,y,t,t,p\n2,2,3,1,1\n", "has a first line of neither numbers nor names of columns, each another"),
-        ("x,y,t,p\n1,2,3\n", "is cut off or no table of numbers"),
-        ("x,y,t,p\n1,2,3,\n", "is cut off or no table of numbers"),
-        ("346 260\n1 2 3 0\n", "lacks the field.s. x, y, t, p: it holds columns 0, 1"),
-        ("x,y,t,p\n1,2,nan,0\n", "t = nan us is no time"),
-        ("x,y,t,p\n1,2,99999999999999999999,0\n", "t = 1e.20 us is no time"),
-        ("x,y,t,p\n1.5,2,3,0\n", "event 0: x: expected one whole number an event, got 1.5"),
-    ],
-)
-def test_text_that_is_no_recording_is_named(tmp_path, content, message):
-    (tmp_path / "a.csv").write_text(content)
-    with pytest.raises(ev.DamagedRecordingError, match=message):
-        read_recording(tmp_path / "a.csv", Columns(unit="us"))
-
-
-@pytest.mark.parametrize("place", ["", "events/", "CD/events/", "TD/"])
-def test_hdf5_of_common_layouts(tmp_path, events, place):
-    path = tmp_path / "a.h5"
-    with h5py.File(path, "w") as file:
-        for name in events.dtype.names:
-            file.create_dataset(f"{place}{name}", data=events[name], compression="gzip")
-        file["ms_to_idx"] = np.arange(10)
-    assert np.array_equal(read_recording(path).events, events)
-    with h5py.File(path, "w") as file:  # one data set of fields, as Prophesee has it
-        file["CD/events"] = events
-    assert np.array_equal(read_recording(path).events, events)
-
-
-def test_hdf5_by_path(tmp_path, events):
-    path = tmp_path / "a.hdf5"
-    with h5py.File(path, "w") as file:
-        file["davis/left/events"] = np.stack([events["x"], events["y"], events["t"] / 1e6, events["p"]], axis=1)
-    with pytest.raises(ev.DamagedRecordingError, match=r"it holds davis/left/events \(float64 \[500, 4\]\)"):
-        read_recording(path)
-    where = {name: f"davis/left/events/{k}" for k, name in enumerate("xytp")}
-    assert np.array_equal(read_recording(path, Columns(**where, unit="s")).events, events)
-
-
-def test_hdf5_with_fractions_of_seconds_asks_for_the_unit(tmp_path, events):
-    path = tmp_path / "a.h5"
-    with h5py.File(path, "w") as file:
-        for name in events.dtype.names:
-            file[f"events/{name}s"] = events[name] / 1e6 if name == "t" else events[name]
-    with pytest.raises(ev.DamagedRecordingError, match=r"t: expected one whole number an event.*microseconds.*unit"):
-        read_recording(path)
-    assert np.array_equal(read_recording(path, Columns(unit="s")).events, events)
-
-
-def test_mat_of_version_7_3(tmp_path, events):
-    """An HDF5 file after 512 bytes of MATLAB's own; vectors are matrices of one row."""
-    path = tmp_path / "a.mat"
-    with h5py.File(path, "w", userblock_size=512) as file:
-        for name, values in {"x": events["x"], "y": events["y"], "ts": events["t"], "p": events["p"]}.items():
-            file[name] = values[None].astype(np.float64)
-    with path.open("r+b") as file:
-        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM")
-    assert np.array_equal(read_recording(path).events, events)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("x: 0\nz: 1\n", r"columns\.yaml cannot be used \(expected lines such as `t: 0`, of x, y, t, p, unit"),
-        ("unit: hours\n", r"cannot be used \(unit: expected one of s, ms, us, ns, got 'hours'"),
-        ("- 1\n", "cannot be used"),
-        ("x: [1\n", "cannot be used"),
-        ("[" * 3000, "cannot be used"),
-        ("x: 7\ny: 0\nt: 1\np: 2\n", r"lacks the field\(s\) 7"),
-    ],
-)
-def test_columns_that_cannot_be_used_are_named(tmp_path, content, message):
-    np.save(tmp_path / "a.npy", np.zeros((3, 4)))
-    (tmp_path / "columns.yaml").write_text(content)
-    with pytest.raises(ev.DamagedRecordingError, match=message):
-        read_recording(tmp_path / "a.npy")
-
-
-# --- damage ---
 
 
 @pytest.mark.parametrize("suffix", sorted(set(READERS) - {".aedat4", ".csv", ".txt"}))
@@ -381,134 +226,6 @@ def test_a_struct_of_matlab_says_how_to_save_its_fields(tmp_path):
         read_recording(tmp_path / "a.mat")
 
 
-@pytest.mark.parametrize("name", ["000_evt3_hang.raw", "000_npy_raw.npy", "007_npzc_raw.npz", "023_mat_crash.mat",
-                                  "025_aedat4_raw.aedat4", "040_aedat4_crash.aedat4"])  # fmt: skip
-def test_files_that_hang_crash_or_break_libraries_are_named(tmp_path, shared_data, events, name):
-    if not (shared_data / "damaged").is_dir():
-        pytest.skip("no damaged files in the shared data")
-    with pytest.raises(ev.DamagedRecordingError, match=name):
-        read_recording(shared_data / "damaged" / name)
-    np.save(tmp_path / "a.npy", events)
-    assert np.array_equal(read_recording(tmp_path / "a.npy").events, events)
-
-
-def kill_child():
-    process = isolated._current._process
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def test_a_child_that_is_gone_is_started_again(tmp_path, events):
-    np.save(tmp_path / "a.npy", events)
-    read_recording(tmp_path / "a.npy")
-    first = isolated._current._process.pid
-    kill_child()
-    assert np.array_equal(read_recording(tmp_path / "a.npy").events, events)
-    assert isolated._current._process.pid != first
-
-
-@pytest.fixture
-def end_children(monkeypatch):
-    """Ends the next children, as many as it is told, while they read."""
-
-    def end(children):
-        read, left = isolated._read, iter(range(children))
-
-        def ended(pipe, into):
-            if next(left, None) is None:
-                return read(pipe, into)
-            kill_child()
-            raise EOFError
-
-        monkeypatch.setattr(isolated, "_read", ended)
-
-    return end
-
-
-def test_a_file_that_ends_one_child_is_read_by_the_next(tmp_path, events, end_children):
-    """What killed one may have been somebody else."""
-    np.save(tmp_path / "a.npy", events)
-    end_children(1)
-    assert np.array_equal(read_recording(tmp_path / "a.npy").events, events)
-
-
-def test_a_file_is_damaged_where_it_ends_two_children(tmp_path, events, end_children):
-    np.save(tmp_path / "a.npy", events)
-    end_children(2)
-    with pytest.raises(ev.DamagedRecordingError, match=r"a\.npy: crashes the library that reads it \(SIGKILL\)"):
-        read_recording(tmp_path / "a.npy")
-    assert np.array_equal(read_recording(tmp_path / "a.npy").events, events)
-
-
-def test_reading_that_takes_too_long_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(isolated, "SECONDS", 0.01)
-    monkeypatch.setattr(isolated, "SECOND_BYTES", 1 << 40)
-    (tmp_path / "a.csv").write_text("x,y,t,p\n" + "1,2,3,0\n" * 2_000_000)
-    began = time.monotonic()
-    with pytest.raises(ev.DamagedRecordingError, match=r"a\.csv: takes more than 0 s to read"):
-        read_recording(tmp_path / "a.csv", Columns(unit="us"))
-    assert time.monotonic() - began < 10
-
-
-def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next(tmp_path, events, monkeypatch):
-    for name, made in (("a", events), ("b", events[::-1][:7])):
-        np.save(tmp_path / f"{name}.npy", made)
-    read = isolated._read
-
-    def interrupted(pipe, into):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(isolated, "_read", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        read_recording(tmp_path / "a.npy")
-    monkeypatch.setattr(isolated, "_read", read)
-    assert np.array_equal(read_recording(tmp_path / "b.npy").events, events[::-1][:7])
-
-
-def _read_many(path, count, queue):
-    queue.put([len(read_recording(path).events) for _ in range(count)])
-
-
-def test_forked_processes_have_children_of_their_own(tmp_path, events):
-    paths = [tmp_path / f"{k}.npy" for k in range(3)]
-    for k, path in enumerate(paths):
-        np.save(path, events[: 100 * (k + 1)])
-        read_recording(path)
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    workers = [context.Process(target=_read_many, args=(path, 20, queue)) for path in paths]
-    for worker in workers:
-        worker.start()
-    found = sorted(queue.get(timeout=60) for _ in workers)
-    for worker in workers:
-        worker.join(60)
-    assert found == [[100 * (k + 1)] * 20 for k in range(3)]
-
-
-def test_bombs_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(isolated, "MEMORY", 32 << 20)
-    bomb = np.zeros(1 << 27, np.uint8)
-    np.savez_compressed(tmp_path / "a.npz", x=bomb, y=[1], t=[1], p=[1])
-    with pytest.raises(ev.DamagedRecordingError, match=r"a\.npz: takes more than \d+ MB to read"):
-        read_recording(tmp_path / "a.npz")
-    scipy.io.savemat(tmp_path / "a.mat", {"x": bomb, "y": [1], "ts": [1], "p": [1]}, do_compression=True)
-    del bomb
-    with pytest.raises(ev.DamagedRecordingError, match=r"a\.mat: takes more than \d+ MB to read"):
-        read_recording(tmp_path / "a.mat")
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        for name in "xytp":
-            file.create_dataset(name, (1 << 31,), np.int64)
-    with pytest.raises(ev.DamagedRecordingError, match=r"a\.h5: .*(memory|MB)"):
-        read_recording(tmp_path / "a.h5")
-
-
-def test_an_array_that_is_not_needed_may_be_of_any_size(tmp_path, events, monkeypatch):
-    monkeypatch.setattr(isolated, "MEMORY", 32 << 20)
-    columns = {name: events[name] for name in events.dtype.names}
-    np.savez_compressed(tmp_path / "a.npz", frames=np.zeros(1 << 27, np.uint8), **columns)
-    assert np.array_equal(read_recording(tmp_path / "a.npz").events, events)
-
-
 @pytest.mark.parametrize(
     "shape", ["(-1,)", "(10000000000000,)", "(1180591620717411303424,)", "(True,)", "(0, 4)", "()", "-" * 3000 + "1"]
 )
@@ -558,9 +275,6 @@ def test_our_own_npz_states_its_sensor(tmp_path, events):
     recording = read_recording(tmp_path / "a.npz")
     assert np.array_equal(recording.events, events)
     assert recording.sensor_size == (1280, 720)
-
-
-# --- in the trainer ---
 
 
 def test_folder_of_mixed_formats_and_sizes_trains_on_all(tiny, recordings):
