@@ -24,7 +24,7 @@ os.environ.setdefault(
     "TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"tmkt-inductor-{os.getuid()}-{_capability}")
 )
 
-sys.path.append(str(Path(__file__).parent))  # for recorded.py, which tests of several folders use
+sys.path.append(str(Path(__file__).parent))  # for the modules in it, which several test files use
 
 # A shell has what it starts in the background ignore Ctrl-C, and its children too; tests are about those who hear it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

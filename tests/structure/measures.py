@@ -56,8 +56,9 @@ def _function_lines(tree: Tree) -> Result:
 
 
 def _file_lines(tree: Tree) -> Result:
-    long, tests = sizes.long_files(tree)
-    return _counted((f"{s.path} ({s.lines})" for s in long), (f"no limit, a test: {s.path} ({s.lines})" for s in tests))
+    long, exempt = sizes.long_files(tree)
+    notes = (f"exempt, {sizes.LONG_FILES[s.path]}: {s.path} ({s.lines})" for s in exempt)
+    return _counted((f"{s.path} ({s.lines})" for s in long), notes)
 
 
 def _with(function: Function, number: int) -> str:

@@ -12,6 +12,8 @@ MOST_FILE_LINES = 400
 PUBLIC = ("tmkt_kernels", "tmkt_kernels.nn", "tmkt_kernels.events", "tmkt")  # whose __all__ is the public interface
 # Tables of formulas, with a case for each surrogate gradient: a reader looks one up, and does not read them through.
 FORMULAS = frozenset({"surrogate_derivative", "surrogate_derivatives"})
+# Fibers, barriers and shared memory of one emulated GPU, which share their state.
+LONG_FILES = {"tests/emulator/emulator.cpp": "one scheduler"}
 
 
 def functions_with_many_parameters(tree: Tree) -> tuple[list[Function], list[tuple[Function, str]]]:
@@ -84,6 +86,6 @@ def long_functions(tree: Tree) -> tuple[list[Function], list[Function]]:
 
 
 def long_files(tree: Tree) -> tuple[list[Source], list[Source]]:
-    """(those above the limit, tests above it)."""
+    """(those above the limit, those that are exempt)."""
     long = [s for s in tree.of(*PACKAGES, "csrc", TESTS) if s.lines > MOST_FILE_LINES]
-    return [s for s in long if not s.path.startswith(TESTS)], [s for s in long if s.path.startswith(TESTS)]
+    return [s for s in long if s.path not in LONG_FILES], [s for s in long if s.path in LONG_FILES]
