@@ -10,7 +10,7 @@ RUN := $(VENV)/bin/
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py
 
-.PHONY: demo test check structure docs bench wheel sanitize gpu gpu-pack clean
+.PHONY: demo test test-fast check structure docs bench wheel sanitize gpu gpu-pack clean
 
 demo: $(VENV)/.installed
 	$(RUN)tmkt demo
@@ -18,8 +18,13 @@ demo: $(VENV)/.installed
 # Rivals too, for the tests that compare. Two processes of one thread each, where there are two cores; what is about
 # threads asks for its own. A file's tests stay together, so that what they share is made once; tests/conftest.py says
 # which files come first.
+PYTEST := OMP_NUM_THREADS=1 $(RUN)pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.rivals
-	OMP_NUM_THREADS=1 $(RUN)pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+# Without the marker `slow`: tests that take more than a second each, and interpreted Triton. Under two minutes.
+test-fast: $(VENV)/.rivals
+	$(PYTEST) -m "not slow"
 
 check: $(VENV)/.tools
 	$(RUN)ruff check .

@@ -73,6 +73,7 @@ def pytest_make_collect_report(
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cuda: needs a GPU")
+    config.addinivalue_line("markers", "slow: takes more than a second, or interprets Triton; not in make test-fast")
     config.addinivalue_line("markers", "gpu_code: compiles kernels for GPUs, which takes minutes; needs no GPU")
     # It is to change what ATen computes. Inductor of torch 2.14 takes it too, and then writes code that is no C++.
     if os.environ.get("ATEN_CPU_CAPABILITY") == "default":

@@ -56,6 +56,7 @@ def row(contestant, median, **more):
 ROWS = [row("copy_", 1.0), row("tmkt native", 2.0), row("SpikingJelly", 6.0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ONCE.values(), ids=[f"{op}-{name}" for op, name in ONCE])
 def test_every_case_passes_its_gate(case):
     """All rivals that are installed; what torch.compile compiles is gated when it is timed."""
@@ -120,6 +121,7 @@ def test_what_cannot_run_is_named_and_the_others_are_timed():
     assert [v.found for v in judge([Target("copy_", 1.0)], rows)] == [None]
 
 
+@pytest.mark.slow
 def test_memory_is_the_calls_own_and_unknown_where_hooks_change_it():
     """Eight tensors are kept, one after another, of which the peak holds one: what counts them must not hold them."""
 
@@ -161,6 +163,7 @@ def measured_training(shape, *names):
     return {r["contestant"]: r for r in made}
 
 
+@pytest.mark.slow
 def test_rows_hold_the_counts_and_the_memory():
     rows = measured_training((4, 2, 512), "tmkt native", "copy_", "copy_ + add", "plain loop")
     ours, x = rows["tmkt native"], 4 * 2 * 512 * 4
@@ -174,6 +177,7 @@ def test_rows_hold_the_counts_and_the_memory():
     assert rows["plain loop"]["saved_mb"] > 1.9 * ours["saved_mb"]
 
 
+@pytest.mark.slow
 def test_spikingjelly_saves_x_again_and_h():
     pytest.importorskip("spikingjelly", reason="spikingjelly is not installed: pip install tmkt[rivals]")
     rows = measured_training((4, 2, 512), "tmkt native", "copy_", "copy_ + add", "SpikingJelly")
@@ -292,6 +296,7 @@ def test_front_table_takes_the_worst_run_and_the_rivals_fastest_way():
     assert tables.front_table(Machine(Path("cpu-threads-1.jsonl"), rows)).splitlines()[2:] == [line]
 
 
+@pytest.mark.slow
 def test_charts_are_drawn(tmp_path):
     """All of them, and each knows the rows that it was drawn from."""
     counted = {"bytes": 8_000, "operations": 6_000, "gop_per_s": 4.0}

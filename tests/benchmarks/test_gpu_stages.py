@@ -38,6 +38,7 @@ def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_part_that_is_cut_short_is_said_to_be_and_leaves_its_log(tmp_path):
     done = stage(tmp_path, "models", "6")
     assert done.returncode == 1

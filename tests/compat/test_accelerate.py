@@ -125,6 +125,7 @@ def test_half_is_checked():
         tk.accelerate(nn.Linear(2, 2), half="theirs")
 
 
+@pytest.mark.slow
 def test_no_library_is_imported_that_is_not_loaded():
     code = (
         "import sys, torch, tmkt_kernels\n"

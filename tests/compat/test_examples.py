@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = {
     "spikingjelly_fashion_mnist": ("spikingjelly", "--channels 4"),

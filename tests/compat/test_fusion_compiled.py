@@ -11,6 +11,7 @@ from fusion_net import B, C, Net, T, assert_as_stock, training_or_not
 from spikingjelly.activation_based import functional, neuron
 
 
+@pytest.mark.slow
 @training_or_not
 @pytest.mark.parametrize("features", [False, True])
 def test_compiled(features, training):
@@ -23,6 +24,7 @@ def test_compiled(features, training):
     assert_as_stock(look, training)
 
 
+@pytest.mark.slow
 def test_compiled_parts_of_a_net():
     def neuron_compiled(net, x):
         net.lif.compile(backend="aot_eager")

@@ -112,6 +112,7 @@ def step_by_step(net, x):
     return torch.stack([net(step)[1] for step in x])
 
 
+@pytest.mark.slow
 def test_tutorial_network(compare_training):
     compare_training(tutorial_net(), step_by_step, IMAGES, lr=0.01, fused=1)
 
@@ -223,11 +224,13 @@ def assert_as_snntorch(run, make=Loop):
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_compiles_as_one_graph():
     torch._dynamo.reset()
     assert_as_snntorch(lambda net: torch.compile(net, backend="aot_eager", fullgraph=True)(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("init_hidden", [True, False])
 def test_a_sequential_compiles_as_one_graph(init_hidden):
     torch._dynamo.reset()

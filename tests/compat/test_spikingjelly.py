@@ -73,6 +73,7 @@ def test_tutorial_network_step_by_step(compare_training):
     compare_training(net, steps, IMAGES, steps=12, fused=2)
 
 
+@pytest.mark.slow
 def test_spikformer(compare_training):
     options = {"img_size_h": 16, "img_size_w": 16, "patch_size": 4, "in_channels": 1, "num_classes": 4}
     net = spikformer.Spikformer(T=4, embed_dims=32, num_heads=4, depths=1, **options)

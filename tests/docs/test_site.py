@@ -8,6 +8,8 @@ import pytest
 
 import tmkt_kernels
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install '.[docs]'")
 
 ROOT = Path(__file__).parents[2]

@@ -199,6 +199,7 @@ def test_a_wrong_command_is_found(command):
         check_command(shlex.split(command), "here")
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn(tmp_path):
     """The pictures of docs/images come from docs/pictures.py as it is."""
     pictures = runpy.run_path(str(ROOT / "docs" / "pictures.py"))

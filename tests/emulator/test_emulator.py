@@ -14,6 +14,7 @@ HERE = Path(__file__).resolve().parent
 COMPILER = os.environ.get("CXX", "g++")
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.gpu_code,
     pytest.mark.skipif(platform.machine() != "x86_64", reason="the emulator switches fibers on x86-64 only"),
     pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} was not found: the emulator needs g++"),

@@ -26,7 +26,7 @@ TARGETS = [
 ]
 SLOW_TARGETS = [
     pytest.param(("reference", "cpu"), id="reference"),
-    pytest.param(("triton", "cpu"), id="triton-interpreted", marks=no_interpreter),
+    pytest.param(("triton", "cpu"), id="triton-interpreted", marks=[no_interpreter, pytest.mark.slow]),
 ]
 # The process that test_cuda_emulated.py starts: the CUDA kernels serve the CPU.
 if extension.problem is None and hasattr(ctypes.CDLL(str(LIBRARY)), "tmkt_emulated"):

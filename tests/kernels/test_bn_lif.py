@@ -166,6 +166,7 @@ def test_reference_is_batch_norm_then_lif():
     torch.testing.assert_close(*grads)
 
 
+@pytest.mark.slow
 def test_flip_budget():
     """2e7 spikes of random inputs: how many differ from those of exact arithmetic. Measured: see BN_FLIP_BUDGET."""
     flips = total = 0
@@ -248,6 +249,7 @@ def test_opcheck(training, kernel_target):
     torch.library.opcheck(bwd, (*inputs["grads"], *plain, ones * 0, ones, training, *sizes))
 
 
+@pytest.mark.slow
 def test_compiles_into_one_graph(target):
     backend, device = target
     torch._dynamo.reset()

@@ -26,6 +26,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERS)
 def test_dynamic_from_the_start(name):
     torch._dynamo.reset()
@@ -62,6 +63,7 @@ CHANGING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGING)
 @pytest.mark.parametrize("dynamic, compiler", [(None, "aot_eager"), (True, "inductor")])
 def test_numbers_that_change_do_not_compile_anew(name, dynamic, compiler, target):

@@ -36,6 +36,7 @@ def test_operator_is_complete(name):
     assert "fullgraph=True" in source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATORS)
 def test_library_and_python_define_one_schema(name):
     """C++ for programs without Python, Python where nothing was compiled."""

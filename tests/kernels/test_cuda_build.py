@@ -93,6 +93,7 @@ def wide(kernels) -> list[tuple[str, Kernel]]:
     return [(names[kernel.name], kernel) for kernel in kernels if WIDE.fullmatch(names[kernel.name])]
 
 
+@pytest.mark.slow
 def test_every_operator_is_there_for_every_architecture(kernels):
     assert {kernel.arch for kernel in kernels} == {f"sm_{arch}" for arch in extension.info["cuda_archs"].split()}
     for arch in {kernel.arch for kernel in kernels}:

@@ -19,6 +19,7 @@ EMULATOR = HERE.parent / "emulator"
 COMPILER = os.environ.get("CXX", "g++")
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.gpu_code,
     pytest.mark.timeout(1800),  # on a slow machine the build alone takes seven minutes
     pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="the sources are not here: this is not a source tree"),

@@ -12,6 +12,8 @@ import torch
 from tmkt_kernels import nn
 from tmkt_kernels.extension import LIBRARY
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(__file__).parents[1] / "csrc" / "deploy.cpp"
 COMPILER = os.environ.get("CXX", "g++")
 # What a program without tmkt_kernels starts with.

@@ -38,6 +38,7 @@ def test_auto_takes_the_reference_where_no_kernel_serves():
     assert tk.lif(torch.randn(3, 2, dtype=torch.float64))[0].dtype == torch.float64
 
 
+@pytest.mark.slow
 def test_cuda_only_backend_on_the_cpu_is_one_clear_error():
     script = "import torch, tmkt_kernels as tk; tk.lif(torch.zeros(2, 3), backend='triton')"
     result = python(script)
@@ -129,12 +130,14 @@ if child:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_unknown_simd_level_is_an_error():
     result = python("import tmkt_kernels", TMKT_SIMD="sse9")
     assert result.returncode == 1
     assert "TMKT_SIMD: expected one of 'baseline'" in result.stderr
 
 
+@pytest.mark.slow
 def test_report():
     result = subprocess.run(
         [sys.executable, "-m", "tmkt_kernels"],

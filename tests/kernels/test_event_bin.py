@@ -44,6 +44,7 @@ def test_overflow_markers_shift_all_later_times(tmp_path):
     assert np.array_equal(tonic_io.read_mnist_file(str(path), dtype=ev.EVENT_DTYPE), expected)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(events=recordings(min_size=1))
 def test_write_bin_round_trip(tmp_path_factory, events):
@@ -117,6 +118,7 @@ def test_write_bin_refuses_an_empty_recording(tmp_path):
         ev.write_bin(tmp_path / "a.bin", np.empty(0, ev.EVENT_DTYPE))
 
 
+@pytest.mark.slow
 def test_import_without_the_compiled_module_and_a_clear_error_on_use():
     script = (
         "import sys; sys.modules['tmkt_kernels._events'] = None\n"

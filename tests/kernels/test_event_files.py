@@ -234,6 +234,7 @@ def test_raw_files_that_cannot_be_read_are_named(read, content, message):
     assert str(error.value).count("a.raw") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", recorded.ENCODERS)
 def test_every_cut_is_read_in_part_or_named(read_as, name):
     events = recorded.random_events(random.Random(1), name, 60)

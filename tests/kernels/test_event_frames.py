@@ -29,6 +29,7 @@ def reference_frames(events, T, sensor_size):
     return frames
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(events=recordings(width=7, height=5, max_time=200), T=st.integers(1, 12))
 def test_every_event_is_counted_once_in_its_bin(events, T):

@@ -262,6 +262,7 @@ def test_videos_without_end_are_refused(times, message):
         ev.simulate_video(np.stack([bar()] * 3), times, seed=0)
 
 
+@pytest.mark.slow
 def test_a_simulation_hears_ctrl_c():
     """A minute's work: 80 saccades of 600 pixels before 640x480."""
     script = (

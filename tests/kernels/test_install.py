@@ -43,6 +43,7 @@ def python_and_warnings(script: str, place: Path, **env: str) -> tuple[str, str]
     return result.stdout, result.stderr
 
 
+@pytest.mark.slow
 def test_import_brings_nothing_heavy(tmp_path):
     """Beside torch and numpy: this package and the standard library alone. No compiler of torch's, no _events yet."""
     script = """
@@ -57,6 +58,7 @@ print(*top, *(name for name in new if name.startswith(heavy)))
     assert python(script, tmp_path).split() == ["tmkt_kernels"]
 
 
+@pytest.mark.slow
 def test_works_without_triton(tmp_path):
     """As where `pip uninstall triton` was run: the import system finds none, and who asks for it is told."""
     script = f"""
@@ -71,12 +73,14 @@ except RuntimeError as error:
     assert "the package triton is not installed; `pip install triton`" in python(script, tmp_path)
 
 
+@pytest.mark.slow
 def test_works_without_a_gpu(tmp_path):
     """Also where there is one: nothing is initialised on it by operators on the CPU."""
     script = f"{STEP}\nprint(torch.cuda.is_available(), torch.cuda.is_initialized())"
     assert python(script, tmp_path, CUDA_VISIBLE_DEVICES="").split() == ["False", "False"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gpus", "asked", "archs"),
     [("9.0\n8.0\n9.0\n", None, "80;90"), (None, None, None), ("9.0\n", "86", "86"), ("9.0\n", "all", None)],
@@ -106,6 +110,7 @@ def test_architectures_that_are_compiled(tmp_path, gpus, asked, archs):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", ["TMKT_NATIVE=0", "no compiler"])
 def test_works_without_a_compiler(tmp_path, reason):
     """setup.py builds a package without binaries that says why; auto takes the reference on the CPU."""

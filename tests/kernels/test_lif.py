@@ -221,6 +221,7 @@ def test_opcheck(case, return_v, kernel_target):
     torch.library.opcheck(getattr(torch.ops.tmkt, "lif_bwd" + suffix), arguments)
 
 
+@pytest.mark.slow
 def test_compiles_into_one_graph(target):
     backend, device = target
     torch._dynamo.reset()

@@ -11,6 +11,7 @@ from tmkt_kernels.ops.lif.recurrence import Recurrence
 from tmkt_kernels.testing import assert_gradient_close, assert_spikes_equal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(10, 5_000_000), (3, 2_000_003)], ids=["streamed", "odd"])
 def test_outputs_beyond_the_caches(shape):
     """Above 2 MB the CPU kernel writes past the caches, where rows are aligned."""
@@ -40,6 +41,7 @@ def available_memory() -> int:
     return int(re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(available_memory() < 12e9, reason="10 GB of memory are needed for 2^31 elements")
 def test_more_than_2_31_elements():
     """The last neurons of a tensor that 32 bits cannot index, against the same neurons alone."""

@@ -276,6 +276,7 @@ def test_opcheck(kernel_target):
     torch.library.opcheck(backward, (grad, *args, False, True))
 
 
+@pytest.mark.slow
 def test_compiles_into_one_graph(target):
     backend, device = target
     torch._dynamo.reset()

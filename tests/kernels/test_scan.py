@@ -17,6 +17,7 @@ FLAGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", FLAGS)
 def test_a_neuron_of_two_states_runs_through_the_shared_loop(level, tmp_path):
     compiler = os.environ.get("CXX") or shutil.which("g++")

@@ -9,6 +9,8 @@ import pytest
 
 from tmkt_kernels.extension import extension
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).resolve().parent
 LEVELS = extension.info.get("simd_levels", [])  # of the library, lowest first
 # The tables of cases, shapes and values: what depends on vectors and on what is left of them.

@@ -72,6 +72,7 @@ def two_processes(processes, tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", PARTS)
 @pytest.mark.parametrize("name", LAYERS)
 def test_two_processes_are_one_with_the_whole_batch(two_processes, name, parts):

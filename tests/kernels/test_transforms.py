@@ -138,6 +138,7 @@ def test_a_kernel_asked_for_by_name_has_no_tangents(backend):
             jvp(lambda y, call=call: call(y, backend=backend)[1], (x,), (x,))
 
 
+@pytest.mark.slow
 @operators
 @pytest.mark.parametrize("backend", ["native", "reference"])
 def test_compiled(name, backend):
@@ -152,6 +153,7 @@ def test_compiled(name, backend):
     close(compiled(xs), torch.stack([plain(name, x) for x in xs]))
 
 
+@pytest.mark.slow
 @operators
 def test_compiled_tangents(name):
     torch._dynamo.reset()

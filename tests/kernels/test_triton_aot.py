@@ -12,7 +12,7 @@ import pytest
 from tmkt_kernels.extension import extension
 
 pytest.importorskip("triton")
-pytestmark = pytest.mark.gpu_code
+pytestmark = [pytest.mark.slow, pytest.mark.gpu_code]
 # Those that the library was compiled for, since each takes minutes.
 BUILT = "" if extension.problem else extension.info["cuda_archs"]
 ARCHS = [arch for arch in (80, 90) if str(arch) in BUILT.split()] or [90]

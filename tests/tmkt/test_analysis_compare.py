@@ -55,6 +55,7 @@ def test_grid_has_every_cell_once_and_refuses_mistakes_before_it_starts(tiny_set
         make_grid(empty_config, tiny_settings, **grid)
 
 
+@pytest.mark.slow
 def test_compare_reports_what_finished_and_what_failed(tiny_settings, empty_config, tmp_path, capsys):
     out = tmp_path / "grid"
     settings = [item for item in tiny_settings if not item.startswith("out=")]
@@ -93,6 +94,7 @@ def test_compare_reports_what_finished_and_what_failed(tiny_settings, empty_conf
     assert not finished.is_finished()
 
 
+@pytest.mark.slow
 def test_the_reason_of_a_failure_is_its_own(tiny_settings, empty_config, tmp_path, monkeypatch):
     """Not a line of the start before, nor the progress of a run that was killed."""
     (cell,) = make_grid(empty_config, tiny_settings, methods=["tmkt"], seeds=[1], per_class=[2], out=tmp_path)
@@ -121,6 +123,7 @@ def test_the_reason_of_a_failure_is_its_own(tiny_settings, empty_config, tmp_pat
     assert cell.folder.log.read_text().startswith("tmkt: of the start before\ntmkt: wrong\n")
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_trains_is_waited_for(tiny_settings, empty_config, tmp_path, monkeypatch, capsys):
     (cell,) = make_grid(empty_config, tiny_settings, methods=["tmkt"], seeds=[1], per_class=[2], out=tmp_path)
     (tmp_path / "fake").write_text(f"#!{sys.executable}\nimport time\nprint(time.monotonic())\n")

@@ -21,6 +21,7 @@ def test_cka_is_one_for_equal_features_and_lower_by_chance():
     assert max(row.chance) < 0.5
 
 
+@pytest.mark.slow
 def test_diagnose_and_profile_of_a_run(tiny, capsys):
     config = tiny.replace(transfer__method="tmkt", train__steps=4)
     train(config)

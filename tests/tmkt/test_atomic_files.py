@@ -207,6 +207,7 @@ def test_a_full_disk_is_one_error_that_names_the_file_and_the_run_goes_on(tiny, 
     assert train(tiny, data) == train(tiny.replace(out=tiny.out + "-whole"), data)
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files_is_one_line(tiny_settings, tmp_path):
     """A real failing write, of the system: RLIMIT_FSIZE below the size of a checkpoint."""
     (tmp_path / "empty.yaml").write_text("{}")

@@ -115,6 +115,7 @@ def test_mistakes_print_one_line_and_exit_with_2(tiny_settings, tiny, recordings
         assert captured.out == ""
 
 
+@pytest.mark.slow
 def test_demo_in_small(tmp_path, capsys):
     out = tmp_path / "demo"
     settings = ["train.steps=4", "train.batch=10", "train.eval_every=2", "data.time_steps=4", "data.size=[16, 16]"]
@@ -207,6 +208,7 @@ def test_memory_that_runs_out_is_named(tiny, monkeypatch):
         train(tiny)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stream", "arguments"), [("stdout", ["--json"]), ("stdout", []), ("stderr", ["--events", "no"])]
 )

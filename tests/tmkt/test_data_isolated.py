@@ -119,6 +119,7 @@ def test_forked_processes_have_children_of_their_own(tmp_path, events):
     assert found == [[100 * (k + 1)] * 20 for k in range(3)]
 
 
+@pytest.mark.slow
 def test_bombs_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(isolated, "MEMORY", 32 << 20)
     bomb = np.zeros(1 << 27, np.uint8)

@@ -151,6 +151,7 @@ def pair(request, tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS, indirect=True)
 def test_training_starts_on_the_published_layout(pair, tmp_path, request):
     data = prepare(pair)

@@ -52,6 +52,7 @@ def test_a_room_imports_no_room_above_it(room):
     assert [each for each in imports if each[1] in above] == []
 
 
+@pytest.mark.slow
 def test_drawing_needs_no_training_libraries():
     code = (
         "import sys, tmkt.analysis.figures, tmkt.analysis.example_batch\n"

@@ -14,6 +14,8 @@ import torch
 from tmkt.distributed import is_of_torch_distributed
 from tmkt.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -16,6 +16,7 @@ def ckd(tiny):
     return tiny.replace(**TEACHER)
 
 
+@pytest.mark.slow
 def test_targets_are_made_once_and_read_again(ckd, tmp_path):
     data = prepare(ckd).train
     path = tmp_path / "teacher.safetensors"
@@ -28,6 +29,7 @@ def test_targets_are_made_once_and_read_again(ckd, tmp_path):
     assert path.stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_the_same_seed_trains_the_same_teacher(ckd):
     data = prepare(ckd).train
     before = torch.random.get_rng_state()
@@ -38,6 +40,7 @@ def test_the_same_seed_trains_the_same_teacher(ckd):
     assert not torch.equal(one["1.weight"], other["1.weight"])
 
 
+@pytest.mark.slow
 def test_the_teacher_learns_its_images(ckd, tmp_path):
     config = ckd.replace(data__crop_padding=0, transfer__teacher__steps=40, transfer__teacher__batch=30)
     data = prepare(config).train
@@ -48,6 +51,7 @@ def test_the_teacher_learns_its_images(ckd, tmp_path):
     assert (targets.logits.argmax(1) == labels).float().mean() > 0.8
 
 
+@pytest.mark.slow
 def test_ckd_trains_and_its_test_model_holds_no_teacher(ckd, tmp_path):
     score = train(ckd)
     assert score.total > 0

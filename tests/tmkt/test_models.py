@@ -101,6 +101,7 @@ def test_features_are_the_membrane_potential_of_the_last_spiking_layer(name):
     assert spikes.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [("small", (71, 66)), ("vgg_snn", (64, 67))])
 @pytest.mark.parametrize("training", [True, False])
 def test_pooling_in_the_operator_equals_pooling_after_it(name, size, training):
@@ -259,6 +260,7 @@ LEARNERS = {name: {} for name in SMALL if name != "vgg_snn"}
 LEARNERS |= {"scnn": {"hidden": 100}, "resnet19": {"width": 16}, "spike_driven": {"patch_size": 4}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNERS)
 def test_learns_eight_recordings_by_heart(name):
     """With the neurons of KT and TMKT: no network begins too silent to be trained."""
@@ -277,6 +279,7 @@ def test_learns_eight_recordings_by_heart(name):
     assert losses[-1] < losses[0] / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_compiles_whole(name):
     """torch.compile traces the network without a break; the backend is eager, so that nothing is compiled here."""

@@ -106,6 +106,7 @@ def lif(sj, **keywords):
     return {"detach_reset": True, "surrogate_function": sj.surrogate.ATan(alpha=2.0), **keywords}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("connect", ["add", "and", "iand"])
 def test_sew_resnet18(sj, connect):
     theirs = sj.model.sew_resnet.sew_resnet18(
@@ -135,6 +136,7 @@ def test_block_of_resnet19(sj):
     assert torch.equal(spikes, expected)
 
 
+@pytest.mark.slow
 def test_spikformer(sj):
     """SpikingJelly pools before the neurons of the patch stem; the paper and its code after them, as we do."""
     theirs = sj.model.spikformer.Spikformer(

@@ -35,6 +35,7 @@ def conv(trainer):
     return next(p for name, p in trainer.model.named_parameters() if "conv" in name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classification", ["ce", "tet"])
 @pytest.mark.parametrize("method", METHODS)
 def test_nan_in_a_weight_stops_every_method(tiny, monkeypatch, method, classification):
@@ -46,6 +47,7 @@ def test_nan_in_a_weight_stops_every_method(tiny, monkeypatch, method, classific
     assert not (Path(tiny.out) / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classification", ["ce", "tet"])
 @pytest.mark.parametrize("method", METHODS)
 def test_events_scaled_beyond_float32_stop_every_method(tiny, method, classification):

@@ -106,6 +106,7 @@ def two(tiny, backbone, processes, tmp_path, monkeypatch):
     return config
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_twice_the_batch(two, backbone, tmp_path):
     tolerance = backbone[2]
     one = two.replace(train__batch=12, out=two.out + "-one")
@@ -140,6 +141,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(two, backbone, tmp_path
         torch.testing.assert_close(torch.cat(parts, dim=1) / 2, whole)
 
 
+@pytest.mark.slow
 def test_torchrun_of_the_command(tiny_settings, tmp_path):
     (tmp_path / "empty.yaml").write_text("{}")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

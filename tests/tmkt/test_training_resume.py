@@ -65,6 +65,7 @@ def train_on_one_thread(config):
     train(config)
 
 
+@pytest.mark.slow
 def test_a_process_killed_at_random_moments_ends_in_the_same_weights(tiny, processes):
     steps, draw = 24, random.Random()
     config = tiny.replace(train__steps=steps, train__log_every=1, train__eval_every=7, train__checkpoint_every=3)
@@ -248,6 +249,7 @@ def test_tensors_of_another_type_are_not_taken(tiny, stopped, rewrite, capsys):
     assert "step-00000004 is damaged: optimizer.safetensors: " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"x", "cut", "flip", "pickle", "lacks", "other"])
 def test_a_damaged_teacher_is_named(tiny, content):
     config = tiny.replace(transfer__method="ckd", transfer__teacher__steps=1, transfer__teacher__batch=4)

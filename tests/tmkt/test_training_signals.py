@@ -17,6 +17,8 @@ from tmkt.training.run_folder import RunFolder
 from tmkt.training.signals import noted_signals
 from tmkt.training.trainer import train
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SLOW = """
 import sys, time

@@ -160,6 +160,7 @@ def test_accumulated_passes_give_the_gradient_of_the_whole_batch(tiny):
         torch.testing.assert_close(same[name], weights[name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_compiled_backbone_trains_to_the_same_losses(tiny, monkeypatch):
     monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # starting workers takes longer than compiling
     config = tiny.replace(train__steps=2, train__log_every=1, model__options={"channels": [4]})
