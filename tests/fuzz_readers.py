@@ -220,9 +220,9 @@ def _read_all(name: str, seed: int, start: int, files: int, path: Path, pipe: An
             outcome = "named" if str(error).startswith(f"{path}: ") else f"error without its file: {error}"
         except Exception as error:
             outcome = f"{type(error).__name__}: {error}"
-        child = isolated._current._process
-        pipe.send((outcome, _peak_mb("self") - at_rest + (_peak_mb(child.pid) if child else 0)))
-    isolated._stop()
+        child = isolated.process_id()
+        pipe.send((outcome, _peak_mb("self") - at_rest + (_peak_mb(child) if child else 0)))
+    isolated.stop()
 
 
 def _peak_mb(process: int | str) -> int:

@@ -6,20 +6,20 @@ import pytest
 import torch
 
 import tmkt_kernels as tk
-from tmkt_kernels.compat import _deferral
+from tmkt_kernels.ops.bn_lif import functional
 from tmkt_kernels.testing import GRADIENT_TOLERANCE, assert_spikes_equal, relative_error
 
 
 @pytest.fixture
 def fused_calls(monkeypatch):
-    """A list that grows with each batch norm and neuron that run as one operator."""
-    calls, run = [], _deferral.run_bn_lif
+    """A list that grows with each batch norm and neuron that run as one operator: the shape of x_seq."""
+    calls, choose_backend = [], functional.choose_backend
 
-    def count(x_seq, *args):
+    def count(operator, x_seq, *args):
         calls.append(tuple(x_seq.shape))
-        return run(x_seq, *args)
+        return choose_backend(operator, x_seq, *args)
 
-    monkeypatch.setattr(_deferral, "run_bn_lif", count)
+    monkeypatch.setattr(functional, "choose_backend", count)
     return calls
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import tmkt_kernels as tk
-from tmkt_kernels.compat._proof import proved_pairs
+from tmkt_kernels.compat.proof import proved_pairs
 
 
 class Base(nn.Module):

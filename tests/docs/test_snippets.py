@@ -153,7 +153,7 @@ def test_links_lead_to_files_and_headings(page):
 @pytest.mark.parametrize("page", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in PAGES if ALL[p]])
 def test_snippets(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry, "_BACKBONES", dict(registry._BACKBONES))  # what a page registers ends with it
+    monkeypatch.setattr(registry, "BACKBONES", dict(registry.BACKBONES))  # what a page registers ends with it
     namespace: dict[str, object] = {"__name__": page.stem}
     for block in ALL[page]:
         assert block.language in LANGUAGES, f"{block.place}: expected a language of {LANGUAGES}, got {block.language!r}"

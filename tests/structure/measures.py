@@ -70,9 +70,7 @@ def _circles(tree: Tree, find: Callable[[imports.Arrows], list[list[str]]]) -> R
 
 
 def _private(tree: Tree) -> Result:
-    in_tests = imports.private_imports(tree, TESTS)
-    found = imports.private_imports(tree, *PACKAGES, "docs", "examples")
-    return _counted(found, (f"no limit, a test: {place}" for place in in_tests))
+    return _counted(imports.private_imports(tree, *PACKAGES, "docs", "examples", TESTS))
 
 
 def _way(_: Tree, backend: str) -> Result:

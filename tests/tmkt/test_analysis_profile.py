@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from tmkt.analysis.profile import _amount, layer_costs
+from tmkt.analysis.profile import amount, layer_costs
 from tmkt.cli import main
 from tmkt.models import create_model
 from tmkt_kernels.nn import IF
@@ -102,4 +102,4 @@ def test_profile_of_a_backbone(tmp_path, capsys):
     ],
 )
 def test_amounts_have_three_digits_and_a_prefix(value, unit, shown):
-    assert _amount(value, unit) == shown
+    assert amount(value, unit) == shown

@@ -203,7 +203,7 @@ def test_memory_that_runs_out_is_named(tiny, monkeypatch):
     def hungry(self):
         torch.empty(1 << 60, dtype=torch.uint8)
 
-    monkeypatch.setattr(Trainer, "_train_step", hungry)
+    monkeypatch.setattr(Trainer, "train_step", hungry)
     with pytest.raises(UserError, match=r"memory: there is not enough \(.*\); lower train\.batch \(6\)"):
         train(tiny)
 

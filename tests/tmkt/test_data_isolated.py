@@ -27,18 +27,18 @@ def test_files_that_hang_crash_or_break_libraries_are_named(tmp_path, shared_dat
 
 
 def kill_child():
-    process = isolated._current._process
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    child = isolated.process_id()
+    os.kill(child, signal.SIGKILL)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # and leave its status to the reader
 
 
 def test_a_child_that_is_gone_is_started_again(tmp_path, events):
     np.save(tmp_path / "a.npy", events)
     read_recording(tmp_path / "a.npy")
-    first = isolated._current._process.pid
+    first = isolated.process_id()
     kill_child()
     assert np.array_equal(read_recording(tmp_path / "a.npy").events, events)
-    assert isolated._current._process.pid != first
+    assert isolated.process_id() != first
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def end_children(monkeypatch):
     """Ends the next children, as many as it is told, while they read."""
 
     def end(children):
-        read, left = isolated._read, iter(range(children))
+        read, left = isolated.read_whole, iter(range(children))
 
         def ended(pipe, into):
             if next(left, None) is None:
@@ -54,7 +54,7 @@ def end_children(monkeypatch):
             kill_child()
             raise EOFError
 
-        monkeypatch.setattr(isolated, "_read", ended)
+        monkeypatch.setattr(isolated, "read_whole", ended)
 
     return end
 
@@ -87,15 +87,15 @@ def test_reading_that_takes_too_long_is_named(tmp_path, monkeypatch):
 def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next(tmp_path, events, monkeypatch):
     for name, made in (("a", events), ("b", events[::-1][:7])):
         np.save(tmp_path / f"{name}.npy", made)
-    read = isolated._read
+    read = isolated.read_whole
 
     def interrupted(pipe, into):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(isolated, "_read", interrupted)
+    monkeypatch.setattr(isolated, "read_whole", interrupted)
     with pytest.raises(KeyboardInterrupt):
         read_recording(tmp_path / "a.npy")
-    monkeypatch.setattr(isolated, "_read", read)
+    monkeypatch.setattr(isolated, "read_whole", read)
     assert np.array_equal(read_recording(tmp_path / "b.npy").events, events[::-1][:7])
 
 

@@ -353,7 +353,7 @@ def test_an_integer_serves_for_a_float():
 
 
 def test_a_backbone_of_ones_own(monkeypatch):
-    monkeypatch.setattr(registry, "_BACKBONES", {})
+    monkeypatch.setattr(registry, "BACKBONES", {})
 
     @register_model
     def flat(in_channels, size, neuron, fast: bool = True, gain: float = 1.0):

@@ -19,7 +19,7 @@ METHODS = ("tmkt", "sliding", "joint", "ckd", "finetune", "static_only", "events
 
 def spoil(monkeypatch, at_step, change):
     """Have `change` done to the trainer once optimiser step `at_step` is done."""
-    step = Trainer._train_step
+    step = Trainer.train_step
 
     def spoils(self):
         values = step(self)
@@ -28,7 +28,7 @@ def spoil(monkeypatch, at_step, change):
                 change(self)
         return values
 
-    monkeypatch.setattr(Trainer, "_train_step", spoils)
+    monkeypatch.setattr(Trainer, "train_step", spoils)
 
 
 def conv(trainer):

@@ -93,7 +93,7 @@ def backbone(request):
 @pytest.fixture
 def two(tiny, backbone, processes, tmp_path, monkeypatch):
     """A run of two processes, six pairs each; rank 1 is told another folder, which it must not touch."""
-    monkeypatch.setitem(registry._BACKBONES, "smooth", smooth)
+    monkeypatch.setitem(registry.BACKBONES, "smooth", smooth)
     name, options, _ = backbone
     config = tiny.replace(train__log_every=1, model__name=name, model__options=options)
     port = free_port()

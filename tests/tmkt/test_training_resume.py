@@ -44,14 +44,14 @@ def test_a_resumed_run_equals_an_undisturbed_one(tiny, monkeypatch, stop):
     undisturbed = tiny.replace(out=tiny.out + "-whole")
     data = prepare(tiny)
     score = train(undisturbed, data)
-    step = Trainer._train_step
+    step = Trainer.train_step
 
     def breaks(self):
         if self.state.step == stop:
             raise Interrupted
         return step(self)
 
-    monkeypatch.setattr(Trainer, "_train_step", breaks)
+    monkeypatch.setattr(Trainer, "train_step", breaks)
     with pytest.raises(Interrupted):
         train(tiny, data)
     monkeypatch.undo()
@@ -128,14 +128,14 @@ def test_the_gradient_scaler_is_part_of_the_state(tiny):
 @pytest.fixture
 def stopped(tiny, monkeypatch):
     """A run that was stopped after step 5, and its data."""
-    data, step = prepare(tiny), Trainer._train_step
+    data, step = prepare(tiny), Trainer.train_step
 
     def breaks(self):
         if self.state.step == 5:
             raise Interrupted
         return step(self)
 
-    monkeypatch.setattr(Trainer, "_train_step", breaks)
+    monkeypatch.setattr(Trainer, "train_step", breaks)
     with pytest.raises(Interrupted):
         train(tiny, data)
     monkeypatch.undo()
@@ -312,7 +312,7 @@ def test_a_run_that_was_moved_or_is_named_otherwise_goes_on(tiny, stopped, monke
 
 
 def test_a_lock_deleted_by_hand_stops_the_first_of_two(tiny, monkeypatch):
-    data, step, out = prepare(tiny), Trainer._train_step, Path(tiny.out)
+    data, step, out = prepare(tiny), Trainer.train_step, Path(tiny.out)
 
     def intrudes(self):
         if self.state.step == 5:
@@ -321,7 +321,7 @@ def test_a_lock_deleted_by_hand_stops_the_first_of_two(tiny, monkeypatch):
         return step(self)
 
     intruder = FileLock(out / ".lock")
-    monkeypatch.setattr(Trainer, "_train_step", intrudes)
+    monkeypatch.setattr(Trainer, "train_step", intrudes)
     with pytest.raises(UserError, match="another process has begun"):
         train(tiny, data)
     intruder.release()

@@ -24,12 +24,12 @@ SLOW = """
 import sys, time
 import tmkt.training.trainer as trainer
 from tmkt.cli import main
-step = trainer.Trainer._train_step
+step = trainer.Trainer.train_step
 def slow(self):
     print("step", self.state.step, flush=True)
     time.sleep({seconds})
     return step(self)
-trainer.Trainer._train_step = slow
+trainer.Trainer.train_step = slow
 sys.exit(main(["train", *sys.argv[1:]]))
 """
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

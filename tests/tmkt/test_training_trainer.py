@@ -150,7 +150,7 @@ def test_accumulated_passes_give_the_gradient_of_the_whole_batch(tiny):
         trainer = Trainer(tiny.replace(train__batch=batch, train__accumulate=accumulate, transfer__da_weight=0.0), data)
         trainer.task.eval()  # neither batch norm nor CKA, which look at a pass alone
         trainer.state.step = 2
-        results.append((trainer._train_step(), trainer.model.state_dict(), trainer.optimizer.state_dict()["state"]))
+        results.append((trainer.train_step(), trainer.model.state_dict(), trainer.optimizer.state_dict()["state"]))
     (values, weights, moments), (again, same, alike) = results
     for name in values:
         torch.testing.assert_close(again[name], values[name])

@@ -318,7 +318,7 @@ def profile_table(profile: Profile) -> Table:
     for column in ("nonzero", "MACs", "synaptic ops", "energy"):
         table.add_column(column, justify="right")
     for layer in profile.layers:
-        amounts = _amount(layer.macs), _amount(layer.sops), _amount(layer.picojoules * 1e-12, "J")
+        amounts = amount(layer.macs), amount(layer.sops), amount(layer.picojoules * 1e-12, "J")
         table.add_row(layer.title, layer.name, layer.inputs, f"{layer.rate:.1%}", *amounts)
     return table
 
@@ -327,7 +327,7 @@ def profile_lines(profile: Profile) -> list[str]:
     """What was found, in a few lines: energy against one dense pass first."""
     totals, speed, MiB = profile.totals, profile.speed, 2**20
     energy, strict, dense = (
-        _amount(nanojoules * 1e-9, "J")
+        amount(nanojoules * 1e-9, "J")
         for nanojoules in (totals.energy_nj, totals.energy_strict_nj, totals.energy_dense_one_step_nj)
     )
     relative = totals.energy_nj / totals.energy_dense_one_step_nj
@@ -336,7 +336,7 @@ def profile_lines(profile: Profile) -> list[str]:
         f"energy: {energy} per sample over {steps}, {relative:.2f} times one dense pass ({dense})",
         "  dense pass: the same layers once, on numbers instead of spikes",
         f"  estimate: {MAC_PICOJOULES} pJ per MAC of the first layer, {AC_PICOJOULES} pJ for each of "
-        f"{_amount(totals.sops)}",
+        f"{amount(totals.sops)}",
         "  synaptic operations (Horowitz, ISSCC 2014, 45 nm); memory access left out",
         f"  strict: {strict}, if graded inputs and products of activations cost MACs",
         f"speed: {speed.inference_seconds * 1e3:.1f} ms to classify one sample, "
@@ -351,7 +351,7 @@ def profile_lines(profile: Profile) -> list[str]:
     return lines
 
 
-def _amount(value: float, unit: str = "") -> str:
+def amount(value: float, unit: str = "") -> str:
     """Three digits and a prefix: 17.7 uJ; 1.23 M of a number without a unit."""
     prefixes = {1e9: "G", 1e6: "M", 1e3: "k", 1.0: "", 1e-3: "m", 1e-6: "u", 1e-9: "n", 1e-12: "p"}
     smallest = min(prefixes) if unit else 1.0

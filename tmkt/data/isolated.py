@@ -66,6 +66,10 @@ class _Child:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def process_id(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
     def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
         """A file that ends the child gets a second one: what ended the first may not have been the file."""
         with self._lock:
@@ -110,10 +114,10 @@ class _Child:
         assert process.stdout is not None
         process.stdin.write(json.dumps(request).encode() + b"\n")
         process.stdin.flush()
-        (length,) = struct.unpack("<I", _read(process.stdout, np.empty(4, np.uint8)).tobytes())
-        reply = json.loads(_read(process.stdout, np.empty(length, np.uint8)).tobytes())
+        (length,) = struct.unpack("<I", read_whole(process.stdout, np.empty(4, np.uint8)).tobytes())
+        reply = json.loads(read_whole(process.stdout, np.empty(length, np.uint8)).tobytes())
         described = reply.get("arrays", [])
-        return reply, [_read(process.stdout, np.empty(shape, dtype)) for dtype, shape in described]
+        return reply, [read_whole(process.stdout, np.empty(shape, dtype)) for dtype, shape in described]
 
     def stop(self) -> None:
         if self._process is None:
@@ -138,13 +142,23 @@ def _child() -> _Child:
     return _current
 
 
+def process_id() -> int | None:
+    """Of the child of this process, None where none runs."""
+    return _child().process_id
+
+
 @atexit.register
-def _stop() -> None:
-    if _current.owner == os.getpid():
-        _current.stop()
+def stop() -> None:
+    """End the child of this process."""
+    _child().stop()
 
 
-def _read(pipe: Any, into: np.ndarray) -> np.ndarray:
+def read_whole(pipe: Any, into: np.ndarray) -> np.ndarray:
+    """Fill an array of any dtype from a pipe, and return it.
+
+    Raises:
+        EOFError: the pipe ends before.
+    """
     view, filled = into.reshape(-1).view(np.uint8).data, 0
     while filled < len(view):
         count = pipe.readinto(view[filled:])

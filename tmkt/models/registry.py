@@ -14,7 +14,8 @@ from ..settings import AsNumber, AsTuple, Section
 
 HEADS = ("event", "mixed")
 
-_BACKBONES: dict[str, Callable[..., nn.Module]] = {}
+BACKBONES: dict[str, Callable[..., nn.Module]] = {}
+"""Those of `register_model`, by name."""
 
 
 class _Options(Section):
@@ -33,12 +34,12 @@ def register_model(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module
     membrane potential before reset of the last spiking layer. It says S and D as `spike_features` and
     `membrane_features`.
     """
-    _BACKBONES[builder.__name__] = builder
+    BACKBONES[builder.__name__] = builder
     return builder
 
 
 def model_names() -> list[str]:
-    return sorted(_BACKBONES)
+    return sorted(BACKBONES)
 
 
 class Output(NamedTuple):
@@ -88,11 +89,11 @@ def create_model(
     Raises:
         UserError: an unknown name or option, an option of a wrong type, or a size too small for the backbone.
     """
-    if name not in _BACKBONES:
-        nearest = difflib.get_close_matches(name, _BACKBONES, n=1, cutoff=0.0)[0]
+    if name not in BACKBONES:
+        nearest = difflib.get_close_matches(name, BACKBONES, n=1, cutoff=0.0)[0]
         raise UserError(f"model.name: no model is called {name!r}, the nearest is {nearest!r}; known: {model_names()}")
-    checked = _options_of(_BACKBONES[name]).of(options).model_dump()
-    backbone = _BACKBONES[name](in_channels=in_channels, size=size, neuron=neuron or {}, **checked)
+    checked = _options_of(BACKBONES[name]).of(options).model_dump()
+    backbone = BACKBONES[name](in_channels=in_channels, size=size, neuron=neuron or {}, **checked)
     return SpikingClassifier(backbone, num_classes, heads)
 
 

@@ -152,7 +152,7 @@ class Trainer:
         self.task.train()
         with TrainingProgress(name, train.steps, state.step) as progress:
             while not self._finished():
-                values = self._train_step()
+                values = self.train_step()
                 state.step += 1
                 state.seconds = time.monotonic() - began
                 progress.update(state.step, self._log(values) if self._due(train.log_every) else None)
@@ -176,7 +176,7 @@ class Trainer:
         train = self.config.train
         return self.state.step >= train.steps or (train.patience is not None and self.state.stale >= train.patience)
 
-    def _train_step(self) -> dict[str, Tensor]:
+    def train_step(self) -> dict[str, Tensor]:
         """One optimiser step -> loss, its parts and accuracy, means over this process's passes."""
         lr = learning_rate(self.state.step, self.config.train.lr, self.config.train.warmup, self.phases)
         for group in self.optimizer.param_groups:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ._fusion import disown, fused_modules, own
-from ._proof import proved_pairs
-from ._replacement import Accelerated, AcceleratedNeuron
+from .fusion import disown, fused_modules, own
+from .proof import proved_pairs
+from .replacement import Accelerated, AcceleratedNeuron
 
 LIBRARIES = {
     "spikingjelly.activation_based.neuron": ("spikingjelly", ("2.0.",)),

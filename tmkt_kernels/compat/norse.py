@@ -12,8 +12,8 @@ from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
 from torch import Tensor, nn
 
 from ..ops.lif.recurrence import Recurrence, Reset, surrogate_fields
-from ._deferral import Deferral, has_hooks, received
-from ._replacement import Accelerated, AcceleratedNeuron
+from .deferral import Deferral, has_hooks, received
+from .replacement import Accelerated, AcceleratedNeuron
 
 
 def _surrogate(method: str, alpha: float) -> tuple[str, float] | None:

@@ -9,7 +9,7 @@ from sinabs.layers import IAF, LIF, IAFSqueeze, LIFSqueeze, StatefulLayer
 from torch import Tensor
 
 from ..ops.lif.recurrence import Parameter, Recurrence, Reset, stack_coefficients, surrogate_fields
-from ._replacement import AcceleratedNeuron, number
+from .replacement import AcceleratedNeuron, number
 
 
 def _surrogate(function: Any, threshold: float) -> tuple[str, float] | None:

@@ -10,8 +10,8 @@ from snntorch import Leaky, SpikingNeuron
 from torch import Tensor, nn
 
 from ..ops.lif.recurrence import Parameter, Recurrence
-from ._deferral import Deferral, has_hooks, received
-from ._replacement import AcceleratedNeuron, made, number
+from .deferral import Deferral, has_hooks, received
+from .replacement import AcceleratedNeuron, made, number
 
 Shape = float | tuple[float, float]
 SURROGATES: dict[str, tuple[str, Callable[[dict[str, Any]], Shape]]] = {

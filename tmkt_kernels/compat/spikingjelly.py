@@ -9,8 +9,8 @@ from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import Tensor
 
 from ..ops.lif.recurrence import Recurrence
-from ._deferral import received
-from ._replacement import AcceleratedNeuron, made
+from .deferral import received
+from .replacement import AcceleratedNeuron, made
 
 Shape = float | tuple[float, float]
 SURROGATES: dict[type, tuple[str, Callable[[Any], Shape]]] = {

@@ -1,7 +1,7 @@
 """A batch norm and the neuron it feeds as one operator, while the module that holds both is being called.
 
 `accelerate` notes on that module, the owner, which of its batch norms feeds which of its neurons, and gives it two
-hooks: when a call begins, its batch norms may put their work off (`_deferral.py`); when it ends, that is taken back. A
+hooks: when a call begins, its batch norms may put their work off (`deferral.py`); when it ends, that is taken back. A
 batch norm keeps its class, and outside of the owner's call nothing about it is different.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from ._deferral import (
+from .deferral import (
     Deferral,
     Deferred,
     Fusable,

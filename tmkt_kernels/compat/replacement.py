@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..backends import KERNEL_DTYPES
 from ..ops.lif.functional import run
 from ..ops.lif.recurrence import Recurrence
-from ._deferral import Deferral, Fusable
+from .deferral import Deferral, Fusable
 
 
 class Accelerated:
@@ -52,7 +52,7 @@ def made(make: Callable[..., Recurrence], **keywords: Any) -> tuple[Any, str | N
 
 
 class AcceleratedNeuron(Accelerated, Fusable):
-    """A neuron on `lif`, or on `bn_lif` where a batch norm before it has put its work off (`_deferral.py`).
+    """A neuron on `lif`, or on `bn_lif` where a batch norm before it has put its work off (`deferral.py`).
 
     A subclass says what it can serve in `problem`, and gives its parameters in `neuron`. Both are asked at every call,
     for attributes may be set at any time: what can no longer be served exactly goes through the library's own code.
