@@ -52,9 +52,8 @@ struct BnLifBackwardArgs : LifBackwardArgs {
   BnPrepare prepare;
   // g is the gradient of the current. Statistics that the user gives have no gradient, so one pass writes
   // grad_x = scale * g and sums g and g (x - mean). With statistics of the batch, a first pass makes the sums and a
-  // second
-  // writes grad_x = scale * (g - g_mean - (x - mean) * slope). On the CPU the first pass leaves g in grad_x if that is
-  // float32. A half type would overflow or round g, so for half types, and on CUDA, the second pass computes g again.
+  // second writes grad_x = scale * (g - g_mean - (x - mean) * slope). On the CPU the first pass leaves g in grad_x if
+  // that is float32. A half type would overflow or round g, so there, and on CUDA, the second pass computes g again.
   bool batch_statistics;
   bool second_pass;    // on the CPU: whether this is the second pass
   float* grad_weight;  // outputs [channels], here and below

@@ -71,8 +71,7 @@ struct PlaneSpikeGradients {
 
 // Prefetches x of the plane's next tile, and in backward the gradients of the spikes, from the last step to the first.
 // The gradients are prefetched half a row aside: where they and x are a multiple of 4 KB apart, a load and a prefetch
-// of
-// the same column would delay each other (benchmarks/results/tuning.md).
+// of the same column would delay each other (benchmarks/results/tuning.md).
 template <typename T, bool kBackward>
 struct PlanePrefetcher {
   const T *x, *grad_spikes;

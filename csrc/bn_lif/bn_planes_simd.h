@@ -16,8 +16,7 @@ constexpr int64_t plane_row(int64_t inner) { return (inner + 15) / 16 * 16; }
 constexpr int64_t pooled_floats(int64_t T, int64_t inner) { return (2 * T + 1) * plane_row(inner); }
 
 // Planes begin..end of a step. `stream`: as in lif_forward. `pooled`: scratch for the spikes of a plane, in backward
-// for
-// their gradients. `history`: scratch of 2 T * kPlaneTile floats. Both are aligned to 64 bytes.
+// for their gradients. `history`: scratch of 2 T * kPlaneTile floats. Both are aligned to 64 bytes.
 TMKT_DECLARE_SIMD(void planes_forward(const BnLifForwardArgs& args, bool stream, float* pooled, int64_t begin,
                                       int64_t end))
 // Writes grad_x as BnLifBackwardArgs says, and the sums [2, planes] of g and of g (x - mean).

@@ -222,8 +222,7 @@ struct CellPack {
 };
 
 // Calls f with the widest pack that x's shape and the pointers' alignment allow: kWidth neighbours at most, kMixed
-// where
-// each neuron has its own channel, and two rows of kColumns where spikes are pooled.
+// where each neuron has its own channel, and two rows of kColumns where spikes are pooled.
 template <int kWidth, int kMixed, int kColumns, typename F>
 void with_pack(const BnArgs& bn, bool whole_words, const F& f) {
   const int64_t width = bn.pool_width, of_step = bn.channels * bn.inner;

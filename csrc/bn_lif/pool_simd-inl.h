@@ -35,8 +35,7 @@ TMKT_INLINE void along_row(int64_t width, F f) {
 // 2x2 averages of the spikes [T, height, width] of a plane -> [T, height / 2, width / 2] of args.spikes. `spikes` has
 // T more rows for the row sums. Row pairs are added first, then column pairs over the whole plane, because along single
 // rows most image widths leave half a vector idle. Each stage runs over all steps before the next begins, because
-// reading
-// what was just written is slow.
+// reading what was just written is slow.
 template <typename T>
 void pool(const BnLifForwardArgs& args, float* spikes, int64_t plane) {
   const Pooling size(args.bn);

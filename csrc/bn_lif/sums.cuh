@@ -89,9 +89,8 @@ __device__ __forceinline__ bool channel_sums(const Tiling& tiling, const double*
 
 // Three sums: of the values, relative to the pivot; of the squares of the means; of the squared deviations from the
 // means. A mean is taken over a neuron's values in all samples of a thread, relative to the first value, so that sums
-// in
-// float are exact however far x is from zero. A mean covers kMostOfNeuron values or one sample, because the first value
-// may be far from the rest.
+// in float are exact however far x is from zero. A mean covers kMostOfNeuron values or one sample, because the first
+// value may be far from the rest.
 constexpr int kMoments = 3, kMostOfNeuron = 64;
 
 // Pivot of a channel: its means are computed relative to it.

@@ -50,8 +50,7 @@ constexpr Turns kShortTurns{3 * TMKT_ENOUGH_BLOCKS, kMostInTurn};
 
 // Turns of a kernel that computes sums: long, which spreads the cost of the sums, and longer the more channels a pack
 // has. Other kernels have more blocks, because these finish more evenly. Measured: benchmarks/results/tuning.md. A
-// thread
-// takes at most `most_steps` steps of a neuron, because its sums are in float.
+// thread takes at most `most_steps` steps of a neuron, because its sums are in float.
 template <typename Pack>
 Turns long_turns(int64_t T, int64_t most_steps) {
   const int64_t most = std::clamp<int64_t>(most_steps / T, 1, kMostInTurn);

@@ -9,8 +9,7 @@
 namespace tmkt {
 
 // Called for a value without a case, because an output must never stay unwritten. Static, as all functions here,
-// because
-// each SIMD level and each translation unit must keep its own copy.
+// because each SIMD level and each translation unit must keep its own copy.
 #if defined(__CUDACC__) && defined(__CUDA_ARCH__)
 [[noreturn]] static __device__ inline void unknown_value() { __trap(); }
 #else

@@ -22,8 +22,7 @@ static SurrogateRow surrogate_row(Surrogate surrogate, std::integer_sequence<int
 }
 
 // Derivatives of one surrogate, compiled into the surrounding loop; or of any surrogate, chosen once per tile, so that
-// the
-// loops need not be compiled for each.
+// the loops need not be compiled for each.
 template <bool kAtan>
 class Derivatives {
  public:

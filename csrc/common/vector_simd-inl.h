@@ -168,8 +168,7 @@ struct WholeVector {
 };
 
 // Writes outputs that do not fit into the caches, without the read for ownership that is a third of the traffic.
-// Targets
-// must be aligned to the vector. Whole lines are twice as fast as quarters of lines.
+// Targets must be aligned to the vector. Whole lines are twice as fast as quarters of lines.
 struct StreamedVector : WholeVector {
   template <typename V, typename T>
   TMKT_INLINE void put(V bits, T* target) const {

@@ -29,8 +29,7 @@ struct Aedat2Camera {
 // Each decoder writes its events to `out` and returns their number; if `out` is null it only counts.
 
 // A record is x, y, 1 bit of polarity and 23 bits of time in us, big endian. A record with y = 240 is no event, but
-// adds
-// 2^13 us to the time of all that follow. Time never steps back.
+// adds 2^13 us to the time of all that follow. Time never steps back.
 int64_t decode_bin(Bytes bytes, Event* out);
 
 // A record is 32 bits of time in us, then, from the lowest bit on, 14 of x, 14 of y and one of polarity; little endian.

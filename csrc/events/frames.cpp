@@ -11,8 +11,7 @@ namespace tmkt {
 namespace {
 
 // ends[k], k < T - 1, is the first time after bin k, where bin(t) = floor((t - first) * T / D) with D = last - first +
-// 1:
-// the smallest d = t - first with d * T >= (k + 1) * D. Comparing with it saves a division per event.
+// 1: the smallest d = t - first with d * T >= (k + 1) * D. Comparing with it saves a division per event.
 std::vector<int64_t> bin_ends(int64_t first, int64_t last, int64_t T) {
   if (last < first) throw std::invalid_argument("time runs backwards: the last event is before the first");
   const uint64_t D = static_cast<uint64_t>(last) - static_cast<uint64_t>(first) + 1;

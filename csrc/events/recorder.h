@@ -26,8 +26,7 @@ inline uint32_t big_endian(const uint8_t* b) {
 }
 
 // Unwraps a counter of `bits` bits, which advances every `unit_us`, to time in units. The counter has wrapped if it
-// falls
-// by half its range or more. It has stepped back over the wrap if it rises by its range less the jitter.
+// falls by half its range or more. It has stepped back over the wrap if it rises by its range less the jitter.
 class Counter {
  public:
   Counter(int bits, int64_t unit_us) : range_(int64_t{1} << bits), jitter_(kJitterUs / unit_us + 1) {}
@@ -82,8 +81,7 @@ class Runs {
 };
 
 // Writes events as they arrive and sorts them at the end. An event that is earlier than one before it by more than the
-// jitter throws std::invalid_argument. The runs are a separate object, so that the compiler keeps this one in
-// registers.
+// jitter throws std::invalid_argument. The runs are a separate object, so that this one stays in registers.
 class Recorder {
  public:
   Recorder(Event* out, Runs& runs) : begin_(out), end_(out), runs_(runs) {}

@@ -35,14 +35,12 @@ using Poll = std::function<void()>;
 // Both throw std::invalid_argument for inputs that would take unbounded time or memory; the limits are in the source.
 //
 // `image` holds intensities 0 to 1 in row-major order; beyond its edge, the outermost pixels continue. Events are
-// sorted
-// by time.
+// sorted by time.
 std::vector<Event> simulate_motion(const double* image, Size image_size, Size sensor, const Motion& motion,
                                    const SensorParams& params, const Poll& poll);
 
 // `frames` holds times_us.size() pictures of the sensor's size, intensities 0 to 1. Between two pictures, the logarithm
-// of a pixel's intensity is interpolated linearly. Events are sorted by time, which begins at times_us[0] and
-// increases.
+// of a pixel's intensity is interpolated linearly. Events are sorted by time; times begin at times_us[0] and grow.
 std::vector<Event> simulate_video(const double* frames, const std::vector<double>& times_us, Size sensor,
                                   const SensorParams& params, const Poll& poll);
 

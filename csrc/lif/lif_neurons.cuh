@@ -83,8 +83,7 @@ void with_surrogate(const LifBackwardArgs& args, F f) {
 }
 
 // Calls f(neurons) for backward's loop. Reset and detach are types if the surrogate is one; otherwise each of these
-// loops
-// would contain every surrogate.
+// loops would contain every surrogate.
 template <int kSurrogate, int kOwn, typename F>
 __device__ __forceinline__ void with_neurons(const LifBackwardArgs& args, const Params<kOwn>& params, const F& f) {
   using Hard = std::integral_constant<Reset, Reset::kHard>;

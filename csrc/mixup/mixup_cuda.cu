@@ -154,8 +154,7 @@ struct LinkArgs {
 // Links the samples by image and by recording, in one launch. A block has kLinkSources sources and goes through all
 // samples from the last to the first, a tile at a time, so that the work is linear in B. The samples of a tile join the
 // lists of their sources in any order, before those of later tiles. Each then finds its successor, and the first of
-// each
-// list becomes its head, so that the links depend on the index alone.
+// each list becomes its head, so that the links depend on the index alone.
 __global__ void __launch_bounds__(kThreads) link_kernel(const LinkArgs images, const LinkArgs recordings) {
   using Place = unsigned long long;     // a sample, in the type of atomicExch
   constexpr Place kBehind = ~Place{0};  // end of a list: -1 in the links, and greater than any sample here
@@ -215,8 +214,7 @@ __global__ void __launch_bounds__(kThreads) link_kernel(const LinkArgs images, c
 }
 
 // A thread owns its elements of the gradient and adds its samples in the order of b, without atomics, so that every run
-// gives
-// the same bits.
+// gives the same bits.
 template <typename T, int kPack>
 __global__ void __launch_bounds__(kThreads) backward_events_kernel(const MixupBackwardArgs args, Samples samples) {
   const int64_t frame = args.C * args.plane;

@@ -164,8 +164,7 @@ TMKT_INLINE int64_t history_steps(int64_t T) { return T < kChunk ? T : kChunk; }
 
 // A thread's history in dynamic shared memory: the charged values of up to kChunk steps, and x if backward needs it. A
 // thread reads only what it wrote, so no barrier is needed; the words of a warp lie side by side. Loops move the
-// address
-// of a step along, because computing it from the step's number would take a fifth of backward's instructions.
+// address of a step along, because computing it from the step's number would take a fifth of backward's instructions.
 template <typename T, int kWidth, bool kWithX, typename Charged>
 class History {
   static constexpr int kFloats = kWidth * kFloatsOf<Charged>;
@@ -224,9 +223,8 @@ template <int kOwn, bool kParameters, int kSurrogate>
 constexpr int kRowsOf = kSurrogate == kLookedUp || (kParameters && kOwn > 1) ? 1 : 2;
 
 // The adjoint of scan_forward. For T <= kChunk it reads x once. For longer T a first sweep writes the states at the
-// start
-// of each chunk to `starts` [chunks, states, N], and the chunks are then recomputed from the last to the first; each
-// thread reads only what it wrote. kSurrogate: the surrogate's number, or kLookedUp.
+// start of each chunk to `starts` [chunks, states, N], and the chunks are then recomputed from the last to the first;
+// each thread reads only what it wrote. kSurrogate: the surrogate's number, or kLookedUp.
 template <typename T, int kSurrogate, typename Neurons, typename Input, typename Place, typename Gradients,
           typename Sink>
 class BackwardScan {

@@ -24,8 +24,7 @@ namespace TMKT_SIMD {
 namespace {
 
 // Consecutive rows of a tile are a time step (N values) apart, too far for the hardware prefetcher. Each row is
-// prefetched
-// this many rows early (trials: benchmarks/results/tuning.md).
+// prefetched this many rows early (trials: benchmarks/results/tuning.md).
 constexpr int64_t kRowsAhead = 8;
 
 // Walks the rows that a thread reads, tile after tile, kRowsAhead rows early: the rows of x and, if the spikes have
