@@ -78,8 +78,8 @@ class AcceleratedNeuron(Accelerated, Fusable):
         return ours and self.problem(self) is None
 
     def is_followed(self) -> bool:
-        """Return whether this call is traced or transformed, so that the library's own code serves it: by torch.jit.trace,
-        torch.func or, for most libraries, torch.compile."""
+        """Return whether torch.jit.trace, torch.func or, for most libraries, torch.compile follows this call. The
+        library's own code serves such calls."""
         if torch.compiler.is_compiling():
             return not self.compiles
         return torch.jit.is_tracing() or _transforms_active()  # type: ignore[attr-defined]
