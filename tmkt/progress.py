@@ -13,7 +13,7 @@ from rich.text import Text
 # RANK, set by torchrun and accelerate launch, numbers this process. Only the first one prints.
 first_process = os.environ.get("RANK", "0") == "0"
 console = Console(stderr=True, quiet=not first_process)
-SILENCE = 5.0  # seconds between plain lines where there is no terminal for a bar
+SILENCE = 5.0  # seconds between plain lines without a terminal for a bar
 
 
 def say(text: str) -> None:

@@ -51,7 +51,7 @@ struct Cpu {
     torch::stable::parallel_for(0, args.N / bn.inner, grain_size(args.T * bn.inner), work);
   }
 
-  // In planes, each plane is a row to stream.
+  // Whether to stream outputs plane by plane, each of which must be aligned like a row.
   static bool stream_planes(const ScanArgs& args, const BnArgs& bn) {
     return use_stream(args) && bn.inner % kStreamMultiple == 0;
   }

@@ -247,7 +247,7 @@ class Cuda {
  private:
   template <typename T>
   void statistics(const ScanArgs& args, BnArgs bn, float* mean, float* var) const {
-    bn.pool_width = 0;  // pools spikes, not gradients
+    bn.pool_width = 0;  // only spikes are pooled
     with_pack<kFullWidth<T>, 4, 4>(bn, aligned({args.x}, 16), [&](auto tag) {
       using Pack = typename decltype(tag)::type;
       if constexpr (!Pack::kPools) {

@@ -8,7 +8,8 @@
 #ifdef __CUDACC__
 #define TMKT_INLINE __host__ __device__ __forceinline__
 #else
-// Always inlined: these functions are compiled for several SIMD levels, and the linker would merge out-of-line copies.
+// Always inlined, because these functions are compiled for several SIMD levels, and the linker would merge out-of-line
+// copies.
 #define TMKT_INLINE inline __attribute__((always_inline))
 #endif
 

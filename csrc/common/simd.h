@@ -14,7 +14,7 @@ SimdLevel simd_level();
 
 }  // namespace tmkt
 
-// Declares `signature` at every level, and a function that calls the one of the current level.
+// TMKT_DECLARE_SIMD declares `signature` at every level, and TMKT_PICK_SIMD returns the function of the current level.
 #ifdef TMKT_X86
 #define TMKT_DECLARE_SIMD(signature) \
   namespace baseline {               \

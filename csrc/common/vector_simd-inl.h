@@ -183,7 +183,7 @@ struct StreamedVector : WholeVector {
 #endif
     write(bits, target);
   }
-  // Streamed stores are weakly ordered: other threads may see them after this.
+  // Streamed stores are weakly ordered, and other threads may see them only after this.
   static void end() {
 #ifdef __SSE2__
     _mm_sfence();

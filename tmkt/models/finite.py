@@ -60,7 +60,7 @@ def finite_inputs(model: nn.Module) -> Iterator[None]:
 
 
 def _kind(tensor: Tensor) -> str:
-    """ "NaN", "infinity" or "": what `tensor` holds that is no number."""
+    """Return "NaN" or "infinity" if `tensor` holds one of them, else an empty string."""
     if tensor.isnan().any():
         return "NaN"
     return "infinity" if tensor.isinf().any() else ""

@@ -1,4 +1,4 @@
-"""Spiking ResNet-18, in three versions that differ in what the shortcuts carry:
+"""Spiking ResNet-18, in three versions with different values on the shortcuts:
 
     sew_resnet18     spikes: Fang et al., NeurIPS 2021, arXiv 2102.04159
     ms_resnet18      currents: Hu et al., IEEE TNNLS 2024, arXiv 2112.08954

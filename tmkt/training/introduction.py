@@ -1,4 +1,4 @@
-"""Introduction of a run: what it prints before it begins, and its record of the environment."""
+"""Introduction of a run: the lines printed before it begins, and the record of its environment."""
 
 import os
 import platform

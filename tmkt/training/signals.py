@@ -14,7 +14,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
-    """Within the block, SIGINT and SIGTERM are appended to the returned list. The second of a kind acts at once.
+    """Within the block, SIGINT and SIGTERM are appended to the list that it yields. The second of a kind acts at once.
 
     Outside the main thread nothing is recorded, because Python handles signals only there.
     """

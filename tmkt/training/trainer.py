@@ -114,7 +114,7 @@ class Trainer:
     def run(self, introduce: bool = True) -> Score:
         """Train from the last checkpoint (or the start) to the end, then evaluate on the test recordings.
 
-        introduce: first print what is trained on which data, where, and into which folder.
+        introduce: first print network, data, device and folder.
 
         Raises:
             UserError: the folder is another run's or damaged, a file cannot be written, or the network holds NaN.

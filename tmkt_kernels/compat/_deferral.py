@@ -59,7 +59,7 @@ def library_forward(norm: Norm, *args: Any, **kwargs: Any) -> Any:
 
 
 class Call(Protocol):
-    """The call in which a batch norm deferred its work; it is told who did the work."""
+    """The call in which a batch norm deferred its work; it records who did the work."""
 
     def done_by_library(self, work: "Deferral") -> None: ...
     def done_by_neuron(self, work: "Deferral") -> None: ...

@@ -29,7 +29,7 @@ HALF = {
     "ours": "half inputs and autocast: our operators, in float32, which is more exact than the library's half",
     "library": "half inputs, under autocast too: left to the library",
 }
-"""Who computes inputs in float16 and bfloat16, and the report's line about it."""
+"""Values of `half`, with the line of the report about float16 and bfloat16 inputs."""
 
 
 @dataclass
@@ -83,8 +83,7 @@ def accelerate(model: nn.Module, *, inplace: bool = True, fuse_batch_norm: bool 
     """Put the spiking neurons of SpikingJelly, snnTorch, norse and sinabs in `model` on our operators.
 
     A module stays the same object, with its parameters, buffers, hooks, state and attributes; state_dict, optimisers
-    and
-    checkpoints are unaffected. Whatever cannot be served exactly runs as before. The report names the neurons,
+    and checkpoints are unaffected. Whatever cannot be served exactly runs as before. The report names the neurons,
     surrogates and options that we do not have; float64 inputs are recognised at each call. Spikes equal the library's,
     except where a rounding falls on the other side of the threshold, because we add in another order (docs/convert.md).
     On half inputs they equal the library's spikes for the same inputs in float32.

@@ -39,7 +39,7 @@ def synchronise(
     Args:
         x: this process's batch, channels at `dim`.
         weight, bias: [C], None for 1 and 0.
-        eps: what the operator adds to the variance.
+        eps: added to the variance by the operator.
         group: process group; None is the default one. All its processes must call, in the same order.
 
     Returns:

@@ -1,7 +1,7 @@
 """bn_lif in Triton, on contiguous x of shape [T, ...]: the scan of the neuron behind a batch norm.
 
 Forward first computes the moments of each neuron over T. Through statistics of the batch, backward runs twice: once for
-each neuron's sums over t, then for the gradient of x, which needs the sums of all neurons. torch reduces what is [N] or
+each neuron's sums over t, then for the gradient of x, which needs the sums of all neurons. torch reduces arrays [N] or
 [channels], in a fixed order.
 """
 
