@@ -1,6 +1,6 @@
-# Every target sets up what it needs of the environment. `make demo` and `make test` are the two that matter.
-# PYTHON: the interpreter to build the environment from, 3.11 or newer. OUT: where `make gpu` writes.
-# TMKT_CUDA=1: compile the CUDA kernels where there is no GPU, too. TMKT_CUDA=0: leave them out where there is one.
+# Every target sets up the part of the environment that it needs. `make demo` and `make test` are the two that matter.
+# PYTHON: the interpreter for the environment, 3.11 or newer. OUT: output folder of `make gpu`.
+# TMKT_CUDA=1: also compile the CUDA kernels without a GPU. TMKT_CUDA=0: leave them out even with one.
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 PYTHON := $(or $(PYTHON),$(shell command -v python3.11 || command -v python3))
@@ -15,9 +15,8 @@ SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py
 demo: $(VENV)/.installed
 	$(RUN)tmkt demo
 
-# Rivals too, for the tests that compare. Two processes of one thread each, where there are two cores; what is about
-# threads asks for its own. A file's tests stay together, so that what they share is made once; tests/conftest.py says
-# which files come first.
+# With the rivals, for the tests that compare. Two processes of one thread each on two cores; tests of threads set their
+# own number. A file's tests stay together and share their setup; tests/conftest.py says which files come first.
 PYTEST := OMP_NUM_THREADS=1 $(RUN)pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.rivals
 	$(PYTEST)
@@ -33,17 +32,17 @@ check: $(VENV)/.tools
 	$(RUN)python -m benchmarks.report --check
 	$(RUN)clang-format --dry-run --Werror $$(find csrc -type f)
 
-# The structure of the code as a table with limits, and the places that each measure counted. `make test` holds the limits.
+# The structure of the code as a table with limits, and the places that each measure counts. `make test` checks them.
 structure: $(VENV)/.tools
 	$(RUN)python -m tests.structure
 
-# Two cores, under ten minutes: one thread, then two. `python -m benchmarks.report` then makes tables and charts.
+# On two cores, in under ten minutes: one thread, then two. `python -m benchmarks.report` then makes tables and charts.
 bench: $(VENV)/.rivals
 	$(RUN)python -m benchmarks.run --threads 1
 	$(RUN)python -m benchmarks.run --threads 2 --dtype float32
 
-# dist/: the sdist, and the wheel built from it, tagged and audited. It then passes the operator tests from outside the
-# tree under the oldest torch, one between and the newest. `cibuildwheel` (pyproject.toml) builds those of a release.
+# dist/: the sdist, and the wheel built from it, tagged and audited. The wheel then passes the operator tests outside
+# the tree under the oldest torch, one between and the newest. `cibuildwheel` (pyproject.toml) builds release wheels.
 wheel: $(VENV)/.tools
 	rm -rf dist build/wheel
 	TMKT_CUDA_ARCHS=all $(RUN)python -m build --no-isolation --outdir build/wheel
@@ -51,7 +50,7 @@ wheel: $(VENV)/.tools
 	mv build/wheel/*.tar.gz dist
 	tests/wheel.sh $(PYTHON) dist/*.whl
 
-# The documentation, as build/site/index.html; a warning is an error.
+# The documentation, as build/site/index.html; warnings are errors.
 docs: $(VENV)/.tools
 	$(RUN)mkdocs build --strict
 
@@ -60,18 +59,18 @@ docs: $(VENV)/.tools
 sanitize: $(VENV)/.tools
 	tests/sanitize.sh
 
-# On a machine with a GPU: builds in place for the python3 at hand (ours, if `make test` made one), then all stages: the GPU
-# tests, all benchmarks, a profile. Needs no network, and no environment of ours.
+# On a machine with a GPU: builds in place for the available python3 (ours, if `make test` made one), then runs all
+# stages: the GPU tests, all benchmarks, a profile. Needs no network, and no environment of ours.
 gpu:
 	OUT=$(OUT) benchmarks/gpu.sh build
 	OUT=$(OUT) benchmarks/gpu.sh all
 
-# gpu-pack/: what a bare GPU machine lacks for single stages, `benchmarks/gpu.sh STAGE SECONDS`. Builds nothing.
+# gpu-pack/: all that a bare GPU machine lacks for single stages, `benchmarks/gpu.sh STAGE SECONDS`. Builds nothing.
 gpu-pack: $(VENV)/.packages
 	$(RUN)python -m benchmarks.pack
 
-# This environment has CUDA kernels where there is a GPU, for that GPU, and elsewhere only where they are asked for, for
-# sm_90: nvcc takes minutes for each architecture. Once they are there, they are kept. Wheels have all architectures.
+# With a GPU, this environment has CUDA kernels for it. Without one it has them only on request, for sm_90, because nvcc
+# takes minutes per architecture. Once built, they are kept. Wheels have all architectures.
 GPU := $(shell nvidia-smi -L 2>/dev/null)
 HAS_CUDA := $(shell grep -s '"cuda": "built' tmkt_kernels/_build_report.json)
 ENVIRONMENT := $(addprefix $(VENV)/.,packages installed tools rivals)
@@ -79,17 +78,17 @@ ifeq ($(GPU),)
 $(ENVIRONMENT): export TMKT_CUDA ?= $(if $(HAS_CUDA),1,0)
 $(ENVIRONMENT): export TMKT_CUDA_ARCHS ?= 90
 endif
-# Nor has it CPU loops for AVX-512 where the processor cannot run them: they take a third of the compiler's time.
+# It has no CPU loops for AVX-512 if the processor cannot run them, because they take a third of the compile time.
 $(ENVIRONMENT): export TMKT_AVX512 ?= $(if $(shell grep -sm1 avx512vl /proc/cpuinfo),1,0)
 ifeq ($(TMKT_CUDA)$(HAS_CUDA),1)
-.PHONY: $(VENV)/.installed # which has no CUDA kernels yet
+.PHONY: $(VENV)/.installed # has no CUDA kernels yet
 endif
 
-# pip prints a line for each wheel of a megabyte or more, and its errors. Two kinds of harmless warnings are left out.
+# pip prints a line for each wheel of a megabyte or more, and its errors. Two kinds of harmless warnings are suppressed.
 PIP := PYTHONWARNINGS="ignore:Editable installation" $(RUN)pip install --disable-pip-version-check -c constraints.txt
 LINES := 2> >(sed -u "/^WARNING: Location .* is ignored/d" >&2) | sed -un 's/^ *\(Downloading\|Using cached\) \([^ ]*\) (\(.* MB\)).*/    \2, \3/p; s/^Installing collected.*/    unpacking/p'
 
-# Torch first and without build isolation: the extension then compiles against the very torch that it runs with.
+# Torch first and without build isolation, so that the extension compiles against the torch that it runs with.
 $(VENV)/.packages: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	  { echo "the pinned environment needs Python 3.11 or newer: make PYTHON=python3.11"; exit 1; }
@@ -114,7 +113,7 @@ $(VENV)/.tools: $(VENV)/.installed
 	@$(PIP) --no-build-isolation -e ".[train,test,dev,docs,wheel]" $(LINES)
 	@touch $@
 
-# setuptools-scm is for norse, which comes as source.
+# setuptools-scm is for norse, which is installed from source.
 $(VENV)/.rivals: $(VENV)/.tools
 	@echo "The libraries that tests compare with"
 	@$(PIP) setuptools-scm $(LINES)

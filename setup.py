@@ -1,12 +1,12 @@
-"""Drives CMake: the torch operators (libtmkt_kernels.so) and the pybind11 module tmkt_kernels._events.
+"""Runs CMake: the torch operators (libtmkt_kernels.so) and the pybind11 module tmkt_kernels._events.
 
-A missing compiler does not fail the install: the package then runs on Triton and the reference, and
-the first slow call and `python -m tmkt_kernels` say what was missing, for pip hides what is printed
-here. A compiler that is there but fails is an error.
+A missing compiler does not fail the install. The package then runs on Triton and the reference, and the first slow call
+and `python -m tmkt_kernels` report what was missing, because pip hides output printed here. A compiler that is present
+but fails is an error.
 
-Environment: TMKT_NATIVE=0 builds nothing; TMKT_CUDA=0 leaves CUDA out and TMKT_CUDA=1 insists on it
-(default: wherever nvcc is found); TMKT_CUDA_ARCHS="80;90" names the architectures, "all" those of CMakeLists.txt
-(default: those of the GPUs that are visible, all where there is none); TMKT_AVX512=0 leaves out the CPU's loops for
+Environment: TMKT_NATIVE=0 builds nothing; TMKT_CUDA=0 leaves CUDA out and TMKT_CUDA=1 requires it
+(default: if nvcc is found); TMKT_CUDA_ARCHS="80;90" names the architectures, "all" those of CMakeLists.txt
+(default: those of the visible GPUs, or all without a GPU); TMKT_AVX512=0 leaves out the CPU's loops for
 AVX-512.
 """
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.resolve()
 
 
 def missing_tool() -> str | None:
-    """What stands in the way of compiling anything, or None."""
+    """Return what prevents compiling anything, or None."""
     if os.environ.get("TMKT_NATIVE") == "0":
         return "switched off by TMKT_NATIVE=0"
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
@@ -41,7 +41,7 @@ def missing_tool() -> str | None:
 
 
 def missing_for_events() -> str | None:
-    """What stands in the way of the Python extension module alone."""
+    """Return what prevents compiling only the Python extension module, or None."""
     if not Path(sysconfig.get_path("include"), "Python.h").exists():
         return "Python's C headers (Python.h) were not found; install python3-dev"
     if importlib.util.find_spec("pybind11") is None:
@@ -50,7 +50,7 @@ def missing_for_events() -> str | None:
 
 
 def find_nvcc() -> str | None:
-    """Path of nvcc; CUDA is built wherever it is, whether or not a GPU is visible."""
+    """Return the path of nvcc. CUDA is built if nvcc is found, whether or not a GPU is visible."""
     if os.environ.get("TMKT_CUDA") == "0":
         return None
     nvcc = os.environ.get("CUDACXX") or shutil.which("nvcc")
@@ -60,24 +60,24 @@ def find_nvcc() -> str | None:
 
 
 def no_cuda() -> str:
-    """Why there is no nvcc to compile with."""
+    """Return why there is no nvcc to compile with."""
     return "switched off by TMKT_CUDA=0" if os.environ.get("TMKT_CUDA") == "0" else "nvcc was not found"
 
 
 def cuda_archs() -> str | None:
-    """The architectures to compile for, or None for all. A machine without a GPU may well compile for one that has."""
+    """Return the architectures to compile for, or None for all. A machine without a GPU may compile for another."""
     asked = os.environ.get("TMKT_CUDA_ARCHS")
     if asked:
         return None if asked == "all" else asked
     if not shutil.which("nvidia-smi"):
         return None
     command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # no GPU is an error of its
+    printed = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # no GPU is not our error
     return ";".join(sorted({major + minor for major, minor in re.findall(r"^(\d+)\.(\d+)$", printed, re.M)})) or None
 
 
 class CMakeBuild(build_ext):
-    """One CMake project stands for the extension declared below."""
+    """Builds the extension declared below as one CMake project."""
 
     def run(self) -> None:
         package = ROOT / "tmkt_kernels" if self.inplace else Path(self.build_lib).resolve() / "tmkt_kernels"
@@ -110,11 +110,11 @@ class CMakeBuild(build_ext):
             options["pybind11_DIR"] = pybind11.get_cmake_dir()
         if archs := cuda_archs():
             options["TMKT_CUDA_ARCHS"] = archs
-        # One folder a Python and torch, so that a second environment does not reuse the first one's cache.
+        # One folder per Python and torch, so that a second environment does not reuse the first one's cache.
         tag = f"cmake-{sys.implementation.cache_tag}-{abs(hash_path(torch_dir)):x}"
         build_dir = ROOT / "build" / tag
         definitions = [f"-D{name}={value}" for name, value in options.items()]
-        # The cache remembers architectures: those of an earlier build must not narrow one that asks for all.
+        # The cache remembers architectures, and those of an earlier build must not narrow one that requests all.
         subprocess.check_call(["cmake", "-S", ROOT, "-B", build_dir, "-G", "Ninja", "-UTMKT_CUDA_ARCHS", *definitions])
         jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count() or 1))
         subprocess.check_call(["cmake", "--build", build_dir, "--parallel", jobs])
@@ -128,12 +128,12 @@ class CMakeBuild(build_ext):
     def get_outputs(self) -> list[str]:
         return [str(path) for path in (Path(self.build_lib) / "tmkt_kernels").glob("*.so")]
 
-    def copy_extensions_to_source(self) -> None:  # build in place writes there directly
+    def copy_extensions_to_source(self) -> None:  # a build in place writes there directly
         pass
 
 
 def hash_path(path: Path) -> int:
-    """A number that is the same in every process, unlike hash()."""
+    """Return a number that is the same in every process, unlike hash()."""
     import zlib
 
     return zlib.crc32(str(path).encode())

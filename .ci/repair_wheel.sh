@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # repair_wheel.sh WHEEL FOLDER: gives WHEEL the manylinux tag that its symbols allow, puts it into FOLDER, and checks
-# that it serves any torch from 2.10 on. Run by `make wheel`, and by cibuildwheel in its container (pyproject.toml).
+# that it works with any torch from 2.10 on. Used by `make wheel`, and by cibuildwheel in its container
+# (pyproject.toml).
 set -euo pipefail
 wheel=$1 folder=$2
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 
-# torch's own libraries come with the user's torch. zip level 9: fat CUDA code shrinks to a third.
+# torch's own libraries come with the user's torch. zip level 9 shrinks fat CUDA code to a third.
 auditwheel repair --exclude 'libtorch*.so' --zip-compression-level 9 --wheel-dir "$place/wheel" "$wheel"
 repaired=$(echo "$place"/wheel/*.whl)
 python -m zipfile -e "$repaired" "$place/content"

@@ -1,1 +1,1 @@
-"""Rivals and yardsticks beside our operators in one run: `make bench`, or `python -m benchmarks.run --help`."""
+"""Benchmarks of our operators beside rivals and yardsticks: `make bench`, or `python -m benchmarks.run --help`."""

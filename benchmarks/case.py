@@ -1,4 +1,4 @@
-"""What a case is: one operator on one shape, and the contestants that compute it on the same inputs."""
+"""A case: one operator on one shape, and the contestants that compute it on the same inputs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,15 +12,14 @@ from tmkt_kernels import backends, testing
 
 Shape = tuple[int, ...]
 Inputs = SimpleNamespace
-"""One set of input tensors, and preallocated outputs for the yardsticks."""
+"""One set of input tensors, with preallocated outputs for the yardsticks."""
 
 
 class Contestant(NamedTuple):
-    """`run(inputs)` is what is timed; `check(result, expected)` raises AssertionError if the result is wrong.
+    """A contestant: `run(inputs)` is timed; `check(result, expected)` raises AssertionError if the result is wrong.
 
-    `version` is that of a rival's package; a contestant that is not `ours` may be missing on a machine, ours may not.
-    One that `changes_if_watched` does something else where hooks look at what is kept for backward: that cannot be
-    counted.
+    `version` is that of a rival's package. A contestant that is not `ours` may be missing on a machine. One that
+    `changes_if_watched` runs other code if hooks watch the saved tensors, so these cannot be counted.
     """
 
     run: Callable[[Inputs], Any]
@@ -31,7 +30,7 @@ class Contestant(NamedTuple):
 
 
 class Traffic(NamedTuple):
-    """The two numbers: the fewest bytes that must go through memory, and arithmetic operations, of one call."""
+    """Lower bounds for one call: bytes that must cross memory, and arithmetic operations."""
 
     bytes: int
     operations: int
@@ -52,7 +51,7 @@ class Target(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A target and what came of it: ours over what it is held against, in time or peak memory; None, not measured."""
+    """A target and its outcome: ours over the reference of the target, in time or peak memory; None if not measured."""
 
     target: Target
     found: float | None
@@ -68,7 +67,7 @@ class Verdict(NamedTuple):
 
 
 def judge(targets: Sequence[Target], rows: Sequence[dict[str, Any]]) -> list[Verdict]:
-    """What came of each target, for the rows of one case and run. Ours is the fastest of our fused operators."""
+    """Return the outcome of each target, for the rows of one case and run. Ours is our fastest fused operator."""
     if not targets:
         return []
     found = {row["contestant"]: row for row in rows}
@@ -92,12 +91,12 @@ def judge(targets: Sequence[Target], rows: Sequence[dict[str, Any]]) -> list[Ver
 
 @dataclass(frozen=True)
 class Case:
-    """`contestants(device, dtype, shape)` by name, "copy_" among them: the yardstick of bandwidth.
+    """A case with `contestants(device, dtype, shape)` by name, among them "copy_", the yardstick of bandwidth.
 
-    `expected(inputs)` is the reference's result, that checks compare with; `traffic(inputs)` counts. `yardstick` names
-    the contestant that ratios refer to: a copy where bandwidth is the limit. A case with a `sweep` ("T", "N", "layout")
-    is a point of a scaling plot, and `only` then names the contestants to take. A `model` is a whole network. Cases
-    of a lower `rank` are measured first: what a limit on time cuts off is the least important.
+    `expected(inputs)` is the reference's result for the checks; `traffic(inputs)` gives the lower bounds. `yardstick`
+    names the contestant to which ratios refer, a copy if bandwidth is the limit. A case with a `sweep` ("T", "N",
+    "layout") is a point of a scaling plot, and `only` then names its contestants. A `model` is a whole network. Cases
+    of a lower `rank` are measured first, so that a time limit cuts off the least important ones.
     """
 
     op: str
@@ -120,7 +119,7 @@ class Case:
     rank: int = 1
 
     def shape_on(self, device: str, small: bool = False) -> Shape:
-        """`small`: for a dry run, that times nothing."""
+        """Return the shape for a device; `small`: for a dry run, which times nothing."""
         if small:
             return self.small or tuple(min(n, 6) for n in self.shape)
         return self.cuda_shape or self.shape if device == "cuda" else self.shape
@@ -132,11 +131,11 @@ class Case:
 HALVES = (torch.float32, torch.bfloat16, torch.float16)
 
 FLIPS = {torch.float32: 1e-4, torch.bfloat16: 0.03, torch.float16: 0.01}
-"""Share of spikes in which a rival may differ: it rounds in another order, and some compute in half precision."""
+"""Share of spikes in which a rival may differ, because it rounds in another order, and some use half precision."""
 
 
 class Expected(dict[bool, Any]):
-    """The reference's results by `decay_input`, each computed when it is asked for."""
+    """The reference's results by `decay_input`, each computed on demand."""
 
     def __init__(self, compute: Callable[[bool], Any]) -> None:
         super().__init__()
@@ -148,7 +147,7 @@ class Expected(dict[bool, Any]):
 
 
 def our_backends(device: str) -> dict[str, str]:
-    """Names in the table -> backends that run on this device. Triton on the CPU is its interpreter, for dry runs."""
+    """Return names in the table -> backends of this device. Triton on the CPU is its interpreter, for dry runs."""
     return {f"tmkt {b}": b for b in ("native", "triton") if backends.problem(b, device, torch.float32) is None}
 
 
@@ -158,16 +157,16 @@ def copy(inputs: Inputs) -> Tensor:
 
 
 def size(*tensors: Tensor) -> int:
-    """Bytes of the elements."""
+    """Return the bytes of all elements."""
     return sum(t.numel() * t.itemsize for t in tensors)
 
 
 def check_neuron(
     dtype: torch.dtype, flips: float, same_gradient: bool = True, decay_input: bool = True
 ) -> Callable[[Any, Any], None]:
-    """For (spikes, gradients...), against `expected[decay_input]`: spikes but for a share of flips; finite gradients,
-    and equal ones if the rival means the same. A flipped spike changes the gradients of its neuron: they are held to
-    the flips.
+    """Check (spikes, gradients...) against `expected[decay_input]`: spikes up to a share of flips; gradients finite,
+    and equal if the rival has the same definition. A flipped spike changes the gradients of its neuron, so their
+    tolerance is the share of flips.
     """
 
     def check(result: Any, expected: Any) -> None:

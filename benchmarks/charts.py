@@ -1,5 +1,5 @@
-"""The charts: a layer's time and memory beside the rivals', bars of their times, a roofline, and scaling. Each PNG
-carries a digest of its rows."""
+"""Charts: a layer's time and memory beside the rivals', bars of their times, a roofline, and scaling. Each PNG carries
+a digest of its rows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Chart:
 
 
 def digest_of(path: Path) -> str | None:
-    """The digest of the rows that a chart was drawn from; None if there is no such chart."""
+    """Return the digest of the rows from which a chart was drawn; None if there is no such chart."""
     if not path.exists():
         return None
     with Image.open(path) as image:
@@ -64,7 +64,7 @@ def median(measured: Measured, contestant: str, field: str) -> float | None:
 
 
 def one_of_each(machine: Machine) -> dict[Key, Measured]:
-    """fp32 cases at the first shape of each operator and name, where something of ours and of a rival was measured."""
+    """Return fp32 cases at the first shape of each operator and name, with measurements of ours and of a rival."""
     found: dict[tuple[str, str], tuple[Key, Measured]] = {}
     for key, measured in machine.cases().items():
         if key.dtype == "float32" and measured.ours and compared(measured):
@@ -85,13 +85,13 @@ RIVALS = ("torch.compile", "SpikingJelly", "snnTorch")
 
 
 def layer_cases(machine: Machine) -> dict[Key, Measured]:
-    """What the front page shows: layers in fp32, measured beside all of RIVALS."""
+    """Return the cases of the front page: layers in fp32, measured beside all of RIVALS."""
     found = one_of_each(machine).items()
     return {key: m for key, m in found if key[:2] in LAYERS and set(RIVALS) <= set(m.contestants)}
 
 
 def layers(machine: Machine) -> Figure:
-    """Milliseconds, and megabytes kept, of a layer's forward and backward."""
+    """Draw milliseconds, and megabytes kept, of a layer's forward and backward."""
     cases = layer_cases(machine)
     figure = Figure(figsize=(10, 0.85 * len(cases) + 1.4))
     axes: Any = figure.subplots(1, 2, sharey=True)
@@ -114,12 +114,12 @@ def layers(machine: Machine) -> Figure:
 
 
 def values_of(measured: Measured, field: str) -> list[float]:
-    """Ours first, the faster of CUDA and Triton, then RIVALS."""
+    """Return our value first, the faster of CUDA and Triton, then those of RIVALS."""
     return [median(measured, name, field) or 0.0 for name in (measured.fastest, *RIVALS)]
 
 
 def grouped_bars(axis: Any, groups: list[list[float]]) -> None:
-    """Bars with their values, and how many times ours. One that would dwarf the others is cut off, with an arrow."""
+    """Draw bars with values and multiples of ours. A bar that would dwarf the others is cut off, with an arrow."""
     longest, second = (max(sorted(values)[i] for values in groups) for i in (-1, -2))
     end = min(1.25 * longest, 2.2 * second)
     for i, name in enumerate(("tmkt native", *RIVALS)):
@@ -135,7 +135,7 @@ def grouped_bars(axis: Any, groups: list[list[float]]) -> None:
 
 
 def speed(machine: Machine) -> Figure:
-    """Time over that of our fastest, on a logarithmic axis: shorter is faster."""
+    """Draw the time over that of our fastest, on a logarithmic axis; shorter is faster."""
     cases = one_of_each(machine)
     lengths = [len(compared(measured)) + 1 for measured in cases.values()]
     figure = Figure(figsize=(9, 0.2 * sum(lengths) + 1))
@@ -165,7 +165,7 @@ def shown(milliseconds: float) -> str:
 
 
 def ceilings(machine: Machine) -> dict[str, tuple[float, float]]:
-    """dtype -> (GB/s of copy_, the best of cases that it is the yardstick of; Gop/s of the machine's fastest)."""
+    """Return dtype -> (GB/s of copy_, best of the cases with that yardstick; Gop/s of the machine's fastest)."""
     operations: dict[str, float] = {}
     copies: dict[str, float] = {}
     for key, measured in machine.cases().items():
@@ -178,7 +178,7 @@ def ceilings(machine: Machine) -> dict[str, tuple[float, float]]:
 
 
 def roofline(machine: Machine) -> Figure:
-    """Operations a second against operations a byte, beneath what copy_ and torch's own kernels reach, fp32."""
+    """Draw operations per second against operations per byte, below what copy_ and torch's kernels reach, fp32."""
     bandwidth, peak = ceilings(machine)["float32"]
     figure = Figure(figsize=(8, 5))
     axis: Any = figure.subplots()
@@ -196,7 +196,7 @@ def roofline(machine: Machine) -> Figure:
     axis.text(low * 1.1, low * bandwidth * 2.2, f"copy_: {bandwidth:.0f} GB/s", rotation=30, fontsize=8)
     axis.text(high, peak * 1.1, f"matrix product or convolution: {peak:.0f} Gop/s", ha="right", fontsize=8)
     operators = list(dict.fromkeys(key.title for _, _, key, _ in points))
-    colours = matplotlib.colormaps["tab20"]  # ten dark ones, and a light one beside each
+    colours = matplotlib.colormaps["tab20"]  # ten dark colours, and a light one beside each
     for intensity, rate, key, name in points:
         i = operators.index(key.title)
         colour = colours(2 * i % 20 + i // 10)
@@ -211,11 +211,11 @@ def roofline(machine: Machine) -> Figure:
 
 
 def scaling(machine: Machine) -> Figure:
-    """Nanoseconds per value against T at a fixed number of values, and against the number of neurons."""
+    """Draw nanoseconds per value against T at a fixed number of values, and against the number of neurons."""
     columns = [(sweep, machine.cases(sweep)) for sweep in LABELS]
     titles = {sweep: list(dict.fromkeys(key.title for key in cases)) for sweep, cases in columns}
     counts = [len(found) for found in titles.values()]
-    height = max(counts) + (len(set(counts)) == 1)  # with a place for the legend
+    height = max(counts) + (len(set(counts)) == 1)  # leaves room for the legend
     figure = Figure(figsize=(11, 3.3 * height))
     axes: Any = figure.subplots(height, 2, squeeze=False)
     entries: dict[str, Any] = {}
@@ -228,7 +228,7 @@ def scaling(machine: Machine) -> Figure:
             title = titles[sweep][line]
             curves(axis, {key: measured for key, measured in cases.items() if key.title == title}, sweep)
             axis.set(xscale="log", yscale="log", xlabel=LABELS[sweep], ylabel="ns per value", title=title)
-            axis.tick_params(axis="x", which="minor", labelbottom=False)  # within one decade they overlap
+            axis.tick_params(axis="x", which="minor", labelbottom=False)  # labels overlap within one decade
             handles, labels = axis.get_legend_handles_labels()
             entries |= dict(zip(labels, handles, strict=True))
     figure.suptitle(f"{machine.name}: a flat line is a linear cost", fontsize=10)

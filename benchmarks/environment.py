@@ -1,4 +1,4 @@
-"""Machine, versions and commit, as they go into each row."""
+"""Machine, versions and commit, as recorded in each row."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def describe(device: str, threads: int) -> dict[str, Any]:
-    """`run` is the same for all rows of one run of the benchmarks, and for no others."""
+    """Return the environment. `run` is the same for all rows of one run of the benchmarks, and differs between runs."""
     facts = report()
     on_gpu = device == "cuda"
     now = time.strftime("%Y-%m-%dT%H:%M:%S")
@@ -38,14 +38,14 @@ def describe(device: str, threads: int) -> dict[str, Any]:
 
 
 def tf32() -> str:
-    """Where torch computes float32 with the 10-bit mantissas of TF32, as it is set: a product's speed hangs on it."""
+    """Return where torch is set to compute float32 with TF32's 10-bit mantissas, on which a product's speed depends."""
     found = {"matrix products": torch.backends.cuda.matmul.allow_tf32, "convolutions": torch.backends.cudnn.allow_tf32}
     return ", ".join(where for where, allowed in found.items() if allowed) or "nowhere"
 
 
 def commit() -> str | None:
-    """What TMKT_COMMIT says, as where a library was packed elsewhere. Else the commit of this repository, with a + if
-    tracked files differ from it; None outside one.
+    """Return TMKT_COMMIT, if set for a library packed elsewhere; else the commit of this repository, with a + if
+    tracked files differ from it; None outside a repository.
     """
     if said := os.environ.get("TMKT_COMMIT"):
         return said
@@ -56,7 +56,7 @@ def commit() -> str | None:
 
 
 def output(*command: str) -> str | None:
-    """What a program prints; None if it is not there or fails."""
+    """Return the output of a program; None if it is missing or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     except FileNotFoundError:
@@ -65,10 +65,10 @@ def output(*command: str) -> str | None:
 
 
 def huge_pages() -> bool:
-    """Whether tensors of 2 MB and more lie in pages of 2 MB, for all contestants alike.
+    """Return whether tensors of 2 MB and more lie in pages of 2 MB, for all contestants.
 
-    Where pages of 4 kB happen to lie in memory decides how they share the caches: the same operators on the same shape
-    differ by a third between two processes. Huge pages leave little to that chance.
+    With pages of 4 kB, their position in memory determines how they share the caches, so that the same operators on the
+    same shape differ by a third between two processes. Huge pages leave little to that chance.
     """
     setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     allowed = setting.exists() and "[never]" not in setting.read_text()
@@ -83,6 +83,6 @@ def cpu_name() -> str:
 
 
 def file_name(environment: dict[str, Any], device: str) -> str:
-    """One file for each device, and on the CPU for each number of threads."""
+    """Return the name of the results file, one per device, and on the CPU one per number of threads."""
     name = re.sub(r"[^a-z0-9]+", "-", environment["device"].lower()).strip("-")
     return f"{name}.jsonl" if device == "cuda" else f"{name}-{environment['threads']}-threads.jsonl"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# GPU work in stages, each within the seconds that it is given: benchmarks/gpu.sh STAGE [SECONDS] [--dry] [-- OPTION...]
+# GPU work in stages, each with a time limit: benchmarks/gpu.sh STAGE [SECONDS] [--dry] [-- OPTION...]
 #   build    the library, for the GPU at hand (not where gpu-pack/ brings one)
 #   check    the GPU tests on all cores; beside them memcheck, racecheck and initcheck of compute-sanitizer (180 s)
 #   warm     compile what `bench` and `models` run, on all cores (170 s)
@@ -7,10 +7,10 @@
 #   models   training steps and inference of whole networks (240 s)
 #   profile  bytes, throughput and stalls of the main kernels, by ncu (120 s)
 #   all      check, bench, models, profile
-# Rows and logs go to $OUT (build/gpu) as they come: what is cut short keeps what it has. Without a GPU, or with --dry, a
-# stage runs the same programs on the CPU, with small shapes. Options go to benchmarks.run, as --without "tmkt native" does.
-# From gpu-pack/ (make gpu-pack), where it lies in the tree, come the library and the wheels that the machine lacks. Needs no
-# network, and no environment of ours; $PYTHON is python3.
+# Rows and logs are written to $OUT (build/gpu) at once, so that a stage cut short keeps them. Without a GPU, or with
+# --dry, a stage runs the same programs on the CPU, with small shapes. Options go to benchmarks.run, for example
+# --without "tmkt native". If gpu-pack/ (make gpu-pack) is in the tree, the library and missing wheels come from
+# it. Needs no network, and no environment of ours; $PYTHON is python3.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 usage() { sed -n '2,/^set/s/^# //p' "$0"; echo "gpu.sh: $1"; exit 2; }
@@ -63,7 +63,7 @@ part() {
   return $rc
 }
 
-# Wheels of the rivals, once on a machine.
+# Wheels of the rivals, once per machine.
 wheels() {
   [ -d $pack/wheels ] || return 0
   if [ ! -e "$cache/site/.complete" ]; then
@@ -74,15 +74,15 @@ wheels() {
 }
 
 stage_build() {
-  # For this GPU alone: it halves the time of the build.
+  # Only for this GPU, which halves the build time.
   [ $dry ] || [ -n "${TMKT_CUDA_ARCHS:-}" ] ||
     TMKT_CUDA_ARCHS=$("$python" -c 'import torch; print("%d%d" % torch.cuda.get_device_capability())')
   export TMKT_CUDA_ARCHS
   part build build.log 1800 "$python" setup.py build_ext --inplace
 }
 
-# In the background, one line each of sanitizers.log with its tool's name in front. The smoke program allocates each tensor by
-# itself, so that memcheck sees the first byte beyond it.
+# In the background; each line in sanitizers.log begins with the tool's name. The smoke program allocates each tensor
+# separately, so that memcheck sees the first byte beyond it.
 sanitize() {
   local tool=$1 backend=$2 log=$out/sanitizers.log begin=$SECONDS rc=0
   local command=("$python" -m benchmarks.smoke --device $device --backend "$backend")
@@ -103,7 +103,7 @@ stage_check() {
     sanitize none native & jobs+=($!)
   elif command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck initcheck; do sanitize $tool native & jobs+=($!); done
-    # Compiled without the tool first: under it that would take minutes.
+    # Compiled without the tool first, because under it that would take minutes.
     (sanitize none triton && sanitize memcheck triton && sanitize racecheck triton) & jobs+=($!)
   else
     echo "== compute-sanitizer: not installed here, left out"
@@ -114,7 +114,7 @@ stage_check() {
   tail -n 1 "$out/tests.log"
 }
 
-# compile NAME PROCESSES THREADS MORE...: into the cache, once on a machine. A process compiles with so many threads.
+# compile NAME PROCESSES THREADS MORE...: into the cache, once per machine. Each process compiles with THREADS threads.
 compile() {
   local name=$1 processes=$2 threads=$3
   shift 3
@@ -123,21 +123,21 @@ compile() {
     --cache "$cache/code" --warm "$processes" "$@" "${options[@]}" && touch "$cache/$name"
 }
 
-# Few enough processes that all their tensors fit the GPU at once.
+# Few enough processes for all their tensors to fit on the GPU at once.
 compile_operators() { compile operators $((cores < 10 ? cores : 10)) 1 --models without --sweeps without $(small); }
 
-# Of whole networks, what runs as it is compiles its few kernels in no time.
+# Networks that run unchanged are left out, because they compile their few kernels in no time.
 compile_models() { [ $dry ] || compile models 4 4 --models only --case "training step" "${slow[@]/#/--only=}"; }
 slow=(torch.compile "SpikingJelly compiled")
 
-run() { # LOG MORE...: rows of what is asked for; no case is begun in the stage's last seconds
+run() { # LOG MORE...: rows of the requested cases; none begins in the stage's last seconds
   local log=$1
   shift
   part "run $*" "$log" 1800 "$python" -m benchmarks.run --device $device --cache "$cache/code" --out "$out/rows.jsonl" \
     --append --limit $(($(left) > 20 ? $(left) - 15 : $(left))) "$@" "${options[@]}"
 }
 
-# What a dry run adds: tiny shapes, and nothing that compiles.
+# Options of a dry run: tiny shapes, and no compilation.
 small() { [ ! $dry ] || echo --dry --rounds 2 --without torch.compile; }
 
 stage_warm() {
@@ -148,7 +148,7 @@ stage_warm() {
 
 stage_bench() {
   wheels
-  if [ ! -e "$cache/operators" ]; then # ours need no compilation but Triton's
+  if [ ! -e "$cache/operators" ]; then # of ours, only Triton compiles
     run bench.log --models without --sweeps without --ours $(small)
     compile_operators
   fi
@@ -162,12 +162,12 @@ stage_models() {
   local beside=("tmkt native" "tmkt accelerate" SpikingJelly)
   run models.log --models only --rounds 5 "${slow[@]/#/--without=}" $(small)
   [ ! $dry ] || return 0
-  # What compiles a whole network takes longest: last, and in training steps alone.
+  # Compiling a whole network takes longest, so it comes last, and only for training steps.
   compile_models
   run models.log --models only --case "training step" --rounds 5 "${beside[@]/#/--only=}" "${slow[@]/#/--only=}"
 }
 
-# ncu writes when its program ends: each backend has its share of the time, in which it ends by itself.
+# ncu writes when its program ends, so each backend has a share of the time and ends by itself within it.
 stage_profile() {
   local backend seconds
   [ $dry ] || command -v ncu >/dev/null || { echo "== profile: ncu is not installed here"; status=1; return; }
@@ -188,7 +188,7 @@ missing=$("$python" -c 'import importlib.util as u; print(*(p for p in ("pytest"
 for name in $([ "$stage" = all ] && echo check bench models profile || echo "$stage"); do
   deadline=$((SECONDS + ${given:-${default[$name]}}))
   begin=$SECONDS
-  ("stage_$name"; exit $status) || status=1 # what a stage exports is its own
+  ("stage_$name"; exit $status) || status=1 # a subshell, because a stage exports variables
   echo "== stage $name: $((SECONDS - begin)) s"
 done
 exit $status

@@ -1,8 +1,8 @@
-"""What ncu sees of each kernel: `python -m benchmarks.kernels ncu BACKEND` profiles, `... table CSV` shows the result.
+"""Profiles of each kernel by ncu: `python -m benchmarks.kernels ncu BACKEND` makes them, `... table CSV` shows them.
 
-A scene is one forward and backward pass, warm, torch's kernels in it too. It begins with a launch of its own,
-`torch.cuda._sleep`, by which `table` tells scenes apart: Triton's kernels have one name for all types. ncu writes when
-the program ends and loses all when it is killed, so no scene is begun after `--seconds`.
+A scene is one warm forward and backward pass, with torch's kernels in it. It begins with a launch of its own,
+`torch.cuda._sleep`, by which `table` separates scenes, because Triton's kernels have the same name for all types. ncu
+writes at the end of the program and loses everything if it is killed, so no scene begins after `--seconds`.
 """
 
 import argparse
@@ -33,7 +33,7 @@ METRICS = (
     "smsp__inst_executed.sum",
     "smsp__issue_active.avg.pct_of_peak_sustained_active",
 )
-SECTIONS = ("LaunchStats", "Occupancy", "WarpStateStats")  # registers and limits; why warps wait
+SECTIONS = ("LaunchStats", "Occupancy", "WarpStateStats")  # registers and limits; reasons for which warps wait
 NCU = [
     "ncu",
     "--csv",
@@ -47,9 +47,9 @@ NCU = [
     "off",
 ]
 NCU += [word for section in SECTIONS for word in ("--section", section)] + ["--metrics", ",".join(METRICS)]
-MARK = "spin_kernel"  # of torch.cuda._sleep
+MARK = "spin_kernel"  # kernel of torch.cuda._sleep
 STALL = re.compile(r"smsp__average_warps_issue_stalled_(\w+)_per_issue_active\.ratio")
-HEADING = "# backend: "  # stands before the rows of one run of ncu
+HEADING = "# backend: "  # comes before the rows of one run of ncu
 
 Call = Callable[[], Any]
 
@@ -105,7 +105,7 @@ SCENES = [(op, dtype) for dtype in (torch.float32, torch.bfloat16) for op in OPE
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """The program that ncu profiles; its own words go to stderr, for stdout is the rows'."""
+    """Run the program that ncu profiles. Its own output goes to stderr, because stdout is for the rows."""
     on_gpu, begin = arguments.device == "cuda", time.perf_counter()
     for op, dtype in SCENES:
         name, spent = f"{op} {str(dtype)[6:]}, {arguments.backend}", time.perf_counter() - begin
@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> None:
             print(f"left out, {arguments.seconds} s are over: {name}", file=sys.stderr)
             continue
         call = OPERATORS[op](dtype, arguments.backend, arguments.device, arguments.small)
-        call()  # compiled, and warm
+        call()  # compiled and warm
         if on_gpu:
             torch.cuda.synchronize()
             torch.cuda.profiler.start()
@@ -133,7 +133,7 @@ def profile(arguments: argparse.Namespace) -> None:
 
 
 class Launch(NamedTuple):
-    """A kernel of a scene; its values by metric, in base units: bytes, nanoseconds."""
+    """A kernel of a scene, with its values by metric, in base units: bytes, nanoseconds."""
 
     scene: str
     kernel: str
@@ -144,7 +144,7 @@ class Launch(NamedTuple):
 
     @property
     def stalls(self) -> list[tuple[str, float]]:
-        """Why warps waited, the commonest reasons first, in warps of those that are active at an issue."""
+        """Return the reasons why warps waited, most common first, in warps of those that are active at an issue."""
         found = [(match[1], value) for metric, value in self.values.items() if (match := STALL.fullmatch(metric))]
         waits = [(why, value) for why, value in found if why != "selected" and not why.endswith("_not_issued")]
         return sorted(waits, key=lambda reason: -reason[1])
@@ -157,10 +157,10 @@ def short_name(kernel: str) -> str:
 
 
 def read(lines: Iterable[str]) -> list[Launch]:
-    """The launches in ncu's raw pages, one run after another. Its messages are passed over.
+    """Return the launches in ncu's raw pages, one run after another. Its messages are skipped.
 
     Raises:
-        ValueError: a launch before the first heading or the first mark: no output of this program.
+        ValueError: a launch before the first heading or the first mark, so the file is not from this program.
     """
     launches, header, backend, scene = [], [], "", -1
     for line in lines:
@@ -171,7 +171,7 @@ def read(lines: Iterable[str]) -> list[Launch]:
         cells = next(csv.reader([line]))
         if cells[0] == "ID":
             header = cells
-        elif cells[0]:  # else the units
+        elif cells[0]:  # otherwise the line of units
             row = dict(zip(header, cells, strict=True))
             if MARK in row["Kernel Name"]:
                 scene += 1
@@ -191,7 +191,7 @@ def numbers(row: dict[str, str]) -> dict[str, float]:
 
 
 def table(launches: list[Launch]) -> str:
-    """A row for each launch that moved at least 1 MB or took 10 microseconds; the others are counted."""
+    """Return a row for each launch that moved at least 1 MB or took 10 microseconds; the others are counted."""
     head = ("scene", "kernel", "ms", "read, MB", "written, MB", "GB/s", "of peak", "L2, MB", "SM", "10^6 instructions")
     head = (*head, "issue slots busy", "registers", "warps active", "warps wait for")
     lines = [f"| {' | '.join(head)} |", f"| --- | --- |{' ---: |' * (len(head) - 3)} --- |"]

@@ -1,8 +1,8 @@
-"""What nvcc made of the CUDA kernels, read from the compiled library: `python -m benchmarks.machine_code [--arch 90]`.
+"""Machine code of the CUDA kernels, read from the compiled library: `python -m benchmarks.machine_code [--arch 90]`.
 
-For each kernel: registers, spills, how wide its accesses of global memory are, how many bytes of loads a thread has
-under way at once, and how many instructions its loops take for each load. A GPU is not needed.
-`tests/kernels/test_cuda_build.py` holds the library to it.
+For each kernel: registers, spills, the width of its accesses to global memory, the bytes of loads that a thread has in
+flight at once, and the instructions per load of its loops. It needs no GPU. `tests/kernels/test_cuda_build.py` holds
+the library to these numbers.
 """
 
 import argparse
@@ -24,9 +24,9 @@ WIDTHS = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16, "256": 32}
 
 @dataclass
 class Kernel:
-    """`loads` and `stores`: instructions on global memory by their bytes, copies to shared memory among the loads.
-    `ahead`: the most bytes of loads that a thread has asked for before it uses the first of them or waits for its
-    copies, along the code as it lies. `loops`: of each innermost loop that loads, its instructions for each load."""
+    """`loads` and `stores`: instructions on global memory by their bytes, with copies to shared memory among the loads.
+    `ahead`: the most bytes that a thread loads before it uses the first of them or waits for its copies, in the order
+    of the code. `loops`: for each innermost loop that loads, its instructions per load."""
 
     name: str
     arch: str
@@ -40,17 +40,17 @@ class Kernel:
 
     @property
     def threads(self) -> int:
-        """That a multiprocessor has room for, by registers."""
+        """Threads that a multiprocessor has room for, by registers."""
         return min(2048, 65536 // (-(-max(self.registers, 1) // 8) * 8) // 128 * 128)
 
     @property
     def in_flight(self) -> int:
-        """Bytes of loads under way on a full multiprocessor."""
+        """Bytes of loads in flight on a full multiprocessor."""
         return self.threads * self.ahead
 
 
 def cuobjdump() -> str | None:
-    """The CUDA toolkit's, or the one that Triton ships."""
+    """Return the path of the CUDA toolkit's cuobjdump, or of the one in Triton."""
     triton = find_spec("triton")
     places = list(triton.submodule_search_locations or ()) if triton else []
     shipped = [Path(place, "backends/nvidia/bin/cuobjdump") for place in places]
@@ -58,7 +58,7 @@ def cuobjdump() -> str | None:
 
 
 def kernels(library: Path = LIBRARY, arch: str | None = None) -> list[Kernel]:
-    """All kernels of the library, of one architecture or of each.
+    """Return all kernels of the library, for one architecture or for each.
 
     Raises:
         FileNotFoundError: there is no cuobjdump.
@@ -78,7 +78,7 @@ def kernels(library: Path = LIBRARY, arch: str | None = None) -> list[Kernel]:
 
 
 def read_usage(dump: str) -> Iterator[tuple[str, str, dict[str, int]]]:
-    """(architecture, mangled name, resources) of each kernel."""
+    """Yield (architecture, mangled name, resources) of each kernel."""
     arch = name = ""
     for line in dump.splitlines():
         if match := re.search(r"arch = (sm_\d+)", line):
@@ -90,10 +90,10 @@ def read_usage(dump: str) -> Iterator[tuple[str, str, dict[str, int]]]:
 
 
 def read_code(dump: str) -> Iterator[Kernel]:
-    """Kernels with what their machine code says."""
+    """Yield kernels with the figures of their machine code."""
     arch, kernel = "", None
-    code: list[tuple[int, str]] = []  # of the kernel so far: address and operation
-    last_loop = 0  # where the last loop that was found begins
+    code: list[tuple[int, str]] = []  # of the current kernel: address and operation
+    last_loop = 0  # start of the last loop found
     waited_for: dict[int, int] = {}  # register -> bytes of the load that fills it
     copied = 0  # bytes on their way to shared memory
     for line in dump.splitlines():
@@ -138,10 +138,10 @@ def read_code(dump: str) -> Iterator[Kernel]:
 
 
 def readable(names: list[str]) -> dict[str, str]:
-    """Mangled names -> names without namespaces and arguments, by c++filt where there is one."""
+    """Return mangled names -> names without namespaces and arguments, by c++filt if available."""
     if not shutil.which("c++filt"):
         return {name: name for name in names}
-    # By its input: the names of all architectures are too many for a command line.
+    # Through its input, because the names of all architectures are too long for a command line.
     plain = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True).stdout
     return dict(zip(names, map(short_name, plain.splitlines()), strict=True))
 

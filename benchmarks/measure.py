@@ -1,8 +1,8 @@
 """Measures one case: gate, first call, memory, then times with all contestants in turn.
 
-Contestants take turns within one process, so that a busy machine slows all of them alike, and each turn begins with
+Contestants take turns within one process, so that a busy machine slows all of them equally, and each turn begins with
 an untimed call; slow ones take fewer turns. On a GPU, calls rotate over input sets that together exceed the L2 cache,
-and are timed by events. On the CPU one set is used, for the yardstick as for all others.
+and are timed by events. On the CPU all contestants, including the yardstick, use one set.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.case import Case, Contestant, Inputs, Shape
 
-CALLS = 3  # timed calls a turn on the CPU
-CUDA_CALLS = 10  # on a GPU, between two events: the launch queue stays full
-SECONDS = 0.5  # that a contestant should take in all, at least MIN_TURNS turns
+CALLS = 3  # timed calls per turn on the CPU
+CUDA_CALLS = 10  # on a GPU, between two events, so that the launch queue stays full
+SECONDS = 0.5  # time budget per contestant, with at least MIN_TURNS turns
 MIN_TURNS = 3
 
 
 class Entry(NamedTuple):
-    """A contestant that passed its gate. Milliseconds and MB."""
+    """A contestant that passed its gate, with milliseconds and MB."""
 
     contestant: Contestant
     first_call_ms: float
@@ -44,10 +44,10 @@ def measure(
     note: Callable[[str, bool], None],
     wanted: Callable[[str, Contestant], bool] = lambda name, contestant: True,
 ) -> list[dict[str, Any]]:
-    """A row for each contestant that is `wanted`. `note(why, ours)` is told which could not run.
+    """Return a row for each contestant that is `wanted`. `note(why, ours)` is called for those that could not run.
 
     Raises:
-        AssertionError: a result of ours is wrong: nothing is timed. A rival's that is wrong is left out.
+        AssertionError: a result of ours is wrong, so nothing is timed. A rival with a wrong result is left out.
     """
     torch._dynamo.reset()
     if device == "cuda":
@@ -83,7 +83,7 @@ def chosen_contestants(
 
 
 def input_sets(case: Case, device: str, dtype: torch.dtype, shape: Shape) -> list[Inputs]:
-    """One, or on a GPU as many as exceed three times its L2 cache, at least two."""
+    """Return one set, or on a GPU as many as exceed three times its L2 cache, at least two."""
     first = case.inputs(device, dtype, shape)
     if device == "cpu":
         return [first]
@@ -94,8 +94,8 @@ def input_sets(case: Case, device: str, dtype: torch.dtype, shape: Shape) -> lis
 
 
 def gate(contestant: Contestant, inputs: Inputs, expected: Any, device: str) -> Entry:
-    """The first call, compilation and tuning with it, its result checked; then the memory of later calls: the peak by
-    itself, because what counts the kept tensors also holds them to the end."""
+    """Time the first call, with compilation and tuning, and check its result; then measure the memory of later calls.
+    The peak is measured separately, because counting the kept tensors also holds them to the end."""
     begin = time.perf_counter()
     result = contestant.run(inputs)
     synchronize(device)
@@ -115,7 +115,7 @@ def gate(contestant: Contestant, inputs: Inputs, expected: Any, device: str) -> 
 
 @contextlib.contextmanager
 def peak_memory(device: str) -> Iterator[list[int]]:
-    """The most bytes that torch's allocator handed out at a time, beyond those held before; outputs count."""
+    """Record the most bytes that torch's allocator held at a time, beyond those held before; outputs count."""
     peak = [0]
     if device == "cuda":
         torch.cuda.synchronize()
@@ -136,13 +136,13 @@ def peak_memory(device: str) -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def kept_for_backward(saved: dict[int, int]) -> Iterator[None]:
-    """Fills `saved`: the bytes of each storage that the graph keeps, parameters left out."""
+    """Fill `saved` with the bytes of each storage that the graph keeps, without parameters."""
     alive = []
 
     def pack(tensor: Tensor) -> Tensor:
         if not isinstance(tensor, torch.nn.Parameter):
             storage = tensor.untyped_storage()
-            alive.append(storage)  # else another could get its address
+            alive.append(storage)  # otherwise another could get its address
             saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
@@ -154,7 +154,7 @@ def kept_for_backward(saved: dict[int, int]) -> Iterator[None]:
 def take_turns(
     runs: dict[str, Callable[[Inputs], Any]], sets: list[Inputs], device: str, rounds: int
 ) -> dict[str, list[float]]:
-    """Milliseconds of single calls, by contestant."""
+    """Return milliseconds of single calls, by contestant."""
     clock = cuda_clock if device == "cuda" else cpu_clock
     calls, turns = {}, {}
     for name, run in runs.items():
@@ -173,7 +173,7 @@ def take_turns(
 
 
 def cpu_clock(run: Callable[[Inputs], Any], sets: list[Inputs], calls: int) -> list[float]:
-    """Milliseconds of each call."""
+    """Return milliseconds of each call."""
     times = []
     for _ in range(calls):
         begin = time.perf_counter()
@@ -183,7 +183,7 @@ def cpu_clock(run: Callable[[Inputs], Any], sets: list[Inputs], calls: int) -> l
 
 
 def cuda_clock(run: Callable[[Inputs], Any], sets: list[Inputs], calls: int) -> list[float]:
-    """Milliseconds of one call, mean of those between two events."""
+    """Return milliseconds per call, as the mean of those between two events."""
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     begin.record()
     for i in range(calls):
@@ -206,7 +206,7 @@ def rows(
     entries: dict[str, Entry],
     times: dict[str, list[float]],
 ) -> list[dict[str, Any]]:
-    """What is written: see `benchmarks/results/README.md` for the fields."""
+    """Return the rows to write; see `benchmarks/results/README.md` for the fields."""
     medians = {name: statistics.median(samples) for name, samples in times.items()}
     traffic = case.traffic(inputs)
     copied = 2 * inputs.out.numel() * inputs.out.itemsize  # by copy_, the measure of bandwidth
@@ -250,8 +250,8 @@ def rows(
 def keep_freed_memory() -> None:
     """Tell glibc to take all blocks from the heap, and never to give the heap back.
 
-    Given back to the system, memory would be faulted in again page by page, which costs more than any kernel here and
-    falls on contestants at random.
+    Memory returned to the system would be faulted in again page by page, which costs more than any kernel here and hits
+    contestants at random.
     """
     M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
     mallopt = ctypes.CDLL(None).mallopt

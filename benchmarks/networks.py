@@ -1,4 +1,4 @@
-"""What the cases of whole models share: their steps, and SpikingJelly's nets as they are, compiled, and on ours.
+"""Helpers shared by the cases of whole models: their steps, and SpikingJelly's nets unchanged, compiled, and on ours.
 
 A model is a module x_seq [T, B, ...] -> logits [T, B, classes], whose mean over time counts.
 """
@@ -26,7 +26,7 @@ def precision(inputs: Inputs) -> Any:
 
 
 def training_step(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Forward, cross-entropy, backward, and an AdamW step whose learning rate is 0: each call does the same work."""
+    """Forward, cross-entropy, backward, and an AdamW step with learning rate 0, for the same work in each call."""
     optimizer = model.__dict__.setdefault("optimizer", torch.optim.AdamW(model.parameters(), lr=0.0, fused=True))
     optimizer.zero_grad(set_to_none=True)
     with precision(inputs):
@@ -42,10 +42,10 @@ def inference(model: nn.Module, inputs: Inputs) -> Tensor:
 
 
 def check(step: Step, dtype: torch.dtype) -> Callable[[Tensor, Tensor], None]:
-    """Rounding flips a spike here and there, and what follows it: logits and loss are near each other, not equal.
+    """Rounding flips a few spikes, and those that depend on them, so logits and loss are close, not equal.
 
-    Half types flip so many that the logits of an untrained net come out as different as those of another image (0.8 in
-    SEW-ResNet18, measured): only their size is compared. The operators' cases hold spikes to the reference.
+    Half types flip so many spikes that the logits of an untrained net differ as much as those of another image (0.8 in
+    SEW-ResNet18, measured), so only their size is compared. The operators' cases check spikes against the reference.
     """
 
     def run(result: Tensor, expected: Tensor) -> None:
@@ -62,7 +62,7 @@ def check(step: Step, dtype: torch.dtype) -> Callable[[Tensor, Tensor], None]:
 
 
 class Rested(nn.Module):
-    """SpikingJelly's net, begun at rest at each call."""
+    """SpikingJelly's net, reset before each call."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -76,8 +76,8 @@ class Rested(nn.Module):
 
 
 def prepared(net: nn.Module, step: Step, x_seq: Tensor) -> nn.Module:
-    """The net in the mode of the step. For inference batch norms get the statistics of `x_seq`: with those that they
-    begin with, few neurons fire."""
+    """Put the net in the mode of the step. For inference, batch norms get the statistics of `x_seq`, because with their
+    initial ones few neurons fire."""
     if step is training_step:
         return net.train()
     norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
@@ -91,9 +91,10 @@ def prepared(net: nn.Module, step: Step, x_seq: Tensor) -> nn.Module:
 
 
 def spikingjelly_contestants(net: nn.Module, step: Step, dtype: torch.dtype) -> dict[str, Contestant]:
-    """Of a prepared net of SpikingJelly, in the multi-step mode: on our operators, as it is, through the precision
-    API (half types, CUDA), and through torch.compile. «As it is» takes what SpikingJelly takes by itself: on CUDA its
-    Triton kernels, as the wheel has no others. On half types `accelerate` computes in float32, SpikingJelly in half.
+    """Contestants from a prepared net of SpikingJelly, in multi-step mode: on our operators, unchanged, through the
+    precision API (half types, CUDA), and through torch.compile. Unchanged, SpikingJelly chooses its own backend, which
+    on CUDA is its Triton kernels, as the wheel has no others. On half types `accelerate` computes in float32,
+    SpikingJelly in half.
     """
     device = next(net.parameters()).device.type
     made: dict[str, Callable[[nn.Module], nn.Module]] = {
@@ -105,7 +106,7 @@ def spikingjelly_contestants(net: nn.Module, step: Step, dtype: torch.dtype) -> 
     made["SpikingJelly compiled"] = lambda net: torch.compile(net, dynamic=False)
 
     def contestant(name: str, make: Callable[[nn.Module], nn.Module]) -> Contestant:
-        model: list[nn.Module] = []  # made at the first call, which counts as such: what cannot be made is named there
+        model: list[nn.Module] = []  # made at the first call, so that failures are reported there
 
         def run(inputs: Inputs) -> Tensor:
             if not model:
@@ -114,7 +115,7 @@ def spikingjelly_contestants(net: nn.Module, step: Step, dtype: torch.dtype) -> 
 
         is_ours = name.startswith(
             "tmkt"
-        )  # `accelerate` leaves batch norm and neuron apart where saved tensors are watched
+        )  # `accelerate` does not fuse batch norm and neuron if saved tensors are watched
         return Contestant(run, check(step, dtype), version("spikingjelly"), is_ours, changes_if_watched=is_ours)
 
     return {name: contestant(name, make) for name, make in made.items()}

@@ -1,8 +1,8 @@
-"""`make gpu-pack`: what a bare GPU machine lacks, in one folder beside the tracked files: `python -m benchmarks.pack`.
+"""`make gpu-pack`, or `python -m benchmarks.pack`: everything that a bare GPU machine lacks, in one folder.
 
-gpu-pack/ then holds the compiled library, wheels of the rivals and of what they need (no torch), and the commit. It
-is for a machine that has torch, Triton, pytest, matplotlib and the like, but no network, and that may not build:
-`benchmarks/gpu.sh` there takes it from here.
+gpu-pack/ then holds the compiled library, wheels of the rivals and of their requirements (no torch), and the commit. It
+is for a machine that has torch, Triton, pytest, matplotlib and the like, but no network, and that may not build.
+`benchmarks/gpu.sh` there uses it.
 """
 
 import argparse
@@ -16,11 +16,11 @@ from tmkt_kernels.extension import LIBRARY, extension
 FOLDER = ROOT / "gpu-pack"
 MOST_BYTES = 60 << 20
 WHEELS = ("norse", "snntorch", "spikingjelly", "loguru", "nir", "nirtorch", "SciencePlots")
-"""The rivals, and what they import beyond torch's and matplotlib's own needs. All are plain Python."""
+"""The rivals, and their imports beyond the requirements of torch and matplotlib. All are plain Python."""
 
 
 def problem(arch: str, info: dict, why_none: str | None) -> str | None:
-    """Why the compiled library at hand cannot be packed for GPUs of `arch`, and what to do; None if it can."""
+    """Return why the compiled library cannot be packed for GPUs of `arch`, and what to do; None if it can."""
     build = f"TMKT_CUDA=1 TMKT_CUDA_ARCHS={arch} python setup.py build_ext --inplace"
     if why_none:
         return f"there is no compiled library ({why_none}): {build}"
@@ -32,7 +32,7 @@ def problem(arch: str, info: dict, why_none: str | None) -> str | None:
 
 
 def pinned(names: tuple[str, ...], constraints: str) -> list[str]:
-    """name==version of each, from constraints.txt."""
+    """Return name==version of each, from constraints.txt."""
     lines = {line.split("==")[0].lower(): line for line in constraints.split() if "==" in line}
     return [lines[name.lower()] for name in names]
 

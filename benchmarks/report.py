@@ -1,5 +1,5 @@
-"""Makes the tables and charts of README.md and docs/benchmarks.md from the committed rows, and nothing else does:
-`python -m benchmarks.report` (--check: fail if one is stale).
+"""Makes all tables and charts of README.md and docs/benchmarks.md from the committed rows: `python -m
+benchmarks.report` (--check: fail if one is stale).
 """
 
 import argparse
@@ -25,27 +25,27 @@ BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 
 
 def pictures(machine: Machine, folder: str) -> list[str]:
-    """Markdown of the machine's charts, those that its rows give."""
+    """Return Markdown of the machine's charts for which there are rows."""
     return [
         f"![{chart.title}]({folder}/{chart.file_name(machine)})" for chart in charts.CHARTS if chart.has_rows(machine)
     ]
 
 
 def headline(found: list[Machine]) -> str:
-    """What a user of another library meets first: his network, before and after."""
+    """Return the first table for users of other libraries: a network before and after."""
     parts = [before_and_after(machine) for machine in found if machine.on_gpu]
     return "\n\n".join(filter(None, parts)) or "No rows of a GPU yet: `make gpu`."
 
 
 def readme_part(found: list[Machine]) -> str:
-    """GPUs, and one thread of the CPU."""
+    """Return the tables of GPUs, and of one thread of the CPU."""
     gpus, cpus = [m for m in found if m.on_gpu], [m for m in found if not m.on_gpu][:1]
     parts = [part for m in gpus for part in (front_table(m), front_notes(m))] + [front_table(m) for m in cpus]
     return "\n\n".join(parts) or "No rows yet: `make bench`."
 
 
 def docs_part(found: list[Machine]) -> str:
-    """Each machine's charts and tables, then what was missed."""
+    """Return each machine's charts and tables, then the missed targets."""
     parts = []
     for machine in found:
         parts += [f"## {machine.device}", machine.heading + ".", *pictures(machine, "images")]
@@ -59,7 +59,7 @@ PARTS = {README: {"headline": headline, "benchmarks": readme_part}, DOCS: {"benc
 
 
 def rewritten(path: Path, parts: dict[str, str]) -> str:
-    """The page with these parts between their marks."""
+    """Return the page with these parts between their marks."""
     text = path.read_text()
     for name, part in parts.items():
         begin, end = BEGIN.format(name), END.format(name)

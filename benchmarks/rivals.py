@@ -1,7 +1,7 @@
 """The rivals' neurons, each over a whole sequence: LIF with tau = 2, hard reset to 0, reset detached.
 
-Each has the same recurrence as ours. One without the arc tangent keeps its own default surrogate, and is then held to
-its spikes alone. What is not installed is left out, and `absent` says so.
+Each has the same recurrence as ours. For a rival without the arc tangent, which keeps its own default surrogate, only
+spikes are checked. Rivals that are not installed are left out, and `absent` names them.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ PACKAGES = {"SpikingJelly": "spikingjelly", "snnTorch": "snntorch", "norse": "no
 
 
 class Rival(NamedTuple):
-    """`make(v_threshold)` gives a layer x_seq [T, B, ...] -> spikes.
+    """`make(v_threshold)` returns a layer x_seq [T, B, ...] -> spikes.
 
     same_gradient: arc tangent with alpha = 2, reset detached. decay_input: h = v + (x - v) / 2, else v / 2 + x.
     """
@@ -34,7 +34,7 @@ class Rival(NamedTuple):
 
 
 def rivals(device: str, dtype: torch.dtype) -> dict[str, Rival]:
-    """Those that are installed and take this dtype. Rivals with one Python step after another are shown in fp32."""
+    """Return the installed rivals that take this dtype. Rivals that loop over steps in Python run in fp32 only."""
     found = {"torch.compile": Rival(compiled_loop), "plain loop": Rival(plain_loop)}
     if is_installed("spikingjelly"):
         found["SpikingJelly"] = Rival(spikingjelly, version("spikingjelly"))
@@ -60,12 +60,12 @@ def version(package: str) -> str:
 
 
 def absent() -> list[str]:
-    """Names of the rivals that are not installed here."""
+    """Return the names of rivals that are not installed here."""
     return [name for name, package in {**PACKAGES, "tonic": "tonic"}.items() if not is_installed(package)]
 
 
 def plain_loop(v_threshold: float = 1.0) -> Layer:
-    """LIF as one writes it in PyTorch."""
+    """LIF in the usual PyTorch code."""
 
     def run(x_seq: Tensor) -> Tensor:
         v = torch.zeros_like(x_seq[0])
@@ -85,7 +85,7 @@ def compiled_loop(v_threshold: float) -> Layer:
 
 
 def spikingjelly(v_threshold: float, precision: torch.dtype | None = None) -> Layer:
-    """LIFNode as it is by default; with a `precision`, as its precision API sets it up (CUDA, Triton)."""
+    """LIFNode with its defaults; with a `precision`, as its precision API sets it up (CUDA, Triton)."""
     from spikingjelly.activation_based import functional, neuron, surrogate
 
     node: Any = neuron.LIFNode(
@@ -102,7 +102,7 @@ def spikingjelly(v_threshold: float, precision: torch.dtype | None = None) -> La
 
 
 def precise(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The model as SpikingJelly's precision API sets it up for a half type."""
+    """Return the model as SpikingJelly's precision API sets it up for a half type."""
     from spikingjelly.activation_based.precision import PrecisionConfig, prepare_model_for_precision
 
     short = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
@@ -111,7 +111,7 @@ def precise(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def snntorch(v_threshold: float) -> Layer:
-    """Leaky with the reset in the step of the spike, as ours, but not detached; it has no decay of the input."""
+    """Leaky with the reset in the step of the spike, as in ours, but not detached; it does not decay the input."""
     with contextlib.redirect_stdout(None):
         import snntorch
         from snntorch import surrogate
@@ -147,7 +147,7 @@ def norse(v_threshold: float) -> Layer:
 
 
 def sinabs(v_threshold: float) -> Layer:
-    """One spike a step, exp(-1 / tau_mem) = 1/2. It takes [B, T, ...]: views, nothing is moved."""
+    """One spike per step, exp(-1 / tau_mem) = 1/2. It takes [B, T, ...], as views without a copy."""
     from sinabs.activation import MembraneReset, SingleSpike
     from sinabs.layers import LIF
 

@@ -1,4 +1,4 @@
-"""The committed rows, by machine and case: what tables and charts are made of."""
+"""The committed rows, by machine and case, from which tables and charts are made."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 
 class Key(NamedTuple):
-    """What the rows of one case have in common."""
+    """The fields that identify the rows of one case."""
 
     op: str
     case: str
@@ -28,7 +28,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Machine:
-    """A results file: a device and, on the CPU, a number of threads. Several runs may stand in it."""
+    """A results file: a device and, on the CPU, a number of threads. It may contain several runs."""
 
     path: Path
     rows: list[Row]
@@ -39,7 +39,7 @@ class Machine:
 
     @property
     def digest(self) -> str:
-        """Of the rows: pictures carry it, so that a stale one is known."""
+        """Return a digest of the rows, which pictures carry so that a stale one is noticed."""
         return hashlib.sha256(json.dumps(self.rows, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -47,12 +47,12 @@ class Machine:
         return self.rows[0]["cuda"] is not None
 
     def facts(self, key: str) -> str:
-        """The values of a field over all rows, in order of appearance."""
+        """Return the values of a field over all rows, in order of appearance."""
         return ", ".join(dict.fromkeys(str(row[key]) for row in self.rows))
 
     @property
     def device(self) -> str:
-        """Its name, on the CPU with the number of threads."""
+        """Return its name, on the CPU with the number of threads."""
         return self.facts("device") + ("" if self.on_gpu else f", {thread_count(int(self.facts('threads')))}")
 
     @property
@@ -65,7 +65,7 @@ class Machine:
         )
 
     def cases(self, sweep: str = "") -> dict[Key, "Measured"]:
-        """All cases of a sweep, "" for those of none, in the order of the rows."""
+        """Return all cases of a sweep, or for "" those without one, in the order of the rows."""
         found: dict[Key, Measured] = {}
         for row in self.rows:
             key = Key(row["op"], row["case"], row["sweep"], tuple(row["shape"]), row["dtype"])
@@ -94,16 +94,16 @@ class Measured:
 
     @property
     def fastest(self) -> str:
-        """The fastest contestant of ours."""
+        """Return our fastest contestant."""
         return min(self.ours, key=lambda name: self.values(name, "median_ms"))
 
     def values(self, contestant: str, field: str) -> list[float]:
-        """One for each run that has it."""
+        """Return one value for each run that has it."""
         found = [rows.get(contestant, {}).get(field) for rows in self.by_run.values()]
         return [value for value in found if value is not None]
 
     def verdicts(self) -> list[Verdict]:
-        """Of each target, the worst run's among those that measured it."""
+        """Return the verdict on each target, from the worst run among those that measured it."""
         by_target: dict[Target, list[Verdict]] = {}
         for rows in self.by_run.values():
             targets = [Target(*target) for target in next(iter(rows.values())).get("targets", ())]
@@ -121,11 +121,11 @@ def read(path: Path) -> Machine:
 
 
 def machines(folder: Path) -> list[Machine]:
-    """All results files in a folder, GPUs first."""
+    """Return all results files in a folder, GPUs first."""
     return sorted(map(read, sorted(folder.glob("*.jsonl"))), key=lambda machine: not machine.on_gpu)
 
 
 def span(values: Iterable[float], digits: int) -> str:
-    """Lowest to highest, empty for none."""
+    """Return the range from lowest to highest; empty for no values."""
     shown = [f"{value:.{digits}f}" for value in sorted(values)]
     return "" if not shown else shown[0] if shown[0] == shown[-1] else f"{shown[0]} to {shown[-1]}"

@@ -1,8 +1,8 @@
 """Times the cases and writes a row per contestant: `python -m benchmarks.run [--device cpu|cuda] [--op lif] ...`.
 
-How it is measured stands in `benchmarks/measure.py`, what a row holds in `benchmarks/results/README.md`. Compiled
-rivals start from an empty cache, so that first calls are first calls; where time on the machine is dear, `--warm`
-fills a cache first, in many processes, and `--cache` then runs from it, which the rows say.
+`benchmarks/measure.py` describes the method, and `benchmarks/results/README.md` the rows. Compiled rivals start from an
+empty cache, so that first calls are real first calls. If time on the machine is scarce, `--warm` first fills a cache,
+in many processes, and `--cache` then runs from it, which the rows record.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ |= {
-    "KINETO_LOG_LEVEL": "99",  # the profiler that counts memory is chatty
+    "KINETO_LOG_LEVEL": "99",  # silences the profiler that counts memory
     "TORCH_CPP_LOG_LEVEL": "ERROR",
     "THP_MEM_ALLOC_ENABLE": "1",  # see environment.huge_pages
 }
@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
-COMPILES = ("torch.compile", "compiled", "triton", "SpikingJelly")  # in a contestant's name: its first call compiles
+COMPILES = ("torch.compile", "compiled", "triton", "SpikingJelly")  # in names of contestants whose first call compiles
 
 
 def parse() -> argparse.Namespace:
@@ -78,11 +78,11 @@ def main() -> None:
 
 
 def warm(arguments: argparse.Namespace, console: Console) -> None:
-    """Have what compiles do so in many processes at once, into the folder that `--cache` names.
+    """Compile in many processes at once, into the folder of `--cache`.
 
-    What was tuned then is thrown away: with others on the GPU it means nothing, and tuning again takes milliseconds.
+    Tuning results are then deleted, because the GPU was shared, and tuning again takes milliseconds.
     """
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # each process would start as many as there are cores
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # otherwise each process would start one per core
     begin, failures = time.perf_counter(), 0
     tasks = [(i, point, kind) for i, point in enumerate(points(arguments)) for kind in COMPILES]
     with ProcessPoolExecutor(arguments.warm, multiprocessing.get_context("spawn")) as pool:
@@ -97,7 +97,7 @@ def warm(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def call_once(arguments: argparse.Namespace, index: int, kind: str) -> list[str]:
-    """In a process of its own: the contestants of a point whose name has `kind` in it, each called once."""
+    """In a process of its own, call each contestant of a point once, of those with `kind` in their names."""
     from benchmarks.measure import chosen_contestants
 
     case, dtype, shape = points(arguments)[index]
@@ -110,7 +110,7 @@ def call_once(arguments: argparse.Namespace, index: int, kind: str) -> list[str]
         try:
             contestant.run(inputs)
             lines.append(f"{name}: {time.perf_counter() - begin:.1f} s")
-        except Exception as error:  # the timed run says it again, and what it means
+        except Exception as error:  # the timed run reports it again, in full
             lines.append(f"{name}: FAILED, {type(error).__name__}")
     if arguments.device == "cuda":
         torch.cuda.synchronize()
@@ -119,7 +119,7 @@ def call_once(arguments: argparse.Namespace, index: int, kind: str) -> list[str]
 
 
 def wanted(arguments: argparse.Namespace) -> Callable[[str, Any], bool]:
-    """Which contestants are asked for; the copies are always."""
+    """Return whether a contestant was requested; the copies always are."""
 
     def is_wanted(name: str, contestant: Any) -> bool:
         if "copy_" in name:
@@ -167,7 +167,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
             torch.manual_seed(0)
             try:
                 rows = measure(case, arguments.device, dtype, shape, arguments.rounds, note, wanted(arguments))
-            except Exception as error:  # the rows of the other cases are worth having; the exit code tells
+            except Exception as error:  # other cases' rows are still useful; the exit code tells
                 note(f"FAILED: {name}: {type(error).__name__}: {error}", True)
                 continue
             targets = [] if arguments.small else case.targets(arguments.device, dtype)
@@ -183,7 +183,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def points(arguments: argparse.Namespace) -> list[tuple[Any, torch.dtype, tuple[int, ...]]]:
-    """(case, dtype, shape) of all that is asked for, each once, those of the lowest rank first."""
+    """Return (case, dtype, shape) of all that was requested, each once, those of the lowest rank first."""
     from benchmarks.cases import CASES
 
     chosen, device = {}, "cuda" if arguments.dry else arguments.device

@@ -1,8 +1,8 @@
 """Every kernel once on small shapes, against the reference on the CPU: `python -m benchmarks.smoke [--device cuda]`.
 
-For compute-sanitizer: small launches, and little beside them that runs on the GPU. The shapes reach the wide kernels
-and the narrow ones (an odd number of neurons, and views that are not aligned), T beyond one tile of backward's history,
-and pooling of even and odd planes. TRITON_INTERPRET=1 has the Triton kernels run on the CPU.
+For compute-sanitizer: small launches, and little else on the GPU. The shapes reach the wide kernels and the narrow ones
+(an odd number of neurons, and views that are not aligned), T beyond one tile of backward's history, and pooling of even
+and odd planes. With TRITON_INTERPRET=1 the Triton kernels run on the CPU.
 """
 
 import argparse
@@ -25,17 +25,17 @@ SHAPES = {
     "odd, two tiles": (17, 1, 3, 5, 7),
     "T = 4": (4, 2, 8, 4, 4),
 }
-SPREAD = 1.5  # of the inputs: some neurons fire at each step
+SPREAD = 1.5  # of the inputs, so that some neurons fire at each step
 
 
 class Scene(NamedTuple):
-    """`call(backend, *leaves)` gives outputs, spikes first if there are any; their gradients go to the leaves."""
+    """`call(backend, *leaves)` returns outputs, spikes first if there are any; their gradients go to the leaves."""
 
     name: str
     leaves: tuple[Tensor, ...]
     call: Callable[..., tuple[Tensor, ...]]
     flips: float | None = None
-    """The share of spikes that may differ; None: the outputs are no spikes, and equal bit for bit."""
+    """The share of spikes that may differ; None: the outputs are not spikes, and must be equal bit for bit."""
 
 
 def draw(*shape: int) -> Tensor:
@@ -43,7 +43,7 @@ def draw(*shape: int) -> Tensor:
 
 
 def shifted(x: Tensor) -> Tensor:
-    """The same values in a view that begins 4 elements into its memory."""
+    """Return the same values in a view that begins 4 elements into its memory."""
     return torch.cat([x.new_zeros(4), x.flatten()])[4:].view(x.shape)
 
 
@@ -117,7 +117,7 @@ def mixup_scenes(dtype: torch.dtype) -> Iterator[Scene]:
 
 
 def outcome(scene: Scene, backend: str, device: str) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Outputs and gradients, on the CPU. Moving keeps strides; what is off its memory's start there, is so here."""
+    """Return outputs and gradients on the CPU. Moving keeps strides, and views that are offset stay so."""
     leaves = []
     for leaf in scene.leaves:
         moved = shifted(leaf.to(device)) if leaf.storage_offset() == 4 else leaf.to(device)
@@ -136,7 +136,7 @@ def check(scene: Scene, backend: str, device: str, dtype: torch.dtype) -> None:
         assert torch.equal(outputs[0], expected[0]), "not the reference's values"
     else:
         assert_spikes_equal(outputs[0], expected[0], scene.flips)
-    tolerance = 2 * GRADIENT_TOLERANCE[dtype]  # the reference rounds too
+    tolerance = 2 * GRADIENT_TOLERANCE[dtype]  # because the reference rounds too
     for name, actual, truth in zip(("outputs", "gradients"), (outputs, grads), (expected, expected_grads), strict=True):
         errors = [relative_error(a, t) for a, t in zip(actual, truth, strict=True)]
         assert max(errors) < tolerance, f"{name}: relative L2 errors {errors}, allowed {tolerance}"
@@ -164,7 +164,7 @@ def main() -> None:
                     try:
                         check(scene, backend, arguments.device, dtype)
                         print(f"{title}: as the reference")
-                    except AssertionError as error:  # the others are worth knowing; the exit code tells
+                    except AssertionError as error:  # other results are still useful; the exit code tells
                         wrong += 1
                         print(f"WRONG: {title}: {error}")
     if arguments.device == "cuda":

@@ -1,7 +1,8 @@
-"""The tables of README.md and docs/benchmarks.md, from rows; `python -m benchmarks.tables ROWS` prints one machine's
-short one.
+"""The tables of README.md and docs/benchmarks.md, made from rows.
 
-A value from several runs is shown from the lowest to the highest.
+`python -m benchmarks.tables ROWS` prints the short table of one machine.
+
+A value from several runs is shown as the range from the lowest to the highest.
 """
 
 import argparse
@@ -23,9 +24,9 @@ FRONT = {
 
 
 def front_table(machine: Machine) -> str:
-    """The front page: how many times faster than rivals, in fp32 and bf16, and their memory over ours.
+    """Front page: speed relative to rivals, in fp32 and bf16, and their memory over ours.
 
-    Of several runs the one that is worst for us. A layer's memory is what it keeps for backward, a network's its peak.
+    Of several runs, the one that is worst for us. A layer's memory is what it keeps for backward, a network's its peak.
     """
     lines = [
         f"| {machine.device} | faster than torch.compile, fp32 | bf16 | faster than SpikingJelly, fp32 | bf16 "
@@ -47,7 +48,7 @@ def front_table(machine: Machine) -> str:
 
 
 def before_and_after(machine: Machine) -> str:
-    """SEW-ResNet18 as SpikingJelly has it, in its fastest way, and after `accelerate`."""
+    """SEW-ResNet18 as in SpikingJelly, in its fastest way, and after `accelerate`."""
     lines = []
     for key, measured in machine.cases().items():
         if key[:2] == ("sew_resnet18", "training step"):
@@ -72,7 +73,7 @@ def before_and_after(machine: Machine) -> str:
 
 
 def front_notes(machine: Machine) -> str:
-    """What the table of a GPU does not show: how near the limit, and where a rival is as fast."""
+    """Notes to a GPU's table: how near the limit, and where a rival is as fast."""
     cases = {key[:2]: measured for key, measured in reversed(machine.cases().items()) if key.dtype == "float32"}
     lif, bn_lif = (cases[op, "forward + backward"] for op in ("lif", "bn_lif"))
     forward = least(cases["lif", "forward"], "torch.compile", "times_ours")
@@ -84,7 +85,7 @@ def front_notes(machine: Machine) -> str:
 
 
 def fastest_way(measured: Measured | None) -> str:
-    """SpikingJelly's neuron as it is, or its precision API, which half types need to be fast."""
+    """Return SpikingJelly's neuron, or its precision API, which half types need to be fast."""
     ways = [name for name in measured.contestants if name.startswith("SpikingJelly")] if measured else []
     return min(ways, key=lambda name: min(measured.values(name, "median_ms")), default="")  # type: ignore[union-attr]
 
@@ -94,7 +95,7 @@ def least(measured: Measured | None, contestant: str, field: str) -> float | Non
 
 
 def memory_over_ours(measured: Measured | None, contestant: str, field: str) -> float | None:
-    """The least ratio among runs, each within one run, because memory differs from one version of ours to the next."""
+    """Return the least ratio among runs, each within one run, because memory differs between versions of ours."""
     if measured is None:
         return None
     pairs = (
@@ -105,7 +106,7 @@ def memory_over_ours(measured: Measured | None, contestant: str, field: str) -> 
 
 
 def short_table(machine: Machine) -> str:
-    """The first shape of each operator; rivals as so many times our time."""
+    """Return a table of the first shape of each operator, with rivals as multiples of our time."""
     lines = [
         "| operator | shape | dtype | ours, ms | of `copy_` | torch.compile | SpikingJelly | best other | target |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
@@ -135,7 +136,7 @@ def case_cells(key: Key) -> list[str]:
 
 
 def our_cells(measured: Measured) -> list[str]:
-    """Time of our fastest, and its share of the bandwidth."""
+    """Return the time of our fastest, and its share of the bandwidth."""
     return [span(measured.values(measured.fastest, "median_ms"), 2), share_of_copy(measured)]
 
 
@@ -156,7 +157,7 @@ def row(cells: list[str]) -> str:
 
 
 def full_table(key: Key, measured: Measured) -> str:
-    """All contestants of one case."""
+    """Return a table of all contestants of one case."""
     title = f"**{key.title}** {list(key.shape)} {key.dtype}"
     verdict = targets(measured)
     lines = [
@@ -188,7 +189,7 @@ def full_table(key: Key, measured: Measured) -> str:
 
 
 def missed(found: list[Machine]) -> str:
-    """Every target that was not reached."""
+    """Return every target that was missed."""
     lines = [
         f"- {machine.name}: {key.title} {list(key.shape)} {key.dtype}: {verdict.target}; {verdict.found:.2f}"
         for machine in found
@@ -200,7 +201,7 @@ def missed(found: list[Machine]) -> str:
 
 
 def side_by_side(heading: str, found: dict[str, list[list[float]]], columns: tuple[str, str]) -> list[str]:
-    """A table of two times for each case, and the second over the first; nothing if there is no such case."""
+    """Return a table of two times per case, and the second over the first; empty without such cases."""
     lines = [
         row([title, span(first, 3), span(second, 3), span([b / a for a, b in zip(first, second, strict=True)], 2)])
         for title, (first, second) in found.items()
@@ -210,7 +211,7 @@ def side_by_side(heading: str, found: dict[str, list[list[float]]], columns: tup
 
 
 def backends(machine: Machine) -> list[str]:
-    """CUDA and Triton, case by case: `auto` should take the faster."""
+    """Compare CUDA and Triton, case by case, because `auto` should take the faster."""
     pair = "tmkt native", "tmkt triton"
     found = {
         f"{key.title} {list(key.shape)} {key.dtype}": [measured.values(name, "median_ms") for name in pair]
@@ -221,7 +222,7 @@ def backends(machine: Machine) -> list[str]:
 
 
 def layouts(machine: Machine) -> list[str]:
-    """Contiguous and channels_last."""
+    """Compare contiguous and channels_last."""
     cases = {(key.op, key.case, key.dtype): measured for key, measured in machine.cases("layout").items()}
     found = {
         f"{op} {name} {dtype}": [

@@ -1,4 +1,4 @@
-// The SIMD level in use, and what was compiled, for `python -m tmkt_kernels` and the benchmark rows.
+// The SIMD level in use and the build's properties, for `python -m tmkt_kernels` and the benchmark rows.
 #include <cstdlib>
 #include <string>
 
@@ -36,7 +36,7 @@ const char* simd_name(SimdLevel level) {
 SimdLevel simd_level() {
   static const SimdLevel chosen = [] {
     const SimdLevel best = best_level();
-    const char* wanted = std::getenv("TMKT_SIMD");  // an unknown or unavailable one is an error in extension.py
+    const char* wanted = std::getenv("TMKT_SIMD");  // extension.py raises for an unknown or unavailable level
     for (SimdLevel level : {SimdLevel::kBaseline, SimdLevel::kAvx2}) {
       if (wanted && std::string(wanted) == simd_name(level) && level < best) return level;
     }
@@ -47,7 +47,7 @@ SimdLevel simd_level() {
 
 }  // namespace tmkt
 
-// JSON, valid for the life of the process. `cuda` is empty where no CUDA kernel was compiled.
+// JSON, valid for the lifetime of the process. `cuda` is empty if no CUDA kernel was compiled.
 extern "C" __attribute__((visibility("default"))) const char* tmkt_build_info() {
   static const std::string info = [] {
 #if defined(TMKT_AVX512)

@@ -1,4 +1,4 @@
-"""Hooks of mkdocs: the navigation, and links to files of the repository that are no pages."""
+"""Hooks of mkdocs: the navigation, and links to files of the repository that are not pages."""
 
 import logging
 import re
@@ -10,7 +10,7 @@ LOG = logging.getLogger("mkdocs.hooks")
 
 
 def on_config(config: Any) -> Any:
-    """Drop entries without a file, saying so, and gather pages without an entry under "More"."""
+    """Drop entries without a file, with a warning, and gather pages without an entry under "More"."""
     docs = Path(config.docs_dir)
     named: set[str] = set()
 
@@ -36,7 +36,7 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """A link to a file outside docs/, which serves who reads the repository, becomes its text here."""
+    """Replace a link to a file outside docs/, which serves readers of the repository, by its text."""
 
     def text(match: re.Match[str]) -> str:
         target = (Path(page.file.abs_src_path).parent / match["target"].partition("#")[0]).resolve()

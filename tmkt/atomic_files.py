@@ -1,8 +1,8 @@
-"""Reading and writing files: whole or not at all.
+"""Reading and writing of whole files.
 
-A run's folder may come from a stranger, lie on a full or failing disk, or have been edited. So a file is read to its
-expected form or raises `DamagedError`. A file is written completely or not at all, never through a link, and a write
-that fails raises a `UserError` that names the file. `tensor_files` adds tensors.
+A run's folder may come from a stranger, be on a full or failing disk, or have been edited. A file is therefore read in
+its expected form, or reading raises `DamagedError`. A file is written completely or not at all, never through a link,
+and a failed write raises a `UserError` that names the file. `tensor_files` adds tensors.
 """
 
 import errno
@@ -17,7 +17,7 @@ from typing import Any
 
 from .errors import DamagedError, UserError
 
-TEXT_LIMIT = 1 << 28  # bytes of a JSON or YAML file: far above what a run writes
+TEXT_LIMIT = 1 << 28  # bytes of a JSON or YAML file, far above what a run writes
 _REMEDIES = {
     errno.ENOSPC: "free space on that disk, then give the same command again",
     errno.EDQUOT: "free space in your quota, then give the same command again",
@@ -28,7 +28,7 @@ _REMEDIES = {
 
 @contextmanager
 def written(path: Path) -> Iterator[None]:
-    """Within the block, an OSError becomes a UserError that names `path` and says what to do."""
+    """Within the block, an OSError becomes a UserError that names `path` and the remedy."""
     try:
         yield
     except OSError as error:
@@ -37,7 +37,7 @@ def written(path: Path) -> Iterator[None]:
 
 
 def make_folder(root: Path, *parts: str) -> Path:
-    """The folder root/part/..., made where it is missing. Links below `root` are refused: they may lead anywhere."""
+    """Return the folder root/part/..., made if missing. Links below `root` are refused, as they may lead anywhere."""
     with written(root):
         root.mkdir(parents=True, exist_ok=True)
     folder = root
@@ -51,10 +51,10 @@ def make_folder(root: Path, *parts: str) -> Path:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file atomically: after a crash it has its old content or the new one."""
+    """Write a file atomically, so that after a crash it has its old or its new content."""
     temporary = path.with_name(f".{path.name}.tmp")
     with written(path), gone_after_failure(temporary):
-        temporary.unlink(missing_ok=True)  # of a process that was killed; or planted
+        temporary.unlink(missing_ok=True)  # from a killed process, or planted
         write_new(temporary, data)
         flush(temporary)
         temporary.replace(path)
@@ -63,7 +63,7 @@ def write(path: Path, data: bytes) -> None:
 
 @contextmanager
 def gone_after_failure(temporary: Path) -> Iterator[None]:
-    """Where the block fails, delete what it has written under `temporary`: the disk may be full."""
+    """If the block fails, delete what it has written under `temporary`, because the disk may be full."""
     try:
         yield
     except BaseException:
@@ -73,7 +73,7 @@ def gone_after_failure(temporary: Path) -> Iterator[None]:
 
 
 def remove(path: Path) -> None:
-    """Delete a folder with what is in it, a file, or a link but not what it leads to; or nothing."""
+    """Delete a folder and its contents, a file, or a link but not its target; do nothing if there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -81,7 +81,7 @@ def remove(path: Path) -> None:
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Write a file that is not there yet: neither an old one nor what a link of that name leads to. Raises OSError."""
+    """Write a file that must not exist yet, neither as an old file nor through a link of that name. Raises OSError."""
     with Appender(path, os.O_EXCL) as file:
         file.write(data)
 
@@ -92,13 +92,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append(path: Path, text: str) -> None:
-    """Add text at the end of a file."""
+    """Append text to a file."""
     with written(path), Appender(path) as file:
         file.write(text.encode())
 
 
 class Appender:
-    """A file open at its end, made if it is missing; never a link, a device or a file with a second name."""
+    """A file open for appending, created if missing; never a link, a device or a file with a second name."""
 
     def __init__(self, path: Path, flags: int = 0) -> None:
         flags |= os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # no wait for a pipe's reader
@@ -109,13 +109,13 @@ class Appender:
             raise UserError(f"{path}: is a device or has a second name elsewhere (a hard link); remove it")
 
     def write(self, data: bytes) -> None:
-        """Add `data`, all of it: a full disk takes what fits and says so at the next call alone."""
+        """Append all of `data`. A full disk takes what fits and reports the error only at the next call."""
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self.descriptor, rest) :]
 
     def flush(self) -> None:
-        """Nothing to do: no byte waits in this process."""
+        """Do nothing, because this process buffers nothing."""
 
     def close(self) -> None:
         os.close(self.descriptor)
@@ -128,7 +128,7 @@ class Appender:
 
 
 def flush(path: Path) -> None:
-    """fsync a file or a folder, so that a rename never outlives what it names."""
+    """fsync a file or a folder, so that a rename never survives a crash without the content."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -137,11 +137,11 @@ def flush(path: Path) -> None:
 
 
 def read(path: Path, limit: int = TEXT_LIMIT) -> bytes:
-    """The content of a regular file of at most `limit` bytes.
+    """Return the content of a regular file of at most `limit` bytes.
 
     Raises:
         DamagedError: it is missing, a folder, a device, or too large.
-        UserError: it is there but cannot be read (permissions, a failing disk): nothing is known of its content.
+        UserError: it exists but cannot be read (permissions, a failing disk), so that its content is unknown.
     """
     try:
         state = path.stat()
@@ -159,7 +159,7 @@ def read(path: Path, limit: int = TEXT_LIMIT) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """As `read`, for UTF-8."""
+    """Like `read`, for UTF-8 text."""
     try:
         return read(path).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -167,12 +167,12 @@ def read_text(path: Path) -> str:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """As `read`, for a file that holds one JSON object."""
+    """Like `read`, for a file that holds one JSON object."""
     return parse_object(read(path), path.name)
 
 
 def parse_object(data: bytes | str, name: str) -> dict[str, Any]:
-    """The JSON object that `data` is; `name` is what the error calls it."""
+    """Parse `data` as a JSON object; the error calls it `name`."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:  # ValueError: of JSON, of UTF-8, or of a number with too many digits
@@ -183,7 +183,7 @@ def parse_object(data: bytes | str, name: str) -> dict[str, Any]:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file with one a line. What is none, as a line that is being written, is left out."""
+    """Return the JSON objects of a file, one per line. Other lines, such as one being written, are skipped."""
     records = []
     for line in read(path).splitlines():
         try:

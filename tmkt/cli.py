@@ -1,4 +1,4 @@
-"""The command `tmkt`: parses, calls, reports. No logic of its own."""
+"""The command `tmkt`: parses arguments, calls functions, reports. It has no logic of its own."""
 
 import argparse
 import difflib
@@ -198,9 +198,9 @@ def _integers(text: str) -> list[int]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0, or 2 for a mistake of the user's, after one line that says which.
+    """Run one command. Returns 0, or 2 for a user's mistake, after one line that describes it.
 
-    Others: 1 where a check or a run of a comparison failed, 128 + number for a signal, 74 where nothing can be printed.
+    Others: 1 if a check or a run of a comparison failed, 128 + number for a signal, 74 if nothing can be printed.
     """
     parser = build_parser()
     given = sys.argv[1:] if argv is None else list(argv)
@@ -211,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given[:1] == ["data"]:
         _check_known(parser, given[1:2], "data command", ["check", "prepare"])
     arguments, rest = parser.parse_known_args(given)
-    # argparse wants all positional arguments in one place; key=value may follow the options too.
+    # argparse wants all positional arguments in one place, but key=value may also follow the options.
     if rest and not ("override" in arguments and all("=" in item and item[0] != "-" for item in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
@@ -223,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _tell(str(error), 2)
     except OSError as error:
-        if error.filename is None:  # the terminal, or what it was redirected to
+        if error.filename is None:  # the terminal or its redirection
             return _tell(f"what this command prints cannot be written ({error.strerror})", UNHEARD)
         return _tell(f"{error.filename}: cannot be read or written ({error.strerror})", 2)
     except ModuleNotFoundError as error:
@@ -237,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check_known(parser: argparse.ArgumentParser, given: Sequence[str], what: str, known: Sequence[str]) -> None:
-    """Exit with the nearest known word where the one given, if any, is neither known nor an option."""
+    """Exit with the nearest known word if a given word is neither known nor an option."""
     for word in given:
         if word[:1] != "-" and word not in known:
             nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.0)[0]
@@ -245,22 +245,22 @@ def _check_known(parser: argparse.ArgumentParser, given: Sequence[str], what: st
 
 
 def _tell(text: str, status: int) -> int:
-    """Print the last line of a command that did not end well. Returns its exit status."""
+    """Print the last line of a command that failed. Returns its exit status."""
     try:
-        if status < 128 or os.environ.get("RANK", "0") == "0":  # several processes are interrupted together
+        if status < 128 or os.environ.get("RANK", "0") == "0":  # all processes are interrupted together
             print(f"tmkt: {text}", file=sys.stderr, flush=True)
     except OSError:
         status = UNHEARD
-    if status == UNHEARD:  # what is left unwritten would be tried again at the end of Python, with a traceback
+    if status == UNHEARD:  # otherwise Python would write the rest of stdout again at exit, with a traceback
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if os.environ.get("WORLD_SIZE", "1") != "1":  # the others may be gone: Gloo's threads would now and then abort
+    if os.environ.get("WORLD_SIZE", "1") != "1":  # others may be gone, and Gloo's threads would then sometimes abort
         sys.stdout.flush()
         os._exit(status)
     return status
 
 
-# The commands import what they need themselves: `tmkt --help` does not wait for the trainer.
+# Each command imports its own modules, so that `tmkt --help` does not wait for the trainer.
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -339,14 +339,14 @@ def _data(arguments: argparse.Namespace) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    """Exit code 1 where a run failed."""
+    """Return exit code 1 if a run failed."""
     import signal
 
     from rich.console import Console
 
     from .analysis.compare import compare, results_table
 
-    for ends in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: no run is left without the command that watches it
+    for ends in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C, so that no run outlives the command that watches it
         signal.signal(ends, signal.default_int_handler)
     results = compare(
         arguments.config,

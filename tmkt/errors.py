@@ -1,6 +1,6 @@
-"""The one kind of error that a user can put right, and exit statuses."""
+"""The error for mistakes that a user can correct, and exit statuses."""
 
-UNHEARD = 74  # exit status where nothing can be printed: EX_IOERR of sysexits.h
+UNHEARD = 74  # exit status if nothing can be printed: EX_IOERR of sysexits.h
 
 
 class UserError(ValueError):
@@ -12,11 +12,11 @@ class UserError(ValueError):
 
 
 class DamagedError(UserError):
-    """A file is missing, or is not what was written; the message says which, and how."""
+    """A file is missing or differs from what was written; the message says which, and how."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was told to stop, by Ctrl-C or SIGTERM; the message says where the same command goes on."""
+    """A run was stopped by Ctrl-C or SIGTERM; the message says where the same command will resume."""
 
     def __init__(self, message: str, status: int = 130) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
-"""Time-step mixup (TSM, arXiv 2511.12150): how the switch from image steps to event steps is drawn.
+"""Time-step mixup (TSM, arXiv 2511.12150): drawing the switch from image steps to event steps.
 
-Per sample, u_t ~ U(0, 1) for t = 0..T-1; the switch step is the first t with u_t < p, or T if there
-is none. Steps before it show the static image, steps from it on the event frames.
+Per sample, u_t ~ U(0, 1) for t = 0..T-1; the switch step is the first t with u_t < p, or T if there is none. Steps
+before it show the static image, all others the event frames.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def expected_event_steps(T: int, p: float) -> float:
-    """E[n], the mean number of event steps: T - (1-p) (1 - (1-p)^T) / p, with its limits 0 at p = 0 and T at p = 1.
+    """Return E[n], the mean number of event steps: T - (1-p) (1 - (1-p)^T) / p, or 0 at p = 0 and T at p = 1.
 
     Summed as n = sum_t P(switch <= t) = sum_{j=1..T} (1 - (1-p)^j), which does not cancel at small p.
     """
@@ -23,24 +23,24 @@ def expected_event_steps(T: int, p: float) -> float:
     return math.fsum(-math.expm1(j * log_stay) for j in range(1, T + 1))
 
 
-@lru_cache(maxsize=4096, typed=True)  # 2.0 == 2 must not find the entry of 2: it is a TypeError
+@lru_cache(maxsize=4096, typed=True)  # typed, so that 2.0 does not find the entry of 2 but raises TypeError
 def replacement_probability(T: int, ratio: float) -> float:
-    """Probability p per step for which event steps make up the share `ratio` on average: E[n] = ratio T.
+    """Return the probability p per step that gives event steps the share `ratio` on average: E[n] = ratio T.
 
     E[n] grows with p from 0 to T, so the root is unique; bisection finds it to the last bit.
 
     Args:
         T: time steps, >= 1.
-        ratio: wanted mean share of event steps, in [0, 1]. 0 gives p = 0, 1 gives p = 1.
+        ratio: mean share of event steps, in [0, 1]. 0 gives p = 0, 1 gives p = 1.
 
     Raises:
-        TypeError, ValueError: T is no positive integer, or ratio lies outside [0, 1].
+        TypeError, ValueError: T is not a positive integer, or ratio lies outside [0, 1].
     """
     if not isinstance(T, int) or isinstance(T, bool):
         raise TypeError(f"T: expected an integer number of time steps, got {type(T).__name__}")
     if T < 1:
         raise ValueError(f"T: expected at least 1 time step, got {T}")
-    if not 0.0 <= ratio <= 1.0:  # NaN fails too
+    if not 0.0 <= ratio <= 1.0:  # also false for NaN
         raise ValueError(f"ratio: expected a share of event steps in [0, 1], got {ratio}")
     if ratio in (0.0, 1.0):
         return float(ratio)
@@ -61,7 +61,7 @@ def sample_switch_steps(
     Args:
         batch: number of samples.
         T: time steps.
-        ratio: mean share of event steps, in [0, 1]; one number for all samples or one for each.
+        ratio: mean share of event steps, in [0, 1]; one number for all samples, or one per sample.
         generator: CPU generator; None uses torch's default one.
 
     Returns:
@@ -69,7 +69,7 @@ def sample_switch_steps(
         This is t* - 1 of the paper, which counts steps from 1.
 
     Raises:
-        TypeError, ValueError: as `replacement_probability`, and for a negative batch or another count of ratios.
+        TypeError, ValueError: as `replacement_probability`, and for a negative batch or a wrong number of ratios.
     """
     if batch < 0:
         raise ValueError(f"batch: expected a number of samples >= 0, got {batch}")
@@ -78,12 +78,12 @@ def sample_switch_steps(
         raise ValueError(f"ratio: expected one share for each of {batch} samples, got {len(ratios)}")
     p = torch.tensor([replacement_probability(T, r) for r in ratios], dtype=torch.float64)[:, None]
     hit = torch.rand(batch, T, dtype=torch.float64, generator=generator) < p
-    # A column that always hits stands for "none in 0..T-1": argmax then gives T.
+    # A last column that always hits represents "none in 0..T-1", for which argmax then gives T.
     hit = torch.cat([hit, hit.new_ones(batch, 1)], dim=1)
     return hit.to(torch.uint8).argmax(dim=1)
 
 
 def event_step_mask(switch_step: Tensor, T: int) -> Tensor:
-    """m[t, b], 1 where step t of sample b is an event step: switch_step int64 [B] -> float32 [T, B]."""
+    """Return m[t, b], 1 if step t of sample b is an event step: switch_step int64 [B] -> float32 [T, B]."""
     steps = torch.arange(T, device=switch_step.device)
     return (steps[:, None] >= switch_step).float()

@@ -10,29 +10,29 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column
 from rich.text import Text
 
-# torchrun and accelerate launch say which process this is: the first one alone speaks.
+# RANK, set by torchrun and accelerate launch, numbers this process. Only the first one prints.
 first_process = os.environ.get("RANK", "0") == "0"
 console = Console(stderr=True, quiet=not first_process)
-SILENCE = 5.0  # seconds between plain lines where there is no terminal for a bar
+SILENCE = 5.0  # seconds between plain lines without a terminal for a bar
 
 
 def say(text: str) -> None:
-    """Print a line as it is: names in it may hold what rich, or a terminal, would take for a command."""
+    """Print a line unchanged, because names in it may hold text that rich or a terminal would take for a command."""
     console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def visible(text: str) -> str:
-    """`text` with line breaks and other characters that cannot be printed written out, as in "\\n"."""
+    """Return `text` with line breaks and other unprintable characters written out, as in "\\n"."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def count(number: int, noun: str) -> str:
-    """The number and its noun, as in "1 recording" and "4,600 recordings"."""
+    """Return the number and its noun, as in "1 recording" and "4,600 recordings"."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def clock(seconds: float | None) -> str:
-    """Seconds as 1:05 or 1:02:05; "?" where they are not known yet."""
+    """Return seconds as 1:05 or 1:02:05; "?" if they are not known yet."""
     if seconds is None:
         return "?"
     minutes, rest = divmod(round(seconds), 60)
@@ -40,7 +40,7 @@ def clock(seconds: float | None) -> str:
 
 
 class Times(ProgressColumn):
-    """Elapsed and remaining time, each with its name."""
+    """Elapsed and remaining time, each with a label."""
 
     max_refresh = 0.5
 
@@ -53,13 +53,13 @@ class Times(ProgressColumn):
 
 
 def bar(*more: Any) -> Progress:
-    """A progress bar with counts, then the columns `more`, then times; gone when done, and only on a terminal."""
+    """Make a progress bar with counts, then the columns `more`, then times; gone when done, and only on a terminal."""
     columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *more, Times()]
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def track(items: Sequence[Any] | Any, what: str) -> Iterator[Any]:
-    """Iterate with a bar labelled `what`; without a terminal, say how far it is every few seconds."""
+    """Iterate with a bar labelled `what`; without a terminal, print the progress every few seconds."""
     if console.is_terminal:
         with bar() as progress:
             yield from progress.track(items, description=what, total=len(items))
@@ -73,7 +73,7 @@ def track(items: Sequence[Any] | Any, what: str) -> Iterator[Any]:
 
 
 class TrainingProgress:
-    """How far a training is: a bar on a terminal; elsewhere a line at each log point, and when steps are slow."""
+    """Progress of a training: a bar on a terminal; elsewhere a line at each log point, and when steps are slow."""
 
     def __init__(self, name: str, steps: int, done: int) -> None:
         self.name, self.steps, self.begin, self.note = name, steps, done, ""
@@ -89,7 +89,7 @@ class TrainingProgress:
         self.bar.stop()
 
     def update(self, step: int, values: dict[str, float] | None = None) -> None:
-        """Show that `step` steps are done; `values`, of a log point: name -> number."""
+        """Show that `step` steps are done; `values` of a log point: name -> number."""
         if values is not None:
             self.note = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
         self.bar.update(self.task, completed=step, note=self.note)

@@ -1,7 +1,7 @@
-"""Settings that check themselves: models of pydantic whose errors name the key, the value and what was expected.
+"""Settings that check themselves: pydantic models whose errors name the key, the value and what was expected.
 
-Nothing is ignored and nothing is cast: an unknown key, a wrong type or a value out of range is a UserError. A list
-serves for a tuple, an integer for a float, and so does a text such as 1e-3, which YAML 1.1 does not read as a number.
+Nothing is ignored or cast: an unknown key, a wrong type or a value out of range is a UserError. A list may replace a
+tuple, an integer a float, and so may a text such as 1e-3, which YAML 1.1 does not read as a number.
 """
 
 import difflib
@@ -22,12 +22,12 @@ _NAMES = {
     "object": ("a mapping `{text: value}`", "mappings"),
     "null": ("null", "nulls"),
 }
-_LONGEST = 80  # characters of a wrong value in a message
+_LONGEST = 80  # characters of a wrong value in an error message
 _ABSENT = object()
 
 
 def setting(default: Any, description: str, unit: str = "", **limits: Any) -> Any:
-    """A key of a Section: its default, its meaning, the unit of its numbers and their limits (ge, gt, le, lt)."""
+    """Define a key of a Section: its default, its meaning, the unit of its numbers, and limits (ge, gt, le, lt)."""
     extra: Any = {"unit": unit} if unit else None
     return Field(default, description=description, json_schema_extra=extra, **limits)
 
@@ -39,51 +39,51 @@ def _number(value: Any) -> Any:
         return value
 
 
-AsNumber = BeforeValidator(_number)  # after limits of its own, so that these stand in the schema
+AsNumber = BeforeValidator(_number)  # after a type's own limits, so that these are in the schema
 Number = Annotated[float, AsNumber]
 AsTuple = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 
 
 class Section(BaseModel):
-    """Checks types, ranges and keys when it is built, so that settings that exist are valid.
+    """Checks types, ranges and keys at construction, so that every existing settings object is valid.
 
     Raises:
         UserError: the first mistake, with its dotted key. A validator of a subclass raises a ValueError whose message
-            begins with the key, as seen from its section.
+            begins with the key, relative to its section.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     section: ClassVar[str] = ""
-    """The dotted key of the section, "" for the outermost."""
+    """The dotted key of the section; "" for the outermost."""
 
     def __init__(self, **values: Any) -> None:
         with _own_errors(type(self), values):
             super().__init__(**values)
 
-    # Inner sections are not built by this __init__, so that the outermost one sees an error with its whole path.
+    # Inner sections are not built by this __init__, so that the outermost one gets an error with its whole path.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @classmethod
     def of(cls, values: Any) -> Self:
-        """Build the section from plain values, whatever they are."""
+        """Build the section from plain values of any kind."""
         with _own_errors(cls, values):
             return cls.model_validate(values)
 
     @classmethod
     def schema_of(cls, name: str) -> dict[str, Any]:
-        """The JSON schema of one key, with its description, unit and default."""
+        """Return the JSON schema of one key, with its description, unit and default."""
         schema: dict[str, Any] = cls.model_json_schema()["properties"][name]
         return schema
 
     @classmethod
     def inner(cls) -> dict[str, "type[Section]"]:
-        """The sections in this section, by their keys."""
+        """Return the sections in this section, by key."""
         kinds = {name: field.annotation for name, field in cls.model_fields.items()}
         return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
 
 
 def describe(schema: dict[str, Any]) -> str:
-    """Type and range of a value in words, from its JSON schema: "an integer of at least 1 or null"."""
+    """Return a value's type and range in words, from its JSON schema: "an integer of at least 1 or null"."""
     if "anyOf" in schema:
         return " or ".join(describe(choice) for choice in schema["anyOf"])
     if "enum" in schema:
@@ -123,7 +123,7 @@ def _own_errors(kind: type[Section], values: Any) -> Iterator[None]:
 
 
 def _explain(kind: type[Section], values: Any, problem: Any) -> str:
-    """What is wrong with `values` of `kind`, by one error of pydantic."""
+    """Describe the fault in `values` of `kind`, from one pydantic error."""
     key, got, schema = kind.section, values, None
     for step in problem["loc"]:
         if step not in kind.model_fields:
@@ -132,7 +132,7 @@ def _explain(kind: type[Section], values: Any, problem: Any) -> str:
         got = got.get(step, _ABSENT)
         if step not in kind.inner():
             schema = kind.schema_of(step)
-            break  # what follows is an item of a list or a choice of types
+            break  # the rest is an item of a list or a choice of types
         kind = kind.inner()[step]
     if problem["type"] == "value_error":
         return f"{key}.{problem['ctx']['error']}".lstrip(".")

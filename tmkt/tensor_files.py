@@ -1,4 +1,4 @@
-"""Tensors in safetensors files, written and read as `atomic_files` does: reading one runs no code of its writer."""
+"""Tensors in safetensors files, written and read like `atomic_files`. Reading one runs no code of its writer."""
 
 import hashlib
 from pathlib import Path
@@ -15,13 +15,13 @@ _WRITER = "tmkt"  # key of a safetensors file's metadata
 
 
 def tensors_to_bytes(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
-    """A safetensors file."""
+    """Return the bytes of a safetensors file."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return safetensors.torch.save(plain, metadata)
 
 
 def tensors_from_bytes(data: bytes, name: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU."""
+    """Return the tensors of a safetensors file, on the CPU."""
     try:
         return safetensors.torch.load(data)
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
@@ -30,22 +30,22 @@ def tensors_from_bytes(data: bytes, name: str) -> dict[str, Tensor]:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], run: str) -> None:
     """Write a safetensors file atomically; its metadata names the run and holds the digest of the tensors."""
-    # One key: safetensors writes several in an order of chance, and a run made again is to give the same file.
+    # One key, because safetensors writes several in random order, and a repeated run must give the same file.
     atomic_files.write(path, tensors_to_bytes(tensors, {_WRITER: f"{run} {_digest(tensors)}"}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
-    """The tensors of a safetensors file and the run that wrote it; None: another program did, without a digest.
+    """Return the tensors of a safetensors file and the run that wrote it; None: another program did, without a digest.
 
     Raises:
-        DamagedError: it is missing, no safetensors file, or has not the content that its digest is of.
+        DamagedError: it is missing, not a safetensors file, or its content does not match its digest.
     """
     if not path.is_file():
-        atomic_files.read(path)  # says what it is
+        atomic_files.read(path)  # raises if it is not a regular file
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
         raise DamagedError(
             f"{path.name} is damaged: it is not a safetensors file ({' '.join(str(error).split())})"
@@ -61,7 +61,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and values."""
+    """Return the SHA-256 of names, types, shapes and values."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         plain = tensors[name].detach().cpu().contiguous()

@@ -1,7 +1,7 @@
 """YAML as people write settings: plain values, each key once, nothing shared.
 
-An alias lets a file of 300 bytes stand for gigabytes or hold itself, and of two equal keys the last would win unseen.
-So both are refused, and settings of strangers can be read.
+An alias lets a file of 300 bytes expand to gigabytes or contain itself, and of two equal keys the last would silently
+win. Both are refused, so that settings of strangers can be read.
 """
 
 from typing import Any
@@ -30,10 +30,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse_yaml(text: str, subject: str) -> Any:
-    """The value of `text`. Raises UserError, which begins with `subject`, for what is not YAML or holds an alias."""
+    """Parse `text`. Raises UserError, which begins with `subject`, for text that is not YAML or holds an alias."""
     try:
         return yaml.load(text, _Loader)
     except RecursionError as error:
         raise UserError(f"{subject}: is nested too deeply to be settings") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of thousands of digits, a date that is none
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of thousands of digits, an invalid date
         raise UserError(f"{subject}: is not YAML as settings need it ({' '.join(str(error).split())})") from error

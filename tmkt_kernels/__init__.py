@@ -1,4 +1,4 @@
-"""Fused operators for spiking neural networks, and layers on them. See README.md and `python -m tmkt_kernels`."""
+"""Fused operators for spiking neural networks, and layers built on them. See README.md and `python -m tmkt_kernels`."""
 
 from . import events, nn
 from .compat import accelerate, restore

@@ -1,4 +1,4 @@
-"""`python -m tmkt_kernels [--json]`: versions, what was compiled, and which backend serves each operator and why."""
+"""`python -m tmkt_kernels [--json]`: report versions, build, and which backend serves each operator and why."""
 
 import argparse
 import json
@@ -30,7 +30,7 @@ def main() -> None:
     print(f"{'events':13} {facts['events']}")
     for device, operators in facts["backends"].items():
         print(f"\noperators on {device}, and what serves them; auto takes the first")
-        reasons: dict[str, list[str]] = {}  # why a backend does not serve: the same for most operators
+        reasons: dict[str, list[str]] = {}  # reasons why a backend does not serve; most operators share them
         for op, rows in operators.items():
             serving = [backend for verdict in SERVES for backend, said in rows if said == verdict]
             print(f"  {op:10} {', '.join(serving)}")

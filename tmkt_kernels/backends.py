@@ -1,9 +1,9 @@
 """The only place that chooses a backend.
 
 "native" is the compiled C++/CUDA library, "triton" the Triton kernels, "reference" plain PyTorch.
-"auto" takes the first of them that serves the tensor's device and dtype, and tangents where there are any. A backend
-asked for by name that cannot serve raises with the reason and the remedy; nothing falls back on an exception.
-Among GPUs of different kinds each is asked for itself.
+"auto" takes the first of them that serves the tensor's device and dtype, and forward-mode tangents if there are any. If
+the user names a backend that cannot serve, it raises with the reason and the remedy. No exception leads to a fallback.
+With GPUs of different kinds, each GPU is checked by itself.
 """
 
 import functools
@@ -27,7 +27,7 @@ _HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
 def forward_mode() -> bool:
-    """Whether tangents are being computed: torch.func.jvp, jacfwd, hessian, or torch.autograd.forward_ad."""
+    """Return whether tangents are being computed: torch.func.jvp, jacfwd, hessian, or torch.autograd.forward_ad."""
     return forward_ad._current_level >= 0
 
 
@@ -48,10 +48,10 @@ def cuda_problem(
     capability: tuple[int, int],
     driver: tuple[int, int] | None,
 ) -> str | None:
-    """Why a library cannot run on a GPU of this compute capability under this driver; None if it can.
+    """Return why a library cannot run on a GPU of this compute capability under this driver; None if it can.
 
     The library has machine code for `archs` (86 for sm_86) and PTX for `ptx`, both made by CUDA `runtime`, which is
-    linked in. Machine code runs on its own major version from its own minor on; the driver compiles PTX for any later
+    linked in. Machine code runs on its own major version from its own minor on. The driver compiles PTX for any later
     GPU if it is at least as new as the CUDA that made it. Drivers serve every CUDA of their major version and below.
     """
     made_by = f"the library was compiled by CUDA {runtime[0]}.{runtime[1]}"
@@ -72,9 +72,9 @@ def cuda_problem(
 
 
 def gpu_problem(index: int | None) -> str | None:
-    """Why the compiled library cannot run on this GPU (None: the current one). torch.compile makes it a constant."""
+    """Return why the library cannot run on this GPU (None: the current one). A constant under torch.compile."""
     if not torch.cuda.is_available():
-        return None  # the tensor is a fake one
+        return None  # a fake tensor
     gpu = torch.cuda.get_device_properties(index)
     return cuda_problem(_ARCHS, _PTX, _RUNTIME, (gpu.major, gpu.minor), _DRIVER)
 
@@ -99,8 +99,8 @@ if extension.info.get("cuda"):
     _major, _minor, *_ = extension.info["cuda"].split(".")
     _RUNTIME, _DRIVER = (int(_major), int(_minor)), driver_version()
 
-# Computed once, as strings: torch.compile traces through `choose`, so it must stay a table look-up. What only a GPU can
-# say is asked when the first tensor is there: asking initialises CUDA, and a process cannot fork after that.
+# A table of strings, computed once, because torch.compile traces through `choose`. The checks that need a GPU wait for
+# the first tensor on one: they initialise CUDA, and a process cannot fork after that.
 PROBLEMS: dict[tuple[str, str], str | None] = {
     (backend, device): problem(device)
     for device in ("cpu", "cuda")
@@ -109,7 +109,7 @@ PROBLEMS: dict[tuple[str, str], str | None] = {
 
 
 def problem(backend: str, device: torch.device | str, dtype: torch.dtype) -> str | None:
-    """Why `backend` cannot serve tensors of this device and dtype; None if it can."""
+    """Return why `backend` cannot serve tensors of this device and dtype; None if it can."""
     device = torch.device(device)
     if backend == "reference":
         return None
@@ -123,16 +123,16 @@ def problem(backend: str, device: torch.device | str, dtype: torch.dtype) -> str
         return f"{backend} kernels take float32, bfloat16 and float16; got {dtype} (the reference takes float64 too)"
     why_not = PROBLEMS[backend, device.type]
     if why_not is None and (backend, device.type) == ("native", "cuda"):
-        current = device.index is None  # whichever GPU that is now
+        current = device.index is None  # whichever GPU is current
         ask = gpu_problem if current or torch.compiler.is_compiling() else remembered_gpu_problem
         return ask(device.index)
     return why_not
 
 
 def choose(op: str, device: torch.device | str, dtype: torch.dtype, requested: str) -> str:
-    """Name the backend that serves operator `op` on this device and compute dtype.
+    """Return the name of the backend that serves operator `op` on this device and compute dtype.
 
-    Raises ValueError for an unknown name and RuntimeError for a known one that cannot serve.
+    Raises ValueError for an unknown name and RuntimeError for a known backend that cannot serve.
     """
     if requested == "auto":
         chosen = first_that_serves(device, dtype)
@@ -148,16 +148,16 @@ def choose(op: str, device: torch.device | str, dtype: torch.dtype, requested: s
 
 
 def first_that_serves(device: torch.device | str, dtype: torch.dtype) -> str:
-    """What "auto" stands for. Interpreted Triton is for testing the kernels, far slower than the reference."""
+    """Return the backend that "auto" means. Never interpreted Triton, which is for tests and very slow."""
     for backend in BACKENDS:
         if problem(backend, device, dtype) is None and not (backend == "triton" and TRITON_INTERPRETED):
             return backend
     raise AssertionError("the reference serves everything")
 
 
-@functools.cache  # once in a process
+@functools.cache  # once per process
 def _warn_of_slowness(device: str, kernels_take_it: bool) -> None:
-    """Where plain PyTorch serves a call only because an installation lacks kernels, say so: nothing else would."""
+    """Warn when plain PyTorch serves a call only because the installation lacks kernels."""
     if kernels_take_it and device in ("cpu", "cuda"):
         warnings.warn(
             f"tmkt_kernels: plain PyTorch serves tensors on {device}, several times slower than a kernel: "
@@ -167,11 +167,11 @@ def _warn_of_slowness(device: str, kernels_take_it: bool) -> None:
         )
 
 
-SERVES = ("chosen by auto", "available by name")  # the verdicts of `explain` on a backend that does
+SERVES = ("chosen by auto", "available by name")  # results of `explain` for a backend that serves
 
 
 def explain(op: str, device: torch.device | str) -> list[tuple[str, str]]:
-    """For `python -m tmkt_kernels`: each backend with "serves ..." or the reason why it does not (float32)."""
+    """For `python -m tmkt_kernels`: return each backend with "serves ..." or the reason why it does not (float32)."""
     chosen = first_that_serves(device, torch.float32)
     rows = []
     for backend in BACKENDS:
@@ -181,7 +181,7 @@ def explain(op: str, device: torch.device | str) -> list[tuple[str, str]]:
 
 
 def triton_version() -> str | None:
-    """Version of the installed Triton, without importing it."""
+    """Return the version of the installed Triton, without importing it."""
     if not _HAS_TRITON:
         return None
     if "triton" in sys.modules:

@@ -1,4 +1,4 @@
-"""Loads the compiled library, or remembers why there is none."""
+"""Loads the compiled library, or records why there is none."""
 
 import ctypes
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 _HERE = Path(__file__).parent
-# TMKT_LIBRARY names another build, for tests: the CUDA kernels emulated on the CPU, or one under a sanitizer.
+# TMKT_LIBRARY names another build, for tests: CUDA kernels emulated on the CPU, or a build with sanitizers.
 LIBRARY = Path(os.environ.get("TMKT_LIBRARY", _HERE / "libtmkt_kernels.so"))
 BUILD_REPORT = _HERE / "_build_report.json"  # written by setup.py: what was built, or what was missing
 
@@ -22,10 +22,10 @@ REBUILD = (
 
 @dataclass(frozen=True)
 class Extension:
-    """What the compiled library offers in this process.
+    """The compiled library in this process.
 
-    `devices` holds "cpu" and, where CUDA code was compiled, "cuda"; `problem` says why the
-    library is absent; `info` is what the library reports of its own build.
+    `devices` holds "cpu" and, if CUDA code was compiled, "cuda"; `problem` says why the
+    library is absent; `info` is the library's report of its own build.
     """
 
     devices: frozenset[str]
@@ -34,7 +34,7 @@ class Extension:
 
 
 def build_report() -> dict[str, Any]:
-    """What setup.py wrote while installing; empty in a source tree that was never built."""
+    """Return the report that setup.py wrote at installation; empty in a source tree that was never built."""
     return json.loads(BUILD_REPORT.read_text()) if BUILD_REPORT.exists() else {}
 
 
@@ -54,7 +54,7 @@ def _load() -> Extension:
 
 
 def driver_version() -> tuple[int, int] | None:
-    """The newest CUDA that the NVIDIA driver serves; None without a driver. Leaves CUDA untouched."""
+    """Return the newest CUDA version that the NVIDIA driver supports; None without one. CUDA stays uninitialised."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -67,7 +67,7 @@ def driver_version() -> tuple[int, int] | None:
 
 
 def _check_simd_choice(info: dict[str, Any]) -> None:
-    """TMKT_SIMD lowers the SIMD level; one that is unknown here or beyond this CPU is an error."""
+    """TMKT_SIMD lowers the SIMD level. An unknown level, or one beyond this CPU, is an error."""
     wanted = os.environ.get("TMKT_SIMD", info["simd"])
     levels = info["simd_levels"]
     if wanted not in levels:

@@ -1,4 +1,4 @@
-"""What is installed, and which backend serves each operator, as plain values."""
+"""Report of the installation: what is installed, and which backend serves each operator, as plain values."""
 
 import platform
 from typing import Any
@@ -12,7 +12,7 @@ from .extension import extension
 
 
 def report() -> dict[str, Any]:
-    """Everything that `python -m tmkt_kernels` prints; benchmark rows carry it too."""
+    """Return everything that `python -m tmkt_kernels` prints and that benchmark rows carry."""
     has_gpu = torch.cuda.is_available()
     return {
         "tmkt_kernels": __version__,
@@ -31,7 +31,7 @@ def report() -> dict[str, Any]:
 
 
 def events_status() -> str:
-    """Whether the compiled module behind tmkt_kernels.events is there."""
+    """Return whether the compiled module of tmkt_kernels.events is available."""
     try:
         compiled()
     except ImportError as error:

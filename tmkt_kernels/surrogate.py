@@ -1,8 +1,8 @@
-"""Surrogate gradients: what stands in for the derivative of the Heaviside step in backward.
+"""Surrogate gradients: replacements in backward for the derivative of the Heaviside step.
 
 Each surrogate is defined by its derivative with respect to u = h - v_threshold, with one shape parameter, alpha, or
-two, alpha and beta. The same formulas stand once more in csrc/common/surrogate.h (C++ and CUDA) and in
-tmkt_kernels/ops/surrogate_triton.py. docs/surrogates.md says which of SpikingJelly's and snnTorch's each one is.
+two, alpha and beta. The same formulas are in csrc/common/surrogate.h (C++ and CUDA) and in
+tmkt_kernels/ops/surrogate_triton.py. docs/surrogates.md lists the equivalents in SpikingJelly and snnTorch.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Surrogate(IntEnum):
-    """The surrogates that every backend knows; the numbers are shared with C++ and Triton."""
+    """The surrogates of every backend. C++ and Triton share the numbers."""
 
     ATAN = 0
     SIGMOID = 1
@@ -105,7 +105,7 @@ def _fourier(u: Tensor, alpha: float, beta: float) -> Tensor:
 
 
 def _s2nn(u: Tensor, alpha: float, beta: float) -> Tensor:
-    """Below the threshold as sigmoid, from it on beta / (1 + u); Suetake et al., 2022, arXiv 2201.10879."""
+    """Below the threshold like sigmoid, from it on beta / (1 + u); Suetake et al., 2022, arXiv 2201.10879."""
     return torch.where(u < 0, _sigmoid(u, alpha), beta / (1 + u.clamp(min=0)))
 
 
@@ -135,7 +135,7 @@ def _spike_rate_escape(u: Tensor, alpha: float, beta: float) -> Tensor:
 
 
 def _sparse_fast_sigmoid(u: Tensor, alpha: float, beta: float) -> Tensor:
-    """As fast_sigmoid where u > beta, else 0; Perez-Nieves and Goodman, 2021, arXiv 2105.08810."""
+    """Like fast_sigmoid where u > beta, else 0; Perez-Nieves and Goodman, 2021, arXiv 2105.08810."""
     return _fast_sigmoid(u, alpha) * (u > beta).to(u.dtype)
 
 
@@ -175,11 +175,11 @@ TWO_PARAMETERS: dict[Surrogate, Callable[[Tensor, float, float], Tensor]] = {
     Surrogate.SPARSE_FAST_SIGMOID: _sparse_fast_sigmoid,
 }
 UserSurrogate = Callable[[Tensor, float], Tensor]
-"""A surrogate of the user's own: (u, alpha) -> derivative, of u's shape and dtype. Served by the reference alone."""
+"""A surrogate of the user's own: (u, alpha) -> derivative, of u's shape and dtype. Only the reference serves it."""
 
 
 def parse(name: str | UserSurrogate) -> Surrogate | UserSurrogate:
-    """Look a surrogate up by its public name; an unknown one is an error, never a zero gradient."""
+    """Return the surrogate of a public name. An unknown name is an error, never a zero gradient."""
     if callable(name):
         return name
     try:
@@ -190,7 +190,7 @@ def parse(name: str | UserSurrogate) -> Surrogate | UserSurrogate:
 
 
 def parse_shape(surrogate: Surrogate | UserSurrogate, alpha: float | tuple[float, float]) -> tuple[float, float]:
-    """Check `alpha` against what the surrogate takes, and return (alpha, beta); beta is 0 where there is none."""
+    """Check `alpha` against the surrogate's parameters, and return (alpha, beta); beta is 0 if there is none."""
     pair = alpha if isinstance(alpha, tuple) else (alpha,)
     two = surrogate in TWO_PARAMETERS
     if len(pair) != 1 + two or not all(isinstance(a, (int, float)) and -math.inf < a < math.inf for a in pair):
@@ -208,7 +208,7 @@ def parse_shape(surrogate: Surrogate | UserSurrogate, alpha: float | tuple[float
 
 
 def derivative(u: Tensor, surrogate: Surrogate | UserSurrogate, alpha: float, beta: float = 0.0) -> Tensor:
-    """Reference derivative of `surrogate` at u = h - v_threshold (same shape and dtype)."""
+    """Return the reference derivative of `surrogate` at u = h - v_threshold (same shape and dtype)."""
     if not isinstance(surrogate, Surrogate):
         return surrogate(u, alpha)
     if surrogate in TWO_PARAMETERS:

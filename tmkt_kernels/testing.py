@@ -1,6 +1,6 @@
-"""Cases, tolerances and assertions that tests and benchmarks share.
+"""Cases, tolerances and assertions shared by tests and benchmarks.
 
-One table of tolerances for laptop, CI and GPU. A spike is a discontinuity, so spikes are compared
+One table of tolerances serves laptop, CI and GPU. A spike is a discontinuity, so spikes are compared
 by counting flips, and gradients where the spikes agree.
 """
 
@@ -23,7 +23,7 @@ FLIP_BUDGET = 1e-6
 """Share of spikes that may differ from the reference on random inputs; on dyadic inputs it is 0."""
 
 BN_FLIP_BUDGET = 1e-6
-"""The same for bn_lif, whose statistics and normalisation round too. Measured by tests/kernels/test_bn_lif.py."""
+"""The same for bn_lif, whose statistics and normalisation also round. Measured by tests/kernels/test_bn_lif.py."""
 
 GRADIENT_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2, torch.float64: 1e-12}
 """Relative L2 error allowed against the float64 reference at equal spikes, by input dtype."""
@@ -38,7 +38,7 @@ SURROGATE_SHAPES: dict[Surrogate, tuple[Any, ...]] = {
     Surrogate.SPARSE_FAST_SIGMOID: ((25.0, -1.0), (1.3, 0.2)),
     Surrogate.Q_PSEUDO_SPIKE: (1.5, 2.0, 4.0),
 }
-"""Values of `alpha` that tests and compilation use; those of the others are 0.7, 2.0 and 4.0."""
+"""Values of `alpha` for tests and compilation; surrogates not listed use 0.7, 2.0 and 4.0."""
 SURROGATE_SHAPES |= {s: (0.7, 2.0, 4.0) for s in Surrogate if s not in SURROGATE_SHAPES}
 
 
@@ -46,7 +46,7 @@ SURROGATE_SHAPES |= {s: (0.7, 2.0, 4.0) for s in Surrogate if s not in SURROGATE
 class LIFCase:
     """One configuration of the neuron on one shape [T, B, ...].
 
-    A list among the neuron's keywords stands for a tensor parameter with a gradient: one value, or one a channel.
+    A list among the neuron's keywords means a tensor parameter with a gradient: one value, or one per channel.
     Keywords with `beta` are those of `leaky`, else those of `lif`.
     """
 
@@ -56,14 +56,14 @@ class LIFCase:
     v_init: bool = True
 
     def keywords(self, device: str = "cpu") -> dict[str, Any]:
-        """The keywords, lists replaced by new leaf tensors."""
+        """Return the keywords, with lists replaced by new leaf tensors."""
         return {
             name: torch.tensor(value, device=device, requires_grad=True) if isinstance(value, list) else value
             for name, value in self.neuron.items()
         }
 
     def call(self, x_seq: Tensor, v_init: Tensor | None, keywords: dict[str, Any], backend: str) -> tuple[Tensor, ...]:
-        """(spikes, v_last, v_seq)"""
+        """Return (spikes, v_last, v_seq)."""
         if "beta" in keywords:
             return leaky(x_seq, v_init, **keywords, return_mem=True, backend=backend)
         return lif(x_seq, v_init, **keywords, return_v=True, backend=backend)
@@ -105,7 +105,7 @@ LIF_CASES = [
     LIFCase("one-neuron", shape=(5, 1, 1)),
     LIFCase("wide", shape=(10, 2, 8, 4, 4)),
     LIFCase("long", shape=(70, 2, 65)),
-    # Lengths around the steps that kernels hold in registers, and numbers of neurons around their blocks.
+    # Lengths around the number of steps that kernels hold in registers, and numbers of neurons around their blocks.
     *[LIFCase(f"T{T}", (T, 1, 37), {"tau": 1.7, "detach_reset": False}) for T in (3, 8, 16, 17, 40)],
     *[LIFCase(f"T{T}-soft", (T, 1, 37), {"tau": 1.7, "v_reset": None}, v_init=False) for T in (8, 17)],
     *[LIFCase(f"N{N}", (5, 1, N)) for N in (8, 64, 66, 131, 520)],
@@ -115,7 +115,7 @@ LIF_CASES = [
 
 
 def lif_inputs(case: LIFCase, dtype: torch.dtype, device: str = "cpu", *, dyadic: bool = False) -> dict[str, Any]:
-    """Seeded inputs and output gradients of a case. Dyadic ones are small multiples of 1/4, on which
+    """Return seeded inputs and output gradients of a case. Dyadic inputs are small multiples of 1/4, on which
     no backend rounds as long as tau is a power of two and T is small."""
     generator = torch.Generator().manual_seed(hash_name(case.name))
 
@@ -142,7 +142,7 @@ class BnLIFCase:
     pool: int = 1
 
     def call(self, leaves: list[Tensor], backend: str) -> tuple[Tensor, ...]:
-        """(spikes, v_last, v_seq, batch_mean, batch_var) of x_seq, weight, bias and v_init."""
+        """Return (spikes, v_last, v_seq, batch_mean, batch_var) for x_seq, weight, bias and v_init."""
         neuron = Recurrence.leaky(**self.neuron) if "beta" in self.neuron else fixed_lif(**self.neuron)
         ones = torch.ones_like(leaves[1].detach())
         mean, var = (None, None) if self.training else (0.3 * ones, 2 * ones)
@@ -173,7 +173,7 @@ BN_LIF_CASES = [
 
 
 def bn_lif_inputs(case: BnLIFCase, dtype: torch.dtype, device: str = "cpu") -> dict[str, Any]:
-    """Seeded leaves (x_seq, weight, bias, v_init) and gradients of the spikes, v_last and v_seq."""
+    """Return seeded leaves (x_seq, weight, bias, v_init) and gradients of the spikes, v_last and v_seq."""
     generator = torch.Generator().manual_seed(hash_name(case.name))
 
     def draw(*shape: int) -> Tensor:
@@ -193,7 +193,7 @@ def bn_lif_inputs(case: BnLIFCase, dtype: torch.dtype, device: str = "cpu") -> d
 
 
 def bn_lif_run(case: BnLIFCase, inputs: dict[str, Any], backend: str) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Outputs (spikes, v_last, v_seq, batch_mean, batch_var), and gradients of x_seq, weight, bias and v_init."""
+    """Return (spikes, v_last, v_seq, batch_mean, batch_var), and gradients of x_seq, weight, bias and v_init."""
     leaves = [leaf.detach().clone().requires_grad_() for leaf in inputs["leaves"]]
     outputs = case.call(leaves, backend)
     grads = [g.to(o.dtype) for g, o in zip(inputs["grads"], outputs, strict=False)]
@@ -201,7 +201,7 @@ def bn_lif_run(case: BnLIFCase, inputs: dict[str, Any], backend: str) -> tuple[t
 
 
 def bn_lif_truth(case: BnLIFCase, inputs: dict[str, Any]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """`bn_lif_run` of the reference in float64."""
+    """Return `bn_lif_run` of the reference in float64."""
     return bn_lif_run(case, {**inputs, "leaves": [leaf.double() for leaf in inputs["leaves"]]}, "reference")
 
 
@@ -216,7 +216,7 @@ class MixupCase:
     sources: tuple[torch.dtype, torch.dtype] = (torch.float32, torch.float32)
 
     def inputs(self, device: str = "cpu") -> dict[str, Any]:
-        """Seeded tensors: switch steps at both ends, repeated indices, sources that nobody draws on."""
+        """Return seeded tensors with switch steps at both ends, repeated indices, and sources that no sample uses."""
         generator = torch.Generator().manual_seed(hash_name(self.name))
 
         def draw(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -260,7 +260,7 @@ MIXUP_CASES = [
 def mixup_run(
     case: MixupCase, inputs: dict[str, Any], dtype: torch.dtype, backend: str, exact: bool = False
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """mixed in `dtype`, and the gradients of those of static and events that are floats; `exact`: in float64, of an
+    """Return mixed in `dtype`, and the gradients of static and events if they are floats; `exact`: in float64, of an
     output gradient in `dtype`."""
     sources = [inputs[name].clone() for name in ("static", "events")]
     grad = inputs["grad"].to(dtype)
@@ -276,20 +276,20 @@ def mixup_run(
 
 
 def without_flips(inputs: dict[str, Any], same: Tensor) -> dict[str, Any]:
-    """The inputs with output gradients of 0 for neurons that are not the `same`: a spike that rounding has flipped then
-    reaches no gradient, be it the neuron's own or a sum over all."""
+    """Return the inputs with output gradients of 0 for neurons outside `same`, so that a spike that rounding has
+    flipped reaches no gradient, neither its neuron's nor a sum over all neurons."""
     return {**inputs, "grads": tuple(g * same for g in inputs["grads"])}
 
 
 def hash_name(name: str) -> int:
-    """A seed that is the same in every process, unlike hash()."""
+    """Return a seed that is the same in every process, unlike hash()."""
     import zlib
 
     return zlib.crc32(name.encode())
 
 
 def lif_run(case: LIFCase, inputs: dict[str, Any], backend: str) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Outputs (spikes, v_last, v_seq), and gradients of x_seq[, v_init] and of each tensor parameter."""
+    """Return outputs (spikes, v_last, v_seq), and gradients of x_seq[, v_init] and of each tensor parameter."""
     keywords = case.keywords(inputs["x_seq"].device.type)
     x_seq = inputs["x_seq"].detach().clone().requires_grad_()
     v_init = None if inputs["v_init"] is None else inputs["v_init"].detach().clone().requires_grad_()
@@ -300,14 +300,14 @@ def lif_run(case: LIFCase, inputs: dict[str, Any], backend: str) -> tuple[tuple[
 
 
 def lif_truth(case: LIFCase, inputs: dict[str, Any]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """`lif_run` of the reference in float64."""
+    """Return `lif_run` of the reference in float64."""
     return lif_run(case, {**inputs, "x_seq": inputs["x_seq"].double()}, "reference")
 
 
 def assert_spikes_equal(actual: Tensor, expected: Tensor, budget: float = 0.0) -> None:
-    """Spikes are 0 or 1, and no more than a share `budget` of them differ, as often up as down.
+    """Check that spikes are 0 or 1, and that at most a share `budget` of them differ, as often up as down.
 
-    A single flip is always allowed under a budget above 0: on small tensors the share is coarse.
+    Under a budget above 0, a single flip is always allowed, because on small tensors the share is coarse.
     """
     assert actual.shape == expected.shape, f"shape {tuple(actual.shape)}, expected {tuple(expected.shape)}"
     assert bool(((actual == 0) | (actual == 1)).all()), "spikes other than 0 and 1 (or NaN: never written)"
@@ -320,19 +320,19 @@ def assert_spikes_equal(actual: Tensor, expected: Tensor, budget: float = 0.0) -
 
 
 def assert_stored_equal(actual: Tensor, expected: Tensor, backend: str) -> None:
-    """Equal bit for bit, dtypes too. Triton's interpreter cuts bfloat16 off, where all else rounds to nearest."""
+    """Check bitwise equality, dtypes too. Triton's interpreter truncates bfloat16, where all else rounds to nearest."""
     cut = backend == "triton" and actual.dtype == torch.bfloat16 and not actual.is_cuda
     torch.testing.assert_close(actual, expected, rtol=2**-7 if cut else 0, atol=0)
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:
-    """L2 norm of the difference over that of `expected`; inf for anything that is not finite."""
+    """Return the L2 norm of the difference over that of `expected`; inf if any value is not finite."""
     error = (actual.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-30)
     return float(error) if bool(torch.isfinite(error)) else float("inf")
 
 
 def assert_gradient_close(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
-    """Relative L2 error within the table, the zeros where the reference has them, and no element far off."""
+    """Check the relative L2 error against the table, the zeros of the reference, and that no element is far off."""
     tolerance = GRADIENT_TOLERANCE[dtype]
     error = relative_error(actual, expected)
     assert error < tolerance, f"relative L2 error {error:.2e}, allowed {tolerance:.0e}"

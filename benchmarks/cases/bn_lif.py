@@ -40,7 +40,7 @@ NORM_OPERATIONS = 16
 
 
 def copies(count: int) -> Callable[[Inputs], None]:
-    """`copy_` so many times: 8 values are read and written without pooling, 5.75 with it."""
+    """Return `count` runs of `copy_`: 8 values are read and written without pooling, 5.75 with it."""
 
     def run(inputs: Inputs) -> None:
         for _ in range(count):
@@ -50,7 +50,7 @@ def copies(count: int) -> Callable[[Inputs], None]:
 
 
 def chain(norm: nn.Module, neuron: Callable[[Tensor], Tensor], pooled: bool) -> Callable[[Tensor], Tensor]:
-    """Batch norm, neuron and pooling one after another, as all rivals have them."""
+    """Return batch norm, neuron and pooling in sequence, as in all rivals."""
 
     def run(x_seq: Tensor) -> Tensor:
         spikes = neuron(norm(x_seq.flatten(0, 1)).view_as(x_seq))
@@ -70,7 +70,7 @@ def inputs(pooled: bool) -> Callable[..., Inputs]:
 
 
 def check_pooled(check: Callable[[Any, Any], None], pooled: bool) -> Callable[[Any, Any], None]:
-    """Averages of four spikes become planes, "more than i spikes" for i from 0 to 3, so that flips can be counted."""
+    """Turn averages of four spikes into planes, "more than i spikes" for i from 0 to 3, to count flips."""
 
     def planes(result: Any) -> Any:
         return (torch.stack([result[0] * 4 > i for i in range(4)]).float(), *result[1:])

@@ -1,4 +1,4 @@
-"""`events`: a recording as long as N-Caltech101's mean, binned, and the whole way from the file to small frames."""
+"""`events`: a recording of N-Caltech101's mean length, binned, and read from its file into small frames."""
 
 import functools
 import tempfile
@@ -19,7 +19,7 @@ BIN_US = 30_000
 
 
 def recording(count: int, T: int) -> np.ndarray:
-    """Random events over T bins of BIN_US, none on an edge between bins, where tonic and we differ by definition."""
+    """Random events over T bins of BIN_US, none on an edge between bins, where tonic's definition differs from ours."""
     random = np.random.default_rng(0)
     t = np.sort(random.integers(1, T * BIN_US, count))
     t += t % BIN_US == 0
@@ -32,7 +32,7 @@ def recording(count: int, T: int) -> np.ndarray:
 
 @functools.cache
 def folder() -> tempfile.TemporaryDirectory:
-    """Of the recordings; gone when the process ends."""
+    """Folder of the recordings, deleted when the process ends."""
     return tempfile.TemporaryDirectory(prefix="tmkt-events-")
 
 
@@ -55,7 +55,7 @@ def counts(inputs: Inputs) -> np.ndarray:
 
 
 def equal_counts(lost: int) -> Callable[[Any, Any], None]:
-    """Bit for bit, but for the last event where it is `lost`: tonic drops it."""
+    """Check equality bit for bit, except for the last event if it is `lost`, because tonic drops it."""
 
     def check(result: Any, expected: Any) -> None:
         difference = expected["counts"] - result
@@ -66,7 +66,7 @@ def equal_counts(lost: int) -> Callable[[Any, Any], None]:
 
 
 def equal_sum(lost: int) -> Callable[[Any, Any], None]:
-    """Frames of SIZE hold all events: ours spreads them over areas. tonic's chain interpolates, so the mean is kept."""
+    """Check that frames of SIZE hold all events. Ours spreads them; tonic interpolates, which keeps the mean."""
 
     def check(result: Any, expected: Any) -> None:
         assert result.shape == (*expected["counts"].shape[:2], *SIZE[::-1])
@@ -113,7 +113,7 @@ def expected(inputs: Inputs) -> Any:
 
 
 def traffic(record: int, cells: int, cell_bytes: int) -> Callable[[Inputs], Traffic]:
-    """Records read, frames written once; 8 operations for an event, 16 if it is spread over areas."""
+    """Records read and frames written once; 8 operations per event, 16 if it is spread over areas."""
 
     def count(inputs: Inputs) -> Traffic:
         n = len(inputs.events)

@@ -33,13 +33,13 @@ FORWARD_OPERATIONS, BACKWARD_OPERATIONS = 6, 18
 
 
 def sequence(device: str, dtype: torch.dtype, shape: Shape) -> Inputs:
-    """x, which asks for a gradient, the gradient of the spikes, and what the yardsticks read and write."""
+    """x with requires_grad, the gradient of the spikes, and the inputs and outputs of the yardsticks."""
     x, grad = (torch.randn(shape, device=device).to(dtype) for _ in range(2))
     return Inputs(x=x.requires_grad_(), data=x.detach(), grad=grad, out=torch.empty_like(grad))
 
 
 def forward_backward(layer: Callable[[Tensor], Tensor], inputs: Inputs, leaves: Iterable[Tensor] = ()) -> Any:
-    """(spikes, gradient of x, gradients of the other leaves)"""
+    """Return (spikes, gradient of x, gradients of the other leaves)."""
     spikes = layer(inputs.x)
     return spikes, *torch.autograd.grad(spikes, (inputs.x, *leaves), inputs.grad)
 
@@ -49,7 +49,7 @@ def forward_only(layer: Callable[[Tensor], Tensor], inputs: Inputs) -> Any:
 
 
 def copy_and_add(inputs: Inputs) -> None:
-    """What forward and backward of a layer that recomputes must move: 2 tensors, and 3."""
+    """Move as many tensors as the forward (2) and backward (3) of a layer that recomputes."""
     copy(inputs)
     torch.add(inputs.data, inputs.grad, out=inputs.out)
 
@@ -118,13 +118,13 @@ def on_gpu(shape: Shape) -> Shape:
 
 
 def small_on_gpu(make: Callable[..., Case], *shapes: Shape) -> list[Case]:
-    """Layers of a size that GPUs meet too: the second-level cache holds a tensor, launches weigh more. No target."""
+    """Layers small enough for a tensor to fit into the second-level cache, where launches weigh more. No target."""
     return [
         replace(make(shape, dtypes=HALVES[:2]), devices=("cuda",), targets=lambda device, dtype: ()) for shape in shapes
     ]
 
 
-# Each dtype is two compilations more, half a minute at T = 32: where it says nothing new it is left out.
+# Each further dtype takes two more compilations, half a minute at T = 32, so it is left out where it adds nothing.
 CASES = [
     make(
         shape,

@@ -1,6 +1,6 @@
-"""`machine`: its ceilings, the bytes and the operations that it does in a second at best.
+"""`machine`: its ceilings, i.e. the most bytes and operations per second.
 
-Which of torch's libraries is the fastest with operations depends on the processor: a matrix product and a convolution.
+The processor determines which of torch's libraries computes fastest, so there is a matrix product and a convolution.
 """
 
 from collections.abc import Callable

@@ -10,7 +10,7 @@ from benchmarks.case import HALVES, Case, Contestant, Inputs, Shape, Target, Tra
 
 
 def inputs(static_dtype: torch.dtype | None, event_dtype: torch.dtype | None) -> Callable[..., Inputs]:
-    """None: the dtype of the output."""
+    """Make the inputs; None means the dtype of the output."""
 
     def build(device: str, dtype: torch.dtype, shape: Shape) -> Inputs:
         T, B = shape[:2]
@@ -39,7 +39,7 @@ def mix(inputs: Inputs, backend: str) -> Tensor:
 
 
 def plain(inputs: Inputs) -> Tensor:
-    """As one writes it in PyTorch."""
+    """The usual PyTorch code."""
     dtype, (T, B) = inputs.out.dtype, inputs.events.shape[:2]
     is_event = torch.arange(T, device=inputs.events.device)[:, None] >= inputs.switch_step
     static = inputs.static[inputs.index].to(dtype) * (1 / 255)
@@ -53,10 +53,10 @@ def check(tolerance: float) -> Callable[[Tensor, Tensor], None]:
 def contestants(device: str, dtype: torch.dtype, shape: Shape) -> dict[str, Contestant]:
     found = {"copy_": Contestant(copy)}
     for name, backend in our_backends(device).items():
-        cut_off = (backend, device, dtype) == ("triton", "cpu", torch.bfloat16)  # by Triton's interpreter, not rounded
+        cut_off = (backend, device, dtype) == ("triton", "cpu", torch.bfloat16)  # Triton's interpreter truncates
         exact = check(torch.finfo(dtype).eps if cut_off else 0)
         found[name] = Contestant(lambda inputs, backend=backend: mix(inputs, backend), exact, ours=True)
-    # Scaled in the dtype of the output, not in fp32 and then rounded: the last bit may differ.
+    # Scaled in the dtype of the output, not in fp32 and then rounded, so the last bit may differ.
     rounding = check(torch.finfo(dtype).eps * 2)
     found["torch.compile"] = Contestant(torch.compile(plain, dynamic=False), rounding)
     found["torch.where"] = Contestant(plain, rounding)
@@ -64,7 +64,7 @@ def contestants(device: str, dtype: torch.dtype, shape: Shape) -> dict[str, Cont
 
 
 def traffic(inputs: Inputs) -> Traffic:
-    """The images once, the event frames behind the switch, the output."""
+    """The images once, the event frames from the switch on, and the output."""
     T = inputs.events.shape[0]
     share = float((T - inputs.switch_step).float().mean()) / T
     moved = size(inputs.static) + int(share * size(inputs.events)) + size(inputs.out)

@@ -8,12 +8,12 @@ from benchmarks.case import HALVES, Case, Inputs, Shape
 from benchmarks.cases import bn_lif, lif
 
 ELEMENTS, CUDA_ELEMENTS = 1 << 20, 1 << 27
-"""Of a tensor of the T sweep: within the last cache on the CPU, where outputs are written past it all the same."""
+"""Elements in a tensor of the T sweep. On the CPU it fits into the last cache, yet outputs are written past it."""
 
 STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 NEURONS = (10**3, 10**4, 10**5, 10**6, 10**7, 10**8)
 OURS = ("copy_", "copy_ + add", "4 x copy_", "tmkt native", "tmkt triton")
-ON_GPU = (*OURS, "SpikingJelly")  # on the CPU a Python loop, whose cost the cases of the operator show
+ON_GPU = (*OURS, "SpikingJelly")  # on the CPU a Python loop, whose cost the operator's cases show
 T = 4
 
 
@@ -33,7 +33,7 @@ def over_steps(device: str) -> list[Case]:
 
 
 def over_neurons(device: str) -> list[Case]:
-    """On the CPU no 10^8, and 10^7 in fp32 alone: the reference takes seconds."""
+    """Without 10^8 on the CPU, and 10^7 only in fp32, because the reference takes seconds."""
     made = []
     for n in NEURONS if device == "cuda" else NEURONS[:-1]:
         dtypes = HALVES[:1] if device == "cpu" and n > 10**6 else HALVES
@@ -42,7 +42,7 @@ def over_neurons(device: str) -> list[Case]:
 
 
 def over_samples(device: str) -> list[Case]:
-    """bn_lif from 1 sample to as many as the cases of the operator have."""
+    """bn_lif from 1 sample to the number in the operator's cases."""
     _, most, C, H, W = lif.SHAPES[0] if device == "cpu" else lif.on_gpu(lif.SHAPES[0])
     return [
         point(bn_lif.training((T, B, C, H, W), dtypes=(torch.float32,)), "N", device)
@@ -52,7 +52,7 @@ def over_samples(device: str) -> list[Case]:
 
 
 def channels_last(device: str, dtype: torch.dtype, shape: Shape) -> Inputs:
-    """x, and all that goes with it, in memory order T, B, H, W, C."""
+    """x, and all tensors that go with it, in memory order T, B, H, W, C."""
     made = lif.sequence(device, dtype, shape)
     for name in ("x", "grad", "out"):
         tensor = getattr(made, name).detach().flatten(0, 1)

@@ -1,7 +1,7 @@
-"""SpikingJelly's own models, a training step and inference: as they are, compiled, and after `tmkt_kernels.accelerate`.
+"""SpikingJelly's own models, a training step and inference: unchanged, compiled, and after `tmkt_kernels.accelerate`.
 
 SEW-ResNet18 (arXiv 2102.04159) on 224x224 images, Spikformer-4-384 (arXiv 2209.15425) on 32x32; T = 4, weights and
-images are random. Nothing here without SpikingJelly.
+images are random. Without SpikingJelly there are no cases.
 """
 
 import functools
@@ -19,7 +19,7 @@ CLASSES = 10
 
 
 def sew_resnet18(shape: Shape) -> nn.Module:
-    """Shortcuts that add, IF neurons, as the authors trained it on ImageNet."""
+    """Shortcuts that add, and IF neurons, as the authors trained it on ImageNet."""
     from spikingjelly.activation_based import functional, neuron, surrogate
     from spikingjelly.activation_based.model.sew_resnet import sew_resnet18
 
@@ -30,7 +30,7 @@ def sew_resnet18(shape: Shape) -> nn.Module:
 
 
 def spikformer(shape: Shape) -> nn.Module:
-    """4 blocks of 384 features and 12 heads, on patches of 4x4; of 32 features and 4 heads on the smallest images."""
+    """4 blocks of 384 features and 12 heads, on patches of 4x4; 32 features and 4 heads for the smallest images."""
     from spikingjelly.activation_based.model.spikformer import Spikformer
 
     size = {"T": shape[0], "img_size_h": shape[-2], "img_size_w": shape[-1], "patch_size": 4}
@@ -42,14 +42,14 @@ Make = Callable[[Shape], nn.Module]
 
 
 def build(make: Make, step: Step, device: str, shape: Shape) -> nn.Module:
-    """The same weights and statistics each time; the generator of the inputs is left as it was."""
+    """Build with the same weights and statistics each time, without a change of the inputs' generator."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         return prepared(make(shape).to(device), step, images(device, shape))
 
 
 def images(device: str, shape: Shape) -> torch.Tensor:
-    """The same image in each step."""
+    """Repeat the same image in each step."""
     return torch.rand(shape[1:], device=device).expand(shape).contiguous()
 
 
@@ -68,14 +68,14 @@ def contestants(make: Make, step: Step) -> Callable[..., dict[str, Contestant]]:
 
 
 def expected(make: Make, step: Step) -> Callable[[Inputs], torch.Tensor]:
-    """The model as it is."""
+    """Return the result of the unchanged model."""
     return lambda inputs: step(Rested(build(make, step, inputs.x.device.type, tuple(inputs.x.shape))), inputs)
 
 
 @functools.cache
 def counted(make: Make, device: str, shape: Shape) -> Traffic:
-    """Of one forward pass: operations of its convolutions and linear layers (attention's two products are left out),
-    and values that go in and out of these and of the neurons."""
+    """Count one forward pass: operations of its convolutions and linear layers (without attention's two products), and
+    values in and out of these and of the neurons."""
     operations = values = 0
 
     dense = nn.Conv1d, nn.Conv2d, nn.Linear
@@ -96,7 +96,7 @@ def counted(make: Make, device: str, shape: Shape) -> Traffic:
 
 
 def traffic(make: Make, step: Step) -> Callable[[Inputs], Traffic]:
-    """As for VGG-SNN: three times forward's operations and values with the backward. Weights are left out."""
+    """As for VGG-SNN, three times forward's operations and values with the backward. Weights are left out."""
 
     def count(inputs: Inputs) -> Traffic:
         T, B, *rest = inputs.x.shape

@@ -1,7 +1,7 @@
 """Whole models: VGG-SNN at the paper's sizes, a training step and inference, with our layers and with the rivals'.
 
-All contestants are one chain of modules with the same weights; only what stands for "batch norm, neuron" differs. The
-rivals' neurons are rested before each call, SpikingJelly's modules with the whole net.
+All contestants are the same chain of modules with the same weights, except for "batch norm, neuron". Each call first
+resets the rivals' neurons, and SpikingJelly's modules with the whole net.
 """
 
 import copy as copying
@@ -35,7 +35,7 @@ class Conv(nn.Conv2d):
 
 
 class BatchNormThen(nn.BatchNorm2d):
-    """Batch norm and a neuron, pooled if asked, compiled as one function."""
+    """Batch norm and a neuron, optionally pooled, compiled as one function."""
 
     def __init__(self, channels: int, pooled: bool, neuron: Callable[[Tensor], Tensor]) -> None:
         super().__init__(channels)
@@ -87,7 +87,7 @@ def inputs(device: str, dtype: torch.dtype, shape: Shape) -> Inputs:
 
 
 def build(norm_neuron: Callable[[int, bool], nn.Module], device: str, shape: Shape) -> nn.Module:
-    """The same weights for all, from one seed; the generator of the inputs is left as it was."""
+    """Build with the same weights for all, from one seed, without a change of the inputs' generator."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         return VGG(LAYOUT if shape[-1] >= 16 else SMALL_LAYOUT, shape[-1], norm_neuron).to(device)
@@ -104,7 +104,7 @@ def contestants(step: Step) -> Callable[..., dict[str, Contestant]]:
             found[name] = contestant(lambda c, pooled, b=backend: ours(c, pooled, b), ours=True)
         compiled = lambda c, pooled: BatchNormThen(c, pooled, plain_loop(V_THRESHOLD))  # noqa: E731
         found["torch.compile"] = contestant(compiled)
-        if is_installed("spikingjelly"):  # the other rivals take one step after another in Python, as their rows show
+        if is_installed("spikingjelly"):  # the other rivals loop over steps in Python, as their rows show
             net = build(spikingjelly, device, shape).train(step is training_step)
             found |= spikingjelly_contestants(net, step, dtype)
         return found
@@ -122,7 +122,7 @@ def expected(step: Step) -> Callable[[Inputs], Tensor]:
 
 def traffic(training: bool) -> Callable[[Inputs], Traffic]:
     """Operations of the convolutions, three times as many with the backward; bytes of their inputs and outputs and of
-    batch norm with its neuron, as the cases of the operators count them. Weights are left out."""
+    batch norm with its neuron, counted as in the operators' cases. Weights are left out."""
 
     def count(inputs: Inputs) -> Traffic:
         T, B, channels, size, _ = inputs.x.shape

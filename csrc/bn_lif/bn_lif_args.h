@@ -1,4 +1,4 @@
-// What a bn_lif kernel is given, on the CPU and on CUDA.
+// Arguments of the bn_lif kernels, for CPU and CUDA.
 #pragma once
 
 #include <cmath>
@@ -7,31 +7,31 @@
 
 namespace tmkt {
 
-// 1 / standard deviation times weight, rounded as tmkt_kernels/ops/bn_lif/reference.py does.
+// weight / standard deviation, rounded as in tmkt_kernels/ops/bn_lif/reference.py.
 TMKT_INLINE float bn_scale(float var, float weight, float eps) { return weight / sqrtf(var + eps); }
 
-// Batch normalisation: neuron n of a step belongs to channel n / inner % channels. The neuron's current is
-// (x - mean) * scale + bias, in this order of rounding.
+// Batch normalisation. Neuron n of a step belongs to channel n / inner % channels, and its current is
+// (x - mean) * scale + bias, rounded in this order.
 struct BnArgs {
   int64_t channels, inner;
-  int64_t pool_width;            // 0; or, with 2x2 average pooling of the spikes, the width of a plane [inner]
+  int64_t pool_width;            // 0, or the width of a plane [inner] if spikes are average-pooled 2x2
   const float* mean = nullptr;   // [channels], here and below
   const float* scale = nullptr;  // 1 / std * weight
   const float* bias = nullptr;
 };
 
-// What these are made from before the neurons run; BnArgs points to the same memory.
+// Sources of the values in BnArgs, which are computed before the neurons run. BnArgs points to the same memory.
 struct BnPrepare {
   const float* weight = nullptr;  // or null for 1
   float eps = 0.0f;
-  const float* var = nullptr;   // given, or batch_var
-  float* batch_mean = nullptr;  // to be filled with the statistics of x, as batch_var; null where they are given
+  const float* var = nullptr;   // user's, or batch_var
+  float* batch_mean = nullptr;  // output, as batch_var: statistics of x; null if the user gives them
   float* batch_var = nullptr;
-  float* scale = nullptr;      // to be filled
-  float* zero_bias = nullptr;  // to be filled with 0; null where a bias is given
+  float* scale = nullptr;      // output
+  float* zero_bias = nullptr;  // output, zeros; null if there is a bias
 };
 
-// What backward makes of a channel's sums of g and g (x - mean), over `count` values.
+// Gradients of a channel, made of its sums of g and g (x - mean) over `count` values.
 struct BnGradients {
   float weight, bias;
   float g_mean, slope;
@@ -50,17 +50,17 @@ struct BnLifForwardArgs : LifForwardArgs {
 struct BnLifBackwardArgs : LifBackwardArgs {
   BnArgs bn;
   BnPrepare prepare;
-  // With g the gradient of the current: given statistics have no gradient, and one pass writes grad_x = scale * g
-  // beside the sums of g and of g (x - mean). With those of the batch a first pass makes the sums, and a second grad_x
-  // = scale * (g - g_mean - (x - mean) * slope). On the CPU the first leaves g in grad_x if that is float32; a half
-  // type would overflow or round it, so there, and on CUDA, the second pass makes it again.
+  // g is the gradient of the current. Statistics that the user gives have no gradient, so one pass writes
+  // grad_x = scale * g and sums g and g (x - mean). With statistics of the batch, a first pass makes the sums and a
+  // second writes grad_x = scale * (g - g_mean - (x - mean) * slope). On the CPU the first pass leaves g in grad_x if
+  // that is float32. A half type would overflow or round g, so there, and on CUDA, the second pass computes g again.
   bool batch_statistics;
-  bool second_pass;    // on the CPU: this is that one
-  float* grad_weight;  // [channels], here and below, to be filled
+  bool second_pass;    // on the CPU: whether this is the second pass
+  float* grad_weight;  // outputs [channels], here and below
   float* grad_bias;
   float* g_mean;
   float* slope;
-  float* sums;  // [2, N], for backends that take them neuron by neuron
+  float* sums;  // [2, N], for backends that sum neuron by neuron
 };
 
 }  // namespace tmkt

@@ -1,4 +1,4 @@
-// tmkt::bn_lif_fwd and tmkt::bn_lif_bwd on the CPU. Sums have a fixed order whatever the threads.
+// tmkt::bn_lif_fwd and tmkt::bn_lif_bwd on the CPU. The order of sums does not depend on the number of threads.
 #include <memory>
 #include <vector>
 
@@ -11,7 +11,7 @@
 namespace tmkt {
 namespace {
 
-// Planes of fewer values are worked on neuron by neuron, each with its channel's values: tiles would be too short.
+// Smaller planes are processed neuron by neuron, because the tiles of a plane would be too short.
 constexpr int64_t kShortestPlane = 64;
 
 struct Cpu {
@@ -43,7 +43,7 @@ struct Cpu {
   }
 
  private:
-  // Pooling needs planes, short ones too.
+  // Pooling works on planes, however small.
   static bool in_planes(const BnArgs& bn) { return bn.inner >= kShortestPlane || bn.pool_width > 0; }
 
   template <typename F>
@@ -51,7 +51,7 @@ struct Cpu {
     torch::stable::parallel_for(0, args.N / bn.inner, grain_size(args.T * bn.inner), work);
   }
 
-  // Each plane is a row to stream.
+  // Whether to stream outputs plane by plane, each of which must be aligned like a row.
   static bool stream_planes(const ScanArgs& args, const BnArgs& bn) {
     return use_stream(args) && bn.inner % kStreamMultiple == 0;
   }
@@ -122,7 +122,7 @@ struct Cpu {
     return result;
   }
 
-  // From the moments of cells of one channel: the squares within a cell, and those between the means of cells.
+  // Combines the moments of a channel's cells: squares within the cells, and squares between their means.
   static void statistics(const ScanArgs& args, const BnArgs& bn, float* mean, float* var) {
     const int64_t channels = bn.channels, inner = bn.inner;
     const bool planes = in_planes(bn);

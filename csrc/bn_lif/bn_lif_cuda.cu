@@ -1,7 +1,7 @@
-// tmkt::bn_lif_fwd and tmkt::bn_lif_bwd on CUDA. Sums have a fixed order: no atomics.
+// tmkt::bn_lif_fwd and tmkt::bn_lif_bwd on CUDA. Sums have a fixed order, without atomics.
 //
-// A block works on the neurons of one channel, or of few, and adds up what the channel needs: its sums, one set a block
-// and channel, go to scratch memory, and a small kernel adds those of the blocks.
+// A block works on the neurons of one channel or a few. It writes one set of sums per channel to scratch memory, and a
+// small kernel adds up the sets of all blocks.
 #include "bn_lif/bn_lif_op.h"
 #include "bn_lif/packs.cuh"
 #include "bn_lif/sums.cuh"
@@ -12,7 +12,7 @@
 namespace tmkt {
 namespace {
 
-constexpr int kMomentsBlocks = 6;  // share a multiprocessor: in more registers too few loads would be under way
+constexpr int kMomentsBlocks = 6;  // per multiprocessor; with more registers each, too few loads would be in flight
 
 template <typename T, typename Pack>
 __global__ void __launch_bounds__(kThreads, kMomentsBlocks)
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kThreads)
   var[blockIdx.x] = of_channel.var;
 }
 
-// What normalises a thread's channels.
+// Normalises the channels of a thread.
 template <int kOwn>
 struct NormalisedInput {
   float mean[kOwn], scale[kOwn], bias[kOwn];
@@ -81,12 +81,12 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const BnLifForwardArg
   });
 }
 
-// With statistics of the batch backward takes two passes, each of which computes the gradient g of h: the first adds up
-// g and g (x - mean), the second writes grad_x. With given statistics one pass does both.
+// With statistics of the batch, backward takes two passes, each of which computes the gradient g of h: the first sums
+// g and g (x - mean), the second writes grad_x. With given statistics, one pass does both.
 enum class Pass { kSums, kGradient, kBoth };
 
-// grad_x = of_g g + of_x (x - mean) + constant, for a channel: the current's gradient is b g, from which the batch's
-// statistics take off g_mean and slope (x - mean).
+// grad_x = of_g g + of_x (x - mean) + constant, per channel. The gradient of the current is b g; statistics of the
+// batch subtract g_mean and slope (x - mean) from it.
 template <int kOwn, Pass kPass>
 struct Gradient {
   float mean[kOwn], of_g[kOwn], of_x[kOwn], constant[kOwn];
@@ -136,7 +136,7 @@ struct CurrentGradients {
   }
 };
 
-// Calls f with the surrogate's number, or kLookedUp, for packs that are not worth kernels of their own.
+// Calls f with the surrogate's number, or with kLookedUp for packs that do not merit kernels of their own.
 template <typename Pack, typename F>
 void with_surrogate_of(const BnLifBackwardArgs& args, F f) {
   if constexpr (Pack::kCommon) {
@@ -146,7 +146,7 @@ void with_surrogate_of(const BnLifBackwardArgs& args, F f) {
   }
 }
 
-// Blocks that share a multiprocessor: as many as leave each thread the registers it needs.
+// Blocks per multiprocessor: as many as leave each thread the registers that it needs.
 template <typename T, typename Pack, int kSurrogate>
 constexpr int kBlocksOf = kSurrogate == kLookedUp                        ? 4
                           : Pack::kOwn > 1 || sizeof(T) == sizeof(float) ? 5
@@ -247,7 +247,7 @@ class Cuda {
  private:
   template <typename T>
   void statistics(const ScanArgs& args, BnArgs bn, float* mean, float* var) const {
-    bn.pool_width = 0;  // pooling is of the spikes
+    bn.pool_width = 0;  // only spikes are pooled
     with_pack<kFullWidth<T>, 4, 4>(bn, aligned({args.x}, 16), [&](auto tag) {
       using Pack = typename decltype(tag)::type;
       if constexpr (!Pack::kPools) {

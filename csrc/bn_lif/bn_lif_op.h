@@ -1,4 +1,4 @@
-// tmkt::bn_lif_fwd and tmkt::bn_lif_bwd around a backend, which the CPU and CUDA files supply.
+// tmkt::bn_lif_fwd and tmkt::bn_lif_bwd around a backend, which the CPU and CUDA files define.
 #pragma once
 
 #include "bn_lif/bn_lif_args.h"
@@ -24,13 +24,13 @@ inline void check_pool(const Tensor& x, int64_t channels, int64_t inner, int64_t
         "bn_lif: x: expected contiguous [T, B, channels, height, pool_width] to pool");
 }
 
-// Empty spikes of x, pooled or not.
+// Uninitialised spikes of x, pooled or not.
 inline Tensor new_spikes(const Tensor& x, int64_t pool_width) {
   if (pool_width == 0) return new_empty(x, x.sizes(), x.scalar_type());
   return new_empty(x, {x.size(0), x.size(1), x.size(2), x.size(3) / 2, pool_width / 2}, x.scalar_type());
 }
 
-// The gradients of these.
+// Gradients of the spikes.
 inline void check_like_spikes(const OptionalTensor& grad, const Tensor& x, int64_t pool_width) {
   if (pool_width == 0) return check_like_sequence("bn_lif", "grad_spikes", grad, x);
   if (!grad) return;
@@ -41,7 +41,7 @@ inline void check_like_spikes(const OptionalTensor& grad, const Tensor& x, int64
         "bn_lif: grad_spikes: expected the shape of the pooled spikes");
 }
 
-// x, its scalars and its channels, alike in forward and backward.
+// Sets x, its sizes and its channels, for forward and backward.
 inline void set_input(ScanArgs& args, BnArgs& bn, const Tensor& x, const OptionalTensor& v_init) {
   set_sequence(args, "bn_lif", x, v_init);
   check_bn(x, bn.channels, bn.inner);
@@ -81,7 +81,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> bn_lif_fwd(
                   .zero_bias = zero_bias};
   if (args.N > 0) {
     Backend(x).forward(args);
-  } else {  // the statistics of nothing
+  } else {  // no value, no statistics
     torch::stable::zero_(batch_mean);
     torch::stable::zero_(batch_var);
   }

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kVectors = kNormalisedTile / kLanes;
 
-// What the channels of a tile have: backward takes two rows more than forward.
+// Values of a tile's channels. Backward has two rows more than forward.
 template <typename Rows>
 struct ChannelRows {
   const Rows& rows;
@@ -21,7 +21,7 @@ struct ChannelRows {
   TMKT_INLINE Floats slope(int k) const { return rows.get(4, k); }
 };
 
-// Stores grad_x, or g for the second pass, and adds up g and g (x - mean) of each neuron.
+// Stores grad_x, or g for the second pass, and sums g and g (x - mean) per neuron.
 template <typename T, typename Values, int K>
 struct NeuronGradients {
   static constexpr bool kParameters = false;

@@ -1,4 +1,4 @@
-// bn_lif neuron by neuron, each with its channel's values: where channels are short planes, or lie side by side.
+// bn_lif neuron by neuron, each with the values of its channel: for channels that are short planes or lie side by side.
 #pragma once
 
 #include "bn_lif/bn_lif_args.h"
@@ -7,7 +7,7 @@
 namespace tmkt {
 
 TMKT_DECLARE_SIMD(void bn_lif_forward(const BnLifForwardArgs& args, bool stream, int64_t begin, int64_t end))
-// `history` as in lif_backward.
+// `history`: as in lif_backward.
 TMKT_DECLARE_SIMD(void bn_lif_backward(const BnLifBackwardArgs& args, bool stream, float* history, int64_t begin,
                                        int64_t end))
 // The second pass over values begin..end of grad_x in float32.

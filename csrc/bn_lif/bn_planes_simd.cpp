@@ -9,7 +9,7 @@ namespace tmkt {
 namespace TMKT_SIMD {
 namespace {
 
-// The channel of a plane.
+// The channel of one plane.
 struct ChannelValues {
   float mean_, scale_, bias_;
   TMKT_INLINE float mean(int) const { return mean_; }
@@ -22,8 +22,8 @@ struct ChannelValues {
         bias_(bn.bias[plane % bn.channels]) {}
 };
 
-// The same input as NormalisedInput, which keeps x - mean [T, K]. Reading x again would be slower: T rows that lie a
-// power of two apart push one another out of the cache.
+// NormalisedInput that also keeps x - mean [T, K]. Reading x again would be slower, because T rows at a distance of a
+// power of two evict one another from the cache.
 template <int K>
 struct CenteredInput {
   ChannelValues channel;
@@ -34,13 +34,13 @@ struct CenteredInput {
   }
 };
 
-// The spikes of a plane, to be stored, or to be pooled once all of the plane are there.
+// Stores the spikes of a plane, or collects them in `pooled` until the plane is complete and can be pooled.
 template <typename T>
 struct PlaneSpikes {
   T* spikes;  // [T, N]
   int64_t N;
   float* pooled;       // [T, row], or null
-  int64_t row, first;  // the plane's first neuron
+  int64_t row, first;  // first: the plane's first neuron
 
   template <typename Lanes>
   TMKT_INLINE void operator()(Lanes lanes, int64_t t, int k, Ints fired, Words& held) const {
@@ -52,7 +52,7 @@ struct PlaneSpikes {
   }
 };
 
-// Their gradients, as they are or from those of the averages.
+// Gradients of the spikes, or of their averages spread over the spikes.
 template <typename T>
 struct PlaneSpikeGradients {
   const T* grad_spikes;  // [T, N], or null
@@ -69,9 +69,9 @@ struct PlaneSpikeGradients {
   }
 };
 
-// Prefetches x of the next tile of the plane; and in backward the gradients of the spikes, for the way back. Those half
-// a row aside: where x and they lie a multiple of 4 KB apart, a load and a prefetch of the same column get into each
-// other's way (benchmarks/results/tuning.md).
+// Prefetches x of the plane's next tile, and in backward the gradients of the spikes, from the last step to the first.
+// The gradients are prefetched half a row aside: where they and x are a multiple of 4 KB apart, a load and a prefetch
+// of the same column would delay each other (benchmarks/results/tuning.md).
 template <typename T, bool kBackward>
 struct PlanePrefetcher {
   const T *x, *grad_spikes;
@@ -115,7 +115,7 @@ struct PlaneGradients {
   }
 };
 
-// The neurons of one plane.
+// Forward through the neurons of one plane.
 template <typename T, LaneOrder kOrder, typename R>
 void plane_forward(const BnLifForwardArgs& args, R reset, bool stream, float* pooled, int64_t plane) {
   const ChannelValues channel(args.bn, plane);
@@ -130,7 +130,7 @@ void plane_forward(const BnLifForwardArgs& args, R reset, bool stream, float* po
       });
 }
 
-// Its adjoint.
+// Adjoint of the forward pass.
 template <typename T, BackwardVariant kVariant, LaneOrder kOrder, typename R>
 PlaneSums plane_backward(const BnLifBackwardArgs& args, R reset, bool stream, const float* pooled, float* history,
                          int64_t plane) {
@@ -155,7 +155,7 @@ PlaneSums plane_backward(const BnLifBackwardArgs& args, R reset, bool stream, co
   return sums;
 }
 
-// Calls f(order): whether to take a plane's vectors interleaved, which streams cache lines of two.
+// Calls f(order). Interleaved vectors stream whole cache lines, of two vectors each.
 template <typename T, typename F>
 TMKT_INLINE void with_order(int64_t inner, const float* pooled, F f) {
   if constexpr (std::is_same_v<T, BFloat16>) {

@@ -1,4 +1,4 @@
-// The values that a tile of neurons has from its channels, where they lie in short runs or side by side.
+// Channel values of a tile of neurons, for channels that are short runs or lie side by side.
 #pragma once
 
 #include "bn_lif/bn_lif_args.h"
@@ -8,10 +8,10 @@ namespace tmkt {
 namespace TMKT_SIMD {
 namespace {
 
-// Half of kScanTile, because the rows below take as much again of the first-level cache.
+// Half of kScanTile, because the rows below take the same amount of first-level cache again.
 constexpr int kNormalisedTile = kScanTile / 2;
 
-// Values of K vectors of neurons from n on: each neuron its own.
+// Values of K vectors of neurons from n on, one per neuron.
 template <int kRows, int K>
 struct SpreadRows {
   alignas(64) float rows[kRows][K * kLanes];
@@ -23,7 +23,7 @@ struct SpreadRows {
   TMKT_INLINE Floats get(int row, int k) const { return TMKT_SIMD::load(rows[row] + k * kLanes); }
 };
 
-// The same where no vector straddles two channels: one value for each vector.
+// Values of K vectors of neurons where no vector straddles two channels: one per vector.
 template <int kRows, int K>
 struct VectorRows {
   float rows[kRows][K];

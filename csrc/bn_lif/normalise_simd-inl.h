@@ -1,5 +1,5 @@
 // Batch normalisation as the input of the loops of scan/scan_simd-inl.h, and its gradient. `values` has mean(k),
-// scale(k), bias(k), g_mean(k) and slope(k) of vector k, numbers or vectors.
+// scale(k), bias(k), g_mean(k) and slope(k) of vector k, as scalars or vectors.
 #pragma once
 
 #include "bn_lif/bn_lif_args.h"
@@ -17,7 +17,7 @@ struct NormalisedInput {
   }
 };
 
-// What the statistics of the batch leave of the gradient g, see BnLifBackwardArgs; to be multiplied by scale.
+// The gradient g less the part that the statistics of the batch take, see BnLifBackwardArgs; not yet times scale.
 template <typename Value>
 TMKT_INLINE Floats less_statistics(Floats g, Floats centered, Value g_mean, Value slope) {
   return g - g_mean - centered * slope;

@@ -1,5 +1,5 @@
-// The neurons that a thread of bn_lif takes at a time: neighbours along a step, or whole 2x2 cells where spikes are
-// pooled.
+// Pack: the neurons that a thread of bn_lif processes together, either neighbours along a step or, where spikes are
+// pooled, whole 2x2 cells.
 #pragma once
 
 #include "bn_lif/tiling.cuh"
@@ -8,18 +8,17 @@
 namespace tmkt {
 namespace {
 
-// kWidth neighbours: of one channel, or each of its own (kOwnChannels = kWidth).
+// kWidth neighbours, all of one channel or each of its own (kOwnChannels = kWidth).
 template <int kWidth, int kOwnChannels>
 struct Neighbours {
   static constexpr int kOwn = kOwnChannels;
-  static constexpr bool kPools = false, kCommon = kWidth > 1;  // kCommon: worth kernels of its own
-  // Bytes that lie together in memory and should be read together; fewer where each channel of a span costs sums of its
-  // own in every block.
+  static constexpr bool kPools = false, kCommon = kWidth > 1;  // kCommon: merits kernels of its own
+  // Contiguous bytes that a block should read together. Fewer where each channel of a span adds sums to every block.
   static constexpr int64_t kRun = kOwn == 1 ? 4096 : 512;
   using Place = AdjacentNeurons<kWidth>;
   Place place;
   int64_t channel[kOwn];
-  bool there;  // the last span may not be full
+  bool there;  // false past the end, in the last span
 
   static Tiling tiling(int64_t N, const BnArgs& bn, int64_t bytes, const Turns& in_turn) {
     if (kOwn == 1) return make_tiling(N, bn, 1, bn.inner / kWidth, bn.inner / kWidth, bn.inner * bytes, kRun, in_turn);
@@ -48,7 +47,7 @@ struct Neighbours {
   }
 };
 
-// Two rows of kColumns neighbours: whole cells.
+// Two rows of kColumns neighbours, i.e. whole cells.
 template <typename T, int kColumns>
 struct TwoRows {
   Packed<T, kColumns> row[2];
@@ -91,7 +90,7 @@ struct WholeCells {
   }
 };
 
-// A cell of which an odd height or width may leave a row or a column: the rest is zeros, and goes nowhere.
+// A cell that an odd height or width may cut off. Missing pixels read as zero and are not stored.
 template <typename T>
 struct FourPixels {
   Packed<T, 1> pixel[4];
@@ -111,7 +110,7 @@ struct AnyCell {
   template <typename T>
   using Row = FourPixels<T>;
   int64_t n, width;
-  bool right, lower;  // whether there are a second column and row
+  bool right, lower;  // whether the cell has a second column and row
 
   __device__ __forceinline__ bool has(int pixel) const { return (pixel % 2 == 0 || right) && (pixel < 2 || lower); }
   template <typename T>
@@ -136,7 +135,7 @@ struct AnyCell {
   }
 };
 
-// Where the averages over the cells of a step go to, and where their gradients come from.
+// Stores the averages over the cells of a step, or loads their gradients.
 template <typename T, int kCells>
 struct StorePooled {
   T* pooled;
@@ -171,7 +170,7 @@ struct LoadPooledGradients {
   }
 };
 
-// Whole 2x2 cells of one channel: kColumns / 2 next to one another; or, with kColumns = 0, one that may be cut off.
+// Whole 2x2 cells of one channel, kColumns / 2 side by side; with kColumns = 0, one cell that may be cut off.
 template <int kColumns>
 struct CellPack {
   static constexpr int kOwn = 1, kCells = kColumns == 0 ? 1 : kColumns / 2;
@@ -222,8 +221,8 @@ struct CellPack {
   }
 };
 
-// Calls f with the pack that serves: as wide as words may be, where x's shape and the pointers' alignment let them be.
-// A thread with a channel for each neuron takes no more than kMixed, one that pools no more than kColumns of two rows.
+// Calls f with the widest pack that x's shape and the pointers' alignment allow: kWidth neighbours at most, kMixed
+// where each neuron has its own channel, and two rows of kColumns where spikes are pooled.
 template <int kWidth, int kMixed, int kColumns, typename F>
 void with_pack(const BnArgs& bn, bool whole_words, const F& f) {
   const int64_t width = bn.pool_width, of_step = bn.channels * bn.inner;

@@ -8,7 +8,7 @@ namespace tmkt {
 namespace TMKT_SIMD {
 namespace {
 
-// Tiles of a plane: whole ones, quarters, then vectors.
+// Tile sizes of a plane: whole tiles, quarters, then single vectors.
 template <LaneOrder kOrder, typename F>
 TMKT_INLINE void for_each_plane_tile(bool stream, int64_t begin, int64_t end, F tile) {
   constexpr int K = kPlaneTile / kLanes;
@@ -32,10 +32,10 @@ TMKT_INLINE void along_row(int64_t width, F f) {
   if (width % kLanes != 0) f(WholeVector{}, width - kLanes);
 }
 
-// 2x2 averages of the spikes [T, height, width] of a plane -> [T, height / 2, width / 2] of args.spikes; `spikes` has
-// T more rows, for the sums of rows. Row pairs are added first, then column pairs over the whole plane, because along
-// single rows most image widths leave half a vector idle. Each stage goes through all steps before the next one begins:
-// what has just been written is slow to read.
+// 2x2 averages of the spikes [T, height, width] of a plane -> [T, height / 2, width / 2] of args.spikes. `spikes` has
+// T more rows for the row sums. Row pairs are added first, then column pairs over the whole plane, because along single
+// rows most image widths leave half a vector idle. Each stage runs over all steps before the next begins, because
+// reading what was just written is slow.
 template <typename T>
 void pool(const BnLifForwardArgs& args, float* spikes, int64_t plane) {
   const Pooling size(args.bn);
@@ -73,7 +73,7 @@ void pool(const BnLifForwardArgs& args, float* spikes, int64_t plane) {
   }
 }
 
-// The adjoint of pool. An odd last row or column belongs to no 2x2 cell: its gradient in `grad` is zero and stays so.
+// Adjoint of pool. An odd last row or column belongs to no 2x2 cell; its gradient in `grad` is zero and stays so.
 template <typename T>
 void unpool(const BnLifBackwardArgs& args, float* grad, int64_t plane) {
   const Pooling size(args.bn);

@@ -1,4 +1,4 @@
-// The statistics of bn_lif's input, by channel. Compiled once per SIMD level.
+// Statistics per channel of bn_lif's input. Compiled once per SIMD level.
 #include "bn_lif/statistics_simd.h"
 
 #include "bn_lif/channels_simd-inl.h"
@@ -11,12 +11,12 @@ namespace {
 typedef double Doubles __attribute__((vector_size(8 * kLanes)));
 
 struct Moments {
-  float mean, squares;  // mean minus the pivot, squared deviations from the mean
+  float mean, squares;  // mean relative to the pivot, squared deviations from the mean
 };
 
 template <typename T>
 TMKT_INLINE Moments moments_around(const T* plane, int64_t inner, float pivot) {
-  constexpr int kSums = 4;  // independent, so that one addition does not wait for the one before
+  constexpr int kSums = 4;  // independent sums, so that an addition need not wait for the previous one
   Floats sums[kSums] = {}, squares[kSums] = {};
   const auto add = [&](int k, Floats x) __attribute__((always_inline)) {
     const Floats d = x - pivot;
@@ -134,9 +134,8 @@ void plane_moments(const ScanArgs& args, const BnArgs& bn, const float* pivots, 
       const float pivot = pivots[cell % bn.channels];
       Moments of = moments_around(plane, bn.inner, pivot);
       if (of.mean * of.mean * static_cast<float>(bn.inner) > 16.0f * of.squares) {
-        // The pivot lies far outside the plane's own spread, and the squares have lost their digits: once more, around
-        // the mean.
-        const float middle = pivot + of.mean;  // rounded: the second mean puts that right
+        // The pivot is far outside the plane's own spread, so the squares have lost precision. Repeat around the mean.
+        const float middle = pivot + of.mean;  // rounded; the second mean corrects it
         of = moments_around(plane, bn.inner, middle);
         of.mean += middle - pivot;
       }

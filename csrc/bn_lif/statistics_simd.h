@@ -1,5 +1,4 @@
-// The statistics of statistics_simd.cpp, at every SIMD level: moments of cells of one channel, which are planes or
-// neurons.
+// Loops of statistics_simd.cpp, at every SIMD level: moments of cells of one channel. A cell is a plane or a neuron.
 #pragma once
 
 #include "bn_lif/bn_lif_args.h"
@@ -7,13 +6,13 @@
 
 namespace tmkt {
 
-// One value of each channel. Means are taken relative to it, because the differences between values far from zero would
-// otherwise lose their digits.
+// One value per channel. Means are computed relative to it; far from zero, they would otherwise lose precision to
+// cancellation.
 TMKT_DECLARE_SIMD(void channel_pivots(const ScanArgs& args, int64_t channels, int64_t inner, float* pivots))
-// Of each neuron the mean over t minus the channel's pivot, and the squared deviations from the mean -> moments [2, N].
+// Mean over t relative to the channel's pivot, and squared deviations from the mean, per neuron -> moments [2, N].
 TMKT_DECLARE_SIMD(void neuron_moments(const ScanArgs& args, int64_t channels, int64_t inner, const float* pivots,
                                       float* moments, int64_t begin, int64_t end))
-// The same of planes begin..end of all [T, planes] of x -> moments [2, T * planes].
+// Moments of planes begin..end of all [T, planes] of x -> moments [2, T * planes].
 TMKT_DECLARE_SIMD(void plane_moments(const ScanArgs& args, const BnArgs& bn, const float* pivots, float* moments,
                                      int64_t begin, int64_t end))
 // Sum over the cells of a channel of (value - center)^power -> sums [channels]; power is 1 or 2.

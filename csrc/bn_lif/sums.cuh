@@ -1,4 +1,4 @@
-// What bn_lif adds up over the neurons of a channel: the moments of x, and the sums of gradients.
+// Sums of bn_lif over the neurons of a channel: moments of x, and sums of gradients.
 #pragma once
 
 #include "bn_lif/packs.cuh"
@@ -16,28 +16,28 @@ __device__ __forceinline__ double sum_of_lanes(double value, int lanes) {
   return value;
 }
 
-// Writes, for each channel of the block, the sums over the block's threads, to of_blocks [channels, sets, kSums]. All
-// threads of the block must come here, with zeros where they had no work.
+// Writes the sums over the block's threads, per channel of the block, to of_blocks [channels, sets, kSums]. All threads
+// of the block must call it, those without work with zeros.
 template <typename Number, int kOwn, int kSums>
 __device__ __forceinline__ void add_up(const Tiling& tiling, const Item& item, const Number (&sums)[kOwn][kSums],
                                        double* of_blocks) {
   extern __shared__ uint4 shared_memory[];
   double* of_threads = reinterpret_cast<double*>(shared_memory);  // [kSums][kThreads * kOwn]
-  __syncthreads();                                                // others may still read their history there
+  __syncthreads();                                                // other threads may still read their history there
 #pragma unroll
   for (int j = 0; j < kOwn; ++j) {
 #pragma unroll
     for (int s = 0; s < kSums; ++s) of_threads[(s * kThreads + threadIdx.x) * kOwn + j] = sums[j][s];
   }
   __syncthreads();
-  // The block has units begin .. end of its samples, each of which has `of_sample`.
+  // The block has units begin .. end of its samples; a sample has `of_sample` units.
   const int64_t of_channel = tiling.of_channel, of_sample = tiling.span * of_channel;
   const int64_t begin = item.slice * kThreads * kOwn, end = begin + kThreads * kOwn;
   const int lane = threadIdx.x % tiling.lanes, groups = kThreads / tiling.lanes;
-  for (int64_t k0 = 0; k0 < tiling.span; k0 += groups) {  // as often for all lanes of a warp
+  for (int64_t k0 = 0; k0 < tiling.span; k0 += groups) {  // the same number of turns for all lanes of a warp
     const int64_t k = k0 + threadIdx.x / tiling.lanes, channel = item.first_channel + k;
     const bool there = k < tiling.span && channel < tiling.channels;
-    // How many units of channel k lie before `unit`.
+    // Number of units of channel k before `unit`.
     const auto before = [&](int64_t unit) {
       const Division of(unit, of_sample);
       return of.quotient * of_channel + max(int64_t{0}, min(of.remainder - k * of_channel, of_channel));
@@ -63,7 +63,7 @@ __device__ __forceinline__ void add_up(const Tiling& tiling, const Item& item, c
   }
 }
 
-// The sums of channel blockIdx.x over all its blocks; true in the one thread that has them.
+// Sums of channel blockIdx.x over all its blocks. Returns true in the one thread that holds them.
 template <int kSums>
 __device__ __forceinline__ bool channel_sums(const Tiling& tiling, const double* of_blocks, double (&sums)[kSums]) {
   __shared__ double of_warps[kThreads / 32][kSums];
@@ -87,13 +87,13 @@ __device__ __forceinline__ bool channel_sums(const Tiling& tiling, const double*
   return threadIdx.x == 0;
 }
 
-// Sums over the values: of them, less the pivot; of the squares of their means; of their squared deviations from those.
-// The means are taken over a neuron's values in all samples of a thread, and the values told from the first of them, so
-// that sums in float are exact however far from zero x lies; of so many values at most, or of one sample, because the
-// first of them may be far from the rest.
+// Three sums: of the values, relative to the pivot; of the squares of the means; of the squared deviations from the
+// means. A mean is taken over a neuron's values in all samples of a thread, relative to the first value, so that sums
+// in float are exact however far x is from zero. A mean covers kMostOfNeuron values or one sample, because the first
+// value may be far from the rest.
 constexpr int kMoments = 3, kMostOfNeuron = 64;
 
-// Where the means of a channel are told from.
+// Pivot of a channel: its means are computed relative to it.
 template <typename T>
 __device__ __forceinline__ float pivot_of(const ScanArgs& args, int64_t inner, int64_t channel) {
   return to_float(static_cast<const T*>(args.x)[channel * inner]);
@@ -102,7 +102,7 @@ __device__ __forceinline__ float pivot_of(const ScanArgs& args, int64_t inner, i
 template <typename T, typename Place>
 struct Moments {
   static constexpr int kWidth = Place::kWidth;
-  int64_t count = 0;  // values of each neuron, so far
+  int64_t count = 0;  // values per neuron so far
   float first[kWidth] = {}, sum[kWidth] = {}, squares[kWidth] = {};
 
   __device__ __forceinline__ void add(RowCursor<const T, Place> x, int64_t steps) {

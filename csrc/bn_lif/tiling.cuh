@@ -1,8 +1,8 @@
-// How bn_lif deals out neurons to blocks and threads.
+// Assignment of bn_lif's neurons to blocks and threads.
 //
-// A thread takes a pack of neurons: neighbours along a step, or whole 2x2 cells where spikes are pooled. It goes from
-// sample to sample with it, at the same place in the same channel, so that what a channel's sums cost is spread over
-// many neurons. The packs of a block lie in a span of channels, one or as many as make long accesses, and in as many
+// A thread takes a pack of neurons: neighbours along a step, or whole 2x2 cells where spikes are pooled. It takes the
+// pack at the same place of the same channel in several samples, which spreads the cost of a channel's sums over many
+// neurons. The packs of a block lie in a span of channels, either one or as many as make accesses long, and in as many
 // samples as fill its threads.
 //
 //   x[t]  sample 0 | channel 0 | channel 1 | channel 2 | ..      a span of 2 channels, 2 samples at once: the packs
@@ -21,36 +21,36 @@ namespace {
 
 struct Tiling {
   int64_t samples, channels, inner;
-  int64_t of_sample;   // values of a sample
-  int64_t span;        // channels of a block
-  int64_t packs;       // of a span, in a sample
-  int64_t of_channel;  // packs of a channel, in a sample; or neurons, where a pack holds several channels
-  int64_t at_once;     // samples that a block has side by side,
-  int depth;           // and one after another
-  int64_t stride;      // samples from one to the next: all blocks together then read one part of x at any time
-  int64_t spans, slices, groups;   // blocks: the packs of a span are cut into slices, the samples into groups
-  int lanes;                       // threads that add up one channel
+  int64_t of_sample;               // values per sample
+  int64_t span;                    // channels per block
+  int64_t packs;                   // per span and sample
+  int64_t of_channel;              // packs per channel and sample; neurons, if a pack holds several channels
+  int64_t at_once;                 // samples side by side in a block,
+  int depth;                       // and one after another
+  int64_t stride;                  // in samples, from turn to turn, so that all blocks read the same part of x
+  int64_t spans, slices, groups;   // counts of blocks: the packs of a span are cut into slices, the samples into groups
+  int lanes;                       // threads that sum one channel
   int64_t height, width;           // of a plane whose spikes are pooled
-  int64_t of_pooled, pooled_step;  // values of a pooled plane, and of all of them
+  int64_t of_pooled, pooled_step;  // values in a pooled plane, and in all of them
 
   int64_t blocks() const { return spans * slices * groups; }
-  TMKT_INLINE int64_t sets() const { return slices * groups; }  // of sums, for each channel
+  TMKT_INLINE int64_t sets() const { return slices * groups; }  // of sums, per channel
 };
 
 constexpr int64_t kMostAtOnce = 16, kMostInTurn = 64;
 #ifndef TMKT_ENOUGH_BLOCKS
-#define TMKT_ENOUGH_BLOCKS 2048  // two for each place on an H100; the emulator takes fewer
+#define TMKT_ENOUGH_BLOCKS 2048  // two per slot on an H100; smaller in the emulator
 #endif
 
-// How many blocks are enough, so that more samples go to each, and the most samples of a thread.
+// `blocks` are enough: beyond, blocks take more samples. `most`: samples per thread at most.
 struct Turns {
   int64_t blocks, most;
 };
 constexpr Turns kShortTurns{3 * TMKT_ENOUGH_BLOCKS, kMostInTurn};
 
-// For a kernel that adds up: long turns, over which what the sums cost is spread; the longer the more channels a pack
-// has. Other kernels have more blocks, which end more evenly. Measured: benchmarks/results/tuning.md. A thread takes
-// no more than so many steps of a neuron, because its sums are in float.
+// Turns of a kernel that computes sums: long, which spreads the cost of the sums, and longer the more channels a pack
+// has. Other kernels have more blocks, because these finish more evenly. Measured: benchmarks/results/tuning.md. A
+// thread takes at most `most_steps` steps of a neuron, because its sums are in float.
 template <typename Pack>
 Turns long_turns(int64_t T, int64_t most_steps) {
   const int64_t most = std::clamp<int64_t>(most_steps / T, 1, kMostInTurn);
@@ -75,7 +75,7 @@ inline Tiling make_tiling(int64_t N, const BnArgs& bn, int64_t step, int64_t pac
   const auto slices = [&](int64_t span, int64_t at_once) {
     return (at_once * (span / step) * packs_of_step + kThreads - 1) / kThreads;
   };
-  // All but one in sixteen threads have work.
+  // Whether at least 15 of 16 threads have work.
   const auto full = [&](int64_t span, int64_t at_once) {
     return at_once * (span / step) * packs_of_step * 16 >= slices(span, at_once) * kThreads * 15;
   };
@@ -86,7 +86,7 @@ inline Tiling make_tiling(int64_t N, const BnArgs& bn, int64_t step, int64_t pac
     return full(span, at_once);
   };
   while ((span * bytes_of_channel < run_bytes || !fill()) && span < bn.channels) span *= 2;
-  // As even as may be.
+  // As even as possible.
   const int64_t spans = (steps * step + span - 1) / span;
   span = (steps + spans - 1) / spans * step;
   fill();
@@ -105,11 +105,11 @@ inline Tiling make_tiling(int64_t N, const BnArgs& bn, int64_t step, int64_t pac
   return tiling;
 }
 
-// What a thread works on.
+// Work of a thread.
 struct Item {
   int64_t set, slice, first_channel;  // of the block
-  int64_t sample, pack;               // of the thread: its first sample, and its pack of the span
-  bool there;                         // the last slice may not be full
+  int64_t sample, pack;               // of the thread: its first sample, and its pack in the span
+  bool there;                         // false past the end, in the last slice
 
   __device__ __forceinline__ Item(const Tiling& tiling) {
     const Division of_block(blockIdx.x, tiling.spans), of_set(of_block.quotient, tiling.slices);
@@ -123,8 +123,8 @@ struct Item {
   }
 };
 
-// Calls f with the pack in each sample of its thread, from the last to the first if `kBackwards`: each pass over x
-// begins where the one before ended, since that is what the second-level cache still holds.
+// Calls f with the pack in each sample of its thread, last to first if `kBackwards`. Each pass over x begins where the
+// previous one ended, because the second-level cache still holds that part.
 template <bool kBackwards, typename Pack, typename F>
 __device__ __forceinline__ void each_sample(const Tiling& tiling, int64_t N, Pack& pack, const F& f) {
   if (kBackwards) pack.move(tiling, (tiling.depth - 1) * tiling.stride);

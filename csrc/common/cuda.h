@@ -1,4 +1,4 @@
-// What the CUDA files share: stream, launch check, vector loads and stores, conversions.
+// Helpers shared by the CUDA files: stream, launch check, vector loads and stores, conversions.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -8,7 +8,7 @@
 #include "common/numeric.h"
 #include "common/stable.h"
 
-// Lives in libtorch_cuda, which CPU builds of torch lack: a weak reference lets one library load on both.
+// Defined in libtorch_cuda, which CPU builds of torch lack. A weak reference lets the same library load on both.
 extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device, void** stream);
 
 namespace tmkt {
@@ -21,7 +21,7 @@ inline void check_cuda(cudaError_t error, const char* what) {
 
 inline void check_launch() { check_cuda(cudaGetLastError(), "CUDA kernel launch"); }
 
-// Makes a tensor's device the current one and holds torch's stream there.
+// Makes a tensor's device current and holds torch's stream on it.
 class CudaLaunch {
  public:
   explicit CudaLaunch(const Tensor& like) : guard_(like.get_device_index()) {
@@ -31,20 +31,20 @@ class CudaLaunch {
     stream_ = static_cast<cudaStream_t>(stream);
   }
 
-  // One thread an item, `kThreads` a block, each block with so many bytes of dynamic shared memory. No items, no
-  // launch.
+  // Launches one thread per item, `kThreads` per block, with `shared_bytes` of dynamic shared memory per block. Without
+  // items it launches nothing.
   template <typename... Parameters, typename... Arguments>
   void operator()(void (*kernel)(Parameters...), int64_t items, size_t shared_bytes,
                   const Arguments&... arguments) const {
     blocks(kernel, (items + kThreads - 1) / kThreads, shared_bytes, arguments...);
   }
 
-  // So many blocks of `kThreads`.
+  // Launches the given number of blocks of `kThreads`.
   template <typename... Parameters, typename... Arguments>
   void blocks(void (*kernel)(Parameters...), int64_t count, size_t shared_bytes, const Arguments&... arguments) const {
     if (count == 0) return;
     check(count <= INT32_MAX, "a CUDA grid holds 2^31 - 1 blocks at most, this call needs ", count);
-    constexpr size_t kWithoutAsking = 48 << 10;  // bytes that any kernel may have
+    constexpr size_t kWithoutAsking = 48 << 10;  // bytes of shared memory that any kernel may use without opting in
     if (shared_bytes > kWithoutAsking) {
       check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                       cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
@@ -66,7 +66,8 @@ inline bool aligned(std::initializer_list<const void*> pointers, size_t bytes) {
   return true;
 }
 
-// n / d and n % d, for 0 <= n and 0 < d: the hardware divides neither, but 32 bits take a fifth of the instructions.
+// n / d and n % d, for 0 <= n and 0 < d. The hardware divides neither 32 nor 64 bits, but 32 bits take a fifth of the
+// instructions.
 struct Division {
   int64_t quotient, remainder;
   __device__ __forceinline__ Division(int64_t n, int64_t d) {
@@ -121,8 +122,8 @@ struct WordOf<16> {
   using type = uint4;
 };
 
-// kWidth neighbours as they lie in memory, in words of 16 bytes at most: there is no wider access before sm_100, and
-// there it would ask for an alignment that nobody checks.
+// kWidth neighbours as in memory, in words of at most 16 bytes: before sm_100 no access is wider, and on sm_100 a wider
+// one would require an alignment that nothing checks.
 template <typename T, int kWidth>
 struct Packed {
   static constexpr int kPerWord = sizeof(T) * kWidth <= 16 ? kWidth : 16 / sizeof(T);
@@ -137,7 +138,7 @@ struct Packed {
   Word words[kWords];
 };
 
-// Asks for the neighbours without a use of them: several of these are under way before the first unpack waits.
+// Loads the neighbours without using them, so that several loads are in flight before the first unpack waits.
 template <int kWidth, typename T>
 __device__ __forceinline__ Packed<T, kWidth> fetch(const T* source) {
   Packed<T, kWidth> packed;
@@ -152,7 +153,7 @@ template <typename T, int kWidth>
 __device__ __forceinline__ void unpack(const Packed<T, kWidth>& packed, float (&row)[kWidth]) {
 #pragma unroll
   for (int i = 0; i < packed.kWords; ++i) {
-    if constexpr (std::is_same_v<T, BFloat16> && packed.kPerWord > 1) {  // by pairs: one instruction a value
+    if constexpr (std::is_same_v<T, BFloat16> && packed.kPerWord > 1) {  // in pairs: one instruction per value
       const auto pairs = bit_cast<typename Packed<T, kWidth>::Pairs>(packed.words[i]);
 #pragma unroll
       for (int j = 0; j < packed.kPerWord; ++j) {
@@ -185,8 +186,8 @@ __device__ __forceinline__ void load(const T* source, float (&row)[kWidth]) {
   unpack(fetch<kWidth>(source), row);
 }
 
-// An intrinsic, because nvcc takes the assignment of a whole word apart; past what the caches hold, since nothing here
-// reads its own output again.
+// An intrinsic, because nvcc splits the assignment of a whole word. It streams past the caches, because no kernel here
+// reads its own output.
 template <int kWidth, typename T>
 __device__ __forceinline__ void store(const float (&row)[kWidth], T* target) {
   const Packed<T, kWidth> packed = pack<T>(row);

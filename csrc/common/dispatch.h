@@ -8,8 +8,8 @@
 
 namespace tmkt {
 
-// For a value that none of a function's cases is for: outputs must never stay unwritten. Static, as all functions here:
-// each SIMD level and each translation unit must keep its own copy.
+// Called for a value without a case, because an output must never stay unwritten. Static, as all functions here,
+// because each SIMD level and each translation unit must keep its own copy.
 #if defined(__CUDACC__) && defined(__CUDA_ARCH__)
 [[noreturn]] static __device__ inline void unknown_value() { __trap(); }
 #else
@@ -21,7 +21,7 @@ struct TypeTag {
   using type = T;
 };
 
-// The float types that every kernel takes and gives.
+// Float types that every kernel reads and writes.
 enum class FloatKind { kFloat32, kBFloat16, kFloat16 };
 
 template <typename F>

@@ -1,4 +1,4 @@
-// A tile: K vectors of neighbours in a row of a step, and how they are reached.
+// A tile: K vectors of neighbours in a row of a step, and access to them.
 #pragma once
 
 #include <algorithm>
@@ -10,8 +10,8 @@ namespace tmkt {
 namespace TMKT_SIMD {
 namespace {
 
-// Vector k holds the kLanes values from n + k * kLanes on, of the row [N] that `row` points to. Access: WholeVector,
-// StreamedVector, or PartOfVector where K = 1. `held` is what of a row is stored together with the next vector.
+// Vector k holds the kLanes values from n + k * kLanes on, of the row [N] that `row` points to. Access is WholeVector,
+// StreamedVector, or for K = 1 PartOfVector. `held` keeps the part of a row that is stored with the next vector.
 template <typename A>
 struct ContiguousLanes {
   using Access = A;
@@ -32,8 +32,8 @@ struct ContiguousLanes {
   }
 };
 
-// Reads one cache line of bfloat16 as two vectors, its even and its odd values: a shift and a mask widen, one store
-// packs, where widening and narrowing a vector at a time would be slower than all other arithmetic of a neuron.
+// Reads one cache line of bfloat16 as two vectors, its even and its odd values: a shift and a mask widen them, and one
+// store packs them. Widening and narrowing one vector at a time would be slower than all other arithmetic of a neuron.
 // Neurons are independent, so any order will do as long as every array uses it.
 template <typename A>
 struct InterleavedLanes {
@@ -49,7 +49,7 @@ struct InterleavedLanes {
   TMKT_INLINE void store_spikes(Ints fired, BFloat16* row, int k, Words& held) const {
     put(spike_bits<float>(fired), row, k, held);
   }
-  // Once for all T steps: lane by lane will do.
+  // Lane by lane, because it runs once for all T steps.
   TMKT_INLINE Floats load(const float* row, int k) const {
     Floats x{};
     for (int j = 0; j < kLanes; ++j) x[j] = row[n + k / 2 * 2 * kLanes + 2 * j + k % 2];
@@ -70,7 +70,7 @@ struct InterleavedLanes {
  private:
   static constexpr uint32_t kUpper = 0xffff0000u;
 
-  // Bits whose upper halves are the values.
+  // The upper halves of `bits` are the values.
   TMKT_INLINE void put(Words bits, BFloat16* row, int k, Words& held) const {
     if (k % 2 == 0) {
       held = bits >> 16;
@@ -80,7 +80,7 @@ struct InterleavedLanes {
   }
 };
 
-// Neurons in K vectors, of which the last may be filled in part.
+// Number of neurons in K vectors; the last vector may be partly filled.
 template <int K, typename Lanes>
 TMKT_INLINE int64_t count_of(Lanes lanes) {
   return (K - 1) * kLanes + lanes.access.width;
@@ -88,9 +88,9 @@ TMKT_INLINE int64_t count_of(Lanes lanes) {
 
 enum class LaneOrder { kContiguous, kInterleaved };
 
-// Calls tile(vectors, lanes) for begin..end: tiles of each of the sizes kTiles, in vectors, the largest first; then
-// single vectors, of which the last may be filled in part. `stream`: whole tiles are written past the caches. `tile`
-// has to be inlined by force: otherwise GCC spills its captures to memory, which costs a third of the run time.
+// Calls tile(vectors, lanes) for begin..end: tiles of each of the sizes kTiles (in vectors), the largest first, then
+// single vectors, the last of which may be partly filled. `stream`: write whole tiles past the caches. `tile` must be
+// force-inlined, because otherwise GCC spills its captures to memory, which costs a third of the run time.
 template <LaneOrder kOrder, int... kTiles, typename F>
 TMKT_INLINE void for_each_tile(bool stream, int64_t begin, int64_t end, F tile) {
   int64_t n = begin;
@@ -114,10 +114,10 @@ TMKT_INLINE void for_each_tile(bool stream, int64_t begin, int64_t end, F tile) 
   }
 }
 
-// The values that neurons n.. of a step have from their channels, neuron n from channel n / inner % channels.
+// Spreads channel values over the neurons n.. of a step; neuron n belongs to channel n / inner % channels.
 inline void spread_channels(const float* values, int64_t channels, int64_t inner, int64_t n, int64_t count,
                             float* row) {
-  for (int64_t j = 0; j < count;) {  // a run of neurons at a time, of one channel or of neighbouring ones
+  for (int64_t j = 0; j < count;) {  // run by run: neurons of one channel, or of neighbouring channels
     const int64_t channel = (n + j) / inner % channels;
     const int64_t room = inner > 1 ? inner - (n + j) % inner : channels - channel;
     const int64_t run = room < count - j ? room : count - j;

@@ -1,4 +1,4 @@
-// Half types as bits, and what host and device code share.
+// Half types as bits, and helpers for host and device code.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,8 @@
 #ifdef __CUDACC__
 #define TMKT_INLINE __host__ __device__ __forceinline__
 #else
-// Always inlined: these functions are compiled for several SIMD levels, and the linker would merge out-of-line copies.
+// Always inlined, because these functions are compiled for several SIMD levels, and the linker would merge out-of-line
+// copies.
 #define TMKT_INLINE inline __attribute__((always_inline))
 #endif
 
@@ -29,7 +30,7 @@ TMKT_INLINE To bit_cast(From from) {
   return to;
 }
 
-// `value` in each lane of a V, a float or a vector of floats.
+// `value` in each lane of V, which is a float or a vector of floats.
 template <typename V, typename P>
 TMKT_INLINE V broadcast(P value) {
   if constexpr (std::is_same_v<V, P>) {
@@ -39,8 +40,8 @@ TMKT_INLINE V broadcast(P value) {
   }
 }
 
-// a b + c, rounded once on a GPU, where it is one instruction. Only for gradients: what decides on a spike rounds as
-// the reference does.
+// a b + c, rounded once on a GPU, where it is one instruction. For gradients only: arithmetic that decides on a spike
+// must round as the reference does.
 template <typename V>
 TMKT_INLINE V multiply_add(V a, V b, V c) {
 #ifdef __CUDA_ARCH__

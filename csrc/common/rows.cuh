@@ -1,4 +1,4 @@
-// A thread's neurons in a step, and the rows that it reads and writes one after another.
+// Place and rows of a thread's neurons.
 #pragma once
 
 #include "common/cuda.h"
@@ -6,7 +6,7 @@
 namespace tmkt {
 namespace {
 
-// A place says where a thread's kWidth neurons lie in a step [N]. Here they are neighbours, from n on.
+// A place: where the kWidth neurons of a thread lie in a step [N]. Here they are neighbours, from n on.
 template <int kNeurons>
 struct AdjacentNeurons {
   static constexpr int kWidth = kNeurons;
@@ -14,7 +14,7 @@ struct AdjacentNeurons {
   using Row = Packed<T, kWidth>;
   int64_t n;
 
-  // `first` is the address of the first neuron in a step: step + n.
+  // `first`: address of the first neuron in a step, i.e. step + n.
   template <typename T>
   __device__ __forceinline__ Row<T> fetch(const T* first) const {
     return tmkt::fetch<kWidth>(first);
@@ -29,15 +29,15 @@ struct AdjacentNeurons {
   }
 };
 
-// A thread's rows of a [T, N] tensor, one after another. Two instructions move an address by a row, where a dozen would
-// make it from t.
+// Reads or writes a thread's rows of a [T, N] tensor in sequence. Moving an address by a row takes two instructions;
+// computing it from t would take a dozen.
 template <typename T, typename Place>
 struct RowCursor {
   const Place& place;
   T* first;
   int64_t by;
 
-  // From step t on, by `by` values: forward N, backward -N.
+  // Starts at step t and moves by `by` values: N forward, -N backward.
   __device__ __forceinline__ RowCursor(const Place& place, T* tensor, int64_t N, int64_t t, int64_t by)
       : place(place), first(tensor + t * N + place.n), by(by) {}
 

@@ -1,5 +1,5 @@
 // Run-time choice of the SIMD level. Files named *_simd.cpp are compiled once per level, with TMKT_SIMD set to
-// the level's name: what they define in namespace tmkt::TMKT_SIMD is then there once per level.
+// the level's name, so that namespace tmkt::TMKT_SIMD exists once per level.
 #pragma once
 
 namespace tmkt {
@@ -8,13 +8,13 @@ enum class SimdLevel { kBaseline, kAvx2, kAvx512 };
 
 const char* simd_name(SimdLevel level);
 
-// The best level that this CPU has and the library was compiled for. TMKT_SIMD=baseline|avx2 lowers it, for tests and
-// measurements.
+// The best level of this CPU that the library was compiled for. TMKT_SIMD=baseline|avx2 in the environment lowers it,
+// for tests and measurements.
 SimdLevel simd_level();
 
 }  // namespace tmkt
 
-// Declares `signature` at every level, and picks one of them by the level at hand.
+// TMKT_DECLARE_SIMD declares `signature` at every level, and TMKT_PICK_SIMD returns the function of the current level.
 #ifdef TMKT_X86
 #define TMKT_DECLARE_SIMD(signature) \
   namespace baseline {               \

@@ -22,7 +22,7 @@ using OptionalTensor = std::optional<Tensor>;
 
 using torch::headeronly::IntHeaderOnlyArrayRef;
 
-// torch raises it as a RuntimeError of just this text; STD_TORCH_CHECK would put our source file before it.
+// torch raises a RuntimeError with exactly this text. STD_TORCH_CHECK would prepend our source file.
 template <typename... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
   std::ostringstream message;
@@ -50,7 +50,8 @@ const T* data(const OptionalTensor& tensor) {
   return tensor ? static_cast<const T*>(tensor->data_ptr()) : nullptr;
 }
 
-// The Python layer names the user's tensors and gives remedies; these guard direct calls of torch.ops.tmkt.
+// Checks for direct calls of torch.ops.tmkt. The Python layer checks first, names the user's tensors and gives
+// remedies.
 inline void check_tensor(const char* op, const char* name, const Tensor& tensor, int64_t dim, const Tensor& like) {
   check(tensor.dim() == dim, op, ": ", name, ": expected ", dim, " dimensions, got ", tensor.dim());
   check(tensor.is_contiguous(), op, ": ", name, ": expected a contiguous tensor");
@@ -63,7 +64,7 @@ inline void check_dtype(const char* op, const char* name, const Tensor& tensor, 
         ", got ", torch::headeronly::toString(tensor.scalar_type()));
 }
 
-// Gradients of [T, ...] outputs: like x.
+// Gradients of [T, ...] outputs: shape, dtype and device of x.
 inline void check_like_sequence(const char* op, const char* name, const OptionalTensor& tensor, const Tensor& x) {
   if (!tensor) return;
   check_tensor(op, name, *tensor, x.dim(), x);
@@ -71,7 +72,7 @@ inline void check_like_sequence(const char* op, const char* name, const Optional
   check(tensor->sizes().equals(x.sizes()), op, ": ", name, ": expected x's shape");
 }
 
-// Potentials and their gradients: float32, of the shape of one step of x.
+// Potentials and their gradients: float32, with the shape of one step of x.
 inline void check_like_step(const char* op, const char* name, const OptionalTensor& tensor, const Tensor& x) {
   if (!tensor) return;
   check_tensor(op, name, *tensor, x.dim() - 1, x);

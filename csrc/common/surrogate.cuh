@@ -7,10 +7,10 @@
 namespace tmkt {
 namespace {
 
-// Instead of a surrogate's number: it is looked up at run time.
+// In place of a surrogate's number: the kernel looks it up at run time.
 constexpr int kLookedUp = -1;
 
-// ds/dh of all values of a thread: one look at the surrogate, and their chains of arithmetic overlap.
+// ds/dh of all values of a thread, so that the surrogate is looked up once and the arithmetic of the values overlaps.
 template <int kSurrogate, int kValues>
 __device__ __forceinline__ void surrogate_derivatives(const SurrogateShape& shape, const float (&u)[kValues],
                                                       float (&out)[kValues]) {

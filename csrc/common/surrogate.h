@@ -1,6 +1,6 @@
 // Derivatives of the surrogates at u = h - v_threshold; mirrors tmkt_kernels/surrogate.py.
-// V is a float, or a vector of floats of the compiler. Comparisons are written so that NaN goes the way that it goes
-// there: a NaN in the network must not end as a gradient of 0.
+// V is a float, or a compiler vector of floats. Comparisons are written so that NaN takes the same branch as in
+// surrogate.py, because a NaN in the network must not become a gradient of 0.
 #pragma once
 
 #include <cmath>
@@ -35,7 +35,7 @@ enum class Surrogate : int64_t {
 };
 constexpr int64_t kSurrogates = 21;
 
-// The shape of a surrogate: beta is used by those with two parameters.
+// Shape parameters of a surrogate; only surrogates with two parameters use beta.
 struct SurrogateShape {
   Surrogate surrogate;
   float alpha, beta;
@@ -47,7 +47,7 @@ TMKT_INLINE V absolute(V u) {
 }
 
 #ifdef __CUDA_ARCH__
-// To two units in the last place, without the branches of an exact division.
+// Accurate to two units in the last place, without the branches of an exact division.
 TMKT_INLINE float quotient(float a, float b) {
 #ifdef __CUDACC__
   float reciprocal;
@@ -66,7 +66,7 @@ TMKT_INLINE W quotient(V a, W b) {
   return a / b;
 }
 
-// The library's functions take no vectors: these do, to about 1e-7.
+// exp, log and cos(pi z) for vectors, which the library's functions do not take. Accurate to about 1e-7.
 
 template <typename V>
 using IntegersOf = std::conditional_t<std::is_same_v<V, float>, int32_t, decltype(V{} < V{})>;
@@ -105,7 +105,7 @@ TMKT_INLINE V log_from_one(V z) {
   return z != z ? z : sum;
 }
 
-// cos(pi z), by the sine around the nearest zero
+// cos(pi z), computed as the sine around the nearest zero
 template <typename V>
 TMKT_INLINE V cosine_of_pi(V z) {
   const V shifted = (z + 0.5f) + kRound;
@@ -120,13 +120,13 @@ TMKT_INLINE V cosine_of_pi(V z) {
 }
 #endif
 
-// The inside of the rectangular surrogates, which are 1 / alpha wide.
+// Whether u is inside a rectangular surrogate, which is 1 / alpha wide.
 template <typename V>
 TMKT_INLINE auto within_rectangle(V u, float alpha) {
   return absolute(u) < 0.5f / alpha;
 }
 
-// The surrogate is a constant on the CPU, where it is compiled into the loops; a uniform run-time value on CUDA.
+// The surrogate is a compile-time constant on the CPU and a uniform run-time value on CUDA.
 template <typename V>
 TMKT_INLINE V surrogate_derivative(Surrogate surrogate, V u, float alpha, float beta) {
   switch (surrogate) {

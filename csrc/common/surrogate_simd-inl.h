@@ -21,8 +21,8 @@ static SurrogateRow surrogate_row(Surrogate surrogate, std::integer_sequence<int
   return kRows[static_cast<int64_t>(surrogate)];
 }
 
-// The derivatives of one surrogate, compiled into the loop around; or of any, chosen once for a tile, so that the loops
-// need not be compiled for each.
+// Derivatives of one surrogate, compiled into the surrounding loop; or of any surrogate, chosen once per tile, so that
+// the loops need not be compiled for each.
 template <bool kAtan>
 class Derivatives {
  public:

@@ -19,7 +19,7 @@ constexpr int kLanes = 8;
 constexpr int kLanes = 4;
 #endif
 
-// Vectors of the compiler: arithmetic, comparison and ?: work lane by lane, and mix with scalars.
+// Compiler vectors: arithmetic, comparison and ?: work lane by lane, and mix with scalars.
 typedef float Floats __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
@@ -39,7 +39,7 @@ TMKT_INLINE void write(V vector, T* target) {
   memcpy(target, &vector, sizeof(V));
 }
 
-// Small integers as 32-bit ones, and back. GCC 12 widens half a vector at a time, and bytes one by one.
+// Small integers to 32-bit ones, and back. GCC 12 widens half a vector at a time, and bytes one by one.
 TMKT_INLINE Ints widen(Bytes x) {
 #if defined(__AVX512F__)
   return (Ints)_mm512_cvtepu8_epi32((__m128i)x);
@@ -70,7 +70,7 @@ TMKT_INLINE Words widen(Halves x) {
 TMKT_INLINE Halves narrow(Words x) {
 #if defined(__AVX512F__)
   return (Halves)_mm512_cvtepi32_epi16((__m512i)x);
-#elif defined(__AVX2__)  // values below 2^16: nothing saturates
+#elif defined(__AVX2__)  // values are below 2^16, so nothing saturates
   const __m256i packed = _mm256_packus_epi32((__m256i)x, (__m256i)x);
   return (Halves)_mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08));
 #else
@@ -88,7 +88,7 @@ TMKT_INLINE Floats load(const Float16* source) {
 #elif defined(__F16C__)
   return (Floats)_mm256_cvtph_ps(read<__m128i>(source));
 #else
-  // Shift exponent and mantissa into place, then rescale: exact for subnormals too. Infinity and NaN are put back.
+  // Shift exponent and mantissa into place, then rescale, which is exact for subnormals too. Restore infinity and NaN.
   const Words bits = widen(read<Halves>(source));
   const Words magnitude = (bits & 0x7fff) << 13;
   const Words finite = (Words)((Floats)magnitude * bit_cast<float>(0x77800000u));  // 2^112
@@ -96,13 +96,13 @@ TMKT_INLINE Floats load(const Float16* source) {
 #endif
 }
 
-// The bits of a vector rounded to bfloat16, which are their upper halves.
+// A vector rounded to bfloat16: the values are the upper halves of the bits.
 TMKT_INLINE Words round_to_bfloat16(Floats x) {
   const Words bits = (Words)x;
   return x != x ? Words{} + 0x7fc00000u : bits + 0x7fff + ((bits >> 16) & 1);
 }
 
-// Two vectors with their lanes in turn: a0 b0 a1 b1 ...
+// Interleaves two vectors: a0 b0 a1 b1 ...
 TMKT_INLINE void interleave(Floats a, Floats b, Floats& lower, Floats& upper) {
 #ifdef __AVX512F__
   const __m512i from = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
@@ -118,7 +118,7 @@ TMKT_INLINE void interleave(Floats a, Floats b, Floats& lower, Floats& upper) {
 #endif
 }
 
-// The bits of a vector as they are stored, rounded to nearest, ties to even.
+// Bits of a vector in the dtype T, rounded to nearest, ties to even.
 template <typename T>
 TMKT_INLINE auto to_bits(Floats x) {
   const Words bits = (Words)x;
@@ -133,7 +133,7 @@ TMKT_INLINE auto to_bits(Floats x) {
     return (Halves)_mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT);
 #else
     const Words magnitude = bits & 0x7fffffffu;
-    const Words subnormal = (Words)((Floats)magnitude + 0.5f) - 0x3f000000u;  // the float adder rounds for us
+    const Words subnormal = (Words)((Floats)magnitude + 0.5f) - 0x3f000000u;  // the float adder rounds
     const Words normal = (magnitude - 0x38000000u + 0xfff + ((magnitude >> 13) & 1)) >> 13;
     Words half = magnitude < 0x38800000u ? subnormal : normal;
     half = magnitude >= 0x477ff000u ? Words{} + 0x7c00u : half;  // 65520 and above round to infinity
@@ -143,7 +143,7 @@ TMKT_INLINE auto to_bits(Floats x) {
   }
 }
 
-// The bits of spikes where `fired` is all ones.
+// Bits of spikes where `fired` is all ones.
 template <typename T>
 TMKT_INLINE auto spike_bits(Ints fired) {
   if constexpr (std::is_same_v<T, float>) {
@@ -153,7 +153,7 @@ TMKT_INLINE auto spike_bits(Ints fired) {
   }
 }
 
-// How a vector of an array is reached: as a whole, past the caches, or in part. `put` takes bits, `store` floats.
+// Access to a vector of an array: whole, past the caches, or in part. `put` takes bits, `store` floats.
 struct WholeVector {
   static constexpr int64_t width = kLanes;
 
@@ -167,8 +167,8 @@ struct WholeVector {
   }
 };
 
-// Writes outputs that do not fit into the caches: no read for ownership, a third of the traffic. Targets are aligned
-// to the vector. A whole line at a time is twice as fast as its quarters.
+// Writes outputs that do not fit into the caches, without the read for ownership that is a third of the traffic.
+// Targets must be aligned to the vector. Whole lines are twice as fast as quarters of lines.
 struct StreamedVector : WholeVector {
   template <typename V, typename T>
   TMKT_INLINE void put(V bits, T* target) const {
@@ -183,7 +183,7 @@ struct StreamedVector : WholeVector {
 #endif
     write(bits, target);
   }
-  // Streamed stores are weakly ordered: other threads may see them after this.
+  // Streamed stores are weakly ordered, and other threads may see them only after this.
   static void end() {
 #ifdef __SSE2__
     _mm_sfence();
@@ -191,7 +191,7 @@ struct StreamedVector : WholeVector {
   }
 };
 
-// The first `width` lanes, all or those at the end of an array: the others read as zero.
+// The first `width` lanes, fewer at the end of an array. Other lanes read as zero.
 struct PartOfVector {
   int64_t width;
 
@@ -231,7 +231,7 @@ TMKT_INLINE void store(Access access, Floats x, T* target) {
   access.put(to_bits<T>(x), target);
 }
 
-// Prefetches the line that vector `k` of a row begins, if it begins one. Any address is harmless.
+// Prefetches the cache line that begins at vector `k` of a row, if one does. Any address is harmless.
 template <typename T>
 TMKT_INLINE void prefetch(const T* row, int k) {
   constexpr int kVectorsPerLine = sizeof(T) * kLanes < 64 ? 64 / (sizeof(T) * kLanes) : 1;

@@ -9,11 +9,11 @@ namespace {
 
 constexpr int64_t kAedat2Bytes = 8;
 
-// The head of an AEDAT 3.1 packet: type and source of 2 bytes each, then six numbers of 4 bytes, little endian.
+// Header of an AEDAT 3.1 packet: type and source of 2 bytes each, then six numbers of 4 bytes, little endian.
 struct Packet {
   static constexpr int64_t kBytes = 28;
   static constexpr int16_t kPolarity = 1;
-  static constexpr int32_t kEventBytes = 8;  // of a polarity event: address, time
+  static constexpr int32_t kEventBytes = 8;  // size of a polarity event: address, time
 
   int16_t type, source;
   int32_t event_bytes, time_at, overflows, capacity, number;
@@ -55,7 +55,7 @@ void read_aedat3(Bytes bytes, Sink& events) {
       for (int64_t i = 0; i < packet.number; ++i) {
         const uint8_t* event = bytes.data + at + i * Packet::kEventBytes;
         const uint32_t address = little_endian<uint32_t>(event), time = little_endian<uint32_t>(event + 4);
-        if (!(address & 1)) continue;  // taken back by a filter
+        if (!(address & 1)) continue;  // invalidated by a filter
         if (time >> 31) reject_packet(index, "holds a negative time");
         events.add(address >> 17, address >> 2 & 0x7fff, int64_t{packet.overflows} << 31 | time, address >> 1 & 1);
       }
@@ -74,13 +74,13 @@ void read_aedat2(Bytes bytes, const Aedat2Camera& camera, Sink& events) {
     int64_t x, y;
     bool on;
     if (camera.davis) {
-      if (address >> 31 || address >> 10 & 1) continue;  // of frames and the inertial unit; of the outside
+      if (address >> 31 || address >> 10 & 1) continue;  // frame or inertial sensor; external event
       x = camera.width - 1 - (address >> 12 & 0x3ff);
       y = camera.height - 1 - (address >> 22 & 0x1ff);
       on = address >> 11 & 1;
     } else {
       if (address >> 16) reject(index, "its address has more than the 16 bits of a DVS128");
-      if (address >> 15) continue;  // of the outside
+      if (address >> 15) continue;  // external event
       x = camera.width - 1 - (address >> 1 & 0x7f);
       y = address >> 8 & 0x7f;
       on = !(address & 1);

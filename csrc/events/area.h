@@ -1,4 +1,4 @@
-// Area resize along one axis: what share of each source pixel falls into which target cells.
+// Area resize along one axis: the share of each source pixel in the target cells.
 #pragma once
 
 #include <algorithm>
@@ -8,18 +8,18 @@
 namespace tmkt {
 
 // Source pixel i spreads over the cells first[i] .. first[i] + taps - 1 with weights[i * taps ...], which sum to 1.
-// Shares are exact integers before the one division, so they round the same everywhere.
+// Shares are exact integers before the one division, so that they round the same on every platform.
 struct AreaTable {
   int taps;
   std::vector<int> first;
   std::vector<float> weights;
 
   AreaTable(int64_t source, int64_t target) : taps(1), first(source), weights() {
-    // On an axis of source * target units a pixel is `target` long and a cell `source` long.
+    // In units of 1 / (source * target) of the axis, a pixel is `target` long and a cell `source` long.
     for (int64_t i = 0; i < source; ++i) {
       taps = std::max(taps, static_cast<int>(((i + 1) * target - 1) / source - i * target / source + 1));
     }
-    // Two taps also where one would do: down-sampling then has one shape, for which the loop is unrolled.
+    // At least two taps, even where one would do, so that all down-sampling has one form, whose loop is unrolled.
     taps = static_cast<int>(std::min<int64_t>(std::max(taps, 2), target));
     weights.resize(source * taps);
     for (int64_t i = 0; i < source; ++i) {

@@ -8,8 +8,8 @@ namespace {
 constexpr int64_t kRecordBytes = 5;
 constexpr uint8_t kMarkerY = 240;
 constexpr int64_t kMarkerStep = int64_t{1} << 13;
-constexpr int64_t kFieldEnd = int64_t{1} << 23;  // first time that the 23-bit field cannot hold
-constexpr int64_t kTimeEnd = int64_t{1} << 32;   // readers with a 32-bit clock, tonic's among them, wrap here
+constexpr int64_t kFieldEnd = int64_t{1} << 23;  // first time that does not fit into the 23-bit field
+constexpr int64_t kTimeEnd = int64_t{1} << 32;   // readers with a 32-bit clock, such as tonic's, wrap here
 
 void append(std::vector<uint8_t>& bytes, int64_t x, int64_t y, bool on, int64_t t) {
   bytes.push_back(static_cast<uint8_t>(x));

@@ -13,7 +13,7 @@ struct Event {
   int16_t x;
   int16_t y;
   int64_t t;  // microseconds
-  uint8_t p;  // 0 off, else on; numpy's bool, whose byte C++'s bool may not be trusted to hold
+  uint8_t p;  // 0 off, else on; numpy's bool, because a C++ bool must not hold other bytes
 };
 #pragma pack(pop)
 static_assert(sizeof(Event) == 13, "must match EVENT_DTYPE");

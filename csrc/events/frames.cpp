@@ -10,8 +10,8 @@
 namespace tmkt {
 namespace {
 
-// ends[k], k < T - 1, is the first time beyond bin k, where bin(t) = floor((t - first) * T / D) with D = last - first +
-// 1: the smallest d = t - first with d * T >= (k + 1) * D. Comparing with it saves a division an event.
+// ends[k], k < T - 1, is the first time after bin k, where bin(t) = floor((t - first) * T / D) with D = last - first +
+// 1: the smallest d = t - first with d * T >= (k + 1) * D. Comparing with it saves a division per event.
 std::vector<int64_t> bin_ends(int64_t first, int64_t last, int64_t T) {
   if (last < first) throw std::invalid_argument("time runs backwards: the last event is before the first");
   const uint64_t D = static_cast<uint64_t>(last) - static_cast<uint64_t>(first) + 1;
@@ -38,7 +38,7 @@ void for_each_event(const Event* events, int64_t n_events, int64_t T, Size senso
     if (e.t < last) {
       reject(i, backwards(last, e.t) + "; sort with events[np.argsort(events['t'], kind='stable')]");
     }
-    // As unsigned, a negative coordinate is beyond any sensor too.
+    // As unsigned, a negative coordinate is outside any sensor too.
     if (static_cast<uint64_t>(e.x) >= static_cast<uint64_t>(sensor.width) ||
         static_cast<uint64_t>(e.y) >= static_cast<uint64_t>(sensor.height)) {
       reject(i, "x = " + std::to_string(e.x) + ", y = " + std::to_string(e.y) + " lies beyond the sensor of " +

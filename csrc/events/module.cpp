@@ -1,4 +1,5 @@
-// tmkt_kernels._events: arrays come checked from tmkt_kernels/events, as bytes: the structured dtype lives there.
+// tmkt_kernels._events. Python checks the arrays and passes them as bytes, because the structured dtype is defined
+// there.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -27,8 +28,8 @@ Bytes to_bytes(const void* data, size_t size) {
   return raw;
 }
 
-// Runs `decode(bytes, out)`, one of decode.h, on memory for all events: as many as there are records of `width` bytes,
-// or, where a record may hold several events (width 0), as many as decoding without memory counts.
+// Runs `decode(bytes, out)`, one of decode.h, into memory for all events: one per record of `width` bytes, or, where a
+// record may hold several events (width 0), as many as a first run without memory counts.
 template <class Decode>
 Bytes decode(const Bytes& records, int64_t width, Decode run) {
   const tmkt::Bytes bytes{records.data(), records.size()};
@@ -73,7 +74,7 @@ void area_frames(const Bytes& raw, std::pair<int64_t, int64_t> sensor, Array<flo
   tmkt::area_frames(events_of(raw), count_of(raw), T, {sensor.first, sensor.second}, target, out);
 }
 
-// Hears Ctrl-C.
+// Lets Ctrl-C end the work.
 void poll_signals() {
   py::gil_scoped_acquire acquire;
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();

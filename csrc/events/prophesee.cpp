@@ -4,11 +4,11 @@
 namespace tmkt {
 namespace {
 
-// Types of a word, its highest 4 bits. All others are triggers, vendors' or reserved, and no events.
+// Type of a word, its highest 4 bits. All other types are triggers, vendors' own or reserved, and hold no events.
 enum Evt2Type : uint32_t { kEvt2Off = 0x0, kEvt2On = 0x1, kEvt2TimeHigh = 0x8 };
 enum Evt3Type : uint32_t {
   kEvt3Y = 0x0,
-  kEvt3OtherY = 0x1,  // of the exposure that older sensors measured: the x after it are no events
+  kEvt3OtherY = 0x1,  // exposure in older sensors; the x words after it are no events
   kEvt3X = 0x2,
   kEvt3BaseX = 0x3,
   kEvt3Vector12 = 0x4,
@@ -16,7 +16,7 @@ enum Evt3Type : uint32_t {
   kEvt3TimeLow = 0x6,
   kEvt3TimeHigh = 0x8,
 };
-constexpr int64_t kEvt3Width = 2048;  // what 11 bits of x can name
+constexpr int64_t kEvt3Width = 2048;  // range of an 11-bit x
 
 template <class Word, class Use>
 void for_each_word(Bytes bytes, Use use) {
@@ -24,7 +24,7 @@ void for_each_word(Bytes bytes, Use use) {
   for (int64_t at = 0; at + width <= bytes.size; at += width) use(little_endian<Word>(bytes.data + at));
 }
 
-// The time of EVT2 and EVT2.1: 28 bits in a word of its own, 6 more in each event.
+// Time of EVT2 and EVT2.1: 28 bits in a word of its own, and 6 more bits in each event.
 class Evt2Clock {
  public:
   void set_high(uint32_t word) {
@@ -44,7 +44,7 @@ template <class Sink>
 void read_evt3(Bytes bytes, Sink& events) {
   Counter counter(12, 4096);
   int64_t high = -1, base = 0, low = 0;
-  int64_t x = -1, y = -1;  // -1: not told yet
+  int64_t x = -1, y = -1;  // -1: not yet known
   bool vector_on = false;
   const auto add_vector = [&](uint32_t valid, int width) {
     if (x < 0) return;
@@ -82,7 +82,7 @@ void read_evt3(Bytes bytes, Sink& events) {
         low = word & 0xfff;
         break;
       case kEvt3TimeHigh:
-        // It is repeated every now and then. A new one comes before its low bits, which begin at 0.
+        // High words are repeated now and then. A new one precedes its low bits, which begin at 0.
         if (high != (word & 0xfff)) low = 0;
         high = word & 0xfff;
         base = counter(high) * 4096;
@@ -121,7 +121,7 @@ int64_t decode_evt21(Bytes bytes, bool high_half_first, Event* out) {
   return record(out, [&](auto& events) {
     Evt2Clock clock;
     for_each_word<uint64_t>(bytes, [&](uint64_t word) {
-      // A word of EVT2 with the x of 32 pixels, and a bit for each of them.
+      // A word holds the x of 32 pixels as in EVT2, and a bit for each of them.
       const auto first = static_cast<uint32_t>(word), second = static_cast<uint32_t>(word >> 32);
       const uint32_t head = high_half_first ? first : second;
       const uint32_t type = head >> 28;

@@ -1,5 +1,5 @@
-// Seeded random numbers from integer arithmetic, + - * / and sqrt alone, which IEEE 754 rounds the same everywhere:
-// the standard library's distributions and log() may differ from platform to platform.
+// Seeded random numbers from integer arithmetic, + - * / and sqrt alone, which IEEE 754 rounds the same everywhere. The
+// standard library's distributions and log() may differ between platforms.
 #pragma once
 
 #include <cmath>
@@ -12,7 +12,7 @@ namespace tmkt {
 inline double portable_log(double x) {
   int64_t bits;
   std::memcpy(&bits, &x, sizeof bits);
-  // Subtracting the bits of sqrt(1/2) puts m into [sqrt(1/2), sqrt(2)), where the series below converges fast.
+  // Subtracting the bits of sqrt(1/2) puts m into [sqrt(1/2), sqrt(2)), where the series below converges quickly.
   const int64_t exponent = (bits - 0x3fe6a09e667f3bcd) >> 52;
   bits -= exponent * (int64_t{1} << 52);
   std::memcpy(&x, &bits, sizeof x);

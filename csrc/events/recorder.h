@@ -1,4 +1,4 @@
-// What the decoders share: reading words, counters of time that begin again at zero, and events in order of time.
+// Helpers shared by the decoders: reading words, time counters that wrap, and sorting of events by time.
 #pragma once
 
 #include <algorithm>
@@ -10,8 +10,8 @@
 
 namespace tmkt {
 
-// Cameras write some events late: an arbiter holds them back, buffers overtake each other. By microseconds in what
-// we have seen; this is where we stop to believe it.
+// Cameras write some events late, because an arbiter holds them back or buffers overtake one another. In recordings we
+// have seen, they are microseconds late; beyond this limit, the recording is rejected.
 constexpr int64_t kJitterUs = 10'000;
 
 template <class T>
@@ -25,8 +25,8 @@ inline uint32_t big_endian(const uint8_t* b) {
   return uint32_t{b[0]} << 24 | uint32_t{b[1]} << 16 | uint32_t{b[2]} << 8 | b[3];
 }
 
-// A counter of `bits` bits, one every `unit_us`, as the time that it stands for, in units. It has begun again where it
-// falls by half its range or more, and has stepped back over that point where it rises by all but the jitter.
+// Unwraps a counter of `bits` bits, which advances every `unit_us`, to time in units. The counter has wrapped if it
+// falls by half its range or more. It has stepped back over the wrap if it rises by its range less the jitter.
 class Counter {
  public:
   Counter(int bits, int64_t unit_us) : range_(int64_t{1} << bits), jitter_(kJitterUs / unit_us + 1) {}
@@ -47,16 +47,16 @@ class Counter {
   bool started_ = false;
 };
 
-// Where the stretches end within which time does not step back.
+// Ends of the runs, within which time does not step back.
 class Runs {
  public:
-  // Before the event of this index, which is earlier than one before it.
+  // Call before the event of this index if it is earlier than one before it.
   void step_back(Event* begin, Event* end, int64_t newest, int64_t t) {
     if (newest - t > kJitterUs) reject(end - begin, backwards(newest, t));
     ends_.push_back(end);
   }
 
-  // Puts the events in order of time, those of one time as they came.
+  // Sorts the events by time; events of the same time keep their order.
   void merge(Event* begin, Event* end) {
     ends_.push_back(end);
     merge(begin, 0, ends_.size() - 1);
@@ -65,7 +65,7 @@ class Runs {
  private:
   static bool earlier(const Event& a, const Event& b) { return a.t < b.t; }
 
-  // What begins at `begin` and holds the runs from `first` to `last`. They overlap by little, and only that is moved.
+  // Merges the runs from `first` to `last`, which begin at `begin`. They overlap little, and only the overlap is moved.
   void merge(Event* begin, size_t first, size_t last) {
     if (first == last) return;
     const size_t half = first + (last - first) / 2;
@@ -80,8 +80,8 @@ class Runs {
   std::vector<Event*> ends_;
 };
 
-// Writes events as they come and puts them in order at the end. An event that is earlier than one before it by more
-// than the jitter throws std::invalid_argument. The runs lie elsewhere, so that the compiler keeps this in registers.
+// Writes events as they arrive and sorts them at the end. An event that is earlier than one before it by more than the
+// jitter throws std::invalid_argument. The runs are a separate object, so that this one stays in registers.
 class Recorder {
  public:
   Recorder(Event* out, Runs& runs) : begin_(out), end_(out), runs_(runs) {}
@@ -106,13 +106,13 @@ class Recorder {
   Runs& runs_;
 };
 
-// In the Recorder's place where the events are only counted.
+// Replaces Recorder where events are only counted.
 struct Tally {
   int64_t count = 0;
   void add(int64_t, int64_t, int64_t, bool) { ++count; }
 };
 
-// Runs `decode(sink)` on one of the two: how many events there are.
+// Runs `decode(sink)` on a Recorder, or without `out` on a Tally; returns the number of events.
 template <class Decode>
 int64_t record(Event* out, Decode decode) {
   if (out == nullptr) {

@@ -18,7 +18,7 @@ constexpr double kNoiseOnShare = 0.98;  // junction leakage makes nearly all bac
 
 constexpr double kMaxSteps = 1e7;  // samples of the intensity
 constexpr double kMinStepUs = 1e-6;
-constexpr double kMaxDurationUs = 0x1p53;  // beyond it a double tells no microseconds
+constexpr double kMaxDurationUs = 0x1p53;  // beyond this, a double does not resolve microseconds
 constexpr size_t kMaxEvents = size_t{1} << 26;
 constexpr int64_t kMaxPixels = int64_t{1} << 26;
 
@@ -28,9 +28,9 @@ std::string number(double value) {
   return text;
 }
 
-// `what` says what there is of it, with # for the number.
+// `what` describes the quantity, with # for the number.
 void require_at_most(double value, double limit, std::string what, const std::string& remedy) {
-  if (value <= limit) return;  // not so for NaN
+  if (value <= limit) return;  // false for NaN
   what.replace(what.find('#'), 1, number(value));
   throw std::invalid_argument(what + "; expected " + number(limit) + " at most: " + remedy);
 }
@@ -52,7 +52,7 @@ void add_event(std::vector<Event>& events, const Event& event) {
   events.push_back(event);
 }
 
-// Polls at most a few times a second, however short the steps are.
+// Polls at most a few times per second, however short the steps are.
 class Pulse {
  public:
   explicit Pulse(const Poll& poll) : poll_(poll) {}
@@ -69,7 +69,7 @@ class Pulse {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-// Minimum-jerk profile of a saccade (Flash and Hogan 1985): share of the way at share s of the time. Peak speed 15/8.
+// Minimum-jerk profile of a saccade (Flash and Hogan 1985): share of the path at share s of the time. Peak speed 15/8.
 double minimum_jerk(double s) { return s * s * s * (10.0 + s * (-15.0 + 6.0 * s)); }
 
 // Bilinear sampling along one axis: pixel i of the sensor sees (1 - share) low + share (low + 1) of the image.
@@ -94,7 +94,7 @@ struct Image {
   Size size;
 };
 
-// Averages over areas where the display is coarser than the image, lest thin lines fall between the samples.
+// Averages over areas if the display is coarser than the image, because thin lines could fall between samples.
 Image display(const double* image, Size size, double& scale) {
   Image shown{{image, image + size.width * size.height}, size};
   if (scale >= 1.0) return shown;
@@ -119,7 +119,7 @@ Image display(const double* image, Size size, double& scale) {
   return {std::move(averaged), target};
 }
 
-// log(intensity + dark) at every pixel of the sensor, the image's centre standing `dx`, `dy` pixels off its own.
+// log(intensity + dark) at every pixel of the sensor, with the image's centre `dx`, `dy` pixels from the sensor's.
 void see(const Image& image, Size sensor, double scale, double dark, double dx, double dy, std::vector<double>& out) {
   const Samples columns(sensor.width, image.size.width, scale, dx), rows(sensor.height, image.size.height, scale, dy);
   for (int64_t y = 0; y < sensor.height; ++y) {
@@ -137,11 +137,11 @@ void see(const Image& image, Size sensor, double scale, double dark, double dx, 
 
 struct Pixel {
   double reference;  // log intensity at the last event
-  double ready;      // end of the refractory period, when `reference` is taken anew
+  double ready;      // end of the refractory period, when `reference` is reset
   double on, off;    // thresholds
 };
 
-// Events of one pixel while its log intensity moves in a straight line from `from` at t0 to `to` at t1.
+// Fires the events of one pixel while its log intensity moves linearly from `from` at t0 to `to` at t1.
 void fire(Pixel& pixel, double from, double to, double t0, double t1, double refractory, Event event,
           std::vector<Event>& out) {
   const double slope = (to - from) / (t1 - t0);
@@ -171,7 +171,7 @@ class Sensor {
         before_(std::move(first_view)),
         pixels_(before_.size()) {
     Random random(params.seed);
-    // A threshold cannot vanish however unlucky the draw: the pixel would fire without end.
+    // The lower bound keeps an unlucky draw from a zero threshold, at which the pixel would fire without end.
     const auto draw = [&] { return params.threshold * std::max(0.1, 1.0 + params.mismatch * random.normal()); };
     for (size_t i = 0; i < pixels_.size(); ++i) {
       const double on = draw(), off = draw();
@@ -191,7 +191,7 @@ class Sensor {
       const double after = before_[i] + follow * (view[i] - before_[i]);
       Pixel& pixel = pixels_[i];
       const double change = after - pixel.reference;
-      // Most pixels see nothing new: no division for them.
+      // Most pixels see no change; the test avoids a division for them.
       if (pixel.ready >= t0 || change >= pixel.on || change <= -pixel.off) {
         const Event event{static_cast<int16_t>(i % size_.width), static_cast<int16_t>(i / size_.width), 0, 0};
         fire(pixel, before_[i], after, t0, t1, refractory_, event, out);
@@ -213,7 +213,7 @@ class Sensor {
 void add_noise(Size sensor, const SensorParams& params, double begin_us, double end_us, Pulse& pulse,
                std::vector<Event>& out) {
   if (params.noise_rate <= 0.0) return;
-  Random random(~params.seed);  // a stream of its own: the rate changes no other event
+  Random random(~params.seed);  // a separate stream, so that the rate changes no other event
   const double n_pixels = static_cast<double>(sensor.width * sensor.height);
   const double mean_wait = 1e6 / (params.noise_rate * n_pixels);
   for (double t = begin_us + mean_wait * random.exponential(); t < end_us; t += mean_wait * random.exponential()) {
@@ -232,7 +232,7 @@ void check_noise(Size sensor, const SensorParams& params, double duration_us) {
                   "it is events per pixel and second, and times are in microseconds");
 }
 
-// Stable: events of the same microsecond keep the order of their making, so the result is defined.
+// Stable, so that events of the same microsecond keep the order in which they were generated.
 void sort_by_time(std::vector<Event>& events) {
   std::stable_sort(events.begin(), events.end(), [](const Event& a, const Event& b) { return a.t < b.t; });
 }
@@ -284,7 +284,7 @@ std::vector<Event> simulate_motion(const double* image, Size image_size, Size se
       see(shown, sensor, scale, params.dark, leg.x + way * leg.dx, leg.y + way * leg.dy, view);
       dvs.expose(view, start + static_cast<double>(k) * leg.step_us, events);
     }
-    // At rest the photoreceptors catch up.
+    // During the rest the photoreceptors catch up.
     for (int64_t k = 1; k <= leg.rests; ++k) {
       pulse();
       const double rest_us = motion.rest_us * static_cast<double>(k) / static_cast<double>(leg.rests);

@@ -1,4 +1,4 @@
-// A dynamic vision sensor before which an image moves along straight lines, or a video plays.
+// A dynamic vision sensor in front of an image that moves along straight lines, or of a video.
 #pragma once
 
 #include <cstdint>
@@ -12,11 +12,11 @@
 namespace tmkt {
 
 struct SensorParams {
-  double dark;           // light of a black pixel, relative to the range from black to white
-  double threshold;      // mean of the change of log intensity that fires an event
-  double mismatch;       // its standard deviation from pixel to pixel, relative
+  double dark;           // intensity of a black pixel, relative to the range from black to white
+  double threshold;      // mean change of log intensity that fires an event
+  double mismatch;       // standard deviation of the threshold from pixel to pixel, relative
   double latency_us;     // time constant of the photoreceptor, a first-order low-pass
-  double refractory_us;  // a pixel sees nothing for so long after an event
+  double refractory_us;  // time after an event in which the pixel sees nothing
   double noise_rate;     // background events per pixel and second
   uint64_t seed;
 };
@@ -29,18 +29,18 @@ struct Motion {
   bool smooth;  // start and end each leg at rest (a saccade), or keep one speed (a drift)
 };
 
-// Called a few times a second; what it throws ends the simulation.
+// Called a few times per second; an exception that it throws ends the simulation.
 using Poll = std::function<void()>;
 
-// Both throw std::invalid_argument for what would take forever or more memory than there is: the limits are in the
-// source.
+// Both throw std::invalid_argument for inputs that would take unbounded time or memory; the limits are in the source.
 //
-// `image` holds intensities 0 to 1, row after row; beyond its edge its outermost pixels go on. Sorted by time.
+// `image` holds intensities 0 to 1 in row-major order; beyond its edge, the outermost pixels continue. Events are
+// sorted by time.
 std::vector<Event> simulate_motion(const double* image, Size image_size, Size sensor, const Motion& motion,
                                    const SensorParams& params, const Poll& poll);
 
-// `frames` holds times_us.size() pictures of the sensor's size, intensities 0 to 1; between two of them the light of
-// a pixel goes from one to the other in the logarithm. Sorted by time; times begin at times_us[0] and grow.
+// `frames` holds times_us.size() pictures of the sensor's size, intensities 0 to 1. Between two pictures, the logarithm
+// of a pixel's intensity is interpolated linearly. Events are sorted by time; times begin at times_us[0] and grow.
 std::vector<Event> simulate_video(const double* frames, const std::vector<double>& times_us, Size sensor,
                                   const SensorParams& params, const Poll& poll);
 

@@ -1,4 +1,4 @@
-// What a lif kernel is given, on the CPU and on CUDA.
+// Arguments of the lif kernels, for CPU and CUDA.
 #pragma once
 
 #include "lif/lif_neuron.h"
@@ -6,11 +6,11 @@
 
 namespace tmkt {
 
-// Which neurons they are.
+// Reset and parameters of the neurons.
 struct LifArgs {
-  LifParams<float> params;  // of all neurons, where `coefficients` is null
+  LifParams<float> params;  // of all neurons, if `coefficients` is null
   Reset reset;
-  const float* coefficients;  // [kLifParams, channels] or null: neuron n has those of channel n / inner % channels
+  const float* coefficients;  // [kLifParams, channels] or null; neuron n has those of channel n / inner % channels
   int64_t channels, inner;
 };
 
@@ -21,7 +21,7 @@ struct LifForwardArgs : ScanForwardArgs {
 struct LifBackwardArgs : ScanBackwardArgs {
   LifArgs lif;
   bool detach_reset;
-  float* grad_coefficients;  // [kLifParams, N], of each neuron, or null
+  float* grad_coefficients;  // [kLifParams, N], per neuron, or null
 };
 
 }  // namespace tmkt

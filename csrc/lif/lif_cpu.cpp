@@ -1,4 +1,4 @@
-// tmkt::lif_fwd and tmkt::lif_bwd on the CPU: tiles of neurons shared out among torch's threads.
+// tmkt::lif_fwd and tmkt::lif_bwd on the CPU: torch's threads share the tiles of neurons.
 #include <vector>
 
 #include "lif/lif_op.h"
@@ -28,7 +28,7 @@ struct Cpu {
 
 }  // namespace
 
-// The schemas of tmkt_kernels/ops/lif/op.py, so that a program without Python has the operators too.
+// Schemas of tmkt_kernels/ops/lif/op.py, repeated so that a program without Python has the operators too.
 #define TMKT_LIF_INPUTS                                                                                          \
   "Tensor x, Tensor? v_init, Tensor? coefficients, SymInt inner, float a, float b, float c, float v_threshold, " \
   "float v_reset, int reset, int surrogate, float alpha, float beta, bool detach_reset"

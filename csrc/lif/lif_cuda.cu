@@ -16,7 +16,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const LifForwardArgs 
              [&](auto reset) { scan_forward<T>(args, lif_neurons(params, reset), PlainInput{}, place, spikes); });
 }
 
-// Stores grad_x, and adds up the gradients of the neurons' parameters.
+// Stores grad_x, and sums the gradients of the neurons' parameters.
 template <typename T, typename Place, bool kSums>
 struct LifGradients {
   static constexpr bool kTakesX = false, kParameters = kSums;
@@ -50,7 +50,7 @@ struct LifGradients {
   }
 };
 
-// Blocks that share a multiprocessor: as many as leave each thread the registers it needs.
+// Blocks per multiprocessor: as many as leave each thread the registers that it needs.
 template <int kOwn, bool kSums, int kSurrogate>
 constexpr int kBlocks = kSurrogate != kLookedUp ? 7
                         : kSums && kOwn > 1     ? 3
@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kOwn, kSums, kSurrogate>)
   sink.store_sums(args, place.n);
 }
 
-// Calls f with Params' kOwn for packs of kWidth neurons.
+// Calls f with the kOwn of Params for packs of kWidth neurons.
 template <int kWidth, typename F>
 void with_own(const LifArgs& lif, F f) {
   if (!lif.coefficients) return f(IntTag<0>{});

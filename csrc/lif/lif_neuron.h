@@ -6,12 +6,12 @@
 
 namespace tmkt {
 
-// What a spike does to the potential; the numbers are those of tmkt_kernels/ops/lif/recurrence.py.
+// Effect of a spike on the potential. The numbers are those of tmkt_kernels/ops/lif/recurrence.py.
 enum class Reset : int64_t {
-  kHard,             // v_reset after a spike
-  kSoft,             // v_threshold less after a spike
-  kDelayedSubtract,  // v_threshold less at the next charge
-  kDelayedZero,      // 0 at the next charge
+  kHard,             // v becomes v_reset
+  kSoft,             // v_threshold is subtracted
+  kDelayedSubtract,  // v_threshold is subtracted at the next charge
+  kDelayedZero,      // v becomes 0 at the next charge
   kNone,
 };
 constexpr int64_t kResets = 5;
@@ -20,7 +20,7 @@ template <typename P>
 struct LifParams {
   P a, b, c;  // h = a v + b x + c
   P v_threshold;
-  P v_reset;  // hard reset: potential after a spike; in any case: potential at rest, without v_init
+  P v_reset;  // potential after a spike (hard reset), and at rest without v_init (any reset)
 };
 constexpr int kLifParams = 5;
 
@@ -33,17 +33,17 @@ TMKT_INLINE void add(LifParams<P>& sum, const LifParams<P>& more) {
   sum.v_reset += more.v_reset;
 }
 
-// V is a float, or a vector of floats of the compiler. P is float where all neurons share their parameters, else V.
-// R and D are Reset and bool, or constants of these types (std::integral_constant), which cost no test in the loops.
+// V is a float, or a compiler vector of floats. P is float if all neurons share their parameters, else V. R and D are
+// Reset and bool, or constants of these types (std::integral_constant), which need no test in the loops.
 template <typename V, typename P, typename R, typename D = std::true_type>
 struct LifNeuron {
-  using State = V;    // what is carried from step to step: the potential v after the reset
-  using Charged = V;  // what the spike and the next state are made of, and backward keeps: the potential h before it
-  using Parameters = LifParams<V>;  // their gradients
+  using State = V;    // carried from step to step: the potential v after the reset
+  using Charged = V;  // determines spike and next state, and is kept for backward: the potential h before the reset
+  using Parameters = LifParams<V>;  // gradients of the parameters
 
   LifParams<P> params;
   [[no_unique_address]] R reset;
-  [[no_unique_address]] D detach;  // no gradient goes through the reset; through a delayed one none ever goes
+  [[no_unique_address]] D detach;  // no gradient through the reset; a delayed reset never has one
 
   TMKT_INLINE State rest() const { return broadcast<V>(params.v_reset); }
 
@@ -54,7 +54,7 @@ struct LifNeuron {
     return h;
   }
 
-  // True, or all ones, where the neuron fires: snnTorch's neurons, with the delayed resets, above the threshold only.
+  // True, or all ones, where the neuron fires. With delayed resets (snnTorch's neurons), only above the threshold.
   TMKT_INLINE auto fires(Charged h) const {
     return reset >= Reset::kDelayedSubtract ? h > params.v_threshold : h >= params.v_threshold;
   }
@@ -62,17 +62,18 @@ struct LifNeuron {
   // The part of h that the caller sees as v_seq.
   static TMKT_INLINE V& potential(Charged& h) { return h; }
 
-  // The state after the step: h itself where the reset is delayed.
+  // State after the step; with a delayed reset, h itself.
   TMKT_INLINE State after(Charged h) const {
     if (reset == Reset::kHard) return fires(h) ? params.v_reset : h;
     if (reset == Reset::kSoft) return fires(h) ? h - params.v_threshold : h;
     return h;
   }
 
-  // Where the surrogate is taken at.
+  // Argument of the surrogate.
   TMKT_INLINE V above_threshold(Charged h) const { return h - params.v_threshold; }
 
-  // Gradient of h, given ds/dh and the gradients of the spike and of v after the step; that of v_seq is added to it.
+  // Gradient of h, given ds/dh and the gradients of the spike and of v after the step. The gradient of v_seq is added
+  // to it.
   TMKT_INLINE Charged adjoint(Charged h, V ds_dh, V grad_s, State grad_v) const {
     V through_v = grad_v;
     if (reset == Reset::kHard) through_v = fires(h) ? 0.0f : grad_v;
@@ -81,17 +82,17 @@ struct LifNeuron {
     return multiply_add(grad_s, ds_dh, through_v);
   }
 
-  // Gradient of the current x, given that of h, `g`.
+  // Gradient of the current x, given the gradient `g` of h.
   TMKT_INLINE V current_gradient(Charged g) const { return params.b * g; }
 
-  // Gradient of the state before the step, which `before()` makes where it is needed.
+  // Gradient of the state before the step. `before()` computes that state, only where needed.
   template <typename Before>
   TMKT_INLINE State charge_adjoint(const Before& before, Charged g) const {
     if (reset == Reset::kDelayedZero) return fires(before()) ? 0.0f : params.a * g;
     return params.a * g;
   }
 
-  // What one step adds to the gradients of the parameters; `v` and `x` are those before the step.
+  // Contribution of one step to the gradients of the parameters; `v` and `x` are from before the step.
   TMKT_INLINE Parameters parameter_gradients(State v, V x, Charged h, V ds_dh, V grad_s, State grad_v,
                                              Charged g) const {
     const V zero{};

@@ -1,4 +1,4 @@
-// A thread's LIF neurons, for the loops of scan/scan.cuh, and which of these loops are compiled.
+// The LIF neurons of a thread, for the loops of scan/scan.cuh, and the choice of loops to compile.
 #pragma once
 
 #include "common/surrogate.cuh"
@@ -7,8 +7,8 @@
 namespace tmkt {
 namespace {
 
-// The parameters of a thread's neurons: those of all neurons (kOwn = 0), which need no registers; one set from memory
-// (kOwn = 1); or each neuron's own.
+// Parameters of a thread's neurons: shared by all neurons (kOwn = 0), which needs no registers; one set from memory
+// (kOwn = 1); or one set per neuron.
 template <int kOwn>
 struct Params {
   LifParams<float> params[kOwn];
@@ -51,7 +51,7 @@ __device__ __forceinline__ LifNeurons<kOwn, R, D> lif_neurons(const Params<kOwn>
   return {params, reset, detach};
 }
 
-// Calls f with the reset as a type: one loop for each, without a test of it inside.
+// Calls f with the reset as a type: one loop per reset, without a test inside.
 template <typename F>
 __device__ __forceinline__ void with_reset(Reset reset, const F& f) {
   switch (static_cast<int>(reset)) {
@@ -69,9 +69,8 @@ __device__ __forceinline__ void with_reset(Reset reset, const F& f) {
   unknown_value();
 }
 
-// Calls f with the surrogate's number, or kLookedUp. What most networks are trained with has kernels of its own: these
-// surrogates and resets, with a gradient for the spikes and none for v_seq. All else shares kernels that look at run
-// time.
+// Calls f with the surrogate's number, or kLookedUp. Common training cases have kernels of their own: these surrogates
+// and resets, with a gradient of the spikes and none of v_seq. All other cases share kernels that test at run time.
 template <typename F>
 void with_surrogate(const LifBackwardArgs& args, F f) {
   const Reset reset = args.lif.reset;
@@ -83,8 +82,8 @@ void with_surrogate(const LifBackwardArgs& args, F f) {
   f(IntTag<kLookedUp>{});
 }
 
-// Calls f(neurons) for backward's loop, with reset and detach as types where the surrogate is one: a loop for each
-// would otherwise hold every surrogate.
+// Calls f(neurons) for backward's loop. Reset and detach are types if the surrogate is one; otherwise each of these
+// loops would contain every surrogate.
 template <int kSurrogate, int kOwn, typename F>
 __device__ __forceinline__ void with_neurons(const LifBackwardArgs& args, const Params<kOwn>& params, const F& f) {
   using Hard = std::integral_constant<Reset, Reset::kHard>;

@@ -1,4 +1,4 @@
-// The LIF neurons of a tile, for the loops of scan/scan_simd-inl.h, and which of these loops are compiled.
+// The LIF neurons of a tile, for the loops of scan/scan_simd-inl.h, and the choice of loops to compile.
 #pragma once
 
 #include "lif/lif_args.h"
@@ -8,7 +8,7 @@ namespace tmkt {
 namespace TMKT_SIMD {
 namespace {
 
-// K vectors of neurons with the parameters of all, or each neuron with its own.
+// K vectors of neurons with shared parameters, or with one set per neuron.
 template <typename R, typename D>
 struct SharedNeurons {
   LifNeuron<Floats, float, R, D> neuron;
@@ -20,7 +20,7 @@ struct OwnNeurons {
   LifNeuron<Floats, Floats, R, D> neurons[K];
   TMKT_INLINE const auto& operator[](int k) const { return neurons[k]; }
 
-  // Neurons n.. of a step; the last vector may be filled in part.
+  // Neurons n.. of a step; the last vector may be partly filled.
   OwnNeurons(const LifArgs& lif, R reset, D detach, int64_t n, int64_t count) {
     float rows[kLifParams][K * kLanes] = {};
     for (int i = 0; i < kLifParams; ++i) {
@@ -36,7 +36,7 @@ struct OwnNeurons {
 template <typename R, typename D = std::true_type>
 TMKT_INLINE SharedNeurons<R, D> shared_neurons(const LifArgs& lif, R reset, D detach = {}) {
   if (!lif.coefficients) return {{lif.params, reset, detach}};
-  const float* p = lif.coefficients;  // of the one channel
+  const float* p = lif.coefficients;  // of the only channel
   return {{{p[0], p[1], p[2], p[3], p[4]}, reset, detach}};
 }
 
@@ -54,7 +54,7 @@ template <auto kValue>
 using Constant = std::integral_constant<decltype(kValue), kValue>;
 
 // Each copy of the loops takes seconds to compile. Rare cases share one copy, which tests the reset and the requested
-// gradients at run time. x86 processors without AVX2 are rare too, so they have that copy alone.
+// gradients at run time. x86 processors without AVX2 are rare too, so they have only that copy.
 #if defined(__x86_64__) && !defined(__AVX2__)
 constexpr bool kOneCopy = true;
 #else

@@ -1,5 +1,5 @@
-// tmkt::lif_fwd and tmkt::lif_bwd: checks and outputs around a backend, which the CPU and CUDA files supply. In every
-// operator a backend is a class that is made from a tensor of its device, with forward(args) and backward(args).
+// tmkt::lif_fwd and tmkt::lif_bwd: checks and outputs around a backend, which the CPU and CUDA files define. In every
+// operator a backend is a class with forward(args) and backward(args), constructed from a tensor on its device.
 #pragma once
 
 #include "lif/lif_args.h"

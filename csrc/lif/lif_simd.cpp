@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kVectors = kScanTile / kLanes;
 
-// Stores grad_x, and adds up the gradients of the neurons' parameters.
+// Stores grad_x, and sums the gradients of the neurons' parameters.
 template <typename T, bool kSums, int K>
 struct LifGradients : StoreGradients<T> {
   static constexpr bool kParameters = kSums;
@@ -19,7 +19,7 @@ struct LifGradients : StoreGradients<T> {
   explicit LifGradients(const LifBackwardArgs& args)
       : StoreGradients<T>{static_cast<T*>(args.grad_x), args.N},
         grad_coefficients(kSums ? args.grad_coefficients : nullptr) {
-    if (K > 1 && !wants_parameters()) return;  // GCC warns of a single one that it is not set
+    if (K > 1 && !wants_parameters()) return;  // for K = 1, GCC would warn that the sums are not initialised
     for (auto& sum : sums) sum = LifParams<Floats>{};
   }
   TMKT_INLINE bool wants_parameters() const { return kSums && grad_coefficients; }

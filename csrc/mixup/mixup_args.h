@@ -1,4 +1,4 @@
-// What a mixup kernel is given, on the CPU and on CUDA; mirrors tmkt_kernels/ops/mixup/reference.py.
+// Arguments of the mixup kernels, for CPU and CUDA; mirrors tmkt_kernels/ops/mixup/reference.py.
 #pragma once
 
 #include "common/dispatch.h"
@@ -28,7 +28,7 @@ static TMKT_INLINE void with_pixel(PixelKind kind, F f) {
 struct MixupArgs {
   int64_t T, B, C, plane;       // plane = H * W
   int64_t static_count;         // Bs
-  int64_t static_channels;      // C, or 1: one plane fills every channel
+  int64_t static_channels;      // C, or 1: one plane for all channels
   int64_t event_count;          // Be
   const int64_t* switch_step;   // [B]
   const int64_t* static_index;  // [B], or null: sample b

@@ -1,4 +1,4 @@
-// tmkt::mixup_fwd and tmkt::mixup_bwd on the CPU: rows (t, b) shared out among torch's threads.
+// tmkt::mixup_fwd and tmkt::mixup_bwd on the CPU: torch's threads share the rows (t, b).
 #include <algorithm>
 #include <vector>
 
@@ -12,7 +12,7 @@ namespace {
 void check_range(const char* name, const int64_t* values, int64_t count, int64_t limit) {
   for (int64_t b = 0; values && b < count; ++b) {
     if (values[b] >= 0 && values[b] < limit) continue;
-    // Eager calls were checked in Python, with an IndexError; this guards compiled graphs and direct calls.
+    // Python checks eager calls and raises IndexError; this guards compiled graphs and direct calls.
     fail("mixup: ", name, ": expected values in 0..", limit - 1, ", got ", values[b], " at ", b);
   }
 }
@@ -43,7 +43,7 @@ void mix(const MixupForwardArgs& args) {
         continue;
       }
       const int64_t source = source_of(args.static_index, b) * args.static_channels * args.plane;
-      const int64_t pieces = one_plane ? args.C : 1;  // the one plane fills every channel
+      const int64_t pieces = one_plane ? args.C : 1;  // one plane for all channels
       for (int64_t c = 0; c < pieces; ++c) {
         convert(static_row, args.static_images, source, args.mixed, i * row + c * args.plane, row / pieces);
       }
@@ -51,7 +51,7 @@ void mix(const MixupForwardArgs& args) {
   });
 }
 
-// Samples b by the source that they draw on, in the order of b: those of source i are order[start[i]..start[i + 1]).
+// Samples grouped by source, in ascending order: those of source i are order[start[i]..start[i + 1]).
 struct SamplesBySource {
   std::vector<int64_t> start, order;
 

@@ -1,17 +1,17 @@
-// tmkt::mixup_fwd and tmkt::mixup_bwd on CUDA: a thread makes kPack neighbouring pixels, 16 bytes, at up to kSteps
-// steps. So a static image is read once, and the way to a pixel (divisions, look-ups) is found once.
+// tmkt::mixup_fwd and tmkt::mixup_bwd on CUDA. A thread makes kPack neighbouring pixels, 16 bytes, at up to kSteps
+// steps, so that it reads a static image and computes the address of a pixel (divisions, look-ups) only once.
 #include "common/cuda.h"
 #include "mixup/mixup_op.h"
 
-// Defined by CUDA's <assert.h> only where NDEBUG is not: a bad index must stop the program in release builds too.
+// CUDA's <assert.h> declares it only without NDEBUG, but a bad index must stop the program in release builds too.
 extern "C" __device__ void __assert_fail(const char* assertion, const char* file, unsigned int line,
                                          const char* function) noexcept(true);
 
 namespace tmkt {
 namespace {
 
-constexpr int kSteps = 16;  // longer sequences are cut, so that a few samples make many threads too
-constexpr int kAhead = 4;   // loads of a thread that are in flight before the first is used
+constexpr int kSteps = 16;  // longer sequences are split, so that a few samples make enough threads too
+constexpr int kAhead = 4;   // loads that a thread has in flight before it uses the first
 
 __device__ __forceinline__ void require(bool condition, const char* message) {
   if (!condition) __assert_fail(message, __FILE__, __LINE__, "time_step_mixup");
@@ -21,7 +21,7 @@ __device__ __forceinline__ void require_step(const MixupArgs& args, int64_t swit
   require(switch_step >= 0 && switch_step <= args.T, "switch_step: expected values in 0..T");
 }
 
-// What sample b is made of. All three are read before the first is checked.
+// Switch step and sources of sample b. All three are read before the first is checked.
 struct Sample {
   int64_t switch_step, image, recording;
 
@@ -56,12 +56,12 @@ __device__ __forceinline__ void store_pixels(PixelKind kind, const float (&row)[
   store(row, static_cast<Float16*>(target) + at);
 }
 
-// What a thread makes: pixels at, at + 1, .. of a row, in the steps begin..end.
+// Work of a thread: pixels at, at + 1, .. of a row, in the steps begin..end.
 struct Column {
   int64_t begin, end, row, at;
 };
 
-// Splits a flat work item; false beyond the last step.
+// Splits a flat work item into a column; returns false beyond the last step.
 template <int kPack>
 __device__ __forceinline__ bool locate(int64_t T, int64_t rows, int64_t pixels, Column* column) {
   const Division item(static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, pixels / kPack);
@@ -78,7 +78,7 @@ int64_t items(int64_t T, int64_t rows, int64_t pixels) {
   return (T + kSteps - 1) / kSteps * rows * (pixels / kPack);
 }
 
-// target[t] = source[t] * factor; rows t lie source_step and target_step apart.
+// target[t] = source[t] * factor, with rows source_step and target_step apart.
 template <int kPack, typename Source, typename T>
 __device__ __forceinline__ void convert(const Source* source, int64_t source_step, T* target, int64_t target_step,
                                         int64_t steps, float factor) {
@@ -131,8 +131,8 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const MixupForwardArg
   }
 }
 
-// The samples that draw on a source, in ascending order: first[source], then next[b], -1 behind the last.
-// Null: sample i alone draws on source i.
+// Linked lists of the samples of each source, in ascending order: first[source], then next[b], with -1 at the end.
+// If null, source i has sample i alone.
 struct Samples {
   int64_t *first, *next;
 
@@ -140,8 +140,8 @@ struct Samples {
   __device__ __forceinline__ int64_t after(int64_t b) const { return next ? next[b] : -1; }
 };
 
-constexpr int kLinkSources = 1024;                  // of a block
-constexpr int kEach = 2, kTile = kEach * kThreads;  // samples of a thread and of a block at a time
+constexpr int kLinkSources = 1024;                  // per block
+constexpr int kEach = 2, kTile = kEach * kThreads;  // samples per thread and per block at a time
 
 struct LinkArgs {
   const int64_t* index;
@@ -151,13 +151,13 @@ struct LinkArgs {
   constexpr int64_t blocks() const { return (sources + kLinkSources - 1) / kLinkSources; }
 };
 
-// Links the samples by image and by recording, in one launch for both. A block has kLinkSources sources and goes
-// through all samples from the last to the first, a tile at a time: work linear in B. The samples of a tile join the
-// lists of their sources in any order, before those of later tiles. Each then looks for the next one, and the first of
-// each list becomes its head: links that depend on nothing but the index.
+// Links the samples by image and by recording, in one launch. A block has kLinkSources sources and goes through all
+// samples from the last to the first, a tile at a time, so that the work is linear in B. The samples of a tile join the
+// lists of their sources in any order, before those of later tiles. Each then finds its successor, and the first of
+// each list becomes its head, so that the links depend on the index alone.
 __global__ void __launch_bounds__(kThreads) link_kernel(const LinkArgs images, const LinkArgs recordings) {
-  using Place = unsigned long long;     // a sample, as atomicExch takes it
-  constexpr Place kBehind = ~Place{0};  // behind the last: -1 in the links, and more than any sample here
+  using Place = unsigned long long;     // a sample, in the type of atomicExch
+  constexpr Place kBehind = ~Place{0};  // end of a list: -1 in the links, and greater than any sample here
   __shared__ Place head[kLinkSources], joined_before[kTile];
   const int64_t block = blockIdx.x, of_images = images.blocks();
   const LinkArgs args = block < of_images ? images : recordings;
@@ -172,18 +172,18 @@ __global__ void __launch_bounds__(kThreads) link_kernel(const LinkArgs images, c
       source[k] = b >= 0 ? args.index[b] : -1;
     }
   };
-  int64_t tile = args.B - kTile;  // its first sample; the last tile begins before sample 0
+  int64_t tile = args.B - kTile;  // first sample of the tile; the last tile begins before sample 0
   read_sources(tile);
   for (; tile > -kTile; tile -= kTile) {
     const auto sample = [&](int k) { return tile + k * kThreads + threadIdx.x; };
-    int own[kEach];  // the sample's source, counted from `begin`; -1 for another block's
+    int own[kEach];  // the sample's source, relative to `begin`; -1 if another block's
 #pragma unroll
     for (int k = 0; k < kEach; ++k) {
       require(sample(k) < 0 || (source[k] >= 0 && source[k] < args.sources),
               "static_index or event_index: expected indices of the sources");
       own[k] = source[k] >= begin && source[k] < begin + kLinkSources ? static_cast<int>(source[k] - begin) : -1;
     }
-    read_sources(tile - kTile);  // these loads are under way during the barriers
+    read_sources(tile - kTile);  // these loads are in flight during the barriers
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < kEach; ++k) {
@@ -197,7 +197,7 @@ __global__ void __launch_bounds__(kThreads) link_kernel(const LinkArgs images, c
       Place next = kBehind, other = head[own[k]];
       for (; other < end; other = joined_before[other - tile]) {
         if (other > b) next = min(next, other);
-        if (other < b) own[k] = -1;  // not the first
+        if (other < b) own[k] = -1;  // not the head
       }
       args.samples.next[b] = min(next, other);
     }
@@ -213,8 +213,8 @@ __global__ void __launch_bounds__(kThreads) link_kernel(const LinkArgs images, c
   }
 }
 
-// A thread owns its elements of the gradient and adds up its samples in the order of b: no atomics, the same bits in
-// every run.
+// A thread owns its elements of the gradient and adds its samples in the order of b, without atomics, so that every run
+// gives the same bits.
 template <typename T, int kPack>
 __global__ void __launch_bounds__(kThreads) backward_events_kernel(const MixupBackwardArgs args, Samples samples) {
   const int64_t frame = args.C * args.plane;
@@ -246,7 +246,7 @@ __global__ void __launch_bounds__(kThreads) backward_events_kernel(const MixupBa
   }
 }
 
-// The same for images, each of which goes into C planes of each step before the switch.
+// Gradient of the images. An image goes into C planes of each step before the switch.
 template <typename T, int kPack>
 __global__ void __launch_bounds__(kThreads) backward_static_kernel(const MixupBackwardArgs args, Samples samples) {
   Column column;
@@ -275,7 +275,7 @@ __global__ void __launch_bounds__(kThreads) backward_static_kernel(const MixupBa
   store_pixels(args.static_kind, sum, args.grad_static, column.row * args.plane + column.at);
 }
 
-// Frames of C planes, images of one: images with all channels are one plane of all channels.
+// Regards images with all channels as one plane, so that frames have C planes and images one.
 template <typename Args>
 Args in_planes(Args args) {
   args.plane *= args.static_channels;
@@ -283,8 +283,8 @@ Args in_planes(Args args) {
   return args;
 }
 
-// Calls f with the most elements of T, 16 bytes at most, that divide a row of so many pixels: no access is then
-// unaligned, and none straddles two rows.
+// Calls f with the largest number of elements of T, at most 16 bytes, that divides a row of `pixels`, so that no access
+// is unaligned or straddles two rows.
 template <typename T, typename F>
 void with_pack(int64_t pixels, std::initializer_list<const void*> pointers, F f) {
   constexpr int kWide = 16 / sizeof(T), kHalf = 4;
@@ -294,13 +294,13 @@ void with_pack(int64_t pixels, std::initializer_list<const void*> pointers, F f)
   f(IntTag<1>{});
 }
 
-// The links to one kind of source, and the memory that holds them; no sources if nobody needs them.
+// Links to one kind of source, and their memory; without sources if nothing needs the links.
 struct Links {
   LinkArgs args{};
   Tensor memory;
 
   Links(const Tensor& like, const void* grad, const int64_t* index, int64_t B, int64_t sources) {
-    if (!grad || (!index && sources == B)) return;  // the index of no samples is null as well
+    if (!grad || (!index && sources == B)) return;  // without samples, the index is null too
     memory = new_empty(like, {sources + B}, ScalarType::Long);
     args = {.index = index,
             .B = B,

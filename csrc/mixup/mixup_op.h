@@ -1,4 +1,4 @@
-// tmkt::mixup_fwd and tmkt::mixup_bwd: checks and outputs around a backend, which the CPU and CUDA files supply.
+// tmkt::mixup_fwd and tmkt::mixup_bwd: checks and outputs around a backend, which the CPU and CUDA files define.
 #pragma once
 
 #include "common/stable.h"
@@ -77,7 +77,7 @@ Tensor mixup_fwd(const Tensor& static_images, const Tensor& events, const Tensor
   return mixed;
 }
 
-// An empty tensor stands for a gradient that nobody needs.
+// Returns an empty tensor for a gradient that is not needed.
 inline Tensor mixup_grad(const char* name, const Tensor& source, const Tensor& grad, bool needed) {
   if (!needed) return new_empty(grad, {0}, grad.scalar_type());
   float_kind("mixup", name, source.scalar_type());

@@ -1,4 +1,4 @@
-// The vectorised rows of mixup_simd.cpp, at every SIMD level.
+// Vectorised rows of mixup_simd.cpp, at every SIMD level.
 #pragma once
 
 #include "common/simd.h"
@@ -10,7 +10,7 @@ struct MixupRow {
   PixelKind source_kind;
   FloatKind target_kind;
   float scale;
-  bool stream;  // write past the caches; every row must then be aligned to 64 bytes, of half types to 32
+  bool stream;  // write past the caches; every row must be aligned to 64 bytes, half types to 32
 };
 
 // target[i] = source[i + offset] * scale

@@ -1,4 +1,4 @@
-// What backward needs on the host, whichever neuron it is of.
+// Host-side preparation of backward, for any neuron.
 #pragma once
 
 #include "common/stable.h"
@@ -6,7 +6,7 @@
 
 namespace tmkt {
 
-// Memory for v at the start of each chunk of steps but the first, [chunks, N]; none where one chunk holds all of T.
+// Memory for v at the start of each chunk of steps but the first, [chunks, N]; empty if one chunk holds all of T.
 struct ChunkStarts {
   OptionalTensor memory;
   float* v = nullptr;
@@ -19,7 +19,7 @@ struct ChunkStarts {
   }
 };
 
-// Whether every row that backward reads and writes begins where a whole word of 16 bytes does, if N is a multiple.
+// Whether every row that backward reads and writes is aligned to words of 16 bytes, given that N is a multiple of them.
 inline bool in_whole_words(const ScanBackwardArgs& args, const ChunkStarts& starts) {
   return aligned({args.x, args.v_init, args.grad_spikes, args.grad_v_last, args.grad_v_seq, args.grad_x,
                   args.grad_v_init, starts.v},

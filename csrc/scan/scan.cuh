@@ -4,14 +4,14 @@
 //              t = 1   | n n n n | n n n n | ...      the rows of a thread do not depend on one another, so
 //              ...         ^ one thread               kAhead of them are fetched before the first is used.
 //
-//   Neurons     neurons[j] is neuron j of the thread; LifNeuron of lif/lif_neuron.h shows what a neuron has to have.
-//               Neurons::kOwn: the sets of parameters that a thread holds
-//   Place       where they lie in a step: common/rows.cuh
-//   Input       input(j, x): the current, made of x
+//   Neurons     neurons[j] is neuron j of the thread; LifNeuron (lif/lif_neuron.h) shows the members it needs.
+//               Neurons::kOwn: number of parameter sets that a thread holds
+//   Place       where the neurons lie in a step: common/rows.cuh
+//   Input       input(j, x): the current, computed from x
 //   Spikes      spikes(s) takes the spikes of a step
-//   Gradients   fetch() and unpack(row, grad): those of the spikes, from the last step on
-//   Sink        sink(neurons, x, g) takes the gradients g of what was charged, with its x if Sink::kTakesX. If
-//               Sink::kParameters, sink.parameters(j, more) takes what a step adds to those of the parameters.
+//   Gradients   fetch() and unpack(row, grad): gradients of the spikes, from the last step on
+//   Sink        sink(neurons, x, g) takes the gradients g of the charged values, and their x if Sink::kTakesX. If
+//               Sink::kParameters, sink.parameters(j, more) takes a step's contribution to the parameters' gradients.
 #pragma once
 
 #include "common/rows.cuh"
@@ -23,24 +23,24 @@ namespace {
 
 constexpr int kAhead = 4;  // rows that a thread fetches at once
 
-// Backward holds what was charged in this many steps in shared memory: registers would have to be indexed at compile
-// time. Longer sequences go chunk by chunk.
+// Steps of charged values that backward keeps in shared memory, because registers must be indexed at compile time.
+// Longer sequences are processed chunk by chunk.
 constexpr int kChunk = 16;
 
-// Neurons a thread takes: 16 bytes of x; in backward fewer of a half type, since many threads of 72 registers hide the
+// Neurons per thread: 16 bytes of x. In backward fewer of a half type, because many threads of 72 registers hide the
 // memory's latency better than half as many of 100 (measured: benchmarks/results/tuning.md).
 template <typename T>
 constexpr int kFullWidth = 16 / sizeof(T);
 constexpr int kBackwardWidth = 4;
 
-// The floats that a neuron's state or what it keeps of a step consists of: one, or those of a struct.
+// Number of floats in a neuron's state or charged value: one, or the members of a struct.
 template <typename State>
 constexpr int kFloatsOf = sizeof(State) / sizeof(float);
 
 template <typename Neurons>
 using NeuronOf = std::decay_t<decltype(std::declval<const Neurons&>()[0])>;
 
-// The states of a thread from and to `row` [states, N].
+// Loads and stores the states of a thread from and to `row` [states, N].
 template <typename Place, typename State>
 __device__ __forceinline__ void load_states(const Place& place, const float* row, int64_t N,
                                             State (&states)[Place::kWidth]) {
@@ -75,7 +75,7 @@ __device__ __forceinline__ void first_states(const ScanArgs& args, const Neurons
   }
 }
 
-// The current is x as it is; the spikes and their gradients are stored and loaded as they are.
+// x is the current itself; spikes and their gradients are stored and loaded unchanged.
 struct PlainInput {
   __device__ __forceinline__ float operator()(int, float x) const { return x; }
 };
@@ -98,8 +98,8 @@ struct LoadSpikeGradients {
   }
 };
 
-// The recurrence: takes the states through the next `steps` rows of x, and calls step(k, charged, row) after each
-// charge, with that row of x. kPeeled: the groups of kAhead rows that are whole do not ask where the end is.
+// The recurrence: advances the states through the next `steps` rows of x, and calls step(k, charged, row) after each
+// charge, with that row of x. kPeeled: whole groups of kAhead rows skip the test for the end.
 template <bool kPeeled, typename T, typename Place, typename Neurons, typename Input, typename Steps, typename Step>
 __device__ __forceinline__ void advance(const Neurons& neurons, const Input& input, RowCursor<const T, Place> x,
                                         Steps steps, typename NeuronOf<Neurons>::State (&states)[Place::kWidth],
@@ -162,9 +162,9 @@ __device__ __forceinline__ void scan_forward(const ScanForwardArgs& args, const 
 // Steps that backward keeps at a time.
 TMKT_INLINE int64_t history_steps(int64_t T) { return T < kChunk ? T : kChunk; }
 
-// What a thread keeps of up to kChunk steps in dynamic shared memory: what was charged, and x where it is needed again.
-// A thread reads what it wrote itself, so no barrier is needed; a warp's words lie side by side. A step is named by its
-// address, which loops move along: addresses made from its number would take a fifth of backward's instructions.
+// A thread's history in dynamic shared memory: the charged values of up to kChunk steps, and x if backward needs it. A
+// thread reads only what it wrote, so no barrier is needed; the words of a warp lie side by side. Loops move the
+// address of a step along, because computing it from the step's number would take a fifth of backward's instructions.
 template <typename T, int kWidth, bool kWithX, typename Charged>
 class History {
   static constexpr int kFloats = kWidth * kFloatsOf<Charged>;
@@ -181,7 +181,7 @@ class History {
     x_ = reinterpret_cast<char*>(shared_memory) + threadIdx.x * sizeof(typename X::Word);
     h_ = reinterpret_cast<char*>(shared_memory) + kBytesOfX + threadIdx.x * sizeof(typename H::Word);
   }
-  // `at`: bytes from the first step, a multiple of kStepBytes.
+  // `at`: byte offset from the first step, a multiple of kStepBytes.
   __device__ __forceinline__ void keep(int at, const Charged (&charged)[kWidth], const X& x) const {
     put(h_ + at, pack<float>(reinterpret_cast<const float (&)[kFloats]>(charged)));
     if constexpr (kWithX) put(x_ + at, x);
@@ -212,19 +212,19 @@ class History {
   }
 };
 
-// The shared memory that backward takes.
+// Bytes of shared memory for backward.
 template <typename T, int kWidth, bool kWithX, typename Charged>
 size_t history_bytes(int64_t steps) {
   return history_steps(steps) * History<T, kWidth, kWithX, Charged>::kStepBytes;
 }
 
-// Steps of gradients that backward holds while as many more are on their way.
+// Steps of gradients that backward holds while the same number is being loaded.
 template <int kOwn, bool kParameters, int kSurrogate>
 constexpr int kRowsOf = kSurrogate == kLookedUp || (kParameters && kOwn > 1) ? 1 : 2;
 
-// The adjoint of scan_forward. x goes through memory once for T <= kChunk. For longer T a first sweep writes the states
-// at the start of each chunk to `starts` [chunks, states, N], and the chunks are then recomputed from the last to the
-// first; each thread reads only what it wrote. kSurrogate: its number, or kLookedUp.
+// The adjoint of scan_forward. For T <= kChunk it reads x once. For longer T a first sweep writes the states at the
+// start of each chunk to `starts` [chunks, states, N], and the chunks are then recomputed from the last to the first;
+// each thread reads only what it wrote. kSurrogate: the surrogate's number, or kLookedUp.
 template <typename T, int kSurrogate, typename Neurons, typename Input, typename Place, typename Gradients,
           typename Sink>
 class BackwardScan {
@@ -235,7 +235,7 @@ class BackwardScan {
   static constexpr bool kWithX = Sink::kParameters || Sink::kTakesX, kCommon = kSurrogate != kLookedUp;
   static constexpr int kWidth = Place::kWidth, kRows = kRowsOf<Neurons::kOwn, Sink::kParameters, kSurrogate>;
   using Kept = History<T, kWidth, kWithX, Charged>;
-  // Row i belongs to the i-th step from the end.
+  // Row i is that of the i-th step from the end.
   struct Rows {
     typename Gradients::Row gradient[kRows];
   };
@@ -250,7 +250,7 @@ class BackwardScan {
   const Kept history;
   State states[kWidth], first[kWidth], grad_state[kWidth];  // `first`: before the first step of the chunk
 
-  // The rows of the steps before `end`.
+  // Loads the rows of the steps before `end`.
   __device__ __forceinline__ Rows fetch_gradients(int end) {
     Rows rows = {};
 #pragma unroll
@@ -264,7 +264,7 @@ class BackwardScan {
     return {place, static_cast<const T*>(args.x), args.N, chunk * kChunk, args.N};
   }
 
-  // The gradients of what was charged in step k of a chunk.
+  // Adds the gradients of v_seq to those of the charged values, in step k of a chunk.
   __device__ __forceinline__ void add_potential_gradients(int64_t step, Charged (&g)[kWidth]) const {
     if (kCommon || !args.grad_v_seq) return;
     float grad_h[kWidth];
@@ -273,7 +273,7 @@ class BackwardScan {
     for (int j = 0; j < kWidth; ++j) Neuron::potential(g[j]) += grad_h[j];
   }
 
-  // Through the kCount steps before `end`: kRows, or what is left of a chunk.
+  // Goes back through the kCount steps before `end`: kRows, or the rest of a chunk.
   template <int kCount>
   __device__ __forceinline__ void go_back(int64_t chunk, int end, const Rows& rows) {
     Charged charged[kCount + 1][kWidth];

@@ -1,4 +1,4 @@
-// What the loop over T is given, for any neuron, on the CPU and on CUDA: sizes and raw pointers.
+// Arguments of the loop over T, for any neuron, for CPU and CUDA: sizes and raw pointers.
 #pragma once
 
 #include "common/dispatch.h"
@@ -10,11 +10,11 @@ struct ScanArgs {
   FloatKind kind;  // of x, spikes, v_seq and their gradients
   int64_t T, N;
   const void* x;        // [T, N]
-  const float* v_init;  // [N] or null; [states, N] for a neuron of several state variables, as all below of [N]
+  const float* v_init;  // [N] or null; with several state variables, this and every [N] below is [states, N]
 };
 
 struct ScanForwardArgs : ScanArgs {
-  void* spikes;   // [T, N], or what the sink of the spikes makes of them
+  void* spikes;   // [T, N], or the form in which the sink of the spikes stores them
   float* v_last;  // [N]
   void* v_seq;    // [T, N] or null
 };

@@ -1,4 +1,4 @@
-// How the neurons of a step are shared out among torch's threads.
+// Division of the neurons of a step among torch's threads.
 #pragma once
 
 #include <algorithm>

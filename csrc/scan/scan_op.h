@@ -1,4 +1,4 @@
-// Checks and outputs that the operators share which loop over time: what of theirs is in ScanArgs.
+// Checks and outputs shared by the operators that loop over time: the part of them in ScanArgs.
 #pragma once
 
 #include "common/stable.h"
@@ -25,7 +25,7 @@ inline SurrogateShape surrogate_shape(const char* op, int64_t surrogate, double 
 }
 
 struct Potentials {
-  Tensor v_last, v_seq;  // v_seq is empty unless it is asked for
+  Tensor v_last, v_seq;  // v_seq is empty unless requested
 };
 
 inline Potentials new_potentials(ScanForwardArgs& args, const Tensor& x, bool return_v) {

@@ -1,15 +1,16 @@
 // The loop over time on the CPU, forward and backward: K vectors of neurons of any kind, through all T steps.
 //
-//   Neurons     neurons[k] is the neuron of vector k; LifNeuron of lif/lif_neuron.h shows what a neuron has to have
+//   Neurons     neurons[k] is the neuron of vector k; LifNeuron (lif/lif_neuron.h) shows the members it needs
 //   Lanes       where the vectors lie in a row [N]: common/lanes_simd-inl.h
-//   Input       input(t, k, x): the current, made of x
+//   Input       input(t, k, x): the current, computed from x
 //   Spikes      spikes(lanes, t, k, fired, held) takes the spikes
-//   Gradients   gradients(lanes, t, k): those of the spikes; gradients.present() is false where there are none
+//   Gradients   gradients(lanes, t, k): gradients of the spikes; gradients.present() is false if there are none
 //   Sink        sink(lanes, t, k, g, held) takes the gradients of the currents. If Sink::kParameters and
-//               sink.wants_parameters(), sink.parameters(k, more) takes what a step adds to those of the parameters.
-//   Prefetcher  forward_row(lanes, t) and backward_row(lanes, t) give f; f(k) prefetches beside the work on vector k
+//               sink.wants_parameters(), sink.parameters(k, more) takes a step's contribution to their gradients.
+//   Prefetcher  forward_row(lanes, t) and backward_row(lanes, t) return f; f(k) prefetches during the work on vector k
 //
-// Most are taken by value, and sizes are copied first: GCC would read anew, after every store, what may have changed.
+// Most arguments are passed by value, and sizes are copied first, because GCC would otherwise reload
+// them after every store.
 #pragma once
 
 #include <algorithm>
@@ -22,12 +23,12 @@ namespace tmkt {
 namespace TMKT_SIMD {
 namespace {
 
-// Consecutive rows of a tile are a time step (N values) apart, too far for the hardware's prefetcher: each row is
+// Consecutive rows of a tile are a time step (N values) apart, too far for the hardware prefetcher. Each row is
 // prefetched this many rows early (trials: benchmarks/results/tuning.md).
 constexpr int64_t kRowsAhead = 8;
 
-// Walks the rows that a thread reads, tile after tile, kRowsAhead rows early: those of x, and where there are gradients
-// of the spikes, theirs from the last to the first.
+// Walks the rows that a thread reads, tile after tile, kRowsAhead rows early: the rows of x and, if the spikes have
+// gradients, the rows of these from the last to the first.
 template <typename T>
 class RowPrefetcher {
  public:
@@ -52,7 +53,7 @@ class RowPrefetcher {
   TMKT_INLINE Row backward_row(Lanes, int64_t) {
     return grad_spikes_ ? next_row(K * kLanes) : Row{nullptr};
   }
-  // `width`: neurons of the tile at hand.
+  // `width`: neurons in the current tile.
   TMKT_INLINE Row next_row(int64_t width) {
     const T* first = (row_ < T_ ? x_ + row_ * N_ : grad_spikes_ + (2 * T_ - 1 - row_) * N_) + n_;
     if (++row_ >= rows_) {
@@ -67,7 +68,7 @@ class RowPrefetcher {
   int64_t T_, N_, rows_, row_, n_;
 };
 
-// The current is x as it is; the spikes, their gradients and those of x are stored and loaded as they are.
+// x is the current itself; spikes, their gradients and those of x are stored and loaded unchanged.
 struct PlainInput {
   TMKT_INLINE Floats operator()(int64_t, int, Floats x) const { return x; }
 };
@@ -105,17 +106,17 @@ struct StoreGradients {
   }
 };
 
-// Specialisations of the backward loop. kPlain is the common case of training: the spikes have a gradient, v_seq has
+// Specialisations of the backward loop. kPlain is the common training case: the spikes have a gradient, v_seq has
 // none, the reset is detached and no parameter is learned, so that the innermost loop has no branches. kPlainAtan also
 // inlines the default surrogate. kAnything is everything else.
 enum class BackwardVariant { kAnything, kPlain, kPlainAtan };
 
-// Vectors whose surrogate derivatives are computed together: enough to overlap the divisions with other work, and for
-// those that are not inlined to be worth a call.
+// Vectors whose surrogate derivatives are computed together: enough to overlap the divisions with other work, and to
+// amortise the call of surrogates that are not inlined.
 template <int K, BackwardVariant kVariant>
 constexpr int kDerivatives = std::min(K, kVariant == BackwardVariant::kPlainAtan ? 4 : 8);
 
-// The vectors that a neuron's state or what it keeps of a step consists of: a vector itself, or a struct of vectors.
+// Number of vectors in a neuron's state or charged value: one, or the members of a struct.
 template <typename State>
 constexpr int kVectorsOf = sizeof(State) / sizeof(Floats);
 
@@ -124,7 +125,7 @@ TMKT_INLINE Floats& vector_of(State& state, int i) {
   return reinterpret_cast<Floats*>(&state)[i];
 }
 
-// A state of vector k from `row` [states, N], and those of all vectors back to it.
+// Loads the state of vector k from `row` [states, N], and stores the states of all vectors to it.
 template <typename State, typename Lanes>
 TMKT_INLINE State load_state(Lanes lanes, const float* row, int64_t N, int k) {
   State state;
@@ -139,7 +140,7 @@ TMKT_INLINE void store_states(Lanes lanes, State (&states)[K], int64_t N, float*
   }
 }
 
-// The state of vector k before the first step.
+// State of vector k before the first step.
 template <typename Neuron, typename Lanes>
 TMKT_INLINE typename Neuron::State first_state(const ScanArgs& args, Lanes lanes, const Neuron& neuron, int k) {
   using State = typename Neuron::State;
@@ -149,7 +150,7 @@ TMKT_INLINE typename Neuron::State first_state(const ScanArgs& args, Lanes lanes
 template <typename Neurons>
 using NeuronOf = std::decay_t<decltype(std::declval<const Neurons&>()[0])>;
 
-// The recurrence: takes the states through all T steps, and calls step(t, k, charged) after each charge.
+// The recurrence: advances the states through all T steps, and calls step(t, k, charged) after each charge.
 template <typename T, bool kUnroll, typename Neurons, typename Lanes, typename Input, typename Prefetcher,
           typename State, int K, typename Step>
 TMKT_INLINE void advance(const ScanArgs& args, Lanes lanes, const Neurons& neurons, Input input, Prefetcher& prefetcher,
@@ -173,7 +174,7 @@ TMKT_INLINE void advance(const ScanArgs& args, Lanes lanes, const Neurons& neuro
   }
 }
 
-// kUnroll: so that the states of up to 16 vectors stay in registers.
+// kUnroll keeps the states of up to 16 vectors in registers.
 template <typename T, int K, bool kUnroll, typename Neurons, typename Lanes, typename Input, typename Spikes,
           typename Prefetcher>
 TMKT_INLINE void scan_forward(const ScanForwardArgs& args, Lanes lanes, const Neurons& neurons, Input input,
@@ -192,7 +193,7 @@ TMKT_INLINE void scan_forward(const ScanForwardArgs& args, Lanes lanes, const Ne
   store_states(lanes, states, args.N, args.v_last);
 }
 
-// The adjoint of scan_forward. The recurrence runs once more, and `history` [T, K] keeps what was charged.
+// The adjoint of scan_forward. It runs the recurrence again and keeps the charged values in `history` [T, K].
 template <typename T, BackwardVariant kVariant, int K, typename Neurons, typename Lanes, typename Input,
           typename Gradients, typename Sink, typename Prefetcher>
 TMKT_INLINE void scan_backward(const ScanBackwardArgs& args, Lanes lanes, const Neurons& neurons, Input input,
@@ -206,7 +207,7 @@ TMKT_INLINE void scan_backward(const ScanBackwardArgs& args, Lanes lanes, const 
   const T* grad_v_seq = kVariant != BackwardVariant::kAnything ? nullptr : static_cast<const T*>(args.grad_v_seq);
   const int64_t N = args.N;
   auto* all_charged = reinterpret_cast<Charged*>(history);
-  State states[K];  // going forward; their gradients, coming back
+  State states[K];  // states in the forward sweep; their gradients in the backward sweep
   for (int k = 0; k < K; ++k) states[k] = first_state(args, lanes, neurons[k], k);
   advance<T, false>(args, lanes, neurons, input, prefetcher, states,
                     [=](int64_t t, int k, Charged charged)

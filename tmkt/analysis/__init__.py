@@ -1,1 +1,1 @@
-"""What finished runs show: comparisons with intervals, diagnosis, profile, pictures."""
+"""Analysis of finished runs: comparisons with intervals, diagnosis, profile, pictures."""

@@ -1,4 +1,4 @@
-"""`tmkt compare`: make a grid of runs, then say what they show."""
+"""`tmkt compare`: make a grid of runs, then report their differences."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def compare(
     out: str | Path = "runs/compare",
     jobs: int = 1,
 ) -> Results:
-    """Make the runs that are missing, write results.json, report.md and report.html to `out`, return the results."""
+    """Make the runs that are missing, write results.json, report.md and report.html to `out`; return the results."""
     cells = make_grid(config, overrides, methods=methods, seeds=seeds, per_class=per_class, out=out)
     lock = FolderLock(make_folder(Path(out)))
     try:
@@ -46,7 +46,7 @@ def compare(
 
 
 def results_table(results: Results) -> Table:
-    """Mean accuracy of each method at each number of recordings with its interval, for the terminal."""
+    """Return each method's mean accuracy per number of recordings, with its interval, for the terminal."""
     counts = sorted({mean.per_class for mean in results.means})
     table = Table(title="test accuracy, mean over seeds")
     table.add_column("method")

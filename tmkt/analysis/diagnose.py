@@ -1,4 +1,4 @@
-"""`tmkt diagnose`: what a finished run's network shows of the method's claims, as numbers and pictures."""
+"""`tmkt diagnose`: tests of the method's claims on a finished run's network, as numbers and pictures."""
 
 import json
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ FOLDER = "diagnose"
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """samples: how many test recordings were used; draws: pairs of gradients per setting; cka: by layer."""
+    """samples: number of test recordings; draws: pairs of gradients per setting; cka: per layer."""
 
     samples: int
     draws: int
@@ -39,7 +39,7 @@ class Diagnosis:
     guidance: Guidance
 
     def record(self) -> dict[str, Any]:
-        """Plain values, as diagnose.json has them."""
+        """Return plain values, as in diagnose.json."""
         heads = self.guidance._asdict().items()
         return {
             "samples": self.samples,
@@ -51,7 +51,7 @@ class Diagnosis:
         }
 
     def summary(self) -> list[str]:
-        """The diagnosis in a few lines."""
+        """Return the diagnosis in a few lines."""
         lines = []
         for trace in self.gradient_variance:
             if trace.against_sample and trace.source == "all":
@@ -78,8 +78,8 @@ def diagnose(run_dir: str | Path, *, draws: int = 16, samples: int = 200) -> Dia
     """Measure, and write diagnose.json and pictures to <run_dir>/diagnose/.
 
     Args:
-        draws: pairs of gradients for each setting of the gradient's variance.
-        samples: test recordings, at most, for CKA, t-SNE and the heads.
+        draws: pairs of gradients per setting of the gradient's variance.
+        samples: most test recordings for CKA, t-SNE and the heads.
 
     Raises:
         UserError: too few of either, or the run is not finished, damaged, or has no images.

@@ -9,15 +9,15 @@ from ..data import RunData, sample_pairs
 from ..method.transfer import build_streams
 from ..seeding import step_generator
 
-_DRAWN = 10  # samples drawn for each one shown
+_DRAWN = 10  # samples drawn per sample shown
 
 
 def example_batch(
     config: Config, data: RunData, progress: float, samples: int = 6
 ) -> tuple[Tensor, Tensor, list[str]] | None:
-    """(mixed [T, B, 2, H, W], switch_step [B], classes) of the mixed stream at `progress` in [0, 1), uncropped.
+    """Return (mixed [T, B, 2, H, W], switch_step [B], classes) of the mixed stream at `progress` in [0, 1), uncropped.
 
-    Of a larger batch, those that `telling_rows` chooses. None: the method mixes nothing.
+    `telling_rows` chooses them from a larger batch. None: the method mixes nothing.
     """
     generator = step_generator(config.seed, 0)
     pairs = sample_pairs(data.train, _DRAWN * samples, generator)
@@ -38,9 +38,9 @@ def example_batch(
 
 
 def telling_rows(switch_steps: Sequence[int], labels: Sequence[int], T: int, samples: int) -> list[int]:
-    """Rows that show a mixture: as many switch steps and classes as there are places, in the order of the steps.
+    """Return rows that show a mixture, with as many switch steps and classes as possible, in the order of the steps.
 
-    A row of the image alone (T) or of events alone (0) is taken only when no other is left.
+    Rows of the image alone (T) or of events alone (0) are taken only when no other is left.
     """
     rows: dict[int, list[int]] = {}
     for row, step in enumerate(switch_steps):

@@ -1,4 +1,4 @@
-"""How near the two domains lie in a run's network: CKA over layers and steps, t-SNE, what MAG and MRP heads know."""
+"""Distance between the two domains in a run's network: CKA per layer and step, t-SNE, accuracy of MAG and MRP heads."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -22,13 +22,13 @@ from ..models.modes import evaluation_mode, frozen_running_statistics
 from ..training.checkpoint import TASK, check_tensors
 from .finished_run import FinishedRun, TestSamples
 
-MEMBRANE = "membrane potential"  # of the last spiking layer: what DA aligns
+MEMBRANE = "membrane potential"  # of the last spiking layer; DA aligns it
 _SHUFFLES = 5
 _TSNE_INPUTS = 50  # principal components
 
 
 def layer_features(run: FinishedRun, samples: TestSamples) -> dict[str, dict[str, Tensor]]:
-    """domain -> layer -> float32 [T, B, D] on the CPU: spikes of each layer, then the last membrane potential."""
+    """Return domain -> layer -> float32 [T, B, D] on the CPU: each layer's spikes, then the last membrane potential."""
     features = {}
     for domain, x_seq in samples.domains().items():
         with evaluation_mode(run.model), recorded_spikes(run.model) as spikes:
@@ -39,14 +39,14 @@ def layer_features(run: FinishedRun, samples: TestSamples) -> dict[str, dict[str
 
 
 class LayerCKA(NamedTuple):
-    """Linear CKA of a layer's static and event features at each of T steps, and what unrelated samples would give."""
+    """Linear CKA of a layer's static and event features at each of T steps, and the value for unrelated samples."""
 
     cka: list[float]
     chance: list[float]
 
 
 def domain_cka(features: dict[str, dict[str, Tensor]]) -> dict[str, LayerCKA]:
-    """Linear CKA of static and event features of the same samples, by layer.
+    """Compute the linear CKA of static and event features of the same samples, per layer.
 
     CKA of few samples with many features is far from 0 even for unrelated ones: `chance` is its mean with the samples
     of one side shuffled. A step in which a layer does not vary over the samples has CKA 0.
@@ -62,7 +62,7 @@ def domain_cka(features: dict[str, dict[str, Tensor]]) -> dict[str, LayerCKA]:
 
 
 def draw_cka(cka: dict[str, LayerCKA]) -> Figure:
-    """Layers by steps: CKA, and CKA above chance."""
+    """Draw CKA, and CKA above chance, as layers by steps."""
     values = np.array([[row.cka, np.subtract(row.cka, row.chance)] for row in cka.values()])
     layers, T = len(cka), values.shape[-1]
     figure = Figure(figsize=(3.2 + 0.75 * T, 1.4 + 0.34 * layers))
@@ -80,16 +80,16 @@ def draw_cka(cka: dict[str, LayerCKA]) -> Figure:
 
 
 class Silhouettes(NamedTuple):
-    """Of features, in -1..1: near 1 where classes (or domains) are clusters of their own."""
+    """Silhouettes of features, in -1..1. Near 1, classes (or domains) form separate clusters."""
 
     silhouette_class: float
     silhouette_domain: float
 
 
 def embed(features: dict[str, dict[str, Tensor]], label: Tensor) -> tuple[np.ndarray, Silhouettes]:
-    """t-SNE of the time-mean membrane potential of both domains, [static samples, then event samples, 2].
+    """Embed the time-mean membrane potential of both domains by t-SNE: [static samples, then event samples, 2].
 
-    The silhouettes are of the features themselves.
+    The silhouettes are those of the features themselves.
     """
     points = np.concatenate([features[domain][MEMBRANE].mean(0).numpy() for domain in ("static", "event")])
     components = min(_TSNE_INPUTS, *points.shape)
@@ -101,7 +101,7 @@ def embed(features: dict[str, dict[str, Tensor]], label: Tensor) -> tuple[np.nda
 
 
 def draw_embedding(places: np.ndarray, label: Tensor, classes: Sequence[str]) -> Figure:
-    """Colour is the class, a ring a static image, a filled dot a recording."""
+    """Draw the embedding. Colour is the class, a ring a static image, a filled dot a recording."""
     figure = Figure(figsize=(6.4, 5))
     axis = figure.subplots()
     half = len(label)
@@ -119,14 +119,14 @@ def draw_embedding(places: np.ndarray, label: Tensor, classes: Sequence[str]) ->
 
 
 def class_colours(count: int) -> np.ndarray:
-    """RGBA [count, 4], told apart as well as so many can be."""
+    """Return RGBA [count, 4], as distinct as possible."""
     if count <= 10:
         return colormaps["tab10"](np.arange(count))
     return colormaps["nipy_spectral"](np.linspace(0, 0.95, count))
 
 
 class MagAccuracy(NamedTuple):
-    """Of the MAG head: over all steps, by step, and of always giving the commoner answer."""
+    """Accuracy of the MAG head: over all steps, per step, and of always giving the more common answer."""
 
     accuracy: float
     accuracy_by_step: list[float]
@@ -134,7 +134,7 @@ class MagAccuracy(NamedTuple):
 
 
 class MrpError(NamedTuple):
-    """Of the MRP head: mean absolute error of the share of event steps, that of always giving the mean, correlation."""
+    """MRP head: mean absolute error of the share of event steps, that of always giving the mean, and correlation."""
 
     mean_absolute_error: float
     mean_absolute_error_of_mean: float
@@ -142,17 +142,17 @@ class MrpError(NamedTuple):
 
 
 class Guidance(NamedTuple):
-    """What the heads that a run has know; None for a head that it has not."""
+    """Accuracy of a run's heads; None for a head that the run does not have."""
 
     mag: MagAccuracy | None = None
     mrp: MrpError | None = None
 
 
 def guidance(run: FinishedRun, samples: TestSamples) -> Guidance:
-    """What the run's MAG and MRP heads know about held-out recordings, mixed by TSM at r = 0.5.
+    """Test the run's MAG and MRP heads on held-out recordings, mixed by TSM at r = 0.5.
 
-    The weights are those of the last checkpoint, which has the heads; batch norms use their batch, as in training,
-    since running statistics are those of events alone.
+    The weights are those of the last checkpoint, which has the heads. Batch norms use their batch, as in training,
+    because the running statistics are those of events alone.
     """
     config = run.config
     T = config.data.time_steps

@@ -34,7 +34,7 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def mixed_batch(mixed: Tensor, switch_step: Tensor, classes: Sequence[str]) -> Figure:
-    """One row a sample, frames in time order; image steps framed in orange, event steps in blue.
+    """Draw one row per sample, frames in time order; image steps framed in orange, event steps in blue.
 
     mixed [T, B, 2, H, W], switch_step int64 [B]. On events are red, off events blue, on white.
     """
@@ -53,7 +53,7 @@ def mixed_batch(mixed: Tensor, switch_step: Tensor, classes: Sequence[str]) -> F
         axis.spines[:].set(color=STATIC_COLOUR if t < switch else EVENT_COLOUR, linewidth=2)
         if b == 0:
             axis.set_title(f"step {t}", fontsize=10)
-        if 0 < t == switch:  # in the gap before the first event frame: here the sample switches
+        if 0 < t == switch:  # the sample switches here; mark the gap before its first event frame
             axis.add_line(
                 Line2D([-0.08] * 2, [-0.06, 1.06], color="black", lw=4, transform=axis.transAxes, clip_on=False)
             )
@@ -89,9 +89,9 @@ def _event_image(frame: Tensor) -> np.ndarray:
 
 
 def learning_curves(metrics: Mapping[str, Sequence[Sequence[dict[str, Any]]]], title: str) -> Figure:
-    """Training loss of the event stream and validation accuracy against optimiser steps.
+    """Draw the event stream's training loss and the validation accuracy against optimiser steps.
 
-    metrics: name -> the metrics of one or more runs (seeds): their mean, in a band from the lowest to the highest.
+    metrics: name -> the metrics of one or more runs (seeds), drawn as their mean and range.
     """
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -115,7 +115,7 @@ def _points(records: Sequence[dict[str, Any]], kind: str, key: str) -> list[tupl
 
 
 def _curve(axis: Any, name: str, series: Sequence[Sequence[tuple[int, float]]], **style: Any) -> None:
-    """Draw the mean of several series of (step, value) at the steps that all have, and their range."""
+    """Draw the mean of several series of (step, value) at the steps that they share, and their range."""
     steps = sorted(set.intersection(*(set(dict(one)) for one in series)))
     values = np.array([[dict(one)[step] for step in steps] for one in series])
     (line,) = axis.plot(steps, values.mean(0), label=name, **style)
@@ -126,9 +126,9 @@ def _curve(axis: Any, name: str, series: Sequence[Sequence[tuple[int, float]]], 
 def spike_raster(
     model: SpikingClassifier, x_seq: Tensor, label: int, classes: Sequence[str], neurons: int = 120
 ) -> Figure:
-    """Spikes of every spiking layer for one recording x_seq [T, 1, 2, H, W] of class `label`, and the answer.
+    """Draw the spikes of every spiking layer for one recording x_seq [T, 1, 2, H, W] of class `label`, and the answer.
 
-    Of each layer at most `neurons` of those that fire are shown, spread evenly over it.
+    Each layer shows at most `neurons` neurons that fire, evenly spread over it.
     """
     with evaluation_mode(model), recorded_spikes(model) as layers:
         answer = int(model(x_seq).logits.float().mean(0).argmax(1))
@@ -159,7 +159,7 @@ def spike_raster(
 
 
 def accuracy_bars(scores: Mapping[str, Score], title: str, classes: int) -> Figure:
-    """Test accuracy of each method with its 95 % Wilson interval (from the number of recordings alone)."""
+    """Draw each method's test accuracy with its 95 % Wilson interval (from the number of recordings alone)."""
     figure = Figure(figsize=(2.6 + 1.3 * len(scores), 4.2), layout="constrained")
     axis = figure.subplots()
     for i, score in enumerate(scores.values()):
@@ -186,9 +186,9 @@ def accuracy_bars(scores: Mapping[str, Score], title: str, classes: int) -> Figu
 
 
 def accuracy_by_recordings(means: Sequence[Mean]) -> Figure:
-    """Mean test accuracy of each method against recordings per class, with 95 % intervals.
+    """Draw each method's mean test accuracy against recordings per class, with 95 % intervals.
 
-    Points of one number stand side by side.
+    Points of the same number are drawn side by side.
     """
     figure = Figure(figsize=(6, 3.8))
     axis = figure.subplots()
@@ -211,7 +211,7 @@ def accuracy_by_recordings(means: Sequence[Mean]) -> Figure:
 
 
 def confusion_matrices(matrices: Mapping[str, np.ndarray], classes: Sequence[str]) -> Figure:
-    """Share of each true class (row) that was predicted as each class (column); matrices: name -> counts [K, K]."""
+    """Draw the share of each true class (row) predicted as each class (column); matrices: name -> counts [K, K]."""
     columns = min(4, len(matrices))
     rows = -(-len(matrices) // columns)
     figure = Figure(figsize=(3.1 * columns + 0.6, 3.2 * rows))
@@ -236,7 +236,7 @@ def confusion_matrices(matrices: Mapping[str, np.ndarray], classes: Sequence[str
 
 
 def rate_bars(rates: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Firing rate of every spiking layer, side by side for several runs; rates: run -> layer -> share in [0, 1]."""
+    """Draw the firing rate of every spiking layer, runs side by side; rates: run -> layer -> share in [0, 1]."""
     layers = list(dict.fromkeys(layer for of_run in rates.values() for layer in of_run))
     figure = Figure(figsize=(2.0 + max(3.0, 0.9 * len(layers)), 3.4))
     axis = figure.subplots()

@@ -1,4 +1,4 @@
-"""A finished run, opened to be examined: its network on the device, its data, and samples of both domains."""
+"""A finished run, opened for analysis: its network on the device, its data, and samples of both domains."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..training.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What `tmkt diagnose` and `tmkt profile` read of a run."""
+    """Contents of a run for `tmkt diagnose` and `tmkt profile`."""
 
     folder: RunFolder
     config: Config
@@ -27,7 +27,7 @@ class FinishedRun:
     device: torch.device
 
     def generator(self, number: int) -> torch.Generator:
-        """A generator for the run's seed and a number of the caller's: the same run gives the same diagnosis."""
+        """Return a generator for the run's seed and a number of the caller's, so that a diagnosis is reproducible."""
         return step_generator(self.config.seed, number)
 
 
@@ -42,7 +42,7 @@ def open_run(run_dir: str | Path) -> FinishedRun:
 
 
 class TestSamples:
-    """Test recordings, at most `limit` drawn of all, each with a static image of its class."""
+    """Test recordings, a random `limit` of them at most, each with a static image of its class."""
 
     def __init__(self, run: FinishedRun, limit: int) -> None:
         generator = run.generator(0)
@@ -55,7 +55,7 @@ class TestSamples:
         return len(self.label)
 
     def sequence(self, switch_step: Tensor) -> Tensor:
-        """float32 [T, B, 2, H, W]: the images until switch_step [B], then the recordings. 0: events; T: static."""
+        """Return float32 [T, B, 2, H, W]: images until switch_step [B], then recordings. 0: events; T: static."""
         return time_step_mixup(
             self.run.data.train.images,
             self.frames,
@@ -66,6 +66,6 @@ class TestSamples:
         )
 
     def domains(self) -> dict[str, Tensor]:
-        """The same samples as static sequences and as event sequences."""
+        """Return the same samples as static sequences and as event sequences."""
         T, batch = self.frames.shape[0], len(self)
         return {"static": self.sequence(torch.full((batch,), T)), "event": self.sequence(torch.zeros(batch).long())}

@@ -1,8 +1,8 @@
 """Claim 2 of TMKT: time-step mixup has a lower gradient variance than whole-sample replacement.
 
 Both mix at the same mean share r of event steps, on the same pairs of image and recording, with the same loss and
-weights: they differ in nothing but where the event steps lie. The trace of the gradient's covariance comes from pairs
-of gradients, E|g - g'|^2 / 2: this needs no more memory than two of them, and every draw gives an independent estimate.
+weights, and differ only in the positions of the event steps. The trace of the gradient's covariance is estimated from
+pairs of gradients, E|g - g'|^2 / 2. This needs the memory of two gradients, and draws give independent estimates.
 """
 
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ from .finished_run import FinishedRun
 
 RATIOS = (0.2, 0.5, 0.8)
 MIXINGS = {"time_step": "time-step mixup", "sample": "whole samples"}
-_FIRST_GENERATOR = 10  # those below are for samples, see finished_run.py and features.py
+_FIRST_GENERATOR = 10  # samples use those below, see finished_run.py and features.py
 SOURCES = {"all": "batch and mixing drawn anew", "mixing": "mixing alone drawn anew"}
 
 
 class Ratio(NamedTuple):
-    """Time-step mixup's trace over that of whole samples, with its 95 % bootstrap interval over draws."""
+    """Trace for time-step mixup over that for whole samples, with its 95 % bootstrap interval over draws."""
 
     relative: float
     low: float
@@ -39,7 +39,7 @@ class Ratio(NamedTuple):
 class GradientTrace:
     """Trace of the gradient's covariance at a mean share `ratio` of event steps, for one mixing and source of chance.
 
-    signal: the squared norm of the mean gradient (unbiased: below 0 where noise hides it), for source "all".
+    signal: squared norm of the mean gradient (unbiased, so below 0 where noise hides it), for source "all".
     against_sample: for mixing "time_step".
     """
 
@@ -51,7 +51,7 @@ class GradientTrace:
     against_sample: Ratio | None = None
 
     def record(self) -> dict[str, Any]:
-        """Plain values, as diagnose.json has them."""
+        """Return plain values, as in diagnose.json."""
         plain: dict[str, Any] = {"ratio": self.ratio, "mixing": self.mixing, "source": self.source, "trace": self.trace}
         if self.signal is not None:
             plain["signal"] = self.signal
@@ -59,10 +59,10 @@ class GradientTrace:
 
 
 def gradient_variance(run: FinishedRun, draws: int, ratios: Sequence[float] = RATIOS) -> list[GradientTrace]:
-    """Trace of the gradient's covariance at the run's weights, for every ratio, mixing and source of chance.
+    """Estimate the trace of the gradient's covariance at the run's weights, per ratio, mixing and source of chance.
 
-    The loss is CE_m + CE_e + DA of the run's settings, without MAG and MRP, which are about switch steps and so cannot
-    be the same for both. Batch norms use their batch, as in training; no augmentation.
+    The loss is CE_m + CE_e + DA of the run's settings. MAG and MRP are left out, because they depend on switch steps
+    and so cannot be the same for both. Batch norms use their batch, as in training; there is no augmentation.
     """
     measured: dict[tuple[float, str], np.ndarray] = {}
     for ratio, mixing, draw in track([(r, m, k) for r in ratios for m in MIXINGS for k in range(draws)], "gradients"):
@@ -80,12 +80,12 @@ def gradient_variance(run: FinishedRun, draws: int, ratios: Sequence[float] = RA
 
 
 def _one_draw(run: FinishedRun, ratio: float, mixing: str, draw: int) -> tuple[float, float, float]:
-    """Estimates of the trace with everything drawn anew, with the mixing alone, and of the mean's squared norm."""
+    """Estimate the trace with everything drawn anew, that with only the mixing anew, and the mean's squared norm."""
     config, train = run.config, run.data.train
     settings = {"method": "tmkt", "mixing": mixing, "ratio": ratio, "schedule": "constant", "ratio_end": None}
     settings |= {"mag_weight": 0.0, "mag_on_events": False, "mrp_weight": 0.0, "da_learnable": False}
     plain = config.replace(**{f"transfer__{key}": value for key, value in settings.items()}).transfer
-    # The same random numbers for both mixings: their estimates of a draw are a pair.
+    # Both mixings use the same random numbers, so that their estimates of a draw form a pair.
     first, second, *mixings = (run.generator(_FIRST_GENERATOR + 5 * draw + i) for i in range(5))
     batch = sample_pairs(train, config.train.batch, first)
     g, other_mixing = (_gradient(run, plain, batch, generator) for generator in mixings[:2])
@@ -98,7 +98,7 @@ def _one_draw(run: FinishedRun, ratio: float, mixing: str, draw: int) -> tuple[f
 
 
 def _gradient(run: FinishedRun, transfer: TransferConfig, pairs: PairBatch, generator: torch.Generator) -> Tensor:
-    """The loss's gradient by the network's parameters, as one vector in float64."""
+    """Return the loss's gradient in the network's parameters, as one float64 vector."""
     config, data = run.config, run.data.train
     task = TransferTask(deepcopy(run.model), transfer, config.model.neuron.v_threshold, config.data.time_steps)
     task.to(run.device).train()
@@ -115,14 +115,14 @@ def _gradient(run: FinishedRun, transfer: TransferConfig, pairs: PairBatch, gene
 
 
 def _ratio(mixup: np.ndarray, sample: np.ndarray, replicates: int = 10_000) -> Ratio:
-    """Mean of `mixup` over mean of `sample`, drawn in pairs."""
+    """Return the mean of `mixup` over the mean of `sample`, resampled in pairs."""
     rows = np.random.default_rng(0).integers(len(mixup), size=(replicates, len(mixup)))
     low, high = np.quantile(mixup[rows].mean(1) / sample[rows].mean(1), [0.025, 0.975])
     return Ratio(float(mixup.mean() / sample.mean()), float(low), float(high))
 
 
 def draw_gradient_variance(traces: Sequence[GradientTrace]) -> Figure:
-    """Trace against ratio for both mixings, and time-step mixup's as a share of whole-sample replacement's."""
+    """Draw the trace against the ratio for both mixings, and time-step mixup's share of whole-sample replacement's."""
     figure = Figure(figsize=(10, 3.2))
     *axes, last = figure.subplots(1, 3)
     for axis, (source, title) in zip(axes, SOURCES.items(), strict=True):

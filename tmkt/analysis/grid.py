@@ -1,4 +1,4 @@
-"""A grid of runs, each made by `tmkt train` in a process of its own: parallel, resumable, one failure stays one."""
+"""A grid of runs, each by `tmkt train` in its own process: parallel, resumable, and independent in failure."""
 
 import os
 import re
@@ -24,9 +24,9 @@ from ..training.signals import child_environment
 _POLL_SECONDS = 0.5
 
 
-@dataclass(frozen=True, eq=False)  # a cell equals itself alone: a key of dictionaries
+@dataclass(frozen=True, eq=False)  # compared by identity, so that it can be a key of dictionaries
 class Cell:
-    """One run of the grid: its place in it, its configuration, and the arguments of `tmkt train` that make it."""
+    """One run of the grid: its place, its configuration, and the arguments of `tmkt train` for it."""
 
     method: str
     per_class: int
@@ -39,7 +39,7 @@ class Cell:
         return RunFolder(self.config.out)
 
     def make_folder(self) -> None:
-        """Make `folder` where it is missing; no part of it below the grid's own folder may be a link."""
+        """Make `folder` if it is missing. No part of it below the grid's own folder may be a link."""
         path = self.folder.path
         *above, root = path.parents[:4]
         atomic_files.make_folder(root, *(folder.name for folder in reversed(above)), path.name)
@@ -54,7 +54,7 @@ class Cell:
 
 
 def parse_method(text: str) -> tuple[str, list[str]]:
-    """(name, settings): `tmkt` is that method; `NAME:key=value[:key=value ...]` is the configuration with these."""
+    """Return (name, settings): `tmkt` is that method; `NAME:key=value[:key=value ...]` adds these settings."""
     name, *overrides = text.split(":")
     if not re.fullmatch(r"[\w.+-]+", name) or not all("=" in override for override in overrides):
         raise UserError(
@@ -73,10 +73,10 @@ def make_grid(
     per_class: Sequence[int],
     out: str | Path,
 ) -> list[Cell]:
-    """Every method at every number of recordings with every seed; a seed's runs come together.
+    """Return every method at every number of recordings with every seed, ordered by seed.
 
     Args:
-        per_class: recordings per class to train on; empty: as the configuration says.
+        per_class: recordings per class to train on; empty: as in the configuration.
 
     Raises:
         UserError: a bad setting of any cell, a name given twice, or a folder that holds another run.
@@ -103,11 +103,11 @@ def make_grid(
 
 
 def run_grid(cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
-    """Make the runs that are not finished, `jobs` at a time. Returns why each failed cell failed.
+    """Make the unfinished runs, `jobs` at a time. Returns the reason for each cell that failed.
 
-    A run that was interrupted goes on from its last checkpoint; one that another process is training is waited for.
-    What a run prints is added to its train.log. The cores are shared out between the jobs, unless OMP_NUM_THREADS says
-    otherwise. However this process ends, its runs end with it.
+    An interrupted run resumes from its last checkpoint; if another process is training it, this one waits. A run's
+    output is appended to its train.log. The jobs divide the cores between them, unless OMP_NUM_THREADS is set. However
+    this process ends, its runs end with it.
     """
     if jobs < 1:
         raise UserError(f"--jobs: expected at least 1, got {jobs}")
@@ -128,7 +128,7 @@ def run_grid(cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
                     if len(running) == jobs:
                         break
                     cell = waiting.popleft()
-                    if cell.folder.is_finished():  # by the other process that it was left to
+                    if cell.folder.is_finished():  # the other process has trained it
                         progress.advance(total)
                     elif _is_free(cell):
                         running[cell] = _Job(cell, environment)
@@ -147,7 +147,7 @@ def run_grid(cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
                     progress.remove_task(tasks.pop(cell))
                     progress.advance(total)
                     job.report(failed)
-        finally:  # an interrupt: the runs save their step and stop too, and go on from there next time
+        finally:  # on an interrupt, the runs save their step and stop too; the next start resumes them
             for job in running.values():
                 job.process.terminate()
             for job in running.values():
@@ -156,7 +156,7 @@ def run_grid(cells: Sequence[Cell], jobs: int) -> dict[Cell, str]:
 
 
 class _Job:
-    """A run that is being made: its process, and where in train.log it began to write."""
+    """A run in progress: its process, and the offset in train.log at which it began to write."""
 
     def __init__(self, cell: Cell, environment: dict[str, str]) -> None:
         cell.make_folder()
@@ -169,7 +169,7 @@ class _Job:
             )
 
     def report(self, failed: dict[Cell, str]) -> None:
-        """Say how it ended, and note in `failed` why it failed."""
+        """Report how it ended, and record in `failed` why it failed."""
         test = self.cell.folder.test_score()
         if self.process.returncode == 0 and test is not None:
             say(f"{self.cell.title}: test accuracy {test['accuracy']:.3f}")
@@ -181,7 +181,7 @@ class _Job:
         say(f"failed: {self.cell.title}: {failed[self.cell]}  (all of it: {self.log})")
 
     def _reason(self, last: str) -> str:
-        """Why it failed, by its exit status and the last line that it printed: with 2 that line says it."""
+        """Return why it failed, from its exit status and its last line, which is the reason if the status is 2."""
         status = self.process.returncode
         if status == 2:
             return last
@@ -192,7 +192,7 @@ class _Job:
 
 
 def _is_free(cell: Cell) -> bool:
-    """Whether nobody trains in the folder: a run of a compare that was killed may still be saving its last step."""
+    """Return whether no process trains in the folder. After a killed compare, a run may be saving its last step."""
     cell.make_folder()
     free = cell.folder.lock.acquire()
     cell.folder.lock.release()

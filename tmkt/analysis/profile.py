@@ -1,10 +1,10 @@
 """`tmkt profile`: synaptic operations, firing rates, the usual energy estimate, latency and memory of a network.
 
-A synaptic operation is one nonzero input of a convolution or linear layer that reaches one of its outputs; its weight
-is added, which costs an accumulation (AC). The first layer sees frames, not spikes: it is counted as dense
-multiply-accumulates (MAC). Energies are those of 32-bit floating point in 45 nm: 4.6 pJ a MAC (3.7 the product, 0.9 the
-sum) and 0.9 pJ an AC (Horowitz, "Computing's energy problem", ISSCC 2014). Memory access is left out, as it is in the
-field's tables: the estimate compares networks and is not the consumption of any chip.
+A synaptic operation is one nonzero input of a convolution or linear layer that reaches one of its outputs. Its weight
+is added, which costs an accumulation (AC). The first layer sees frames, not spikes, and counts as dense
+multiply-accumulates (MAC). Energies are those of 32-bit floating point in 45 nm: 4.6 pJ per MAC (3.7 for the product,
+0.9 for the sum) and 0.9 pJ per AC (Horowitz, "Computing's energy problem", ISSCC 2014). As in the field's tables,
+memory access is left out: the estimate compares networks and is not the consumption of any chip.
 """
 
 import json
@@ -39,7 +39,7 @@ from .finished_run import TestSamples, open_run
 MAC_PICOJOULES, AC_PICOJOULES = 4.6, 0.9
 WEIGHT_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
-SAMPLES = 64  # test recordings, at most, that operations and rates are means of
+SAMPLES = 64  # most test recordings to average operations and rates over
 _REPEATS = 5
 
 
@@ -47,9 +47,9 @@ _REPEATS = 5
 class LayerCost:
     """One convolution or linear layer, for one sample over all T steps.
 
-    title: such as "conv 2→16". inputs: frames (the network's input), spikes (0 and 1 alone), or graded (averages or
-    sums of spikes: an event-driven chip multiplies there, or adds once for each spike behind the value). rate: share of
-    inputs that are not zero. macs: dense. sops: see the module.
+    title: such as "conv 2→16". inputs: frames (the network's input), spikes (only 0 and 1), or graded (averages or
+    sums of spikes, for which an event-driven chip multiplies, or adds once per spike behind the value). rate: share of
+    nonzero inputs. macs: dense. sops: see the module.
     """
 
     name: str
@@ -61,16 +61,16 @@ class LayerCost:
 
     @property
     def picojoules(self) -> float:
-        """The usual estimate: frames as dense MACs, all else as ACs."""
+        """Return the usual estimate: frames as dense MACs, all other inputs as ACs."""
         return self.macs * MAC_PICOJOULES if self.inputs == "frames" else self.sops * AC_PICOJOULES
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Of one sample over all steps; energies by the usual estimate in nJ.
+    """Totals of one sample over all steps; energies by the usual estimate in nJ.
 
-    outside_macs: products of activations with each other, dense. energy_strict_nj: where the hardware multiplies by
-    graded values too, and activations with each other. energy_dense_one_step_nj: all layers once, dense.
+    outside_macs: products of activations with each other, dense. energy_strict_nj: for hardware that also multiplies by
+    graded values, and activations with each other. energy_dense_one_step_nj: all layers once, dense.
     """
 
     macs: float
@@ -99,8 +99,8 @@ class Totals:
 class SpeedAndMemory:
     """Medians of a few runs, in seconds, and bytes.
 
-    inference: one sample; training: forward and backward of `train_batch` samples. kept_bytes: what the forward pass
-    keeps for backward, parameters not counted, each storage once. peak_bytes: of the allocator, on a GPU alone.
+    inference: one sample; training: forward and backward of `train_batch` samples. kept_bytes: memory that the forward
+    pass keeps for backward, without parameters, each storage once. peak_bytes: of the allocator, on a GPU only.
     """
 
     inference_seconds: float
@@ -114,9 +114,9 @@ class SpeedAndMemory:
 
 @dataclass(frozen=True)
 class Profile:
-    """What one sample costs a network, means over `samples`.
+    """Costs of one sample, means over `samples`.
 
-    rates: firing rate of each spiking layer; titles: what a reader knows each of them by.
+    rates: firing rate of each spiking layer; titles: readable name of each.
     """
 
     samples: int
@@ -129,7 +129,7 @@ class Profile:
     untrained: bool = False
 
     def record(self) -> dict[str, Any]:
-        """Plain values, as profile.json has them."""
+        """Return plain values, as in profile.json."""
         plain = asdict(self)
         speed, untrained = plain.pop("speed"), plain.pop("untrained")
         plain["layers"] = [{**asdict(layer), "picojoules": layer.picojoules} for layer in self.layers]
@@ -143,9 +143,9 @@ class Profile:
 
 
 def layer_costs(model: SpikingClassifier, x_seq: Tensor) -> tuple[list[LayerCost], float]:
-    """Costs of every weight layer that runs for x_seq [T, B, C, H, W], means over B; and the MACs outside such layers.
+    """Return the costs of every weight layer that runs for x_seq [T, B, C, H, W], means over B, and the other MACs.
 
-    Those are products of activations with each other, e.g. attention's, counted dense.
+    The latter are products of activations with each other, e.g. attention's, counted dense.
     """
     seen: dict[str, list[LayerCost]] = {}
     batch = x_seq.shape[1]
@@ -181,17 +181,17 @@ def _title(module: nn.Module) -> str:
 
 
 def _dense(module: nn.Module, output: Tensor) -> float:
-    """Multiply-accumulates with every input: outputs times the weights of each."""
+    """Return the multiply-accumulates with every input: outputs times the weights of each."""
     weight: Any = module.weight
     return float(output.numel() * weight[0].numel())
 
 
 def _reached(module: nn.Module, active: Tensor) -> float:
-    """Pairs of a nonzero input and an output that it reaches, borders and strides as they are."""
+    """Count pairs of a nonzero input and an output that it reaches, with the layer's borders and strides."""
     if isinstance(module, nn.Linear):
         return float(active.sum(dtype=torch.float64)) * module.out_features
     assert isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
-    # Every output channel of a group reads the same inputs: one channel of ones a group counts for all of them.
+    # All output channels of a group read the same inputs, so one channel of ones per group counts for all of them.
     ones = active.new_ones(module.groups, *module.weight.shape[1:])
     convolve: Callable[..., Tensor] = _CONVOLUTIONS[type(module)]
     counts = convolve(active, ones, None, module.stride, module.padding, module.dilation, module.groups)
@@ -215,7 +215,7 @@ def profile(model: SpikingClassifier, x_seq: Tensor, *, train_batch: int = 16, u
 
 
 def profile_run(run_dir: str | Path, train_batch: int, out: str | Path | None = None) -> Profile:
-    """Profile a finished run on its test recordings; writes to `out`, by default <run_dir>/profile/."""
+    """Profile a finished run on its test recordings; write to `out`, by default <run_dir>/profile/."""
     run = open_run(run_dir)
     x_seq = TestSamples(run, SAMPLES).domains()["event"]
     result = profile(run.model, x_seq, train_batch=train_batch)
@@ -232,9 +232,9 @@ def profile_model(
     train_batch: int,
     out: str | Path | None = None,
 ) -> Profile:
-    """Profile a backbone, untrained, with the default neuron; every tenth pixel of its frames holds an event.
+    """Profile an untrained backbone with the default neuron; every tenth pixel of its frames holds an event.
 
-    Batch norms have the statistics of these frames: with those that they start with, hardly a neuron would fire.
+    Batch norms have the statistics of these frames, because with their initial ones hardly any neuron would fire.
     """
     settings = {"time_steps": time_steps, "size": list(size)}
     config = from_mapping({"data": settings, "model": {"name": name, "heads": 1}})
@@ -253,7 +253,7 @@ def profile_model(
 
 
 def speed_and_memory(model: SpikingClassifier, x_seq: Tensor, train_batch: int) -> SpeedAndMemory:
-    """Time a network on x_seq float [T, B, C, H, W], and count what it keeps; leaves it as it was."""
+    """Time a network on x_seq float [T, B, C, H, W], and measure the memory it keeps; leave the network unchanged."""
     one = x_seq[:, :1].contiguous()
     batch = x_seq[:, torch.arange(train_batch) % x_seq.shape[1]].contiguous()
     parameters = {p.untyped_storage().data_ptr(): p.numel() * p.element_size() for p in model.parameters()}
@@ -299,7 +299,7 @@ def speed_and_memory(model: SpikingClassifier, x_seq: Tensor, train_batch: int) 
 
 def _median_seconds(call: Callable[[], None], device: torch.device) -> float:
     seconds = []
-    for _ in range(_REPEATS + 1):  # the first warms up
+    for _ in range(_REPEATS + 1):  # the first is a warm-up
         began = time.perf_counter()
         call()
         if device.type == "cuda":
@@ -309,7 +309,7 @@ def _median_seconds(call: Callable[[], None], device: torch.device) -> float:
 
 
 def profile_table(profile: Profile) -> Table:
-    """One row per layer, for the terminal."""
+    """Return one row per layer, for the terminal."""
     title = f"operations and energy per sample over {profile.time_steps} steps, mean of {profile.samples} samples"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("layer", no_wrap=True)
@@ -324,7 +324,7 @@ def profile_table(profile: Profile) -> Table:
 
 
 def profile_lines(profile: Profile) -> list[str]:
-    """What was found, in a few lines: energy against one dense pass first."""
+    """Return the results in a few lines, first the energy relative to one dense pass."""
     totals, speed, MiB = profile.totals, profile.speed, 2**20
     energy, strict, dense = (
         amount(nanojoules * 1e-9, "J")
@@ -352,7 +352,7 @@ def profile_lines(profile: Profile) -> list[str]:
 
 
 def amount(value: float, unit: str = "") -> str:
-    """Three digits and a prefix: 17.7 uJ; 1.23 M of a number without a unit."""
+    """Format with three digits and a prefix: 17.7 uJ; 1.23 M for a number without a unit."""
     prefixes = {1e9: "G", 1e6: "M", 1e3: "k", 1.0: "", 1e-3: "m", 1e-6: "u", 1e-9: "n", 1e-12: "p"}
     smallest = min(prefixes) if unit else 1.0
     size = next((size for size in prefixes if size <= value and size >= smallest), smallest)
@@ -361,7 +361,7 @@ def amount(value: float, unit: str = "") -> str:
 
 
 def draw_profile(profile: Profile) -> Figure:
-    """Energy of each weight layer, and firing rate of each spiking layer."""
+    """Draw the energy of each weight layer, and the firing rate of each spiking layer."""
     layers, rates = profile.layers, profile.rates
     figure = Figure(figsize=(10, 1.2 + 0.3 * max(len(layers), len(rates))))
     left, right = figure.subplots(1, 2)

@@ -1,4 +1,4 @@
-"""The page of a comparison: report.md, report.html, and the figures that both show."""
+"""The page of a comparison: report.md, report.html, and the figures of both."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -22,11 +22,11 @@ from .example_batch import example_batch
 from .grid import Cell
 from .results import Mean, Results
 
-RATE_SAMPLES = 64  # test recordings that firing rates are measured on
+RATE_SAMPLES = 64  # test recordings for firing rates
 
 
 class Picture(NamedTuple):
-    """A figure of the page: its file, relative to the page, the heading that it begins (or none), and what it shows."""
+    """A figure of the page: its file, relative to the page, the heading above it (or none), and its caption."""
 
     file: str
     heading: str
@@ -34,7 +34,7 @@ class Picture(NamedTuple):
 
 
 def write_report(out: Path, cells: Sequence[Cell], results: Results) -> Path:
-    """Draw the figures and write both forms of the page; returns the path of report.html."""
+    """Draw the figures and write both forms of the page; return the path of report.html."""
     finished = [cell for cell, run in zip(cells, results.runs, strict=True) if run.error is None]
     folder = make_folder(out, "figures")
     pictures = []
@@ -71,25 +71,25 @@ def write_report(out: Path, cells: Sequence[Cell], results: Results) -> Path:
 
 
 def _for_markdown(value: Any) -> str:
-    """What the template prints of a value: its text, as it is. Names and error lines hold whatever a file is called."""
+    """Escape a value's text, so that Markdown shows it unchanged. Names and error lines may hold any file name."""
     return value if isinstance(value, Markup) else re.sub(r"([\\`*_\[\]<>|&~])", r"\\\1", visible(str(value)))
 
 
 def _code(text: str) -> Markup:
-    """`text` as Markdown's code, between more backticks than it has in a row."""
+    """Return `text` as Markdown code, between more backticks than it has in a row."""
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
-    return Markup(f"{fence} {visible(text)} {fence}")  # the spaces are not shown
+    return Markup(f"{fence} {visible(text)} {fence}")  # Markdown does not show the spaces
 
 
 def _environment(finished: Sequence[Cell]) -> dict[str, Any] | None:
-    """tmkt, torch and device of the first run."""
+    """Return tmkt, torch and device of the first run."""
     records = finished[0].folder.metrics() if finished else []
     found = next((record for record in records if record["kind"] == "environment"), None)
     return found and {key: found.get(key, "unknown") for key in ("tmkt", "torch", "device")}
 
 
 def _figures(finished: Sequence[Cell], means: Sequence[Mean]) -> Iterator[tuple[str, Figure, str, str]]:
-    """Name, figure, heading and caption of each picture of the page."""
+    """Yield name, figure, heading and caption of each picture of the page."""
     if not finished:
         return
     caption = "Mean over seeds, 95 % interval over seeds and recordings."
@@ -126,7 +126,7 @@ def _confusion(cells: Sequence[Cell]) -> Figure:
 
 
 def _examples(finished: Sequence[Cell], count: int) -> Iterator[tuple[str, Figure, str, str]]:
-    """Mixed batches, rasters and firing rates of one seed's runs at `count` recordings per class."""
+    """Yield mixed batches, rasters and firing rates of one seed's runs at `count` recordings per class."""
     seed = next(cell.seed for cell in finished if cell.per_class == count)
     cells = [cell for cell in finished if (cell.per_class, cell.seed) == (count, seed)]
     device = device_for(cells[0].config)
@@ -134,7 +134,7 @@ def _examples(finished: Sequence[Cell], count: int) -> Iterator[tuple[str, Figur
     heading, rates = "Mixed batches", {}
     rasters: list[tuple[str, Figure, str, str]] = []
     for cell in cells:
-        if cell.config.data != cells[0].config.data:  # a method of the grid with data settings of its own
+        if cell.config.data != cells[0].config.data:  # a method of the grid may have its own data settings
             data = prepare(cell.config)
         mixed = example_batch(cell.config, data, progress=0.5)
         if mixed is not None:

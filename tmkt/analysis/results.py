@@ -1,4 +1,4 @@
-"""What a grid of runs shows: the score of each, means over seeds, and differences between methods."""
+"""Results of a grid of runs: the score of each, means over seeds, and differences between methods."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,12 +10,12 @@ from .grid import Cell
 from .statistics import bootstrap, holm, outcome_table
 
 Outcomes = Mapping[tuple[str, int], Mapping[int, Mapping[str, float]]]
-"""(method, recordings per class) -> seed -> test recording -> 1 where it was classified right, else 0."""
+"""(method, recordings per class) -> seed -> test recording -> 1 if classified correctly, else 0."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A cell of the grid with its test score, or with the reason why it has none."""
+    """A cell of the grid with its test score, or the reason why it has none."""
 
     method: str
     per_class: int
@@ -43,9 +43,9 @@ class Mean:
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of the first method less that of the second, with its 95 % interval.
+    """Accuracy of the first method minus that of the second, with its 95 % interval.
 
-    seeds: how many both methods have; p_holm: p corrected for the number of all differences.
+    seeds: number of seeds that both methods have; p_holm: p corrected for the number of all differences.
     """
 
     per_class: int
@@ -61,7 +61,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Results:
-    """All that `tmkt compare` found."""
+    """All results of `tmkt compare`."""
 
     runs: list[Run]
     means: list[Mean]
@@ -72,7 +72,7 @@ class Results:
         return [run for run in self.runs if run.error is not None]
 
     def record(self) -> dict[str, list[dict[str, Any]]]:
-        """Flat records, as results.json has them; a run has its score or its error."""
+        """Return flat records, as in results.json; a run has its score or its error."""
         return {
             "runs": [{key: value for key, value in asdict(run).items() if value is not None} for run in self.runs],
             "means": [asdict(mean) for mean in self.means],
@@ -81,7 +81,7 @@ class Results:
 
 
 def collect(cells: Sequence[Cell], failed: Mapping[Cell, str]) -> Results:
-    """The results of a grid, from the files of its finished runs; `failed`: why others failed."""
+    """Collect the results of a grid from the files of its finished runs; `failed`: why others failed."""
     runs = []
     correct: dict[tuple[str, int], dict[int, dict[str, float]]] = {}
     for cell in cells:
@@ -108,11 +108,11 @@ def _means(outcomes: Outcomes) -> Iterable[Mean]:
 
 
 def _differences(outcomes: Outcomes) -> list[Difference]:
-    """Every pair of methods at every number of recordings."""
+    """Compare every pair of methods at every number of recordings."""
     intervals = {}
     for (first, count), (second, other) in combinations(outcomes, 2):
         a, b = outcomes[first, count], outcomes[second, other]
-        # The runs of a seed test the same recordings, unless a method of the grid has data settings of its own.
+        # The runs of a seed test the same recordings, unless a method of the grid has its own data settings.
         pairs = {s: {n: a[s][n] - b[s][n] for n in a[s].keys() & b[s].keys()} for s in sorted(a.keys() & b.keys())}
         tables = [recordings for recordings in pairs.values() if recordings]
         if count == other and tables:

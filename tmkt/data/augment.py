@@ -1,4 +1,4 @@
-"""Augmentations of sequences [T, B, C, H, W]: drawn once per sample, the same for all of its steps."""
+"""Augmentation of sequences [T, B, C, H, W], drawn once per sample and the same for all of its steps."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,10 +10,10 @@ from ..config import DataConfig
 
 
 class Transform(NamedTuple):
-    """How each of B samples is augmented.
+    """Augmentation of each of B samples.
 
-    offset int64 [B, 2] of the crop in pixels (y, x), 0 is no shift; flip bool [B]; angle float32 [B] in degrees,
-    counter-clockwise.
+    offset int64 [B, 2] of the crop in pixels (y, x), 0 is no shift; flip bool [B]; angle float32 [B],
+    counter-clockwise in degrees.
     """
 
     offset: Tensor
@@ -31,9 +31,9 @@ class Transform(NamedTuple):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random augmentation of samples: nothing by default.
+    """Random augmentation of samples; by default none.
 
-    padding: pixels of zeros around a sample, out of which it is cropped; flip: half of the samples are mirrored;
+    padding: pixels of zeros around a sample before the random crop; flip: mirror half of the samples;
     rotation: the largest angle, in degrees.
     """
 
@@ -43,7 +43,7 @@ class Augmentation:
 
     @staticmethod
     def of(config: DataConfig) -> "Augmentation":
-        """That of a configuration, whose padding is a twelfth of the width where it states none."""
+        """Return the augmentation of a configuration; the default padding is a twelfth of the width."""
         padding = config.size[0] // 12 if config.crop_padding is None else config.crop_padding
         return Augmentation(padding, config.flip, config.rotation)
 
@@ -58,7 +58,7 @@ class Augmentation:
         return Transform(offset, flip, angle)
 
     def draw_offset(self, batch: int, generator: torch.Generator) -> Tensor:
-        """The offset of each crop alone, int64 [batch, 2] in -padding..padding."""
+        """Draw only the offset of each crop, int64 [batch, 2] in -padding..padding."""
         return torch.randint(2 * self.padding + 1, (batch, 2), generator=generator) - self.padding
 
 
@@ -66,7 +66,7 @@ NO_AUGMENTATION = Augmentation()
 
 
 def crop(x_seq: Tensor, offset: Tensor) -> Tensor:
-    """Cut x_seq [T, B, C, H, W], with zeros beyond its edges, at offset int64 [B, 2]: all steps of a sample alike."""
+    """Crop x_seq [T, B, C, H, W], with zeros beyond its edges, at offset int64 [B, 2], the same for all steps."""
     reach = int(offset.abs().max())
     if reach == 0:
         return x_seq
@@ -77,9 +77,9 @@ def crop(x_seq: Tensor, offset: Tensor) -> Tensor:
 
 
 def rotate(x_seq: Tensor, angle: Tensor) -> Tensor:
-    """Turn each sample of x_seq [T, B, C, H, W] by angle [B] (degrees, counter-clockwise) about its centre.
+    """Rotate each sample of x_seq [T, B, C, H, W] by angle [B] (degrees, counter-clockwise) about its centre.
 
-    Bilinear, zero beyond the edge. One grid per sample serves all of its steps.
+    Bilinear, zero beyond the edge. All steps of a sample share one grid.
     """
     T, B, C, height, width = x_seq.shape
     radians = torch.deg2rad(angle).to(x_seq.device, x_seq.dtype)

@@ -16,7 +16,7 @@ from ..yaml_text import parse_yaml
 
 @dataclass(frozen=True)
 class ClassMap:
-    """The classes of a pair, and what each side calls them. A name mapped to None is left out on purpose."""
+    """The classes of a pair, and their names on each side. A name mapped to None is left out on purpose."""
 
     names: tuple[str, ...]
     static: dict[str, str | None]
@@ -24,13 +24,13 @@ class ClassMap:
 
     @staticmethod
     def same(names: Sequence[str]) -> "ClassMap":
-        """Both sides use the same names."""
+        """Return a map with the same names on both sides."""
         own: dict[str, str | None] = {name: name for name in names}
         return ClassMap(tuple(names), own, own)
 
 
 class Protocol(Section):
-    """A published split: the share of each class that trains and that tests; what is left over rests."""
+    """A published split: the shares of each class for training and for testing; the rest is unused."""
 
     order: Literal["name", "random"]
     train: Number = Field(gt=0, lt=1)
@@ -44,10 +44,10 @@ class Protocol(Section):
 
 
 def load_class_map(name: str) -> ClassMap:
-    """The class map `name` (classes/<name>.csv of this package) or the CSV file at that path.
+    """Load the class map `name` (classes/<name>.csv of this package) or the CSV file at that path.
 
-    Columns class, static, events; a line without a class names what is left out; lines that begin with # are
-    comments. Several lines may name one class. Raises UserError, naming the line that is wrong.
+    Columns class, static, events; a line without a class names what is left out; lines that begin with # are comments.
+    Several lines may name the same class. Raises UserError, naming the wrong line.
     """
     lines = [line for line in _read("data.classes", name, "classes", ".csv").splitlines() if line[:1] not in ("#", "")]
     rows = list(csv.reader(lines))
@@ -67,9 +67,9 @@ def load_class_map(name: str) -> ClassMap:
 
 
 def load_protocol(name: str) -> Protocol:
-    """The split protocol `name` (protocols/<name>.yaml of this package) or the YAML file at that path.
+    """Load the split protocol `name` (protocols/<name>.yaml of this package) or the YAML file at that path.
 
-    Raises UserError, naming what is wrong.
+    Raises UserError, naming the fault.
     """
     subject = f"data.events.split: {name}"
     values = parse_yaml(_read("data.events.split", name, "protocols", ".yaml"), subject)

@@ -1,8 +1,8 @@
-"""Frames kept on the disk: one memory-mapped .npy file for each part of a data set.
+"""Cache of frames on disk: one memory-mapped .npy file per part of a data set.
 
-A file's name holds two hashes: of what was asked for (settings, and which recordings), and of the
-state of the sources (size and time of every file, or the image simulated from). So a change of either never meets
-the old file. Files appear whole or not at all: several processes may prepare the same part, and one may be killed.
+A file's name holds two hashes: of the request (settings and recordings), and of the state of the sources (size and time
+of every file, or the image simulated from). After a change of either, the old file is not used. Files appear complete
+or not at all, because several processes may prepare the same part, and one may be killed.
 """
 
 import hashlib
@@ -21,24 +21,24 @@ import numpy as np
 from ..atomic_files import write_new, written
 from ..progress import console
 
-FORMAT = 1  # raise it when the layout of the files changes
+FORMAT = 1  # increase it when the layout of the files changes
 
 
 class Entry(NamedTuple):
-    """A recording or an image: which it is (name), and what tells whether its source has changed (identity)."""
+    """A recording or an image: its name, and an identity that changes when its source changes."""
 
     name: str
     identity: str
 
     @staticmethod
     def of(path: Path, part: Any = None) -> "Entry":
-        """A file, or a part of one; its size and time tell whether it has changed."""
+        """Make an entry of a file, or of a part of one; size and time identify its state."""
         state = path.stat()
         return Entry(f"{path.resolve()} {part}", f"{state.st_size} {state.st_mtime_ns}")
 
 
 class FrameCache:
-    """Cached frames under one folder, made when first asked for."""
+    """Cached frames in one folder, computed at first use."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -51,12 +51,12 @@ class FrameCache:
         make: Iterator[np.ndarray],
         shape: tuple[int, ...],
     ) -> np.ndarray:
-        """Frames [T, N, ...], mapped from the file (copy on write), in the order of `entries`.
+        """Return frames [T, N, ...], mapped from the file (copy on write), in the order of `entries`.
 
         Args:
-            what: names the part in what is said.
-            settings: everything the frames depend on besides the recordings.
-            make: gives the frames [T, ...] of each recording; used only where the file is not there.
+            what: the part's name in messages.
+            settings: everything that the frames depend on besides the recordings.
+            make: yields the frames [T, ...] of each recording; used only if the file does not exist.
             shape: that of a recording's frames.
 
         Raises:
@@ -80,7 +80,7 @@ class FrameCache:
         return np.load(path, mmap_mode="c")
 
     def _problem(self, path: Path, shape: tuple[int, ...]) -> str | None:
-        """None: the file is there and whole. "": it is not there. Else what is wrong with it."""
+        """Return None if the file exists and is whole, "" if it does not exist, else its fault."""
         if not path.is_file():
             return ""
         if not _note(path).is_file():
@@ -96,7 +96,7 @@ class FrameCache:
             return "the file is damaged (check sum)"
         try:
             found = np.load(path, mmap_mode="r").shape
-        except Exception as error:  # no array, though its check sum holds: somebody else wrote it
+        except Exception as error:  # no array, though its checksum holds, so another program wrote it
             return f"the file is no array of frames ({error})"
         return None if found == shape else f"the file holds {found}, expected {shape}"
 
@@ -111,7 +111,7 @@ class FrameCache:
             with written(partial):
                 partial.unlink(missing_ok=True)
                 file = partial.open("xb", buffering=0)
-            # Plain writes, since a mapping that finds the disk full kills the process without a word.
+            # Plain writes, because a memory mapping on a full disk kills the process without a message.
             with file:
                 for done, frames in enumerate(make, 1):
                     if frames.shape != (shape[0], *shape[2:]):
@@ -135,18 +135,18 @@ class FrameCache:
             partial.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
-        """Remove what processes of this machine that were killed have left."""
+        """Remove files left by killed processes of this machine."""
         pattern = re.compile(rf"\w+-\w+\.{re.escape(platform.node())}\.(\d{{1,9}})\.(?:partial|note)")
         for left in self.root.iterdir():
             match = pattern.fullmatch(left.name)
             if match is None:
                 continue
             try:
-                os.kill(int(match[1]), 0)  # sends nothing; tells whether it lives
+                os.kill(int(match[1]), 0)  # sends nothing; tests whether the process lives
             except ProcessLookupError:
                 left.unlink(missing_ok=True)
             except PermissionError:
-                pass  # it lives, and is another user's
+                pass  # it lives and belongs to another user
 
 
 def _note(path: Path) -> Path:
@@ -160,7 +160,7 @@ def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 
 def _write_at(file: io.FileIO, offset: int, data: bytes) -> None:
-    """All of `data`: a full disk takes what fits and says so at the next call alone."""
+    """Write all of `data`. A full disk takes what fits and reports the error only at the next call."""
     rest = memoryview(data)
     file.seek(offset)
     while rest:

@@ -1,4 +1,4 @@
-"""`tmkt data check`: reads every recording of a folder and names each that is damaged, missing or out of place."""
+"""`tmkt data check`: reads every recording of a folder and names those that are damaged, missing or out of place."""
 
 from collections.abc import Collection, Mapping
 from hashlib import sha256
@@ -21,7 +21,7 @@ from .twins import shown_image
 
 
 class Report(NamedTuple):
-    """What a check found: how many recordings of how many classes were read, and what is wrong."""
+    """Result of a check: numbers of recordings and classes read, and the problems found."""
 
     recordings: int
     classes: int
@@ -43,16 +43,15 @@ def check_folder(
 ) -> Report:
     """Check the recordings under `root`.
 
-    Named are: files of 0 bytes, cut off, undecodable or of another extension; links that lead nowhere; events
-    beyond the sensor; time that runs backwards; empty class folders; recordings that are there twice, and, where
-    most last equally long, those that are shorter. Without a sensor size, stated or in the header,
-    no coordinate is too large.
+    It names: files of 0 bytes, cut off, undecodable or of another extension; links that lead nowhere; events outside
+    the sensor; time that steps back; empty class folders; duplicate recordings; and, if most recordings have the same
+    duration, shorter ones. Without a sensor size, from the config or the header, no coordinate is too large.
 
     Args:
-        config: adds what it states: the layout, the sensor, the classes (unknown and missing ones are named), and
-            where it says which image a recording shows, a recording whose image is of another class.
-        sensor_size: (width, height), before what the config says.
-        expected: for each run whose recordings must all be there, their names.
+        config: adds what it states: the layout, the sensor, and the classes, to name unknown and missing ones.
+            If it says which image a recording shows, recordings whose image has another class are named too.
+        sensor_size: (width, height), overrides the config.
+        expected: for each run whose recordings must all be present, their names.
 
     Raises:
         UserError: root is no folder of recordings, or config cannot be read.
@@ -85,22 +84,23 @@ def check_folder(
 
 
 def _check_recording(source: FolderEvents, recording: Recording, stated: tuple[int, int] | None) -> tuple[bytes, int]:
-    """A digest of the recording's events, and how long it lasts in us. Raises ValueError for whatever is wrong."""
+    """Return a digest of the recording's events, and its duration in us. Raises ValueError for any fault."""
     events, size = source.read(recording)
     if stated and source.config.events.window is None:
         size = stated
     if size is None:
         size = (int(events["x"].max()) + 1, int(events["y"].max()) + 1)
-    ev.to_frames(events, 1, size, (1, 1))  # looks at every event: within the sensor, in order of time
+    ev.to_frames(events, 1, size, (1, 1))  # checks every event: inside the sensor, in order of time
     return sha256(events.tobytes()).digest(), int(events["t"][-1] - events["t"][0])
 
 
 def _too_short(source: FolderEvents, durations: dict[Recording, int]) -> list[Problem]:
-    """A file cut off between two records is whole by its format; where all last equally long, it stands out."""
+    """Find recordings that are too short. A file cut off between two records is valid by its format, but stands out if
+    all others have the same duration."""
     if len(durations) < 20:
         return []
     low, usual, high = np.quantile(list(durations.values()), [0.2, 0.5, 0.9])
-    if high - low > 0.05 * usual:  # recordings of this set differ in length
+    if high - low > 0.05 * usual:  # durations in this set differ
         return []
     return [
         Problem(

@@ -1,7 +1,7 @@
-"""Reading with other people's libraries, so that no file can end our process, hang it or eat its memory.
+"""Reading with third-party libraries, so that no file can end our process, hang it or use up its memory.
 
-A child (`isolated_child.py`) reads, under an alarm and a limit of memory. It is started with the first file that needs
-it, serves all that follow, and is started again when a file was its end: that file is then named as damaged.
+A child process (`isolated_child.py`) reads under an alarm and a memory limit. It starts with the first file that needs
+it and serves all later files. If a file ends it, that file is named as damaged, and a new child starts.
 """
 
 import atexit
@@ -22,22 +22,20 @@ import numpy as np
 from tmkt_kernels.events import DamagedRecordingError
 
 PHYSICAL_MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # bytes
-MEMORY = (
-    256 << 20
-)  # bytes that a file may take to read, besides MEMORY_RATIO times its size; never more than half of all
+MEMORY = 256 << 20  # bytes that reading a file may take, plus MEMORY_RATIO times its size; at most half of all memory
 MEMORY_RATIO = 32
-SECONDS = 20.0  # that reading may take, besides a second for SECOND_BYTES
+SECONDS = 20.0  # for reading a file, plus a second per SECOND_BYTES
 SECOND_BYTES = 1 << 20
 
 
 def read_arrays(
     path: Path, format: str, columns: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, np.ndarray], tuple[int, int] | None]:
-    """Arrays of x, y, t and p as the file has them, and the sensor size (width, height) if it states one.
+    """Return arrays of x, y, t and p as in the file, and the sensor size (width, height) if the file states it.
 
     Args:
         format: one of `READERS` of isolated_child.py.
-        columns: for each of x, y, t and p the names that it may have in the file.
+        columns: for each of x, y, t and p its possible names in the file.
 
     Raises:
         DamagedRecordingError: it cannot be read; the message says why, in words that follow the path.
@@ -71,7 +69,7 @@ class _Child:
         return self._process.pid if self._process is not None else None
 
     def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
-        """A file that ends the child gets a second one: what ended the first may not have been the file."""
+        """Send a request. If the child dies, a second child tries the file, because the cause may have been another."""
         with self._lock:
             try:
                 for _ in range(2):
@@ -87,7 +85,7 @@ class _Child:
                         )
                 how = signal.Signals(-code).name if code < 0 else f"status {code}"
                 raise DamagedRecordingError(f"crashes the library that reads it ({how}): it is damaged; fetch it again")
-            except BaseException:  # Ctrl-C among them: the rest of an answer must not be taken for the next one
+            except BaseException:  # also on Ctrl-C, because the rest of an answer must not be taken for the next one
                 self.stop()
                 raise
 
@@ -126,7 +124,7 @@ class _Child:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):  # of a request that it did not take any more
+                with contextlib.suppress(BrokenPipeError):  # the request was not read to its end
                     pipe.close()
         self._process = None
 
@@ -135,7 +133,7 @@ _current = _Child()
 
 
 def _child() -> _Child:
-    """That of this process: one inherited by fork answers another one."""
+    """Return this process's child. A child inherited by fork answers another process."""
     global _current
     if _current.owner != os.getpid():
         _current = _Child()

@@ -1,11 +1,11 @@
-"""Reads arrays with other people's libraries, in a process of its own: `isolated.py` starts it and asks it.
+"""Reads arrays with third-party libraries, in a process of its own, which `isolated.py` starts and sends requests to.
 
-A damaged file may crash these libraries, keep them busy for ever or make them ask for any amount of memory. So this
-process has an alarm and a limit of memory for each file, and whoever asks finds out when it is gone. It is a script
-that imports nothing of ours: it starts in the time that numpy takes.
+A damaged file may crash these libraries, hang them or make them request any amount of memory. This process therefore
+has an alarm and a memory limit per file, and `isolated.py` notices if it dies. It is a script that imports none of our
+modules, so that it starts in the time that numpy takes.
 
-A request is a line of JSON: format, path, columns (what x, y, t and p may be called), seconds, bytes. The answer is the
-length of a line of JSON in 4 bytes, that line and the arrays that it describes, one after the other.
+A request is a line of JSON: format, path, columns (possible names of x, y, t and p), seconds, bytes. The answer is the
+length of a line of JSON in 4 bytes, that line, and the arrays that it describes, one after the other.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ ROLES = ("x", "y", "t", "p")
 
 
 class Unreadable(Exception):
-    """The file is not what it should be; the message says in what, in words that follow its name."""
+    """The file is not as expected; the message says how, in words that follow its name."""
 
 
 def read_npy(path: str, columns: Columns) -> dict[str, Any]:
@@ -38,10 +38,10 @@ def read_npy(path: str, columns: Columns) -> dict[str, Any]:
 
 
 def read_npz(path: str, columns: Columns) -> dict[str, Any]:
-    """Arrays of x, y, t and p, or one array `events`, or one array of any name; `sensor_size` if it is there."""
+    """Read arrays of x, y, t and p, or one array `events`, or one array of any name; `sensor_size` if present."""
     import numpy as np
 
-    if not zipfile.is_zipfile(path):  # numpy would take it for a pickle
+    if not zipfile.is_zipfile(path):  # numpy would read it as a pickle
         raise zipfile.BadZipFile("File is not a zip file")
     with np.load(path, allow_pickle=False) as archive:
         names = [name for name in archive.files if name != "sensor_size"]
@@ -58,7 +58,7 @@ def read_npz(path: str, columns: Columns) -> dict[str, Any]:
 
 
 def read_mat(path: str, columns: Columns) -> dict[str, Any]:
-    """MATLAB's files up to version 7. CEP-DVS's do not end as the format asks: all its loaders leave that unchecked."""
+    """Read MATLAB's files up to version 7. Those of CEP-DVS end against the format, which none of its loaders check."""
     import scipy.io
 
     found = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(path)}
@@ -75,10 +75,10 @@ def read_mat(path: str, columns: Columns) -> dict[str, Any]:
 
 
 def read_hdf5(path: str, columns: Columns) -> dict[str, Any]:
-    """Data sets or fields of one data set, at the root or in `events`, `CD/events` or `TD`; others by their path."""
+    """Read data sets, or fields of one, at the root or in `events`, `CD/events` or `TD`; others by their path."""
     import h5py
 
-    with contextlib.suppress(ImportError):  # filters of Prophesee's, DSEC's and other files
+    with contextlib.suppress(ImportError):  # filters for files of Prophesee, DSEC and others
         importlib.import_module("hdf5plugin")
     with h5py.File(path, "r") as file:
         paths: dict[str, Any] = {}
@@ -107,7 +107,7 @@ def read_hdf5(path: str, columns: Columns) -> dict[str, Any]:
 
 
 def read_aedat4(path: str, columns: Columns) -> dict[str, Any]:
-    """The first event stream of an AEDAT 4.0 file."""
+    """Read the first event stream of an AEDAT 4.0 file."""
     import aedat
     import numpy as np
 
@@ -122,7 +122,7 @@ def read_aedat4(path: str, columns: Columns) -> dict[str, Any]:
 
 
 def read_text(path: str, columns: Columns) -> dict[str, Any]:
-    """Numbers between commas, semicolons or blanks, a line an event; the first line may hold the columns' names."""
+    """Read numbers separated by commas, semicolons or blanks, one line per event, after an optional line of names."""
     import warnings
 
     import numpy as np
@@ -143,7 +143,7 @@ def read_text(path: str, columns: Columns) -> dict[str, Any]:
 
     def table(used: list[int], dtype: Any) -> Any:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", DeprecationWarning)  # of a fraction that is to be an integer
+            warnings.simplefilter("error", DeprecationWarning)  # for a fraction where an integer is expected
             warnings.filterwarnings("ignore", "loadtxt: input contained no data")
             return np.loadtxt(path, dtype, encoding="utf-8-sig", usecols=used, **options)
 
@@ -151,7 +151,7 @@ def read_text(path: str, columns: Columns) -> dict[str, Any]:
     used = list(chosen.values())
     try:
         values = list(table(used, np.int64).T)
-    except (ValueError, DeprecationWarning):  # integers stay such: 64 bits hold nanoseconds, and a float does not
+    except (ValueError, DeprecationWarning):  # keep integers, because 64 bits hold nanoseconds, and a float does not
         values = []
         for column in used:
             try:
@@ -162,7 +162,7 @@ def read_text(path: str, columns: Columns) -> dict[str, Any]:
 
 
 def take_array(array: Any, columns: Columns) -> dict[str, Any]:
-    """Fields of a structured array, or columns of a matrix by their numbers."""
+    """Return fields of a structured array, or columns of a matrix by their numbers."""
     if array.dtype.names:
         names = list(array.dtype.names)
         return take(names, columns, lambda name: array[name], lambda: f"the fields {', '.join(names)}")
@@ -174,7 +174,7 @@ def take_array(array: Any, columns: Columns) -> dict[str, Any]:
 
 
 def take(names: list[str], columns: Columns, get: Any, holds: Any) -> dict[str, Any]:
-    """{role: get(its name)}; each role must have one name among those that there are."""
+    """Return {role: get(its name)}; exactly one name of each role must be present."""
     chosen = {}
     for role in ROLES:
         found = [name for name in columns[role] if name in names]
@@ -202,7 +202,7 @@ def is_number(word: str) -> bool:
     return True
 
 
-READERS = {  # what it is called, and the library that is imported before memory is limited
+READERS = {  # name of the format, and the library to import before memory is limited
     "npy": (read_npy, "array of events", "numpy"),
     "npz": (read_npz, "array of events", "numpy"),
     "mat": (read_mat, "MATLAB file", "scipy.io"),
@@ -213,7 +213,7 @@ READERS = {  # what it is called, and the library that is imported before memory
 
 
 def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
-    """What to say of a file, and the arrays that follow."""
+    """Return the answer for a file, and the arrays that follow it."""
     import numpy as np
 
     read, kind, library = READERS[request["format"]]
@@ -239,7 +239,7 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
         return {"error": one_line(error)}, []
     except MemoryError:
         return {"error": f"takes more than {request['bytes'] >> 20} MB to read, more than its size lets expect"}, []
-    except BaseException as error:  # PanicException of Rust's libraries is no Exception
+    except BaseException as error:  # PanicException of Rust's libraries is not an Exception
         return {"error": damaged(kind, error)}, []
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
@@ -254,19 +254,19 @@ def damaged(kind: str, error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Without the control characters that a file may have put into it, and without end."""
+    """Return an error's text on one line, shortened, without control characters, which a file may have put into it."""
     text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
     return text if len(text) <= 400 else f"{text[:200]} ... {text[-200:]}"
 
 
 def main() -> None:
-    sys.path.pop(0)  # our folder, whose modules are none that a library means
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the command that we work for
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends us, whatever a library is doing
+    sys.path.pop(0)  # our folder, so that no library imports our modules
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command that we work for handles it
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends this process, whatever a library is doing
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print goes nowhere
+    os.dup2(2, 1)  # discard what libraries print
     for line in sys.stdin.buffer:
         reply, arrays = answer(json.loads(line))
         head = json.dumps(reply).encode()

@@ -1,7 +1,7 @@
-"""Where published data sets keep their files, and what is missing or out of place there.
+"""File layouts of published data sets, and their missing or misplaced files.
 
-Every layout gives `ClassFolders`: the files, each with the name of its class in the set's own words, and the problems
-met. Loading stops at the first problem; `tmkt data check` reports all.
+Every layout returns `ClassFolders`: the files, each with the set's own name of its class, and the problems found.
+Loading stops at the first problem; `tmkt data check` reports all.
 """
 
 import csv
@@ -23,7 +23,7 @@ IMAGES = (".bmp", ".jpeg", ".jpg", ".png")
 class LabelledFile(NamedTuple):
     """A file and the folder of its class.
 
-    interval_us: where a file holds several recordings, the time of the first event of this one, and of the end.
+    interval_us: if a file holds several recordings, the time of this one's first event, and its end.
     """
 
     folder: str
@@ -33,34 +33,34 @@ class LabelledFile(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What is wrong, in words that follow the path."""
+    """A fault, in words that follow the path."""
 
     path: Path
     what: str
-    folder: str = ""  # its class in the set's own words, where it lies in one
+    folder: str = ""  # the set's own name of its class, if it is in one
 
     def __str__(self) -> str:
-        """With escapes in place of what a terminal would obey or not print: names of files hold anything."""
+        """Escape unprintable characters and those that a terminal would obey, because file names may hold any."""
         text = f"{self.path} {self.what}"
         return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 class ClassFolders(NamedTuple):
-    """What lies in the class folders of a set."""
+    """Contents of a set's class folders."""
 
     files: list[LabelledFile]
     problems: list[Problem]
 
     def classes(self) -> ClassMap:
-        """The classes that the folders name, those without a file in order too."""
+        """Return the classes of the folders in order, including those without a file."""
         return ClassMap.same(sorted({file.folder for file in self.files} | {p.folder for p in self.problems}))
 
 
 def list_folders(root: str | Path, suffixes: Collection[str], what: str) -> ClassFolders:
-    """<class>/<id>.<ext> under `root`; a class folder may lie deeper, and is then called by its way from `root`.
+    """<class>/<id>.<ext> under `root`; a class folder may lie deeper, and is then named by its path from `root`.
 
-    `root` may be a pattern (`dvs_*`): what matches is taken together. Files beside the class folders and
-    hidden ones are ignored.
+    `root` may be a pattern (`dvs_*`), whose matches are combined. Hidden files and files outside class folders are
+    ignored.
     """
     listing = ClassFolders([], [])
     for top in _roots(root, what):
@@ -82,7 +82,7 @@ def list_folders(root: str | Path, suffixes: Collection[str], what: str) -> Clas
 def list_n_omniglot(root: str | Path, suffixes: Collection[str], what: str) -> ClassFolders:
     """N-Omniglot as published (Li et al. 2022): <alphabet>/<character>/ with one .aedat4 of all 20 drawers.
 
-    A .csv beside it, named by the character's number, has a line a drawer: index, first and last time in us.
+    A .csv beside it, named by the character's number, has one line per drawer: index, first and last time in us.
     """
     listing = ClassFolders([], [])
     for top in _roots(root, what):
@@ -117,7 +117,7 @@ def list_cep(root: str | Path, suffixes: Collection[str], what: str) -> ClassFol
     if not table.is_file() or not (top / sub).is_dir():
         raise UserError(f"{what}: {str(root)!r} is not the folder of CEP-DVS, with pathFile.csv and {sub}/")
     lines = table.read_text(encoding="utf-8").splitlines()[1:]
-    # A line names paths and then the class; the class is the only word that is one of the 20.
+    # A line has paths and then the class, which is its only word among the 20 class names.
     known = set(load_class_map("cep").names)
     classes = [next((word for word in re.split(r"[\s,;/\\]+", line) if word in known), None) for line in lines]
     listing = ClassFolders([], [])
@@ -139,7 +139,7 @@ LAYOUTS: dict[str, Callable[[str | Path, Collection[str], str], ClassFolders]] =
 
 
 def list_recordings(root: str | Path, config: EventsConfig) -> ClassFolders:
-    """The recordings under `root`, or the drawings of pen strokes, as `config` says how they lie."""
+    """Return the recordings, or the drawings of pen strokes, under `root`, in the layout that `config` names."""
     suffixes = STROKES if config.source == "strokes" else tuple(READERS)
     return LAYOUTS[config.layout](root, suffixes, "recordings")
 

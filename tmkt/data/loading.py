@@ -15,10 +15,10 @@ from .sources.images import IMAGE_VERSION, StaticSource, fit_image
 
 
 def load_events(source: EventSource, recordings: Sequence[Recording], config: DataConfig, what: str) -> EventFrames:
-    """Frames of some recordings of a source, in memory or in a file of the cache; `what` labels the progress bar.
+    """Load the frames of recordings into memory or from a file of the cache; `what` labels the progress bar.
 
     Raises:
-        UserError: see `EventSource.frames`, and where the cache cannot be written.
+        UserError: as `EventSource.frames`, or the cache cannot be written.
     """
     width, height = config.size
     shape = (config.time_steps, 2, height, width)
@@ -51,9 +51,9 @@ def load_images(
     what: str,
     cache: str | None = None,
 ) -> Tensor:
-    """Images `indices` of the set as uint8 [N, 1, H, W] of `size` (width, height); `what` labels the progress bar.
+    """Load images `indices` of the set as uint8 [N, 1, H, W] of `size` (width, height); `what` labels the progress bar.
 
-    With a `cache` (a folder), images that are files of their own are decoded once; the other sets load at once.
+    With a `cache` (a folder), images in files of their own are decoded only once; other sets are loaded directly.
     """
 
     def read() -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Class-matched pairs of a static image and an event recording, drawn balanced over the classes."""
+"""Class-matched pairs of a static image and an event recording, drawn balanced over classes."""
 
 from copy import copy
 from dataclasses import dataclass, replace
@@ -38,13 +38,13 @@ class ClassIndex(NamedTuple):
         return ClassIndex(torch.argsort(labels, stable=True), size.cumsum(0) - size, size)
 
     def draw(self, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """A uniformly drawn member of each label's class: int64 [B] -> int64 [B]."""
+        """Draw a member of each label's class uniformly: int64 [B] -> int64 [B]."""
         uniform = torch.rand(len(labels), generator=generator, dtype=torch.float64)
         return self.order[self.start[labels] + (uniform * self.size[labels]).long()]
 
 
 class PairBatch(NamedTuple):
-    """B pairs: rows of the static set and of the recordings, their class, each int64 [B], and how each is augmented."""
+    """B pairs: rows of the static set and of the recordings, their class, each int64 [B], and their augmentation."""
 
     static_index: Tensor
     event_index: Tensor
@@ -52,13 +52,13 @@ class PairBatch(NamedTuple):
     transform: Transform
 
     def share(self, part: slice) -> "PairBatch":
-        """Some of the pairs."""
+        """Return some of the pairs."""
         transform = Transform(*(values[part] for values in self.transform))
         return PairBatch(self.static_index[part], self.event_index[part], self.label[part], transform)
 
 
 class PairedData:
-    """The training set. images uint8 [Ns, 1, H, W] and events, each with at least one sample of every class.
+    """The training set: images uint8 [Ns, 1, H, W] and events, each with at least one sample of every class.
 
     twins int64 [Ne]: the row of the image that each recording shows, for exact pairs; None pairs by class.
     """
@@ -67,7 +67,7 @@ class PairedData:
         self, images: Tensor, image_labels: Tensor, events: EventFrames, num_classes: int, twins: Tensor | None = None
     ) -> None:
         self.images, self.events, self.num_classes, self.twins = images, events, num_classes, twins
-        # Drawing happens on the CPU, whatever device the tensors move to: the same seed gives the same pairs.
+        # Pairs are drawn on the CPU, whatever device holds the tensors, so that a seed always gives the same pairs.
         self.static_by_class = ClassIndex.of(image_labels, num_classes)
         self.events_by_class = ClassIndex.of(events.labels, num_classes)
         for what, index in {"static images": self.static_by_class, "recordings": self.events_by_class}.items():
@@ -75,7 +75,7 @@ class PairedData:
                 raise ValueError(f"{what}: class {int(index.size.argmin())} has none, every class needs one")
 
     def to(self, device: torch.device) -> "PairedData":
-        """A copy whose images and recordings are on `device`."""
+        """Return a copy with images and recordings on `device`."""
         moved = copy(self)
         moved.images, moved.events = self.images.to(device), self.events.to(device)
         return moved

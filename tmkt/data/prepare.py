@@ -1,4 +1,4 @@
-"""From a configuration to tensors: split, leak guard, loading. Everything random comes from the seed."""
+"""From a configuration to tensors: split, exclusion of leaks, loading. All randomness comes from the seed."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,15 +16,15 @@ from .pairs import EventFrames, PairedData
 from .sources.opening import has_images, open_events, open_folder, open_pair
 from .splits import Split, choose_images, draw_test_recordings, split_recordings
 
-PARTS = (*Split._fields, "static_images")  # of a record
+PARTS = (*Split._fields, "static_images")  # keys of a record
 
 
 @dataclass(frozen=True)
 class RunData:
-    """All that a run reads.
+    """All data of a run.
 
-    `record` is what split.json holds: which recordings and images served for what (`PARTS`), and under `digests`, in
-    the same order, the digest of each one's content.
+    `record` is the content of split.json: the recordings and images of each part (`PARTS`), and under `digests`, in the
+    same order, the digest of each one's content.
     """
 
     classes: tuple[str, ...]
@@ -35,7 +35,7 @@ class RunData:
 
 
 def prepare(config: Config) -> RunData:
-    """Open, split and load the data of `config`. Raises UserError, naming what is wrong with which file."""
+    """Open, split and load the data of `config`. Raises UserError, naming the file and its fault."""
     data = config.data
     images, classes = open_pair(config)
     events = open_events(config, images, classes)
@@ -67,14 +67,14 @@ def prepare(config: Config) -> RunData:
 
 
 def digests(frames: torch.Tensor) -> list[str]:
-    """Frames [T, N, ...] -> a digest of each of the N, 16 hexadecimal digits, of what the network sees of it."""
+    """Frames [T, N, ...] -> a digest of each of the N, 16 hexadecimal digits, of the values that the network gets."""
     return [
         sha256(one.contiguous().flatten().view(torch.uint8).numpy().data).hexdigest()[:16] for one in frames.unbind(1)
     ]
 
 
 def fill_cache(config: Config) -> str:
-    """Prepare the data of `config` into `data.cache`; returns a line that says what is there."""
+    """Prepare the data of `config` into `data.cache`; return a line that describes the content."""
     if config.data.cache is None:
         raise UserError("data.cache: null was given; name the folder that shall hold the frames, data.cache=DIR")
     data = prepare(config)
@@ -84,7 +84,7 @@ def fill_cache(config: Config) -> str:
 
 
 def load_folder(config: Config, classes: tuple[str, ...], root: str | Path) -> EventFrames:
-    """Recordings <class>/<id>.<ext> under `root`, some or all of `classes`, for evaluation."""
+    """Load recordings <class>/<id>.<ext> under `root`, some or all of `classes`, for evaluation."""
     mapped = load_class_map(config.data.classes) if config.data.classes else ClassMap.same(classes)
     events = open_folder(root, mapped, config.data, every_class=False)
     return load_events(events, events.recordings(), config.data, "recordings")

@@ -1,4 +1,4 @@
-"""Event recordings from the files that cameras and data sets write: what a file is, is told by its first bytes."""
+"""Reading event recordings from the files of cameras and data sets, which are recognised by their first bytes."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -14,20 +14,20 @@ from tmkt_kernels.events import DamagedRecordingError, RecordedEvents
 
 from .isolated import PHYSICAL_MEMORY, read_arrays
 
-READER_VERSION = 2  # part of every cache key: raise it where a reader gives other events for the same file
+READER_VERSION = 2  # part of every cache key; increase it when a reader returns other events for the same file
 
 COLUMNS_FILE = "columns.yaml"
-TEXT = (".csv", ".txt")  # recordings only where `columns.yaml` says so: folders hold notes too
-MEMORY_FOR_A_BYTE = 5  # the file itself, and what most formats give: events of 13 bytes for records of 4 and more
+TEXT = (".csv", ".txt")  # recordings only if `columns.yaml` says so, because folders also hold notes
+MEMORY_FOR_A_BYTE = 5  # the file itself, and the usual events: 13 bytes for records of 4 and more
 UNITS = {"s": 10**6, "ms": 10**3, "us": 1, "ns": 1e-3}  # in microseconds
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What x, y, t and p are called in a file of arrays, and the unit of t.
+    """Names of x, y, t and p in a file of arrays, and the unit of t.
 
     x, y, t, p: name of a field, an array, a column or an HDF5 data set (its path), or the number of a column, from 0
-    on; None for the usual name. unit: one of `UNITS`; None where the file is to hold whole microseconds.
+    on; None for the usual name. unit: one of `UNITS`; None if the file must hold whole microseconds.
     """
 
     x: str | int | None = None
@@ -46,17 +46,17 @@ class Columns:
 
 
 def read_recording(path: str | Path, columns: Columns | None = None) -> RecordedEvents:
-    """Read one recording, of any of `READERS`.
+    """Read one recording, in any format of `READERS`.
 
-    Its first bytes tell what it is, whatever its name; its extension, for formats without a mark of their own (`.bin`,
-    text).
+    Its first bytes determine the format, whatever its name. Only formats without a mark of their own (`.bin`, text) are
+    recognised by extension.
 
     Args:
-        columns: for files of arrays; None for what `columns.yaml` says, which is looked for beside the file and then in
-            each folder above it, or the usual names.
+        columns: for files of arrays; None takes them from `columns.yaml`, in the file's folder or the nearest one above
+            it, or uses the usual names.
 
     Raises:
-        DamagedRecordingError: it has 0 bytes, is cut off, holds no events, or is of no format that is read; the message
+        DamagedRecordingError: it has 0 bytes, is cut off, holds no events, or has an unknown format; the message
             names the file.
         ModuleNotFoundError: the library that reads it is not installed.
     """
@@ -81,7 +81,7 @@ def read_recording(path: str | Path, columns: Columns | None = None) -> Recorded
 
 
 def read_shared(path: Path) -> RecordedEvents:
-    """As `read_recording`, for a file of several recordings that are read in a row: it is kept until the next file."""
+    """Like `read_recording`, for a file of several recordings read in a row; it is kept until the next file."""
     return _read_unchanged(path, path.stat().st_mtime_ns)
 
 
@@ -105,7 +105,7 @@ def _read_bin(path: Path) -> RecordedEvents:
 
 
 def _foreign(format: str, *, names: Mapping[str, tuple[str, ...]] = NAMES, states_unit: bool = True) -> Reader:
-    """Arrays that another library reads. `states_unit`: whole times are microseconds by convention, unless said."""
+    """Reader of arrays by another library. `states_unit`: whole times are microseconds by convention, unless stated."""
 
     def read(path: Path, columns: Columns | None) -> RecordedEvents:
         columns = columns or _columns_beside(path)
@@ -137,9 +137,9 @@ READERS: dict[str, Reader] = {
     ".hdf5": _hdf5,
     **dict.fromkeys(TEXT, _text),
 }
-"""How each extension is read where the content does not say otherwise."""
+"""Reader of each extension, for content without a mark."""
 
-_MARKS: list[tuple[re.Pattern[bytes], Reader | str]] = [  # at a file's start; or why it is not read
+_MARKS: list[tuple[re.Pattern[bytes], Reader | str]] = [  # at the start of a file; or why the format is not read
     (re.compile(rb"#!AER-DAT4"), _aedat4),
     (re.compile(rb"#!AER-DAT"), _aedat),
     (re.compile(rb"(% [ -~\t]*\r?\n)*% (evt|format) ", re.IGNORECASE), _raw),
@@ -153,7 +153,7 @@ _MARKS: list[tuple[re.Pattern[bytes], Reader | str]] = [  # at a file's start; o
     (re.compile(rb"#ROSBAG"), "is a ROS bag, which is not read; convert it to .npz"),
     (re.compile(rb"\x1f\x8b\x08|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!"), "is compressed; unpack it first"),
 ]
-_MARK_BYTES = 4096  # a RAW header has a page at most before it says which it is
+_MARK_BYTES = 4096  # a RAW header names its format within a page
 
 
 def _format_of(path: Path) -> Reader:
@@ -170,7 +170,7 @@ def _format_of(path: Path) -> Reader:
 
 
 def columns_file(folder: Path) -> Path | None:
-    """The nearest `columns.yaml`, in the folder or one above it."""
+    """Return the nearest `columns.yaml`, in the folder or one above it."""
     folder = folder.absolute()
     return next((f for place in (folder, *folder.parents) if (f := place / COLUMNS_FILE).is_file()), None)
 
@@ -193,7 +193,7 @@ def _load_columns(path: Path, modified: int) -> Columns:
 
 
 def _from_columns(columns: Mapping[str, np.ndarray], unit: str | None) -> np.ndarray:
-    """Arrays x, y, t and p of one length as `EVENT_DTYPE`; whole floats and p of -1 and +1 are understood."""
+    """Convert arrays x, y, t and p of one length to `EVENT_DTYPE`; whole floats and p of -1 and +1 are accepted."""
     arrays = {name: _one_dimension(name, values) for name, values in columns.items()}
     lengths = {len(values) for values in arrays.values()}
     if len(lengths) > 1:
@@ -208,7 +208,7 @@ def _from_columns(columns: Mapping[str, np.ndarray], unit: str | None) -> np.nda
 
 
 def _one_dimension(name: str, values: np.ndarray) -> np.ndarray:
-    """MATLAB's vectors are matrices of one row or column."""
+    """Flatten MATLAB's vectors, which are matrices of one row or column."""
     if values.ndim == 0 or values.size != max(values.shape):
         shape = list(values.shape)
         raise DamagedRecordingError(f"{name}: expected one whole number an event, got {values.dtype} {shape}")
@@ -216,10 +216,10 @@ def _one_dimension(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def _whole(name: str, values: np.ndarray, hint: str = "") -> np.ndarray:
-    """As integers; nothing is rounded or wrapped."""
+    """Convert to integers, without rounding or wrapping."""
     if values.dtype.kind == "f":
         values = values.astype(np.float64)
-        odd = ~((values == np.floor(values)) & (np.abs(values) < 2.0**53))  # NaN and infinity too
+        odd = ~((values == np.floor(values)) & (np.abs(values) < 2.0**53))  # also NaN and infinity
         if odd.any():
             i = int(odd.argmax())
             raise DamagedRecordingError(
@@ -240,7 +240,7 @@ def _pixels(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def _microseconds(values: np.ndarray, unit: str | None) -> np.ndarray:
-    """Whole microseconds, where a unit is stated: the one that a time falls into, or, of a fraction, the nearest."""
+    """Convert times to whole microseconds. With a unit, integers are rounded down, and fractions to the nearest."""
     if unit is None:
         return _whole("t", values, f": of microseconds; where t has another unit, {_SAY_UNIT}")
     factor = UNITS[unit]
@@ -256,7 +256,7 @@ def _microseconds(values: np.ndarray, unit: str | None) -> np.ndarray:
 
 
 def _polarity(values: np.ndarray) -> np.ndarray:
-    """0 and 1, of 0 and 1 or of -1 and +1."""
+    """Return 0 and 1, from 0 and 1 or from -1 and +1."""
     if values.dtype.kind == "b":
         return values
     low = -1 if (values == -1).any() else 0

@@ -1,4 +1,4 @@
-"""Which recordings train, validate and test, and which static images go with them."""
+"""Split of the recordings into training, validation and test, and choice of static images."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from .sources.events import Recording
 from .sources.images import StaticSource
 from .twins import known_twins, shown_image
 
-TEST_ROOT = "test:"  # begins the names of recordings of data.events.test_root
+TEST_ROOT = "test:"  # prefix of the names of recordings of data.events.test_root
 
 
 class Split(NamedTuple):
@@ -26,10 +26,10 @@ class Split(NamedTuple):
 def split_recordings(recordings: Sequence[Recording], classes: Sequence[str], config: EventsConfig, seed: int) -> Split:
     """Split class by class: disjoint, and the same for the same seed and recordings.
 
-    Without a protocol, at random: validation recordings are drawn first and test recordings (if counted)
-    next, so that both stay the same when train_per_class changes. With one (`config.split`), its test
-    recordings are as published; validation and training ones are drawn from its training share. With a
-    `test_root`, whose recordings are test ones already, all of `recordings` are to train and validate.
+    Without a protocol, the split is random. Validation recordings are drawn first and test recordings (if counted)
+    next, so that both stay the same when train_per_class changes. With a protocol (`config.split`), test recordings are
+    as published; validation and training recordings are drawn from its training share. With a `test_root`, which has
+    the test recordings, all of `recordings` serve to train and validate.
 
     Raises:
         UserError: a class has too few recordings.
@@ -64,9 +64,9 @@ def draw_test_recordings(recordings: Sequence[Recording], classes: Sequence[str]
 
 
 def choose_images(config: Config, images: StaticSource, split: Split) -> tuple[np.ndarray, torch.Tensor | None]:
-    """Indices of the static images, and with pairing: twin the row among them that each training recording shows.
+    """Return the indices of the static images, and with pairing: twin the row among them for each training recording.
 
-    None shows what a held-out recording shows. An image that a training recording is simulated from serves as static
+    None of them is shown by a held-out recording. An image that a training recording is simulated from serves as static
     image only as its twin.
     """
     static = config.data.static
@@ -77,7 +77,7 @@ def choose_images(config: Config, images: StaticSource, split: Split) -> tuple[n
             raise UserError("data.static.per_class: with data.pairing: twin the recordings say which images; give null")
         rows, order = np.unique(known_twins(split.train, images, static), return_inverse=True)
         return rows, torch.from_numpy(order)
-    # A test recording of a folder of its own has a twin of its own: in N-MNIST, among the test images.
+    # Test recordings in a folder of their own have twins of their own; in N-MNIST, among the test images.
     recordings = [r for part in (split.validation, split.test) for r in part if not r.name.startswith(TEST_ROOT)]
     recordings += [r for r in split.train if r.image is not None]
     barred = [image for r in recordings if (image := shown_image(r, images, static)) is not None]
@@ -96,7 +96,7 @@ def choose_images(config: Config, images: StaticSource, split: Split) -> tuple[n
 def _by_protocol(
     members: Sequence[Recording], protocol: Protocol, rng: np.random.Generator
 ) -> tuple[list[Recording], list[Recording]]:
-    """The protocol's training and test recordings of one class, sorted by name: the first and the last of them."""
+    """Return the protocol's training and test recordings of one class: the first and the last in the order of names."""
     ordered = list(members) if protocol.order == "name" else [members[i] for i in rng.permutation(len(members))]
     train = round(protocol.train * len(ordered))
     whole = protocol.train + protocol.test > 1 - 1e-9
@@ -108,7 +108,7 @@ def _by_protocol(
 
 
 def _count_out(split: Split, shuffled: list[Recording], name: str, config: EventsConfig, counted: bool) -> None:
-    """Deal one class's recordings: to validation, to test where that is `counted` here, the rest to training."""
+    """Deal one class's recordings: to validation, to test if that is `counted` here, the rest to training."""
     validation, train = config.validation_per_class, config.train_per_class
     test = config.test_per_class or 0 if counted else 0
     needed = validation + (train or 1) + (max(test, 1) if counted else 0)

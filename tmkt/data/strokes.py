@@ -1,7 +1,7 @@
-"""Pen strokes as event recordings: Omniglot's drawings, written anew before a simulated camera.
+"""Pen strokes as event recordings: Omniglot's drawings, rewritten in front of a simulated camera.
 
-N-Omniglot (Li et al. 2022) showed videos of the strokes to an event camera. What comes from here is simulated;
-its duration, pen and ink are chosen, since no recording of N-Omniglot was at hand.
+N-Omniglot (Li et al. 2022) showed videos of the strokes to an event camera. These recordings are simulated. Their
+duration, pen and ink are chosen, because no recording of N-Omniglot was at hand.
 """
 
 from itertools import pairwise
@@ -16,15 +16,15 @@ from ..errors import UserError
 
 STROKES = (".txt",)
 _PAPER = 105  # Omniglot's drawings are 105 x 105, y pointing up from -105 to 0
-# At the 0.35 background events of N-MNIST most events would be noise: little ink moves at a time.
+# At N-MNIST's 0.35 background events most events would be noise, because little ink moves at a time.
 _SENSOR = ev.SensorModel(noise_rate=0.1)
-_FINE = 4  # pictures are drawn so many times finer, then averaged
+_FINE = 4  # oversampling: pictures are drawn this much finer, then averaged
 
 
 def read_strokes(path: str | Path) -> list[np.ndarray]:
-    """The strokes of one drawing, each float [N, 3] of x, y (y pointing down, both 0 to 105) and time in ms.
+    """Read the strokes of one drawing, each float [N, 3] of x, y (y pointing down, both 0 to 105) and time in ms.
 
-    Lines `x,y,t`; START begins the file and BREAK ends a stroke. Raises UserError, naming the line that is neither.
+    Lines `x,y,t`; START begins the file and BREAK ends a stroke. Raises UserError, naming the first other line.
     """
     strokes: list[list[tuple[float, float, float]]] = [[]]
     for number, line in enumerate(Path(path).read_text(encoding="ascii").split(), 1):
@@ -43,10 +43,10 @@ def read_strokes(path: str | Path) -> list[np.ndarray]:
 
 
 def render_strokes(strokes: list[np.ndarray], size: tuple[int, int], frames: int = 100, pen: float = 4.8) -> np.ndarray:
-    """The drawing as it comes into being: uint8 [frames, height, width], black ink on white paper, first one blank.
+    """Render the drawing while it is written: uint8 [frames, height, width], black ink on white paper, the first blank.
 
-    The paper fills the shorter side of `size` (width, height). `pen` is the pen's width, the paper being 105 wide; the
-    default puts as much ink on it as Omniglot's images have, found on 20 of them.
+    The paper fills the shorter side of `size` (width, height). `pen` is the pen's width for a paper of 105; with the
+    default, the ink matches that of Omniglot's images, as found on 20 of them.
     """
     width, height = size
     scale = min(size) / _PAPER * _FINE
@@ -74,7 +74,7 @@ def render_strokes(strokes: list[np.ndarray], size: tuple[int, int], frames: int
 def simulate_strokes(
     path: str | Path, *, sensor_size: tuple[int, int] = (64, 64), duration_us: int = 1_000_000, seed: int
 ) -> np.ndarray:
-    """A simulated recording of a drawing being written, at its real pace stretched to `duration_us`.
+    """Simulate a recording of a drawing being written, with its real pace stretched to `duration_us`.
 
     Returns events as `tmkt_kernels.events.simulate_video`, whose sensor it uses.
     """

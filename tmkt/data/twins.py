@@ -1,4 +1,4 @@
-"""Twins: the image that a recording shows, and the recording."""
+"""Twins: a recording and the image that it shows."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,13 @@ from .sources.images import StaticSource
 
 
 def shown_image(recording: Recording, images: StaticSource, config: StaticConfig) -> int | None:
-    """Index in `images` of the image that a recording shows; it may lie beyond the set. None: none is known.
+    """Return the index in `images` of the image that a recording shows; it may be beyond the set. None: unknown.
 
-    A simulated recording knows its image. For the others `data.static.exclude_twins` says how to find it: "nmnist"
-    holds for MNIST in its original order, id - 1; "name" is the image of the same class and file name.
+    A simulated recording has its image. For others, `data.static.exclude_twins` says how to find it: "nmnist" is for
+    MNIST in its original order, id - 1; "name" is the image of the same class and file name.
 
     Raises:
-        UserError: the static set is not of that kind, or an id is no number.
+        UserError: the static set is not of that kind, or an id is not a number.
     """
     if recording.image is not None:
         return recording.image
@@ -35,7 +35,7 @@ def shown_image(recording: Recording, images: StaticSource, config: StaticConfig
 
 
 def known_twins(recordings: Sequence[Recording], images: StaticSource, config: StaticConfig) -> np.ndarray:
-    """The image that each recording shows, int64 [N]; an error where the set lacks it or has it in another class."""
+    """Return the image that each recording shows, int64 [N]. Raises if the set lacks it or has it in another class."""
     twins = []
     for recording in recordings:
         twin = shown_image(recording, images, config)

@@ -1,1 +1,1 @@
-"""The paper (arXiv 2511.12150) and what it is compared with; its time-step mixup is `tmkt.mixup`."""
+"""The paper's method (arXiv 2511.12150) and the methods compared with it; its time-step mixup is `tmkt.mixup`."""

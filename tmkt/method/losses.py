@@ -29,11 +29,11 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
     """Linear centred kernel alignment of two batches of features, step by step (arXiv 1905.00414).
 
     |X'Y|^2 / (|X'X| |Y'Y|) with Frobenius norms and features centred over the batch; 1 for features equal
-    up to rotation and scale, 0 for uncorrelated ones, and 0 where one side does not vary over the batch.
+    up to rotation and scale, 0 for uncorrelated ones, and 0 if one side does not vary over the batch.
 
     Args:
-        x: [T, B, Dx], any float dtype; computed in float32 whatever autocast says.
-        y: [T, B, Dy], row b belonging to row b of x.
+        x: [T, B, Dx], any float dtype; computed in float32 even under autocast.
+        y: [T, B, Dy], whose row b belongs to row b of x.
 
     Returns:
         float32 [T], in [0, 1].
@@ -48,17 +48,17 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         x, y = _centre(x), _centre(y)
         if x.shape[1] <= min(x.shape[2], y.shape[2]):
-            # The same three norms from the B x B Gram matrices, since |X'Y|^2 = <XX', YY'>: far smaller if B < D.
+            # The same three norms from the B x B Gram matrices, as |X'Y|^2 = <XX', YY'>: far smaller if B < D.
             kx, ky = x @ x.mT, y @ y.mT
             cross, self_x, self_y = (kx * ky).sum((1, 2)), kx.square().sum((1, 2)), ky.square().sum((1, 2))
         else:
             cross, self_x, self_y = ((a.mT @ b).square().sum((1, 2)) for a, b in ((x, y), (x, x), (y, y)))
-        # Features have norm 1 (see _centre), so self_x * self_y is either 0 or at least 1 / D^2: no underflow.
+        # Features have norm 1 (see _centre), so self_x * self_y is 0 or at least 1 / D^2, without underflow.
         return cross * (self_x * self_y).clamp_min(torch.finfo(torch.float32).tiny).rsqrt()
 
 
 def _centre(x: Tensor) -> Tensor:
-    """Subtract the batch mean and scale each step to norm 1; CKA ignores scale, float32 then never overflows."""
+    """Subtract the batch mean and scale each step to norm 1. CKA ignores scale, and float32 then never overflows."""
     x = x.float()
     x = x - x.mean(1, keepdim=True)
     return x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp_min(1e-12)
@@ -97,7 +97,7 @@ def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Knowledge distillation (Hinton et al., arXiv 1503.02531) of the time-mean logits.
 
     temperature^2 KL(softmax(teacher / temperature) | softmax(student / temperature)), mean over samples; the square
-    keeps the gradient's size whatever the temperature. logits [T, B, K], teacher [B, K] -> scalar.
+    makes the gradient's size independent of the temperature. logits [T, B, K], teacher [B, K] -> scalar.
     """
     student = F.log_softmax(logits.float().mean(0) / temperature, dim=1)
     target = F.log_softmax(teacher.float() / temperature, dim=1)

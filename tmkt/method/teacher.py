@@ -1,7 +1,7 @@
-"""The teacher of `ckd` (after arXiv 2507.09269): an image network whose knowledge of the static images is distilled.
+"""The teacher of `ckd` (after arXiv 2507.09269): an image network, whose knowledge of the static images is distilled.
 
-No weights are downloaded: it is trained from scratch on the run's own static images (the V channel, in all three
-input channels) before the spiking network, with everything random drawn from the run's seed.
+No weights are downloaded. It is trained from scratch on the run's own static images (the V channel, in all three input
+channels) before the spiking network, with all randomness drawn from the run's seed.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ class Targets(NamedTuple):
     features: Tensor
 
     def at(self, index: Tensor) -> "Targets":
-        """Those of images `index` int64 [B]."""
+        """Return the targets of images `index` int64 [B]."""
         return Targets(self.logits[index], self.features[index])
 
     def to(self, device: torch.device | str) -> "Targets":
@@ -38,10 +38,10 @@ class Targets(NamedTuple):
 
 
 def teacher_targets(config: Config, data: PairedData, path: Path, run: str = "") -> Targets:
-    """Targets of every static image of `data`, read from the safetensors file at `path`, or made and written there.
+    """Return targets of every static image of `data`, from the safetensors file at `path`, which is made if missing.
 
-    The file appears whole or not at all; a run killed before it trains the same teacher again. `run`: the identity of
-    the run, which the file must name.
+    The file appears complete or not at all; a run killed before that trains the same teacher again. `run`: the identity
+    of the run, which the file must name.
 
     Raises:
         UserError: the file is damaged or another run's, or the teacher holds NaN or infinity.
@@ -73,7 +73,7 @@ def _read_targets(path: Path, data: PairedData, run: str) -> Targets:
 
 
 def train_teacher(config: Config, data: PairedData) -> nn.Sequential:
-    """Sequential(body, linear head) trained on the static images of `data`, on their device: AdamW, cosine to zero."""
+    """Train Sequential(body, linear head) on the static images of `data`, on their device: AdamW, cosine to zero."""
     settings, device = config.transfer.teacher, data.images.device
     teacher = build_teacher(settings.name, data.num_classes, config.seed).to(device)
     optimizer = torch.optim.AdamW(teacher.parameters(), lr=settings.lr, weight_decay=config.train.weight_decay)
@@ -94,7 +94,7 @@ def train_teacher(config: Config, data: PairedData) -> nn.Sequential:
 
 
 def build_teacher(name: str, num_classes: int, seed: int) -> nn.Sequential:
-    """An untrained torchvision network, its weights drawn from `seed`: Sequential(body -> [B, D], head -> [B, K])."""
+    """Build a torchvision network with weights drawn from `seed`: Sequential(body -> [B, D], head -> [B, K])."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = torchvision.models.get_model(name, weights=None)

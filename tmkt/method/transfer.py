@@ -1,4 +1,4 @@
-"""The transfer methods: which sequences a step sees, and what its loss is (arXiv 2511.12150)."""
+"""The transfer methods: the sequences and the loss of a training step (arXiv 2511.12150)."""
 
 import math
 from typing import Any, NamedTuple
@@ -18,15 +18,14 @@ from . import losses
 from .teacher import Targets
 
 TWO_STREAMS = ("tmkt", "sliding", "ckd", "joint")
-RATIOS = 1000  # a random r is one of so many steps between its bounds: solving for p is then a look-up
+RATIOS = 1000  # steps between the bounds of a random r, so that p comes from a look-up
 
 
 class Streams(NamedTuple):
-    """What the network sees in one step, sequences [T, B, 2, H, W].
+    """Inputs of the network in one step, sequences [T, B, 2, H, W].
 
-    `main` is the stream that the event head reads; `mixed` (None for one-stream methods) begins with
-    static steps and shows events from `switch_step` [B] on. `targets`: the teacher's logits and features for the B
-    images; ckd only.
+    The event head reads `main`. `mixed` (None for one-stream methods) begins with static steps and shows events from
+    `switch_step` [B] on. `targets`: the teacher's logits and features for the B images; ckd only.
     """
 
     main: Tensor
@@ -37,7 +36,7 @@ class Streams(NamedTuple):
 
 
 def mixup_ratio(config: TransferConfig, progress: float) -> float:
-    """The mix ratio r at `progress` in [0, 1) of the training; for schedule random the mean over samples."""
+    """Return the mix ratio r at `progress` in [0, 1) of the training; for schedule random the mean over samples."""
     end = config.ratio if config.ratio_end is None else config.ratio_end
     share = {
         "constant": 0.0,
@@ -52,10 +51,10 @@ def mixup_ratio(config: TransferConfig, progress: float) -> float:
 def draw_switch_steps(
     config: TransferConfig, batch: int, T: int, progress: float, generator: torch.Generator
 ) -> Tensor | None:
-    """Switch steps int64 [batch] of the mixed stream, 0..T (T: static to the end); None for a method without one.
+    """Draw switch steps int64 [batch] of the mixed stream, 0..T (T: static to the end); None for a method without one.
 
-    tmkt switches anywhere (without TSM: takes whole samples, all events with probability r); sliding training
-    (arXiv 2303.13077) and ckd take whole samples, all events with probability progress ** power; joint mixes nothing.
+    tmkt switches anywhere (without TSM it takes whole samples, all events with probability r). Sliding training (arXiv
+    2303.13077) and ckd take whole samples, all events with probability progress ** power; joint mixes nothing.
     """
     if config.method not in TWO_STREAMS:
         return None
@@ -67,7 +66,7 @@ def draw_switch_steps(
 
 
 def _ratios(config: TransferConfig, batch: int, progress: float, generator: torch.Generator) -> float | list[float]:
-    """r of this step, or for schedule random one for each sample."""
+    """Return r of this step, or for schedule random one per sample."""
     if config.schedule != "random" or config.ratio_end is None:
         return mixup_ratio(config, progress)
     low, high = config.ratio, config.ratio_end
@@ -76,9 +75,9 @@ def _ratios(config: TransferConfig, batch: int, progress: float, generator: torc
 
 
 def phases(config: TransferConfig, steps: int) -> list[int]:
-    """Optimiser steps of each training phase; the learning rate's schedule starts anew in each.
+    """Return the optimiser steps of each training phase; the learning rate's schedule restarts in each.
 
-    finetune: first half static (the odd step too), second half events, both read by the event head. The
+    finetune: first half static (with the odd step), second half events, both read by the event head. The
     others have one phase.
     """
     return [steps - steps // 2, steps // 2] if config.method == "finetune" and steps > 1 else [steps]
@@ -97,8 +96,8 @@ def build_streams(
 ) -> Streams:
     """Gather and mix the sequences of one step on the data's device, without repeating an image in memory.
 
-    `targets`: the teacher's, of every static image of `data` (ckd). `share`: the pairs to make sequences of; what is
-    random is drawn for all of them, so that shares of one batch fit together.
+    `targets`: the teacher's, for every static image of `data` (ckd). `share`: the pairs to make sequences of. Random
+    numbers are drawn for all pairs, so that the shares of a batch are consistent.
     """
     frames = data.events.frames
     T, device = frames.shape[0], frames.device
@@ -129,10 +128,10 @@ def build_streams(
 
 
 class TransferTask(nn.Module):
-    """The network together with what only training needs, and the method's loss.
+    """The network, the modules that only training needs, and the method's loss.
 
     Total = CE_m + CE_e + da DA for every method of two streams; + mag MAG + mrp MRP for tmkt; + distillation for
-    ckd. The others have one stream: its CE is the total.
+    ckd. The others have one stream, whose CE is the total.
     """
 
     def __init__(self, model: SpikingClassifier, config: TransferConfig, theta: float, time_steps: int) -> None:
@@ -159,7 +158,7 @@ class TransferTask(nn.Module):
         if mixed is None or switch_step is None:
             logits = self.model(main).logits
             loss = self._classification(logits, label)
-            # Named after the head: static_only and finetune's first half show it static images.
+            # Named after the head; static_only and finetune's first half show it static images.
             return {"loss": loss, "parts": {"ce_event": loss.detach()}, "logits": logits}
         (logits_e, features_e), (logits_m, features_m) = self._both(main, mixed)
         align = None if self.da_coefficients is None else torch.sigmoid(self.da_coefficients)
@@ -199,7 +198,7 @@ class TransferTask(nn.Module):
     def _distillation(
         self, logits: Tensor, features: Tensor, targets: Targets | None
     ) -> dict[str, tuple[float, Tensor]]:
-        """Terms of ckd on the mixed stream: it starts on the teacher's images and slides to their events."""
+        """Terms of ckd on the mixed stream, which starts on the teacher's images and slides to their events."""
         if targets is None:
             raise ValueError("targets: method ckd needs the teacher's, see tmkt.method.teacher.teacher_targets")
         teacher = self.config.teacher
@@ -211,7 +210,7 @@ class TransferTask(nn.Module):
         return terms
 
     def _both(self, main: Tensor, mixed: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """(logits, features) of the event stream and of the mixed stream, by config.streams."""
+        """Return (logits, features) of the event stream and of the mixed stream, by config.streams."""
         backbone = self.model.backbone
         if self.config.streams == "separate":
             spikes_e, v_e = backbone(main)
@@ -225,5 +224,5 @@ class TransferTask(nn.Module):
         return self.model.classify(spikes, stream), self.features(spikes, v_seq)
 
     def features(self, spikes: Tensor, v_seq: Tensor) -> Tensor:
-        """What DA, MAG and MRP read of the backbone's output, by config.features: [T, B, D]."""
+        """Return the part of the backbone's output that DA, MAG and MRP use, by config.features: [T, B, D]."""
         return spikes if self.config.features == "spikes" else v_seq

@@ -1,4 +1,4 @@
-"""What the layers of a network put out during a forward pass."""
+"""Outputs of a network's layers during a forward pass."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +14,12 @@ from .registry import SpikingClassifier
 
 
 def layer_names(model: nn.Module, kinds: tuple[type[nn.Module], ...] = SPIKING_LAYERS) -> dict[nn.Module, str]:
-    """The modules of the given types and their names, those of the backbone without its prefix."""
+    """Return the modules of the given types and their names; those of the backbone without its prefix."""
     return {m: name.removeprefix("backbone.") for name, m in model.named_modules() if isinstance(m, kinds)}
 
 
 def layer_titles(model: nn.Module) -> dict[str, str]:
-    """Name of each spiking layer -> what a reader knows it by, such as "layer 1: conv 2→16 + LIF"."""
+    """Return name of each spiking layer -> readable title, such as "layer 1: conv 2→16 + LIF"."""
     full_names = {module: name for name, module in model.named_modules()}
     titles = {}
     for number, (layer, name) in enumerate(layer_names(model).items(), 1):
@@ -33,9 +33,9 @@ def layer_titles(model: nn.Module) -> dict[str, str]:
 
 @contextmanager
 def recorded_spikes(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Within the block, a dictionary that every forward pass fills: spiking layer's name -> spikes [T, B, ...].
+    """Within the block, every forward pass fills this dictionary: spiking layer's name -> spikes [T, B, ...].
 
-    Spikes are those before pooling. A layer that pools them leaves that to its hook here, with equal outputs.
+    Spikes are those before pooling. For a layer that pools them, a hook pools instead, with equal outputs.
     """
     spikes: dict[str, Tensor] = {}
     names = layer_names(model)
@@ -62,12 +62,12 @@ def recorded_spikes(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 def spikes_of(model: SpikingClassifier, x_seq: Tensor) -> dict[str, Tensor]:
-    """Spikes [T, B, ...] of every spiking layer for x_seq [T, B, C, H, W], in evaluation mode."""
+    """Return spikes [T, B, ...] of every spiking layer for x_seq [T, B, C, H, W], in evaluation mode."""
     with evaluation_mode(model), recorded_spikes(model) as spikes:
         model(x_seq)
     return spikes
 
 
 def firing_rates(model: SpikingClassifier, x_seq: Tensor) -> dict[str, float]:
-    """Share of neurons that fire in a step, mean over steps and samples, of every spiking layer."""
+    """Return the share of neurons that fire in a step, mean over steps and samples, per spiking layer."""
     return {name: float(spikes.float().mean()) for name, spikes in spikes_of(model, x_seq).items()}

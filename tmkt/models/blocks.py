@@ -1,4 +1,4 @@
-"""What the backbones are made of. Layers of torch see the steps as a larger batch; ours see [T, B, ...]."""
+"""Building blocks of the backbones. torch's layers treat steps as a larger batch; ours take [T, B, ...]."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ def per_step(layer: Callable[[Tensor], Any], x_seq: Tensor) -> Tensor:
 
 
 def require_size(size: tuple[int, int], least: int, why: str) -> None:
-    """UserError where frames of `size` (width, height) are smaller than `least` pixels; `why` begins its message."""
+    """Raise UserError if frames of `size` (width, height) are smaller than `least` pixels; `why` begins its message."""
     if min(size) < least:
         raise UserError(
             f"data.size: {why} need frames of at least {least}x{least}, "
@@ -29,22 +29,22 @@ def require_size(size: tuple[int, int], least: int, why: str) -> None:
 
 
 def pixels_left(size: tuple[int, int], stride: int) -> int:
-    """Pixels of a frame after halvings of width and height by `stride` (a power of 2) in all, each rounded up."""
+    """Return the pixels of a frame after `stride` (a power of 2) has halved width and height, each rounded up."""
     return -(-size[0] // stride) * -(-size[1] // stride)
 
 
 def conv(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, bias: bool = False) -> nn.Conv2d:
-    """A convolution that keeps the frame's size but for its stride."""
+    """Make a convolution that keeps the frame's size, apart from its stride."""
     return nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=bias)
 
 
 def conv_norm(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, bias: bool = False) -> PerStep:
-    """Convolution and batch normalisation without neurons: what is added to a shortcut of currents."""
+    """Make a convolution and batch normalisation without neurons, to be added to a shortcut of currents."""
     return PerStep(conv(in_channels, out_channels, kernel, stride, bias), nn.BatchNorm2d(out_channels))
 
 
 def max_pool() -> PerStep:
-    """3x3 maximum with stride 2, of spikes: any among the nine. Sizes are halved, rounded up."""
+    """Make a 3x3 maximum of spikes with stride 2, i.e. any of the nine. Sizes are halved, rounded up."""
     return PerStep(nn.MaxPool2d(3, stride=2, padding=1))
 
 
@@ -52,8 +52,8 @@ class ConvLIF(nn.Module):
     """Convolution, batch normalisation over steps and samples, spiking neurons.
 
     x_seq [T, B, C, H, W] -> spikes, or (spikes, membrane potential before reset) with return_v. With pool=2, spikes are
-    averaged over 2x2 pixels, and an odd last row or column is left out. Without a bias, unless asked for: batch
-    normalisation subtracts it again.
+    averaged over 2x2 pixels, and an odd last row or column is left out. By default there is no bias, because batch
+    normalisation would subtract it again.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class ConvLIF(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = conv(in_channels, out_channels, kernel, stride, bias)
-        # All in one operator; a checkpoint has the keys of nn.BatchNorm2d.
+        # One operator; a checkpoint has the keys of nn.BatchNorm2d.
         self.bn = BatchNormLIF2d(out_channels, **neuron, return_v=return_v, pool=pool)
 
     def forward(self, x_seq: Tensor) -> Any:
@@ -77,17 +77,17 @@ class ConvLIF(nn.Module):
 
 
 def firing_current(neuron: Neuron) -> float:
-    """The current that takes a neuron from 0 to its threshold in one step: v_threshold, times tau if input decays."""
+    """Return the current that fires a neuron from 0 in one step: v_threshold, times tau if input decays."""
     defaults = {"v_threshold": 1.0, "tau": 2.0, "decay_input": True}  # of tmkt_kernels.nn.LIF
     threshold, tau, decay_input = (neuron.get(name, default) for name, default in defaults.items())
     return float(threshold * tau if decay_input else threshold)
 
 
 def begin_at(weight: float, layer: nn.Module) -> nn.Module:
-    """The layer, the scale of its batch norm set to `weight`.
+    """Set the scale of the layer's batch norm to `weight`, and return the layer.
 
-    tdBN (Zheng et al., AAAI 2021, arXiv 2011.05280) multiplies a scale that begins at 1 by alpha times the
-    threshold of neurons whose input does not decay; here that product, with `firing_current`, is the scale.
+    tdBN (Zheng et al., AAAI 2021, arXiv 2011.05280) multiplies a scale that begins at 1 by alpha times the threshold of
+    neurons whose input does not decay. Here the scale is that product, with `firing_current` for the threshold.
     """
     for module in layer.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -96,7 +96,7 @@ def begin_at(weight: float, layer: nn.Module) -> nn.Module:
 
 
 def one_of(key: str, value: str, known: dict[str, Any]) -> Any:
-    """known[value], or a UserError that names the option and what it may be."""
+    """Return known[value], or raise a UserError that names the option and its possible values."""
     if value not in known:
         raise UserError(f"model.options.{key}: expected one of {', '.join(known)}; got {value!r}")
     return known[value]

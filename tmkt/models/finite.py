@@ -1,4 +1,4 @@
-"""NaN and infinity: found in a network before they become a result.
+"""Detection of NaN and infinity in a network, before they become a result.
 
 A spiking network hides them: NaN >= threshold is false, so its layers fall silent and the loss stays finite.
 """
@@ -17,7 +17,7 @@ from .activity import layer_names
 def check_finite(tensors: Mapping[str, Tensor], what: str, remedy: str) -> None:
     """Raise UserError, naming the first of the `tensors` that holds NaN or infinity, between `what` and `remedy`.
 
-    One reduction over all and one wait for the device, unless there is something to name.
+    If all are finite, this takes one reduction over all tensors and waits for the device once.
     """
     floats = {name: t.detach() for name, t in tensors.items() if t.is_floating_point() and t.numel()}
     if not floats or torch.nn.utils.get_total_norm(floats.values(), float("inf")).isfinite():
@@ -29,7 +29,7 @@ def check_finite(tensors: Mapping[str, Tensor], what: str, remedy: str) -> None:
 
 @contextmanager
 def finite_inputs(model: nn.Module) -> Iterator[None]:
-    """Within the block, which runs the model in eager mode, a spiking layer that is given NaN or infinity is an error.
+    """Within the block, which runs the model in eager mode, NaN or infinity in a spiking layer's input is an error.
 
     Raises:
         UserError: at the end of the block, naming the layer.
@@ -60,7 +60,7 @@ def finite_inputs(model: nn.Module) -> Iterator[None]:
 
 
 def _kind(tensor: Tensor) -> str:
-    """ "NaN", "infinity" or "": what `tensor` holds that is no number."""
+    """Return "NaN" or "infinity" if `tensor` holds one of them, else an empty string."""
     if tensor.isnan().any():
         return "NaN"
     return "infinity" if tensor.isinf().any() else ""

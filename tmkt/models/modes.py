@@ -1,4 +1,4 @@
-"""How a network runs for the length of a block: in evaluation, or with other running statistics of its batch norms."""
+"""Modes of a network for the length of a block: evaluation, or other running statistics of its batch norms."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -39,6 +39,6 @@ def frozen_running_statistics(model: nn.Module) -> AbstractContextManager[None]:
 
 
 def fit_running_statistics(model: nn.Module, x_seq: Tensor) -> None:
-    """Make the running statistics of all batch norms those of one pass of x_seq, and leave the model in training."""
+    """Set the running statistics of all batch norms to those of one pass of x_seq; leave the model in training mode."""
     with _momentum(model, 1.0), torch.no_grad():
         model.train()(x_seq)

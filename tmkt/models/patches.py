@@ -1,4 +1,4 @@
-"""How frames become patches in the spiking transformers: four convolutions, of which the last ones pool."""
+"""Patches of the spiking transformers: four convolutions, the last of which pool."""
 
 from torch import nn
 
@@ -9,7 +9,7 @@ PATCH_SIZES = (1, 2, 4, 8, 16)
 
 
 def patch_stages(in_channels: int, dim: int, patch_size: int, neuron: Neuron, stages: int) -> nn.Sequential:
-    """The first `stages` of four conv-BN-LIF of dim / 8, dim / 4, dim / 2 and dim channels, pooled as `pools` says."""
+    """Make the first `stages` of four conv-BN-LIF of dim / 8, dim / 4, dim / 2 and dim channels; see `pools`."""
     layers: list[nn.Module] = []
     for stage, channels in enumerate((dim // 8, dim // 4, dim // 2, dim)[:stages]):
         layers.append(ConvLIF(in_channels, channels, neuron))
@@ -20,12 +20,12 @@ def patch_stages(in_channels: int, dim: int, patch_size: int, neuron: Neuron, st
 
 
 def pools(stage: int, patch_size: int) -> bool:
-    """Whether pooling follows: it does after the last log2(patch_size) of the four stages."""
+    """Return whether pooling follows a stage, as it does after the last log2(patch_size) of the four."""
     return stage >= 4 - PATCH_SIZES.index(patch_size)
 
 
 def require_patches(size: tuple[int, int], dim: int, patch_size: int, divisor: int) -> None:
-    """UserError where the options of a transformer do not fit each other or the frames."""
+    """Raise UserError if the options of a transformer do not fit each other or the frames."""
     if patch_size not in PATCH_SIZES:
         raise UserError(f"model.options.patch_size: expected one of {PATCH_SIZES}, got {patch_size}")
     if dim % divisor:

@@ -1,4 +1,4 @@
-"""Which backbones there are, and the classifier that is put on each of them."""
+"""Registry of the backbones, and the classifier around each of them."""
 
 import difflib
 import inspect
@@ -19,19 +19,19 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {}
 
 
 class _Options(Section):
-    """The keywords of a backbone."""
+    """Keywords of a backbone."""
 
     section: ClassVar[str] = "model.options"
 
 
 def register_model(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """Decorator: builder(in_channels, size, neuron, **options) -> backbone, known by the function's name.
+    """Decorator: builder(in_channels, size, neuron, **options) -> backbone, registered under the function's name.
 
-    `size` is (width, height) of the frames, `neuron` the keywords of `tmkt_kernels.nn.LIF`. Every option has a default,
-    and is of its type: int, float, bool, str, or a tuple of one of these.
+    `size` is (width, height) of the frames, `neuron` the keywords of `tmkt_kernels.nn.LIF`. Every option has a default
+    of its own type: int, float, bool, str, or a tuple of one of these.
 
-    A backbone maps x_seq [T, B, C, H, W] to (spikes [T, B, S], v_seq [T, B, D]): what the heads read, and the
-    membrane potential before reset of the last spiking layer. It says S and D as `spike_features` and
+    A backbone maps x_seq [T, B, C, H, W] to (spikes [T, B, S], v_seq [T, B, D]): the input of the heads, and the
+    membrane potential before reset of the last spiking layer. It declares S and D as `spike_features` and
     `membrane_features`.
     """
     BACKBONES[builder.__name__] = builder
@@ -50,7 +50,7 @@ class Output(NamedTuple):
 
 
 class SpikingClassifier(nn.Module):
-    """A backbone with a linear head for each stream; with heads=1 both streams share the event head."""
+    """A backbone with one linear head per stream; with heads=1 both streams share the event head."""
 
     def __init__(self, backbone: nn.Module, num_classes: int, heads: int = 2) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class SpikingClassifier(nn.Module):
         return Output(self.classify(spikes, stream), features)
 
     def classify(self, spikes: Tensor, stream: str) -> Tensor:
-        """Read spikes [T, B, S] with the head of `stream` ("event" or "mixed") -> logits [T, B, K]."""
+        """Apply the head of `stream` ("event" or "mixed") to spikes [T, B, S] -> logits [T, B, K]."""
         return self.heads[stream if len(self.heads) == 2 else "event"](spikes)
 
 
@@ -98,7 +98,7 @@ def create_model(
 
 
 def _options_of(builder: Callable[..., nn.Module]) -> type[Section]:
-    """The options of a backbone as settings, numbers above zero; the defaults of its keywords tell their types."""
+    """Return a backbone's options as settings, with numbers above zero; their types come from the defaults."""
     defaults = {
         name: parameter.default
         for name, parameter in inspect.signature(builder).parameters.items()

@@ -1,4 +1,4 @@
-"""Spiking ResNet-18, by what its shortcuts carry:
+"""Spiking ResNet-18, in three versions with different values on the shortcuts:
 
     sew_resnet18     spikes: Fang et al., NeurIPS 2021, arXiv 2102.04159
     ms_resnet18      currents: Hu et al., IEEE TNNLS 2024, arXiv 2112.08954
@@ -57,13 +57,13 @@ class Stem(NamedTuple):
 
 CIFAR = Stem(3, 1, False, 1)
 STEMS = {"cifar": CIFAR, "imagenet": Stem(7, 2, True, 1)}
-MS_STEMS = {"cifar": CIFAR, "imagenet": Stem(7, 2, False, 2)}  # strides instead of the pooling
+MS_STEMS = {"cifar": CIFAR, "imagenet": Stem(7, 2, False, 2)}  # strides instead of pooling
 
 Shape = tuple[int, int, int]
 
 
 def block_shapes(widths: tuple[int, ...], depths: tuple[int, ...], first_stride: int) -> list[Shape]:
-    """(channels in, channels out, stride) of each block; every stage but the first halves the frame."""
+    """Return (channels in, channels out, stride) of each block; every stage but the first halves the frame."""
     shapes = []
     before = widths[0]
     for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
@@ -75,17 +75,17 @@ def block_shapes(widths: tuple[int, ...], depths: tuple[int, ...], first_stride:
 
 
 def four_stages(width: int, first_stride: int) -> list[Shape]:
-    """ResNet-18: 2 blocks a stage, the width doubled from stage to stage."""
+    """ResNet-18: 2 blocks per stage, with the width doubled from stage to stage."""
     return block_shapes((width, 2 * width, 4 * width, 8 * width), (2, 2, 2, 2), first_stride)
 
 
 def changes_shape(shape: Shape) -> bool:
-    """Whether the shortcut needs a 1x1 convolution."""
+    """Return whether the shortcut needs a 1x1 convolution."""
     return shape[2] != 1 or shape[0] != shape[1]
 
 
 class SEWBlock(nn.Module):
-    """g(LIF(BN(conv(LIF(BN(conv(s)))))), s) on spikes s; g adds, and so counts, or is a gate ("and", "iand")."""
+    """g(LIF(BN(conv(LIF(BN(conv(s)))))), s) on spikes s; g adds, which gives counts, or is a gate ("and", "iand")."""
 
     def __init__(self, shape: Shape, neuron: Neuron, connect: Connect, return_v: bool = False) -> None:
         super().__init__()
@@ -125,14 +125,14 @@ class SEWResNet(nn.Module):
 
 
 class MSBlock(nn.Module):
-    """BN(conv(LIF(BN(conv(LIF(x)))))) + x on currents x: the shortcut meets no neuron."""
+    """BN(conv(LIF(BN(conv(LIF(x)))))) + x on currents x. The shortcut passes no neuron."""
 
     def __init__(self, shape: Shape, neuron: Neuron) -> None:
         super().__init__()
         in_channels, channels, stride = shape
         self.lif = LIF(**neuron)
         self.conv1 = begin_at(firing_current(neuron), ConvLIF(in_channels, channels, neuron, stride=stride))
-        self.conv2 = begin_at(0.0, conv_norm(channels, channels))  # as the authors: a block begins as its shortcut
+        self.conv2 = begin_at(0.0, conv_norm(channels, channels))  # a block begins as its shortcut, as the authors'
         self.downsample: nn.Module = nn.Identity()
         if changes_shape(shape):
             self.downsample = begin_at(firing_current(neuron), conv_norm(in_channels, channels, 1, stride))

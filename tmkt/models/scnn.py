@@ -1,4 +1,4 @@
-"""The small network for Omniglot -> N-Omniglot, as the public code of KT (AAAI 2024, arXiv 2303.13077) has it."""
+"""The small network for Omniglot -> N-Omniglot, as in the public code of KT (AAAI 2024, arXiv 2303.13077)."""
 
 from torch import Tensor, nn
 
@@ -22,7 +22,7 @@ class SCNN(nn.Module):
         layers: list[nn.Module] = []
         for channel in channels:
             convolution = nn.Conv2d(in_channels, channel, 5, bias=False)
-            # Nothing normalises the currents: they begin at the scale of He's initialisation, as KT's.
+            # Nothing normalises the currents, so they begin at the scale of He's initialisation, as in KT.
             nn.init.kaiming_normal_(convolution.weight)
             layers += [PerStep(convolution), LIF(**neuron), PerStep(nn.AvgPool2d(2))]
             in_channels, width, height = channel, (width - 4) // 2, (height - 4) // 2

@@ -1,4 +1,4 @@
-"""A small convolutional backbone: trains in minutes on two CPU cores."""
+"""A small convolutional backbone, which trains in minutes on two CPU cores."""
 
 from torch import nn
 

@@ -13,9 +13,9 @@ from .registry import register_model
 
 
 class SpikeDrivenBlock(nn.Module):
-    """x + attention(x), then x + MLP(x), on currents x; all that a linear layer reads are spikes.
+    """x + attention(x), then x + MLP(x), on currents x. All inputs of linear layers are spikes.
 
-    The attention masks Q by the channels that fire on K * V summed over patches; heads would change nothing in it.
+    The attention masks Q by the channels that fire on K * V summed over patches; heads would make no difference to it.
     """
 
     def __init__(self, dim: int, hidden: int, attention_threshold: float, neuron: Neuron) -> None:
@@ -23,7 +23,7 @@ class SpikeDrivenBlock(nn.Module):
         self.lif1 = LIF(**neuron)
         self.qkv = ConvLIF(dim, 3 * dim, neuron, 1)
         self.lif_kv = LIF(**{**neuron, "v_threshold": attention_threshold})
-        # The published biases, here and below, though batch norm subtracts them.
+        # The published biases, here and below, although batch norm subtracts them.
         self.project = conv_norm(dim, dim, 1, bias=True)
         self.lif2 = LIF(**neuron)
         self.expand = ConvLIF(dim, hidden, neuron, 1, bias=True)

@@ -18,8 +18,8 @@ from .registry import register_model
 class SpikingSelfAttention(nn.Module):
     """(Q K^T) V of spikes, head by head; neurons with a threshold of their own, a linear layer, neurons.
 
-    As no softmax stands between, the features are multiplied first: (D / heads)^2 values a head, not patches^2. Counts
-    of spikes are exact in float32 in either order.
+    Without a softmax between them, the features can be multiplied first, which makes (D / heads)^2 values per head, not
+    patches^2. Counts of spikes are exact in float32 in either order.
     """
 
     def __init__(self, dim: int, heads: int, scale: float, attention_threshold: float, neuron: Neuron) -> None:
@@ -37,12 +37,12 @@ class SpikingSelfAttention(nn.Module):
 
 
 class SpikformerBlock(nn.Module):
-    """s + attention(s), then s + MLP(s), on spikes, which are added and so become counts."""
+    """s + attention(s), then s + MLP(s), on spikes, whose sums are counts."""
 
     def __init__(self, attention: nn.Module, dim: int, hidden: int, neuron: Neuron, return_v: bool = False) -> None:
         super().__init__()
         self.attention = attention
-        # The published biases, here and in `project`, though batch norm subtracts them.
+        # The published biases, here and in `project`, although batch norm subtracts them.
         self.expand = ConvLIF(dim, hidden, neuron, 1, bias=True)
         self.contract = ConvLIF(hidden, dim, neuron, 1, bias=True, return_v=return_v)
         self.return_v = return_v
@@ -101,7 +101,7 @@ def spikformer(
     scale: float = 0.125,
     attention_threshold: float = 0.5,
 ) -> nn.Module:
-    """Spikformer-depth-dim; the defaults are the network for CIFAR10-DVS but for its patches of 16."""
+    """Spikformer-depth-dim; the defaults are the network for CIFAR10-DVS, except for its patches of 16."""
     require_patches(size, dim, patch_size, math.lcm(8, num_heads))
     attention = {"heads": num_heads, "scale": scale, "attention_threshold": attention_threshold}
     return Spikformer(in_channels, size, neuron, depth, dim, mlp_ratio * dim, patch_size, attention)

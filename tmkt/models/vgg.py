@@ -29,7 +29,7 @@ class ConvBackbone(nn.Module):
         position = 0
         for channels, pool in layout[:-1]:
             self.before.add_module(str(position), ConvLIF(in_channels, channels, neuron, pool=pool))
-            position += pool  # poolings count as layers, which keeps the keys of older checkpoints
+            position += pool  # poolings count as layers, as in the keys of older checkpoints
             in_channels, width, height = channels, width // pool, height // pool
         channels, pool = layout[-1]
         self.last = ConvLIF(in_channels, channels, neuron, return_v=True, pool=pool)

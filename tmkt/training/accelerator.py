@@ -1,4 +1,4 @@
-"""Device, precision and processes of a run, by Accelerate."""
+"""Device, precision and processes of a run, through Accelerate."""
 
 import os
 from datetime import timedelta
@@ -12,17 +12,17 @@ from ..errors import UserError
 
 
 def make_accelerator(config: TrainConfig, unused_parameters: bool) -> Accelerator:
-    """Devices, precision and processes for a run, as torchrun or `accelerate launch` started it.
+    """Return the Accelerator of a run, for the processes that torchrun or `accelerate launch` started.
 
     Args:
-        unused_parameters: some have no part in the loss, which processes that average gradients must know.
+        unused_parameters: some parameters have no part in the loss, which the averaging of gradients must know.
 
     Raises:
-        UserError: the precision is not to be had here, or more processes were started than can work together.
+        UserError: the precision is not available here, or more processes were started than can work together.
     """
-    # Accelerate lets processes work together on the CPU only where it is told to use the CPU.
+    # Accelerate lets processes work together on the CPU only if it is told to use the CPU.
     cpu = config.device == "cpu" or not torch.accelerator.is_available()
-    if cpu and config.precision == "fp16":  # Accelerate would take fp32 without a word
+    if cpu and config.precision == "fp16":  # Accelerate would silently use fp32
         raise UserError("train.precision: fp16 needs a GPU, and this run is on the CPU; use bf16 or fp32")
     try:
         accelerator = Accelerator(

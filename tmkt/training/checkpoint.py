@@ -1,8 +1,8 @@
 """Atomic, verified checkpoints: one is written completely or not at all, and its SHA-256 sums are checked on loading.
 
-A checkpoint is a folder step-<n> with safetensors and JSON alone: reading one runs no code of whoever wrote it, and
-other programs read it too. It is written under a temporary name, flushed, then renamed. Its manifest holds the SHA-256
-of every file, so that damage by a disk or a copy is found. A damaged checkpoint is put aside rather than deleted.
+A checkpoint is a folder step-<n> with only safetensors and JSON, so that reading it runs no code of its writer, and
+other programs can read it. It is written under a temporary name, flushed, then renamed. Its manifest holds the SHA-256
+of every file, which reveals damage by a disk or a copy. A damaged checkpoint is put aside rather than deleted.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ TASK, OPTIMIZER, STATE, MANIFEST = "task.safetensors", "optimizer.safetensors", 
 
 
 class Checkpoint(NamedTuple):
-    """Weights and optimiser state as tensors by name, and the plain values of a run's state."""
+    """Weights and optimiser state as tensors by name, and a run's state as plain values."""
 
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
@@ -32,16 +32,16 @@ class Checkpoint(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of a run, in folders step-<n> below `path`. What else lies there is left alone."""
+    """The checkpoints of a run, in folders step-<n> in `path`. Other files there are left alone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def save(self, step: int, checkpoint: Checkpoint) -> None:
-        """Write step-<step>/, in place of one of that name if there is one.
+        """Write step-<step>/, which replaces an existing one.
 
         Raises:
-            UserError: it cannot be written; the checkpoints before it are as they were.
+            UserError: it cannot be written; earlier checkpoints are unchanged.
         """
         final = self._of(step)
         temporary = self.path / f".{final.name}.tmp"
@@ -66,11 +66,11 @@ class Checkpoints:
             atomic_files.flush(self.path)
 
     def load(self, step: int) -> Checkpoint:
-        """Read step-<step>/, on the CPU, every file checked against the manifest.
+        """Read step-<step>/, on the CPU, with every file checked against the manifest.
 
         Raises:
-            DamagedError: a file is missing, or has not the content that was written.
-            UserError: a file cannot be read, so that nothing is known of its content.
+            DamagedError: a file is missing, or differs from what was written.
+            UserError: a file cannot be read, so that its content is unknown.
         """
         path = self._of(step)
         manifest = atomic_files.read_object(path / MANIFEST)
@@ -89,9 +89,9 @@ class Checkpoints:
         return Checkpoint(weights, optimizer, state)
 
     def newest(self, check: Callable[[Checkpoint], None] = lambda _: None) -> Checkpoint | None:
-        """The newest whole checkpoint; None if none was ever written.
+        """Return the newest whole checkpoint; None if none was ever written.
 
-        Damaged ones that are newer are said, and renamed to <name>.damaged once a whole one is found.
+        Newer ones that are damaged are reported, and renamed to <name>.damaged once a whole one is found.
 
         Args:
             check: raises DamagedError for a checkpoint whose content does not fit the run.
@@ -116,7 +116,7 @@ class Checkpoints:
         return None
 
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, in order."""
+        """Return the steps that have a checkpoint, in order."""
         names = (re.fullmatch(r"step-(\d{8,18})", path.name, re.ASCII) for path in self.path.glob("step-*"))
         return sorted(step for match in names if match for step in [int(match[1])] if match[0] == self._of(step).name)
 
@@ -140,9 +140,9 @@ class Checkpoints:
 
 
 def optimizer_tensors(optimizer: Optimizer, task: nn.Module) -> dict[str, Tensor]:
-    """The optimiser's state as <kind>.<parameter>, e.g. exp_avg.model.heads.event.weight.
+    """Return the optimiser's state as <kind>.<parameter>, e.g. exp_avg.model.heads.event.weight.
 
-    Only that: learning rates and other settings come from the run's configuration.
+    Learning rates and other settings are not included; they come from the run's configuration.
     """
     names = [name for name, _ in task.named_parameters()]
     state = optimizer.state_dict()["state"]
@@ -150,7 +150,7 @@ def optimizer_tensors(optimizer: Optimizer, task: nn.Module) -> dict[str, Tensor
 
 
 def check_tensors(found: dict[str, Tensor], expected: Mapping[str, Tensor], file: str) -> None:
-    """Raise DamagedError where tensors have not the names, shapes and types of those that are expected."""
+    """Raise DamagedError unless tensors have the names, shapes and types of those that are expected."""
     for name in sorted(found.keys() ^ expected.keys()):
         raise DamagedError(f"{file} {'lacks' if name in expected else 'holds an unknown'} {name}")
     for name, tensor in expected.items():
@@ -160,7 +160,7 @@ def check_tensors(found: dict[str, Tensor], expected: Mapping[str, Tensor], file
 
 
 def check_moments(found: dict[str, Tensor], task: nn.Module, count: object) -> None:
-    """As `check_tensors` for what `optimizer_tensors` gave: `count` tensors, those of AdamW for parameters of `task`.
+    """Like `check_tensors`, for the result of `optimizer_tensors`: `count` tensors of AdamW for parameters of `task`.
 
     A parameter without a part in the loss has none.
     """
@@ -176,7 +176,7 @@ def check_moments(found: dict[str, Tensor], task: nn.Module, count: object) -> N
 
 
 def restore_optimizer(optimizer: Optimizer, task: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave, for an optimiser of task.parameters() in their order."""
+    """Restore the result of `optimizer_tensors`, for an optimiser of task.parameters() in their order."""
     index = {name: i for i, (name, _) in enumerate(task.named_parameters())}
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

@@ -1,4 +1,4 @@
-"""Scoring a network on recordings."""
+"""Evaluation of a network on recordings."""
 
 import itertools
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ EVAL_BATCH = 100
 
 @dataclass(frozen=True)
 class Score:
-    """Of an evaluation: how many of how many recordings were classified right, the mean cross-entropy, and the class
-    that was predicted for each recording, in their order."""
+    """Score of an evaluation: correct and total recordings, the mean cross-entropy, and the predicted class of each
+    recording, in order."""
 
     correct: int
     total: int
@@ -36,7 +36,7 @@ class Score:
 
     @staticmethod
     def join(scores: "Sequence[Score]") -> "Score":
-        """The score of all recordings from those of shares; share i of n has every n-th recording from i on."""
+        """Return the score of all recordings from those of shares; share i of n has every n-th recording from i on."""
         total = sum(score.total for score in scores)
         loss = sum(score.loss * score.total for score in scores) / max(1, total)
         rounds = itertools.zip_longest(*(score.predicted for score in scores))
@@ -60,43 +60,43 @@ def evaluate(model: SpikingClassifier, events: EventFrames, event_scale: float, 
     return Score(correct, len(events), loss / max(1, len(events)), tuple(predicted))
 
 
-PARTS = ("unseen", "validated", "trained")  # what a run has seen of the recordings that it is evaluated on
+PARTS = ("unseen", "validated", "trained")  # whether a run has used the recordings that it is evaluated on
 
 
 class Count(NamedTuple):
-    """How many of how many recordings were classified right."""
+    """Correctly classified recordings, and their total."""
 
     correct: int
     total: int
 
     @property
     def accuracy(self) -> float | None:
-        """None of no recordings."""
+        """None without recordings."""
         return self.correct / self.total if self.total else None
 
 
 class Evaluation(NamedTuple):
-    """The score of all recordings, and the counts of those of each of `PARTS`."""
+    """The score of all recordings, and the counts of each of `PARTS`."""
 
     score: Score
     parts: dict[str, Count]
 
     def record(self) -> dict[str, Any]:
-        """Plain values: accuracy, correct and total of the unseen recordings, and of each part."""
+        """Return plain values: accuracy, correct and total of the unseen recordings, and of each part."""
         each = {part: {"accuracy": count.accuracy, **count._asdict()} for part, count in self.parts.items()}
         return {**each["unseen"], "parts": each}
 
 
 def evaluate_run(run_dir: str | Path, events: str | Path | None = None) -> Score:
-    """As `evaluate_parts`: the score of all the recordings, seen or not."""
+    """Return the score of all recordings of `evaluate_parts`, seen or not."""
     return evaluate_parts(run_dir, events).score
 
 
 def evaluate_parts(run_dir: str | Path, events: str | Path | None = None) -> Evaluation:
     """Score a finished run on recordings <class>/<id>.<ext> under `events`, or on its own test recordings.
 
-    A recording was seen if the run's training or validation set has one of the same content, whatever its name and
-    format; or if it is of the same folder and name, and was changed since. How many were is said on stderr.
+    A recording was seen if the run's training or validation set has one with the same content, whatever its name and
+    format; or one of the same folder and name that has changed since. Their number is printed on stderr.
 
     Raises:
         UserError: the run is damaged, or recordings cannot be read.
@@ -119,14 +119,14 @@ def evaluate_parts(run_dir: str | Path, events: str | Path | None = None) -> Eva
 
 
 def _membership(events: EventFrames, record: dict[str, Any], own: bool) -> list[str]:
-    """Which of `PARTS` each recording is of, by the split.json of a run; own: they are of the run's folder."""
+    """Return the one of `PARTS` for each recording, from the split.json of a run; own: they are in the run's folder."""
     known = record.get("digests")
     if not isinstance(known, dict):
         say("split.json has no digests of the recordings: copies of seen ones under another name are not recognised")
         known = {}
     by_name: dict[str, str] = {}
     by_content: dict[str, str] = {}
-    for part, key in (("validated", "validation"), ("trained", "train")):  # a recording that is both was trained on
+    for part, key in (("validated", "validation"), ("trained", "train")):  # a recording in both was trained on
         by_name |= dict.fromkeys(record.get(key, []), part)
         by_content |= dict.fromkeys(known.get(key, []), part)
     contents = [by_content.get(digest) for digest in digests(events.frames)]

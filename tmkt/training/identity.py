@@ -1,4 +1,4 @@
-"""What makes a run this run and no other: its settings and its data, with their content."""
+"""Identity of a run: its settings and its data, with their content."""
 
 import hashlib
 import itertools
@@ -12,16 +12,16 @@ from ..data import PARTS
 
 
 def run_identity(config: Config, record: dict[str, Any]) -> str:
-    """A digest of a run's settings but `out` and `resume`, and of its data (`RunData.record`) with their content.
+    """Return a digest of a run's settings except `out` and `resume`, and of its data (`RunData.record`) and content.
 
-    Two runs of one identity have equal checkpoints; those of another are never taken for its own.
+    Runs with the same identity have equal checkpoints; those of another run are never taken for its own.
     """
     text = json.dumps([_settings(config.dump()), record], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def changed_setting(text: str, config: Config) -> str | None:
-    """The first line in which the text of a config.yaml differs from `config`, `out` and `resume` left out."""
+    """Return the first line in which a config.yaml differs from `config`, without `out` and `resume`."""
     for before, after in itertools.zip_longest(_settings(text), _settings(config.dump()), fillvalue="nothing"):
         if before != after:
             return f"{before.strip()!r}, now {after.strip()!r}"
@@ -29,13 +29,13 @@ def changed_setting(text: str, config: Config) -> str | None:
 
 
 def _settings(text: str) -> list[str]:
-    """The lines of a config.yaml but those of `out` and `resume`."""
+    """Return the lines of a config.yaml except those of `out` and `resume`."""
     keys = re.split(r"(?m)^(?=\w)", text)
     return "".join(key for key in keys if not key.startswith(("out:", "resume:"))).splitlines()
 
 
 def changed_data(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Which recordings or images are gone, new or of another content, by two values of `RunData.record`."""
+    """Name the recordings or images that are gone, new or changed, from two values of `RunData.record`."""
     before, after = (dict(_contents(record)) for record in (old, new))
     found = {
         "gone": sorted(before.keys() - after.keys()),

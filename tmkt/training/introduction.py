@@ -1,4 +1,4 @@
-"""What a run says of itself before it begins, and records of where it runs."""
+"""Introduction of a run: the lines printed before it begins, and the record of its environment."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ from ..progress import count, say
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What a result depends on besides the configuration."""
+    """Return everything that a result depends on besides the configuration."""
     return {
         "tmkt": tmkt.__version__,
         "torch": torch.__version__,
@@ -31,7 +31,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 def introduction(
     config: Config, data: RunData, device: torch.device, parameters: int, batch: int, processes: int
 ) -> list[str]:
-    """A line each for data, model, training, device and folder; `batch`: samples of an optimiser step."""
+    """Return a line each for data, model, training, device and folder; `batch`: samples per optimiser step."""
     images = count(len(data.train.images), "image") if data.record["static_images"] else "no images"
     parts = f"{len(data.validation)} to validate, {len(data.test)} to test"
     width, height = config.data.size
@@ -53,7 +53,7 @@ def _device_name(device: torch.device) -> str:
 
 
 def warn_of_copies(record: dict[str, Any]) -> None:
-    """Say how many recordings are in two parts under two names: scores of these are not of unseen recordings."""
+    """Report the number of recordings in two parts under two names, whose scores are not of unseen recordings."""
     contents = record["digests"]
     trained = set(contents["train"])
     for part in ("validation", "test"):

@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""Lock of a folder, for one process at a time."""
 
 import time
 from pathlib import Path
@@ -11,14 +11,14 @@ from ..progress import say
 
 
 class FolderLock:
-    """Held by one process. The system frees it when the process ends, however it ends."""
+    """Lock held by one process. The system frees it when the process ends, however it ends."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / ".lock"
         self._lock, self._inode = FileLock(self.path), -1
 
     def acquire(self) -> bool:
-        """Whether the folder is ours now; False: another process has it."""
+        """Return whether this process now has the folder; False if another process has it."""
         if self.path.is_symlink():
             raise UserError(f"{self.path}: is a link, and a run writes through none; remove it")
         with atomic_files.written(self.path):
@@ -30,7 +30,7 @@ class FolderLock:
         return True
 
     def wait(self, text: str, every: float = 0.5) -> None:
-        """Acquire it, saying `text` once where that takes a while."""
+        """Acquire the lock, printing `text` once if that takes a while."""
         announced = False
         while not self.acquire():
             if not announced:
@@ -39,10 +39,10 @@ class FolderLock:
             time.sleep(every)
 
     def check(self) -> None:
-        """Make sure that the folder is ours still: a lock file that was deleted by hand would let in a second process.
+        """Check that this process still has the folder: deleting the lock file by hand would admit a second process.
 
         Raises:
-            UserError: it has let one in.
+            UserError: a second process has been admitted.
         """
         try:
             unchanged = self.path.stat().st_ino == self._inode
@@ -58,5 +58,5 @@ class FolderLock:
             )
 
     def release(self) -> None:
-        """Let others in."""
+        """Release the lock."""
         self._lock.release()

@@ -1,4 +1,4 @@
-"""Settings that need more memory than there is: named before minutes of loading, or when memory runs out."""
+"""Detection of settings that need more memory than available, before minutes of loading, or when memory runs out."""
 
 import os
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ import torch
 from ..config import Config
 from ..errors import UserError
 
-_PAIR_BYTES = 200  # of drawing one pair, generously
+_PAIR_BYTES = 200  # generous estimate for drawing one pair
 _PHRASES = ("allocate", "out of memory", "Storage size calculation overflowed", "too big", "invalid size")
 
 
 def check_size(config: Config, processes: int = 1) -> None:
-    """Raise UserError where the frames or the pairs of one step alone do not fit into this machine's memory."""
+    """Raise UserError if the frames, or the pairs of one step, alone exceed this machine's memory."""
     train, data = config.train, config.data
     width, height = data.size
     border = 2 * (data.crop_padding or 0)
@@ -39,7 +39,7 @@ def check_size(config: Config, processes: int = 1) -> None:
 
 @contextmanager
 def enough_memory(config: Config) -> Iterator[None]:
-    """Within the block, running out of memory is a UserError that names the settings that ask for it."""
+    """Within the block, running out of memory is a UserError that names the settings responsible."""
     try:
         yield
     except (MemoryError, RuntimeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""A configuration's network, and the device that it runs on."""
+"""The network of a configuration, and its device."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from ..models import SpikingClassifier, create_model
 
 
 def device_for(config: Config) -> torch.device:
-    """A GPU where there is one and train.device leaves the choice, else the CPU."""
+    """Return a GPU if there is one and train.device allows it, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() and config.train.device == "auto" else "cpu")
 
 
 def build_model(config: Config, num_classes: int) -> SpikingClassifier:
-    """The network of a configuration, its weights drawn from the seed."""
+    """Build the network of a configuration, with weights drawn from the seed."""
     neuron = config.model.neuron.model_dump()
     _check_neuron(neuron, device_for(config))
     torch.manual_seed(config.seed)
@@ -32,7 +32,7 @@ def build_model(config: Config, num_classes: int) -> SpikingClassifier:
 
 
 def _check_neuron(neuron: dict[str, Any], device: torch.device) -> None:
-    """Let tmkt_kernels judge the neuron's settings before data is loaded; its message names the key."""
+    """Have tmkt_kernels check the neuron's settings before data is loaded; its message names the key."""
     try:
         tmkt_kernels.lif(torch.zeros(1, 1, device=device), **neuron)
     except (RuntimeError, ValueError) as error:

@@ -27,24 +27,24 @@ WEIGHTS = "model.safetensors"
 
 
 class RunFolder:
-    """The files of one run. Everybody may read them; who writes calls `begin` first, which takes the lock."""
+    """The files of one run. Any process may read them; a writer calls `begin` first, which takes the lock."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.lock = FolderLock(self.path)
         self.checkpoints = Checkpoints(self.path / "checkpoints")
         self.teacher = self.path / "teacher.safetensors"  # of `ckd`, see method/teacher.py
-        self.log = self.path / "train.log"  # what a run of `tmkt compare` prints
+        self.log = self.path / "train.log"  # output of a run of `tmkt compare`
 
     def __str__(self) -> str:
         return str(self.path)
 
     def subfolder(self, name: str) -> Path:
-        """A folder in the run's, made where it is missing. Raises UserError where it is a link."""
+        """Return a subfolder of the run's folder, made if missing. Raises UserError if it is a link."""
         return atomic_files.make_folder(self.path, name)
 
     def tensorboard(self) -> Path:
-        """The folder of TensorBoard's files, as `subfolder`."""
+        """Return the folder of TensorBoard's files, as `subfolder`."""
         return self.subfolder("tensorboard")
 
     # Writing
@@ -53,7 +53,7 @@ class RunFolder:
         """Take the lock, and write the run's settings and data, `RunData.record`.
 
         Raises:
-            UserError: another process is training here, or the folder holds a run of other settings or other data.
+            UserError: another process is training here, or the folder holds a run with other settings or other data.
         """
         atomic_files.make_folder(self.path)
         if not self.lock.acquire():
@@ -67,7 +67,7 @@ class RunFolder:
         self.subfolder(self.checkpoints.path.name)
 
     def check_same_run(self, config: Config) -> None:
-        """A run goes on under the settings that it began with; `resume`, and how its folder is called, may differ.
+        """Check that a resumed run has its original settings; `resume`, and the folder's name, may differ.
 
         Raises:
             UserError: the folder holds a run with other settings, or its config.yaml is damaged.
@@ -82,7 +82,7 @@ class RunFolder:
             raise UserError(f"out: {self} holds a run with other settings ({changed}); choose another out=")
 
     def _check_same_data(self, record: dict[str, Any]) -> None:
-        """A run goes on with the recordings and images that it began with, and with their content."""
+        """Check that a resumed run has its original recordings and images, with unchanged content."""
         path = self.path / SPLIT
         if not path.exists():
             return
@@ -95,9 +95,9 @@ class RunFolder:
             raise UserError(f"out: the data has changed since {path} was written: {changed}; choose another out=")
 
     def rewind(self, step: int) -> None:
-        """Drop the metrics that a run resumed at `step` writes anew: those beyond it, and the test score.
+        """Drop the metrics that a run resumed at `step` writes again: those beyond it, and the test score.
 
-        A line that is no record is dropped too: it was being written when the run was killed, or was edited.
+        A line that is not a record is dropped too. It was being written when the run was killed, or was edited.
         """
         path = self.path / METRICS
         if not path.exists() and not path.is_symlink():
@@ -109,7 +109,7 @@ class RunFolder:
         atomic_files.write_text(path, "".join(json.dumps(record) + "\n" for record in records))
 
     def append(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """Add a record to the metrics. Raises UserError where another process has begun in the folder since."""
+        """Add a record to the metrics. Raises UserError if another process has since begun in the folder."""
         self.lock.check()
         record = {"kind": kind, "step": step, **values}
         atomic_files.append(self.path / METRICS, json.dumps(record) + "\n")
@@ -129,27 +129,27 @@ class RunFolder:
     # Reading
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The records of metrics.jsonl; what is no record, as a line that is being written, is left out."""
+        """Return the records of metrics.jsonl; lines without one, such as a line being written, are skipped."""
         return [record for record in atomic_files.read_records(self.path / METRICS) if _is_record(record)]
 
     def steps_done(self) -> int:
-        """The last step that the metrics tell of; 0 before there are any."""
+        """Return the last step in the metrics; 0 before there is any."""
         records = self.metrics() if (self.path / METRICS).is_file() else []
         return records[-1]["step"] if records else 0
 
     def split(self) -> dict[str, Any]:
-        """The `RunData.record` of the run: which recordings and images served for what."""
+        """Return the `RunData.record` of the run: the recordings and images of each part."""
         return atomic_files.read_object(self.path / SPLIT)
 
     def classes(self) -> tuple[str, ...]:
-        """The names of the run's classes, by label."""
+        """Return the names of the run's classes, by label."""
         classes = self.split().get("classes")
         if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
             raise DamagedError(f"{SPLIT} holds no names of classes")
         return tuple(classes)
 
     def recordings(self) -> list[str]:
-        """The names of all recordings that the run was made with. Raises UserError where split.json is damaged."""
+        """Return the names of all recordings of the run. Raises UserError if split.json is damaged."""
         try:
             split = self.split()
             return [name for part in PARTS if part != "static_images" for name in split[part]]
@@ -157,7 +157,7 @@ class RunFolder:
             raise UserError(f"run {self}: {SPLIT} cannot be read ({error}); expected the folder of a run") from error
 
     def predictions(self) -> list[dict[str, Any]]:
-        """name, label and predicted class of each test recording of a finished run."""
+        """Return name, label and predicted class of each test recording of a finished run."""
         path, classes = self.path / PREDICTIONS, self.classes()
         records = [atomic_files.parse_object(line, path.name) for line in atomic_files.read(path).splitlines()]
         for record in records:
@@ -169,21 +169,20 @@ class RunFolder:
         return records
 
     def test_score(self) -> dict[str, Any] | None:
-        """The record of a finished run's test score; None while the run has not its score, predictions and weights."""
+        """Return the record of a finished run's test score; None until it has score, predictions and weights."""
         if not all((self.path / name).is_file() for name in (METRICS, PREDICTIONS, WEIGHTS)):
             return None
         scores = [record for record in self.metrics() if record["kind"] == "test" and _is_score(record)]
         return scores[-1] if scores else None
 
     def is_finished(self) -> bool:
-        """Whether the run has its test score, the predictions behind it, and its weights."""
+        """Return whether the run has its test score, the predictions behind it, and its weights."""
         return self.test_score() is not None
 
     def load_model(self) -> tuple[Config, SpikingClassifier, tuple[str, ...]]:
-        """A finished run's configuration, its network with the trained weights, and its classes.
+        """Return a finished run's configuration, its network with the trained weights, and its classes.
 
-        The run may be a stranger's: its configuration comes without data.cache, so that nothing is written where that
-        leads.
+        The run may be a stranger's, so the configuration comes without data.cache, and nothing is written there.
 
         Raises:
             UserError: a file is missing or damaged, does not fit the others, or the weights hold NaN or infinity.

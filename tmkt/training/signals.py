@@ -1,4 +1,4 @@
-"""How a command ends before its time: Ctrl-C, SIGTERM, or the death of the process that started it."""
+"""Early ends of a command: Ctrl-C, SIGTERM, or the death of the process that started it."""
 
 import ctypes
 import os
@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_PARENT = "TMKT_PARENT"  # the process that a command shall not outlive
+_PARENT = "TMKT_PARENT"  # the process that a command must not outlive
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
-    """Within the block SIGINT and SIGTERM are appended to the list that this gives. The second of a kind acts at once.
+    """Within the block, SIGINT and SIGTERM are appended to the list that it yields. The second of a kind acts at once.
 
-    In another thread than the main one nothing is noted: Python handles signals there alone.
+    Outside the main thread nothing is recorded, because Python handles signals only there.
     """
     noted: list[int] = []
     before: dict[int, Any] = {}
@@ -27,7 +27,7 @@ def noted_signals() -> Iterator[list[int]]:
 
     if threading.current_thread() is threading.main_thread():
         for number in map(int, (signal.SIGINT, signal.SIGTERM)):
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup, or not Python's
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):  # ignored under nohup, or not Python's
                 before[number] = signal.signal(number, note)
     try:
         yield noted
@@ -37,15 +37,15 @@ def noted_signals() -> Iterator[list[int]]:
 
 
 def child_environment() -> dict[str, str]:
-    """The environment of a `python -m tmkt` that shall end with this process."""
+    """Return the environment for a `python -m tmkt` that must end with this process."""
     return {**os.environ, _PARENT: str(os.getpid())}
 
 
 def end_with_parent() -> None:
-    """Have the system send SIGTERM when the process that asked for it by `child_environment` ends, even by SIGKILL."""
+    """Have the system send SIGTERM when the parent that called `child_environment` ends, even by SIGKILL."""
     parent = os.environ.pop(_PARENT, None)
     if parent is None:
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if str(os.getppid()) != parent:  # it ended before the system was asked
+    if str(os.getppid()) != parent:  # the parent ended before the call
         raise SystemExit(128 + signal.SIGTERM)

@@ -1,6 +1,6 @@
-"""Scalars for TensorBoard, written as they come.
+"""Scalars for TensorBoard, written immediately.
 
-torch's SummaryWriter writes them in a thread of its own, which dies with a traceback where the disk is full.
+torch's SummaryWriter writes them in a separate thread, which dies with a traceback if the disk is full.
 """
 
 import os
@@ -16,7 +16,7 @@ from .. import atomic_files
 
 
 class Curves:
-    """One file of events in `folder`, for the steps from `first_step` on: TensorBoard drops what older files have."""
+    """One file of events in `folder`, for steps from `first_step` on, which TensorBoard drops from older files."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
         now = time.time()
@@ -28,12 +28,12 @@ class Curves:
         self._write(Event(wall_time=now, step=first_step, session_log=SessionLog(status=SessionLog.START)))
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """The values of one step, by tag."""
+        """Write the values of one step, by tag."""
         scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
         self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
 
     def close(self) -> None:
-        """Nothing is lost without it."""
+        """Close the file. Nothing is lost without it."""
         self._writer.close()
 
     def _write(self, event: Event) -> None:

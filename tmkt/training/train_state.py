@@ -1,4 +1,4 @@
-"""How far a run has come."""
+"""Progress of a run."""
 
 import math
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ class TrainState:
 
     step: int = 0  # optimiser steps done
     seconds: float = 0.0
-    best_step: int | None = None  # of the best validation so far: by accuracy, and by loss where that is equal
+    best_step: int | None = None  # of the best validation so far, by accuracy, then by loss
     best_accuracy: float = -1.0
     best_loss: float = math.inf
     stale: int = 0  # validations since the best one
 
     @staticmethod
     def of(state: dict[str, Any]) -> "TrainState":
-        """The progress in a checkpoint's state. Raises DamagedError where a value is missing or of another kind."""
+        """Return the progress in a checkpoint's state. Raises DamagedError if a value is missing or of another kind."""
         kinds = {"step": int, "seconds": float, "best_accuracy": float, "best_loss": float, "stale": int}
         best = state.get("best_step")
         right = all(type(state.get(name)) is kind for name, kind in kinds.items())
@@ -31,7 +31,7 @@ class TrainState:
         return TrainState(**{name: state[name] for name in kinds}, best_step=best)
 
     def validated(self, score: Score) -> bool:
-        """Note a validation; True if it is the best so far."""
+        """Record a validation; return True if it is the best so far."""
         if (score.accuracy, -score.loss) > (self.best_accuracy, -self.best_loss):
             self.best_step, self.best_accuracy, self.best_loss, self.stale = self.step, score.accuracy, score.loss, 0
             return True

@@ -1,8 +1,8 @@
 """The training loop: optimiser steps, validation, metrics, checkpoints; a stopped run resumes exactly.
 
-Everything random in optimiser step k comes from a generator seeded by (seed, k), so weights, optimiser and step are all
-the state there is. Every process draws the whole batch of a step and computes its share, so N processes with batch B do
-what one process with batch N B does.
+All randomness of optimiser step k comes from a generator seeded by (seed, k), so that the state is only the weights,
+the optimiser and the step. Every process draws the whole batch of a step and computes its share, so that N processes
+with batch B do the same as one process with batch N B.
 """
 
 import math
@@ -50,9 +50,9 @@ from .train_state import TrainState
 
 
 def train(config: Config, data: RunData | None = None, introduce: bool = True) -> Score:
-    """Train the run that `config` describes; returns the score on its test recordings. See `Trainer.run`.
+    """Train the run that `config` describes; return the score on its test recordings. See `Trainer.run`.
 
-    Where several processes train together, each calls `distributed.shut_down` after its last run.
+    If several processes train together, each calls `distributed.shut_down` after its last run.
     """
     for key, chosen in {"patience": config.train.patience is not None, "select": config.train.select == "best"}.items():
         if chosen and config.data.events.validation_per_class == 0:
@@ -60,11 +60,11 @@ def train(config: Config, data: RunData | None = None, introduce: bool = True) -
     check_size(config, int(os.environ.get("WORLD_SIZE", 1)))
     try:
         with enough_memory(config), peers_named(config.train):
-            build_model(config, 1)  # an impossible model is an error before minutes of loading
+            build_model(config, 1)  # raises for an impossible model before minutes of loading
             return Trainer(config, data or prepare(config)).run(introduce)
     except Interrupted:
         raise
-    except KeyboardInterrupt:  # at a moment when nothing more can be saved
+    except KeyboardInterrupt:  # at a point where nothing more can be saved
         saved = RunFolder(config.out).checkpoints.steps()
         how = "nothing is saved yet; run the same command again to start over"
         if saved:
@@ -73,7 +73,7 @@ def train(config: Config, data: RunData | None = None, introduce: bool = True) -
 
 
 def learning_rate(step: int, base: float, warmup: int, phase_steps: list[int]) -> float:
-    """Linear warm-up, then a cosine to zero, anew in each phase; `step` counts optimiser steps from 0."""
+    """Linear warm-up, then a cosine to zero, restarted in each phase; `step` counts optimiser steps from 0."""
     start, length = 0, phase_steps[0]
     for length in phase_steps:
         if step < start + length:
@@ -101,7 +101,7 @@ class Trainer:
         if self.processes > 1:
             convert_sync_batchnorm(task)
         if config.train.compile:
-            self.model.backbone.compile()  # in place: the names of the weights stay as they are
+            self.model.backbone.compile()  # in place, so that the names of the weights stay the same
         optimizer = torch.optim.AdamW(task.parameters(), lr=config.train.lr, weight_decay=config.train.weight_decay)
         self.task, self.optimizer = self.accelerator.prepare(task, optimizer)
         self.data = replace(data, train=data.train.to(self.device))
@@ -109,16 +109,16 @@ class Trainer:
         self.augmentation = Augmentation.of(config.data)
         self.targets: Targets | None = None
         self.state = TrainState()
-        self.curves: Curves | None = None  # the main process has one
+        self.curves: Curves | None = None  # only in the main process
 
     def run(self, introduce: bool = True) -> Score:
         """Train from the last checkpoint (or the start) to the end, then evaluate on the test recordings.
 
-        introduce: first say what is trained on which data, where, and into which folder.
+        introduce: first print network, data, device and folder.
 
         Raises:
             UserError: the folder is another run's or damaged, a file cannot be written, or the network holds NaN.
-            Interrupted: Ctrl-C or SIGTERM; what was done until then is saved.
+            Interrupted: Ctrl-C or SIGTERM; the progress until then is saved.
         """
         try:
             return self._run(introduce)
@@ -146,7 +146,7 @@ class Trainer:
         return score
 
     def _train(self, signals: Sequence[int]) -> None:
-        """The steps that are left; `signals`: those that came meanwhile."""
+        """Run the remaining steps; `signals`: those received in the meantime."""
         train, state, name = self.config.train, self.state, self.config.transfer.method
         began = time.monotonic() - state.seconds
         self.task.train()
@@ -157,7 +157,7 @@ class Trainer:
                 state.seconds = time.monotonic() - began
                 progress.update(state.step, self._log(values) if self._due(train.log_every) else None)
                 improved = self._due(train.eval_every) and self._validate()
-                # Validation is part of the step: a resumed run goes on after it.
+                # Validation is part of the step, so that a resumed run continues after it.
                 state.seconds = time.monotonic() - began
                 stopping = self._is_told_to_stop(signals)
                 if improved or stopping or self._due(train.checkpoint_every) or self._finished():
@@ -169,7 +169,7 @@ class Trainer:
             say(f"{name}, step {state.step}/{train.steps}: stopped early, {why}")
 
     def _due(self, every: int) -> bool:
-        """Whether the step that was just done is one of every `every`, or the last."""
+        """Return whether the step just done is one of every `every`, or the last."""
         return self.state.step % every == 0 or self.state.step == self.config.train.steps
 
     def _finished(self) -> bool:
@@ -185,10 +185,10 @@ class Trainer:
         return {name: torch.stack([values[name] for values in passes]).mean() for name in passes[0]}
 
     def _train_pass(self, number: int) -> dict[str, Tensor]:
-        """Forward and backward of one share of the step's batch; after the last pass the optimiser's step."""
+        """Forward and backward of one share of the step's batch, and after the last pass the optimiser's step."""
         config, size = self.config, self.config.train.batch
         share = number * self.processes + self.accelerator.process_index
-        # For layers that draw from the default generator.
+        # For layers that use the default generator.
         torch.manual_seed(step_seed(config.seed, self.state.step, share))
         generator = step_generator(config.seed, self.state.step)
         pairs = sample_pairs(self.data.train, self.batch, generator, self.augmentation)
@@ -211,7 +211,7 @@ class Trainer:
         return {**result["parts"], "loss": result["loss"].detach(), "accuracy": accuracy}
 
     def _log(self, values: dict[str, Tensor]) -> dict[str, float]:
-        """Record the values of a step, means over the processes; returns loss and accuracy."""
+        """Record the values of a step, means over the processes; return loss and accuracy."""
         means = self.accelerator.reduce(torch.stack([value.float() for value in values.values()]), "mean")
         logged = dict(zip(values, means.tolist(), strict=True))
         if not math.isfinite(logged["loss"]):
@@ -224,7 +224,7 @@ class Trainer:
         return {key: logged[key] for key in ("loss", "accuracy")}
 
     def _validate(self) -> bool:
-        """Score the validation recordings, if there are any; True if it is the best score so far."""
+        """Score the validation recordings, if there are any; return True if it is the best score so far."""
         if not len(self.data.validation):
             return False
         score = self._score("validation", self.data.validation)
@@ -235,7 +235,7 @@ class Trainer:
         return improved
 
     def _score(self, part: str, events: EventFrames) -> Score:
-        """Evaluate in float32, whatever the training's precision, every process a share; and log it."""
+        """Evaluate in float32, whatever the training's precision, with a share per process, and log the score."""
         self._check_finite()
         rank, every = self.accelerator.process_index, self.processes
         own = EventFrames(events.frames[:, rank::every], events.labels[rank::every], events.names[rank::every])
@@ -257,7 +257,7 @@ class Trainer:
         self.curves.add(state.step, {f"{kind}/{name}": value for name, value in values.items()})
 
     def _check_finite(self) -> None:
-        """Raise UserError where weights, statistics or the optimiser's moments hold NaN or infinity."""
+        """Raise UserError if weights, statistics or the optimiser's moments hold NaN or infinity."""
         task = self.accelerator.unwrap_model(self.task)
         tensors = {**task.state_dict(), **optimizer_tensors(self.optimizer, task)}
         check_finite(
@@ -267,7 +267,7 @@ class Trainer:
         )
 
     def _is_told_to_stop(self, signals: Sequence[int]) -> bool:
-        """Whether a signal came; with several processes to any of them, which they settle where they log anyway."""
+        """Return whether a signal came. With several processes, to any of them, as agreed when they log anyway."""
         if self.processes == 1:
             return bool(signals)
         if not self._due(self.config.train.log_every):
@@ -276,14 +276,14 @@ class Trainer:
         return bool(self.accelerator.reduce(received, "sum").item() > 0)
 
     def _stop(self, signals: Sequence[int]) -> NoReturn:
-        self.accelerator.wait_for_everyone()  # one that ended early would take the one that writes with it
+        self.accelerator.wait_for_everyone()  # an early exit would end the process that writes, too
         status = 128 + (signals[0] if signals else signal.SIGTERM)
         raise Interrupted(f"interrupted; run the same command again to resume from step {self.state.step}", status)
 
     # The run's folder
 
     def _open_folder(self) -> Checkpoint | None:
-        """Begin the run's folder, or find where the run that it holds goes on."""
+        """Begin the run's folder, or find the checkpoint at which its run resumes."""
         self.folder.begin(self.config, self.data.record)
         saved = self.folder.checkpoints.newest(self._check)
         if saved is not None and saved.state["processes"] != self.processes:
@@ -306,7 +306,7 @@ class Trainer:
         }
 
     def _introduce(self, in_full: bool) -> None:
-        """Say what begins here, or goes on."""
+        """Print what begins or resumes here."""
         if in_full:
             parameters = sum(parameter.numel() for parameter in self.model.parameters())
             for line in introduction(self.config, self.data, self.device, parameters, self.batch, self.processes):
@@ -341,7 +341,7 @@ class Trainer:
         )
 
     def _check(self, saved: Checkpoint) -> None:
-        """Raise where a checkpoint, whole by its checksums, is not one that this run has written."""
+        """Raise if a checkpoint, whole by its checksums, was not written by this run."""
         task = self.accelerator.unwrap_model(self.task)
         if saved.state.get("run") != self.identity:
             raise UserError(
@@ -389,5 +389,5 @@ class Trainer:
 
 
 def _kinds(values: Any) -> dict[str, type] | None:
-    """The keys of a dictionary and the kinds of its values; None of anything else."""
+    """Return the keys of a dictionary and the kinds of its values; None for anything else."""
     return {key: type(value) for key, value in values.items()} if isinstance(values, dict) else None

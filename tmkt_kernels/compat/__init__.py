@@ -1,6 +1,6 @@
-"""Other libraries' models on our operators: `accelerate`, and the files that know one library each.
+"""Other libraries' models on our operators: `accelerate`, and one file per library.
 
-A file here imports its library when it is imported itself, which `accelerate` does only for libraries that are loaded.
+A file here imports its library at its own import, and `accelerate` imports a file only if its library is loaded.
 """
 
 from .accelerate import Report, accelerate, restore

@@ -1,4 +1,4 @@
-"""`accelerate`: another library's model on our operators, and `restore`, which undoes it."""
+"""`accelerate` puts another library's model on our operators, and `restore` undoes it."""
 
 import copy
 import importlib.metadata
@@ -21,27 +21,27 @@ LIBRARIES = {
     "norse.torch": ("norse", ("1.1.",)),
     "sinabs.layers": ("sinabs", ("2.0.", "3.1.")),
 }
-"""The module that is loaded where a model is of a library: the library, which names our file on it too, and the
-versions that this file was written after. Another version may mean something else by the same names."""
+"""Loaded module that shows a library is in use -> the library's name, also that of our file on it, and the versions
+for which that file was written. In other versions the same names may mean something else."""
 
 
 HALF = {
     "ours": "half inputs and autocast: our operators, in float32, which is more exact than the library's half",
     "library": "half inputs, under autocast too: left to the library",
 }
-"""Who computes inputs in float16 and bfloat16, and the report's line about it."""
+"""Values of `half`, with the line of the report about float16 and bfloat16 inputs."""
 
 
 @dataclass
 class Report:
-    """What `accelerate` did to `model`; the keys are paths in it, as named_modules() gives them.
+    """Report of what `accelerate` did to `model`; the keys are paths in it, as named_modules() gives them.
 
     Attributes:
         model: the accelerated model.
-        replaced: what runs on our operators now, with its class.
-        fused: batch norm -> the neuron that does its work too.
-        left: neurons, and batch norms before neurons, that stay what they were, with the reason.
-        unknown: loaded libraries whose version we do not know, so that nothing of theirs was replaced.
+        replaced: modules that now run on our operators, with their class.
+        fused: batch norm -> the neuron that also does its work.
+        left: neurons, and batch norms before neurons, that stay unchanged, with the reason.
+        unknown: loaded libraries of a version we do not know, so that none of their modules were replaced.
         half: who computes half inputs, "ours" or "library".
     """
 
@@ -66,7 +66,7 @@ class Report:
 
 
 def loaded_libraries(report: Report) -> list[ModuleType]:
-    """Our files on the libraries that this process has imported."""
+    """Return our files on the libraries that this process has imported."""
     files = []
     for module, (library, versions) in LIBRARIES.items():
         if module not in sys.modules:
@@ -83,28 +83,28 @@ def accelerate(model: nn.Module, *, inplace: bool = True, fuse_batch_norm: bool 
     """Put the spiking neurons of SpikingJelly, snnTorch, norse and sinabs in `model` on our operators.
 
     A module stays the same object, with its parameters, buffers, hooks, state and attributes; state_dict, optimisers
-    and checkpoints do not notice. What cannot be served exactly - a neuron, a surrogate, an option that we do
-    not have, a float64 input - runs as before: the first three are named in the report, the input is
-    decided at every call. Spikes equal the library's but where a rounding falls on the other side of the
-    threshold, for we add in another order (docs/convert.md). On half inputs they equal those that the library has on
-    the same inputs in float32.
+    and checkpoints are unaffected. Whatever cannot be served exactly runs as before. The report names the neurons,
+    surrogates and options that we do not have; float64 inputs are recognised at each call. Spikes equal the library's,
+    except where a rounding falls on the other side of the threshold, because we add in another order (docs/convert.md).
+    On half inputs they equal the library's spikes for the same inputs in float32.
 
     Args:
         model: any module.
         inplace: change `model`; False changes a deep copy, `report.model`.
-        fuse_batch_norm: while a module is called of which torch.fx has proved that one of its batch norms feeds one of
-            its neurons alone, run the two as one operator. The batch norm stays what it is, and whatever else uses its
-            output or calls it gets the normalised value. That module gets two forward hooks. Hooks on one of the two,
-            set now or later, keep them apart.
+        fuse_batch_norm: run a batch norm and a neuron as one operator, if torch.fx has proved for a module that its
+            batch norm feeds only that neuron. The module gets two forward hooks, and fuses the two while it is called.
+            The batch norm itself stays unchanged: whatever else uses its output or calls it gets the normalised value.
+                Hooks
+            on one of the two, set now or later, keep them apart.
         half: "ours" computes float16 and bfloat16 inputs, with autocast or without, in float32 on our operators, and
             returns the dtype that the library returns; "library" leaves them to the library. On an accelerated
             model the last call counts.
 
     Returns:
-        What was replaced, what was left and why; print it.
+        A report of the modules that were replaced and left, with reasons; print it.
 
     Raises:
-        ValueError: another `half`.
+        ValueError: `half` is neither "ours" nor "library".
     """
     if half not in HALF:
         raise ValueError(f"half: expected 'ours' or 'library', got {half!r}")
@@ -158,7 +158,7 @@ def _fuse(model: nn.Module, report: Report, libraries: list[ModuleType]) -> None
 
 
 def restore(model: nn.Module) -> nn.Module:
-    """Give every module that `accelerate` changed its own class back, in place, and return the model."""
+    """Restore the own class of every module that `accelerate` changed, in place, and return the model."""
     for module in model.modules():
         disown(module)
         if isinstance(module, Accelerated):

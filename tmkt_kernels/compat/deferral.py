@@ -1,7 +1,7 @@
-"""Work that a batch norm has put off, and the tensor that stands for its result.
+"""Deferral of a batch norm's work to the neuron behind it.
 
-A batch norm that puts its work off returns a `Deferred`. The neuron takes the batch norm's input from it and does both.
-Anybody else who touches it finds the normalised value, which is computed then, once, by the library.
+A batch norm that defers its work returns a `Deferred` tensor. The neuron takes the batch norm's input from it, and does
+the work of both. For any other code that touches the tensor, the library computes the normalised value, once.
 """
 
 import contextlib
@@ -30,8 +30,8 @@ def _modes() -> tuple[bool, bool]:
 
 @contextlib.contextmanager
 def _under(modes: tuple[bool, bool]) -> Iterator[None]:
-    """In inference mode or not, recording gradients or not, as it was when the work was put off; and what is kept for
-    backward is kept as it is, for nobody asked to see it then."""
+    """Restore the inference and grad modes of the time of the deferral. Hooks on saved tensors are disabled, because
+    nobody had set any at that time."""
     inference, grad = modes
     with torch.inference_mode(inference), torch.set_grad_enabled(grad), contextlib.ExitStack() as stack:
         if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
@@ -40,8 +40,8 @@ def _under(modes: tuple[bool, bool]) -> Iterator[None]:
 
 
 def _track_untold(norm: Norm, mean: Tensor, var: Tensor, count: int) -> None:
-    """As torch, which writes running statistics without telling autograd: an earlier call of its own may have kept them
-    for backward."""
+    """Update the running statistics like torch, without bumping their version: an earlier call of torch's own may have
+    saved them for backward."""
     written = tuple(t for t in (norm.running_mean, norm.running_var) if t is not None and not t.is_inference())
     versions = tuple(tensor._version for tensor in written)
     track(norm, mean, var, count)
@@ -49,7 +49,7 @@ def _track_untold(norm: Norm, mean: Tensor, var: Tensor, count: int) -> None:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether somebody looks at what goes through this module."""
+    """Return whether hooks watch the inputs, outputs or gradients of this module."""
     own = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     return bool(own or _has_any_global_hook())
 
@@ -59,20 +59,20 @@ def library_forward(norm: Norm, *args: Any, **kwargs: Any) -> Any:
 
 
 class Call(Protocol):
-    """The call during which work was put off: it hears who has done it."""
+    """The call in which a batch norm deferred its work; it records who did the work."""
 
     def done_by_library(self, work: "Deferral") -> None: ...
     def done_by_neuron(self, work: "Deferral") -> None: ...
 
 
 class Deferral:
-    """The work that a batch norm has put off: done by the neuron, or by the library when somebody asks for the value.
+    """The work that a batch norm has deferred. The neuron does it, or the library once some code needs the value.
 
     Attributes:
-        version: of x, which must still hold what the batch norm saw; None where torch counts none, in inference mode.
-        tracked: the running statistics have seen x.
-        by_neuron: the neuron has done the work.
-        result: the normalised value, once somebody has asked for it.
+        version: version of x at the deferral, which must not change; None in inference mode, where torch counts none.
+        tracked: whether the running statistics include x.
+        by_neuron: whether the neuron has done the work.
+        result: the normalised value, once some code has needed it.
     """
 
     def __init__(self, call: Call, norm: Norm, neuron: "Fusable", x: Tensor) -> None:
@@ -94,14 +94,14 @@ class Deferral:
             )
 
     def value(self) -> Tensor:
-        """What the batch norm would have returned, with its gradient."""
+        """Return what the batch norm would have returned, with its gradient."""
         if self.result is None:
             with _under(self.modes):
                 self.result = self.normalise()
         return self.result
 
     def normalise(self) -> Tensor:
-        """The running statistics see x once, whoever asks how often."""
+        """Compute the normalised value. The running statistics take x once, however often this runs."""
         self.check_input()
         norm, x = self.norm, self.x
         if not self.tracked:
@@ -115,11 +115,11 @@ class Deferral:
         return nn.functional.batch_norm(folded, *options).view(x.shape)
 
     def fits(self, shape: torch.Size) -> bool:
-        """Whether its channels are dimension 2 of x_seq [T, B, C, ...], where the operator has them."""
+        """Return whether the channels are dimension 2 of x_seq [T, B, C, ...], as the operator requires."""
         return self.x.shape == (shape if channel_dim(self.norm) == 2 else (shape[0] * shape[1], *shape[2:]))
 
     def run(self, x_seq: Tensor, v_init: Tensor | None, neuron: Recurrence, return_v: bool) -> tuple[Tensor, ...]:
-        """Batch norm and neuron as one operator, and torch's running statistics."""
+        """Run batch norm and neuron as one operator, and update torch's running statistics."""
         norm = self.norm
         mean, var = (None, None) if self.batch_statistics else (norm.running_mean, norm.running_var)
         value = BatchNorm(norm.weight, norm.bias, mean, var, norm.eps)
@@ -132,12 +132,12 @@ class Deferral:
 
 
 def channel_dim(norm: Norm) -> int:
-    """2 where this module itself takes [T, B, C, ...], else 1."""
+    """Return 2 if this module itself takes [T, B, C, ...], else 1."""
     return 2 if getattr(norm, "step_mode", "s") == "m" else 1
 
 
 class Deferred(Tensor):
-    """A batch norm's output that is not computed yet: shape, dtype and device, and no data."""
+    """A batch norm's output that is not yet computed: shape, dtype and device, but no data."""
 
     work: Deferral
     known: Tensor | None  # the value in this shape
@@ -158,8 +158,8 @@ class Deferred(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        """For code that does not ask `__torch_function__`: an autograd function, a C++ extension. Gradients go through
-        `_Defer`."""
+        """Serve code that bypasses `__torch_function__`, such as an autograd function or a C++ extension.
+        Gradients go through `_Defer`."""
         if func._schema.is_mutable:
             raise RuntimeError(
                 f"accelerate: {func} would change the output of a fused batch norm from below Python; {REMEDY}"
@@ -176,7 +176,7 @@ _ASKING_FOR_ITS_GRADIENT = {Tensor.register_hook, Tensor.retain_grad, Tensor.reg
 
 
 class _Defer(torch.autograd.Function):
-    """Makes a Deferred, whose gradient is that of the normalised value."""
+    """Make a Deferred, whose gradient is that of the normalised value."""
 
     @staticmethod
     def forward(ctx: Any, work: Deferral, shape: Any, stride: Any, *inputs: Tensor | None) -> Deferred:
@@ -208,7 +208,7 @@ def defer(work: Deferral, like: Tensor) -> Deferred:
 
 
 def _reshaped(func: Callable[..., Tensor], deferred: Deferred, *args: Any, **kwargs: Any) -> Deferred | None:
-    """Still deferred, in the shape that `func` gives it; None if that changes more than the shape."""
+    """Return a Deferred in the shape that `func` gives it; None if `func` changes more than the shape."""
     with torch._C.DisableTorchFunctionSubclass():
         meta = torch.empty_strided(deferred.shape, deferred.stride(), dtype=deferred.dtype, device="meta")
     like = func(meta, *args, **kwargs)
@@ -221,7 +221,7 @@ def _shape(deferred: Deferred) -> torch.Size:
 
 
 def value_of(deferred: Deferred) -> Tensor:
-    """The normalised value in the shape of `deferred`, the same tensor each time."""
+    """Return the normalised value in the shape of `deferred`, the same tensor on each call."""
     if deferred.known is None:
         value, shape = deferred.work.value(), _shape(deferred)
         with _under(deferred.work.modes):
@@ -230,7 +230,7 @@ def value_of(deferred: Deferred) -> Tensor:
 
 
 def _data_of(deferred: Deferred) -> Tensor:
-    """Below autograd, where a value that is computed has no gradient and so is not kept."""
+    """Return the data below autograd, where a computed value has no gradient and so is not kept."""
     work = deferred.work
     value = work.normalise() if work.result is None else work.result.detach()
     return value.reshape(_shape(deferred))
@@ -245,19 +245,19 @@ def _refuse_gradient(deferred: Deferred) -> None:
 
 
 def is_watched() -> bool:
-    """Whether somebody would see that a batch norm is missing: a mode that is told of operators, or hooks on the
-    tensors kept for backward, such as those of checkpointing, which counts them."""
+    """Return whether anything would notice a missing batch norm: a mode that intercepts operators, or hooks on saved
+    tensors, such as those of checkpointing, which counts them."""
     if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None or torch._C._len_torch_dispatch_stack():
         return True
     modes = torch.overrides._get_current_function_mode_stack()
-    # torch.set_default_device is a mode that looks at nothing; its module is not loaded before it is used.
+    # torch.set_default_device is a mode too, but intercepts no values. Its module is loaded at first use.
     device = sys.modules.get("torch.utils._device")
     return any(device is None or type(mode) is not device.DeviceContext for mode in modes)
 
 
 def received(x: Tensor, neuron: "Fusable") -> tuple[Tensor, Deferral | None]:
-    """What a neuron gets: its input, or its batch norm's input with the work that was put off for it, which the neuron
-    was asked about then (`serves`)."""
+    """Return a neuron's input; or the input of its batch norm, with the work deferred to the neuron. The neuron agreed
+    to that work in `serves`."""
     if type(x) is not Deferred:
         return x, None
     work = x.work
@@ -269,12 +269,12 @@ def received(x: Tensor, neuron: "Fusable") -> tuple[Tensor, Deferral | None]:
 
 
 class Fusable:
-    """A neuron that can do the work of a batch norm before it."""
+    """A neuron that can do the work of the batch norm before it."""
 
     def serves(self, x: Tensor) -> bool:
-        """Whether our operators compute this input exactly."""
+        """Return whether our operators compute this input exactly."""
         raise NotImplementedError
 
     def fusion_problem(self) -> str | None:
-        """Why this neuron cannot do the work of a batch norm as it is now; None if it can."""
+        """Return why this neuron, in its present state, cannot do the work of a batch norm; None if it can."""
         return None

@@ -1,8 +1,8 @@
-"""A batch norm and the neuron it feeds as one operator, while the module that holds both is being called.
+"""Fusion of a batch norm and the neuron it feeds into one operator, during calls of the module that holds both.
 
-`accelerate` notes on that module, the owner, which of its batch norms feeds which of its neurons, and gives it two
-hooks: when a call begins, its batch norms may put their work off (`deferral.py`); when it ends, that is taken back. A
-batch norm keeps its class, and outside of the owner's call nothing about it is different.
+`accelerate` records on that module, the owner, which of its batch norms feeds which of its neurons, and gives it two
+hooks. The first lets the batch norms defer their work (`deferral.py`) when a call begins, the second ends that when
+the call ends. A batch norm keeps its class, and outside the owner's calls it behaves as before.
 """
 
 import functools
@@ -33,20 +33,20 @@ Path = tuple[str, ...]
 
 
 class _Call:
-    """A call of an owner that is in progress, whose frame is being executed."""
+    """A running call of an owner, with its frame."""
 
     def __init__(self, owner: nn.Module, frame: FrameType) -> None:
         self.owner, self.frame = owner, frame
-        self.neurons: dict[nn.Module, Fusable] = {}  # of the batch norms that may put their work off
+        self.neurons: dict[nn.Module, Fusable] = {}  # by batch norm that may defer its work
         self.put_off: set[Deferral] = set()
         self.by_neurons: list[weakref.ref[Deferral]] = []
-        self.seen = False  # whether somebody but a neuron may hold a Deferred
+        self.seen = False  # whether anything but a neuron may hold a Deferred
 
     def is_over(self) -> bool:
-        """Whether it has ended without its forward hook, as by Ctrl-C."""
+        """Return whether the call has ended without its forward hook, as after Ctrl-C."""
         try:
             self.frame.clear()
-        except RuntimeError:  # what a frame that is being executed answers
+        except RuntimeError:  # raised for a frame that is still executing
             return False
         return True
 
@@ -55,18 +55,18 @@ class _Call:
         self.seen = True
 
     def done_by_neuron(self, work: Deferral) -> None:
-        """Keeps no hold of its tensors, which are free as soon as nobody else holds them."""
+        """Note that a neuron did the work, by a weak reference, which does not keep its tensors alive."""
         self.put_off.discard(work)
         self.by_neurons.append(weakref.ref(work))
 
     def end(self) -> None:
-        """Do what was put off and never done, while parameters and statistics are what they were then.
+        """Do the deferred work that nothing has done, while parameters and statistics are still those of the call.
 
-        What a neuron has done, and somebody still holds in an attribute perhaps, gets its value too.
+        Work that a neuron has done also gets its value if something still holds it, for example an attribute.
         """
         for norm in self.neurons:
             if _is_ours(norm):
-                norm.__dict__.pop("forward", None)  # another thread may be doing the same
+                norm.__dict__.pop("forward", None)  # another thread may do the same
         for work in tuple(self.put_off):
             work.value()
         for work in filter(None, (ref() for ref in self.by_neurons)):
@@ -75,7 +75,7 @@ class _Call:
 
 
 class _Calls(threading.local):
-    """The calls of owners in this thread, innermost last."""
+    """The running calls of owners in this thread, innermost last."""
 
     def __init__(self) -> None:
         self.open: list[_Call] = []
@@ -85,15 +85,15 @@ class _Calls(threading.local):
         self.open.append(call)
 
     def of(self, norm: nn.Module) -> _Call | None:
-        """The innermost call in which this batch norm may put its work off. What it has put off before is done: its
-        statistics take batches in their order."""
+        """Return the innermost call in which this batch norm may defer its work. Its earlier deferred work is done
+        first, because its statistics must take batches in order."""
         self._end_interrupted()
         for work in [work for call in self.open for work in call.put_off if work.norm is norm]:
             work.value()
         return next((call for call in reversed(self.open) if norm in call.neurons), None)
 
     def end(self, owner: nn.Module) -> bool:
-        """End this owner's call; whether a Deferred may be at large."""
+        """End this owner's call; return whether any code may still hold a Deferred."""
         call = next((call for call in reversed(self.open) if call.owner is owner), None)
         if call is None:
             return False
@@ -110,12 +110,12 @@ _calls = _Calls()
 
 
 def _is_ours(norm: nn.Module) -> bool:
-    """Whether this batch norm's forward is `_forward` at the moment."""
+    """Return whether this batch norm's forward is currently `_forward`."""
     return getattr(norm.__dict__.get("forward"), "func", None) is _forward
 
 
 def _modules(owner: nn.Module, path: Path) -> list[Any]:
-    """The modules on the way from `owner` to the one at `path`, which is the last; none if there is none."""
+    """Return the modules on the path from `owner` to the module at `path`, which is last; empty if there is none."""
     found = [owner]
     for name in path:
         if name not in found[-1]._modules or (child := found[-1]._modules[name]) is None:
@@ -125,12 +125,12 @@ def _modules(owner: nn.Module, path: Path) -> list[Any]:
 
 
 def _may_fuse(way: list[nn.Module]) -> bool:
-    """Nothing on the way is compiled, which could not take a Deferred, or looked at."""
+    """Return whether no module on the path is compiled, which could not take a Deferred, or has hooks."""
     return bool(way) and not any(has_hooks(module) or module._compiled_call_impl is not None for module in way)
 
 
 def _begin(owner: Any, args: Any) -> None:
-    """Forward pre-hook of an owner. Under torch.compile and torch.jit.trace nothing is put off."""
+    """Forward pre-hook of an owner. Nothing is deferred under torch.compile or torch.jit.trace."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return
     call = _Call(owner, sys._getframe(1))
@@ -147,15 +147,15 @@ def _begin(owner: Any, args: Any) -> None:
 
 
 def _end(owner: nn.Module, args: Any, output: Any) -> Any:
-    """Forward hook of an owner, which is called after an exception too. The owner returns plain tensors, but for an
-    output whose work a neuron has done: that stays a Deferred, which refuses to be asked for its gradient."""
+    """Forward hook of an owner, which also runs after an exception. The owner returns plain tensors, except for an
+    output whose work a neuron has done. That output stays a Deferred, which raises if its gradient is requested."""
     if torch.compiler.is_compiling() or not _calls.end(owner):
         return None
     return tree_map_only(Deferred, lambda d: d if d.work.by_neuron else value_of(d), output)
 
 
 def _forward(norm: Norm, *args: Any, **kwargs: Any) -> Any:
-    """The forward of a batch norm while its owner is called: put the work off where nobody looks, or do it."""
+    """The forward of a batch norm during its owner's call: defer the work if nothing watches, otherwise do it."""
     call = None if torch.compiler.is_compiling() else _calls.of(norm)
     x = args[0] if len(args) == 1 and not kwargs else None
     if call is None or type(x) is not Tensor or is_watched() or not _serves(norm, x):
@@ -169,7 +169,7 @@ def _forward(norm: Norm, *args: Any, **kwargs: Any) -> Any:
 
 
 def _serves(norm: Norm, x: Tensor) -> bool:
-    """An x that torch would refuse is left to torch, with its message."""
+    """Return whether the operator serves x. It leaves an x that torch would refuse to torch and its error message."""
     tracked = norm.running_mean, norm.running_var, norm.num_batches_tracked
     if any(t is None for t in tracked) and (norm.track_running_stats or any(t is not None for t in tracked)):
         return False
@@ -181,7 +181,7 @@ def _serves(norm: Norm, x: Tensor) -> bool:
 
 
 def own(owner: Any, pairs: list[tuple[str, type, str]]) -> None:
-    """Let `owner` fuse batch norm and neuron when it is called: their paths in it, and the batch norm's class."""
+    """Let `owner` fuse pairs of batch norm and neuron in its calls; a pair is both paths and the batch norm's class."""
     known = owner.__dict__.get("fused_pairs", [])
     disown(owner)
     owner.__dict__["fused_pairs"] = known + [(tuple(n.split(".")), kind, tuple(m.split("."))) for n, kind, m in pairs]
@@ -199,6 +199,6 @@ def disown(owner: nn.Module) -> None:
 
 
 def fused_modules(model: nn.Module) -> set[nn.Module]:
-    """The batch norms and neurons that `model` and the modules in it fuse."""
+    """Return the batch norms and neurons that `model` and its modules fuse."""
     owners = [(owner, pair) for owner in model.modules() for pair in getattr(owner, "fused_pairs", ())]
     return {module for owner, (n, _, m) in owners for path in (n, m) for module in _modules(owner, path)[-1:]}

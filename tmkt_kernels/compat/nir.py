@@ -1,8 +1,8 @@
 """NIR, the exchange format between spiking libraries (Pedersen et al., 2024, arXiv 2311.14641): `to_nir`, `from_nir`.
 
-A model here takes sequences: PerStep puts a layer without time (convolution, pooling) into it.
-NIR's units are those of time; `dt` is the length of a step in them. What NIR leaves open about a neuron, its reset, its
-firing rule and its surrogate, we write into the node's metadata, and read from there, or from `exported_by`.
+A model here takes sequences, with PerStep around layers without time (convolution, pooling). NIR's parameters are in
+units of time; `dt` is the length of a step in that unit. NIR does not specify a neuron's reset, firing rule and
+surrogate: we write them into the node's metadata, and read them from there or derive them from `exported_by`.
 """
 
 import graphlib
@@ -33,14 +33,14 @@ NEURONS_OF: dict[str, dict[str, Any]] = {
     "norse": {"reset": "hard", "strict": True},
     "sinabs": {"reset": "soft"},
 }
-"""What each library's neurons do by default, for their exports do not say it."""
+"""Defaults of each library's neurons, which their exports do not state."""
 
 
 NEVER = torch.finfo(torch.float32).max
 """A threshold above which no finite potential rises."""
 
 PER_STEP = (nn.Conv1d, nn.Conv2d, nn.AvgPool2d)
-"""Layers without time that NIR has nodes for."""
+"""Layers without time for which NIR has nodes."""
 
 
 class CubaLIF(nn.Module):
@@ -66,11 +66,11 @@ def to_nir(model: nn.Module, x_seq: Tensor, *, dt: float = DT) -> nir.NIRGraph:
 
     Args:
         model: maps x_seq to spikes; torch.fx must be able to trace it.
-        x_seq: an input [T, B, ...], from which the shapes of the nodes are taken. The model runs once on it.
+        x_seq: an input [T, B, ...], which gives the shapes of the nodes. The model runs once on it.
         dt: length of a step.
 
     Raises:
-        ValueError: a layer, or an option of one, that NIR has no node for.
+        ValueError: a layer, or an option of one, for which NIR has no node.
     """
     shapes: dict[nn.Module, tuple[int, ...]] = {}
 
@@ -99,12 +99,12 @@ def to_nir(model: nn.Module, x_seq: Tensor, *, dt: float = DT) -> nir.NIRGraph:
 
 
 def _numpy(value: Any) -> Any:
-    """A copy as a numpy array of what NIR holds: an array, a number, or a tensor, as norse and sinabs write."""
+    """Return a copy as a numpy array of a value in NIR: an array, a number, or a tensor, as norse and sinabs write."""
     return value.detach().cpu().numpy().copy() if isinstance(value, Tensor) else np.array(value)
 
 
 def _why_not(module: nn.Module, exporters: Collection[type]) -> str:
-    """Why this module of a model cannot be exported as it stands, and what to do."""
+    """Return why this module of a model cannot be exported, and what to do."""
     name = type(module).__name__
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         fold = "tmkt_kernels.nn.fuse_conv(conv, layer)" if hasattr(module, "lif") else "nn.utils.fuse_conv_bn_eval"
@@ -151,7 +151,7 @@ def _export_layer(m: Any, shape: tuple[int, ...]) -> nir.NIRNode:
 
 
 def _filled(value: Any, shape: tuple[int, ...]) -> Any:
-    """A parameter for every neuron: one value, or one for each channel."""
+    """Return a parameter for every neuron, from one value or one per channel."""
     array = _numpy(value).astype(np.float64)
     if array.ndim == 1:
         array = array.reshape(-1, *[1] * (len(shape) - 1))
@@ -204,10 +204,10 @@ def from_nir(graph: nir.NIRGraph, *, dt: float = DT, exported_by: str | None = N
     """Import a feed-forward graph as a model of x_seq [T, B, ...] -> spikes [T, B, ...].
 
     Args:
-        graph: of `nir.read` or a library's export.
+        graph: from `nir.read` or a library's export.
         dt: length of a step in the graph's unit of time: 1e-4 for snnTorch and SpikingJelly, 1 for sinabs.
-        exported_by: "spikingjelly", "snntorch", "norse" or "sinabs": whose reset and firing rule the neurons have where
-            their metadata does not say. None: a hard reset to v_reset, firing from the threshold on.
+        exported_by: "spikingjelly", "snntorch", "norse" or "sinabs", whose reset and firing rule apply to neurons
+            without metadata. None: a hard reset to v_reset, firing from the threshold on.
 
     Raises:
         ValueError: a node, a parameter or a cycle that our layers cannot express, named.
@@ -246,7 +246,7 @@ def from_nir(graph: nir.NIRGraph, *, dt: float = DT, exported_by: str | None = N
 
 
 def _key(name: str, taken: Collection[str]) -> str:
-    """A node's name as that of a submodule, which may be no keyword, no attribute of a module, and no other's."""
+    """Return a node's name as a submodule's: no keyword, no attribute of a module, and no other submodule's name."""
     key = name.replace(".", "_")
     while keyword.iskeyword(key) or hasattr(fx.GraphModule, key) or hasattr(nn.Module(), key) or key in taken:
         key += "_"
@@ -298,7 +298,7 @@ def _import_weights(layer: Any, node: Any) -> nn.Module:
 
 
 def _plain(value: Any) -> Any:
-    """An int, a tuple of ints or a string from what NIR holds, which may have been read from a file."""
+    """Return an int, a tuple of ints or a string from a value in NIR, which may come from a file."""
     if isinstance(value, (str, bytes)):
         return value.decode() if isinstance(value, bytes) else value
     array = _numpy(value)
@@ -306,7 +306,7 @@ def _plain(value: Any) -> Any:
 
 
 def _parameter(value: Any, name: str) -> Any:
-    """A float where all neurons share it, else a tensor with one value for each channel."""
+    """Return a float if all neurons share it, else a tensor with one value per channel."""
     array = _numpy(value).astype(np.float64)
     channels = array.reshape(array.shape[0], -1) if array.ndim else array.reshape(1, 1)
     if np.all(channels == channels.flat[0]):
@@ -353,6 +353,6 @@ def _import_neuron(node: Any, dt: float, default: dict[str, Any]) -> MultiStepNe
 
 
 def _next_float(value: Any) -> Any:
-    """Firing above a threshold is firing from the next float on."""
+    """Return the next float. Firing above a threshold is firing from the next float on."""
     above = torch.nextafter(torch.as_tensor(value, dtype=torch.float32), torch.tensor(math.inf))
     return above if isinstance(value, Tensor) else float(above)

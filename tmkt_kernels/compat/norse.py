@@ -17,7 +17,7 @@ from .replacement import Accelerated, AcceleratedNeuron
 
 
 def _surrogate(method: str, alpha: float) -> tuple[str, float] | None:
-    """norse's derivatives are ours for these shapes alone; "super" ignores alpha."""
+    """Return our equivalent of norse's surrogate; None where the derivatives differ. "super" ignores alpha."""
     if method == "super":
         return "super_spike", 1.0
     known = {("triangle", 1.0): ("triangle", 1.0), ("heavi_erfc", 2.0): ("erf", 2.0), ("tanh", 2.0): ("sigmoid", 4.0)}
@@ -25,7 +25,7 @@ def _surrogate(method: str, alpha: float) -> tuple[str, float] | None:
 
 
 def _float(value: Any) -> float | None:
-    """A number, or a tensor that holds one number and learns nothing."""
+    """Return a number, or the value of a tensor with one number and no gradient; otherwise None."""
     if not isinstance(value, Tensor):
         return float(value)
     if value.requires_grad or value.numel() == 0 or bool((value != value.flatten()[0]).any()):
@@ -34,18 +34,18 @@ def _float(value: Any) -> float | None:
 
 
 def _promoted(x: Tensor, state: Tensor | None) -> torch.dtype:
-    """The dtype that torch's arithmetic gives x with this state, float32 at most; a scalar state changes nothing."""
+    """Return the dtype of torch's arithmetic on x and this state, at most float32. A scalar state changes nothing."""
     if state is None or state.dim() == 0 or torch.promote_types(x.dtype, state.dtype) == x.dtype:
         return x.dtype
     return torch.float32
 
 
 class AcceleratedCell(AcceleratedNeuron, SNNCell):
-    """norse's step in our recurrence. norse fires above the threshold, ours at it too: our threshold is the next float.
+    """norse's step in our recurrence. norse fires above the threshold and we fire at it too, so ours is the next float.
 
-    The parameters are read when the module is accelerated, and again when `p` or a tensor in it has changed, not at
-    every step. Spikes and state have the dtype that norse gives them: on half inputs a state is rounded to half where a
-    call returns it.
+    The parameters are read at acceleration, and again after a change of `p` or of a tensor in it, not at every step.
+    Spikes and state have the dtype that norse gives them: on half inputs a state is rounded to half where a call
+    returns it.
     """
 
     step: Any
@@ -59,11 +59,11 @@ class AcceleratedCell(AcceleratedNeuron, SNNCell):
 
     @classmethod
     def scalars(cls, module: Any) -> Any:
-        """(the recurrence, the potential a sequence starts at), read once for each p; None if p does not fit."""
+        """Return (the recurrence, the potential at a sequence's start), read once per p; None if p does not fit."""
         if not issubclass(type(module), Accelerated) or not isinstance(module.p, tuple):
             return cls.read(module)
         tensors = [value for value in module.p if isinstance(value, Tensor)]
-        if any(tensor.is_inference() for tensor in tensors):  # whose changes torch does not count
+        if any(tensor.is_inference() for tensor in tensors):  # torch does not count changes of these
             return cls.read(module)
         now = module.p, module.dt, [(tensor._version, tensor.requires_grad) for tensor in tensors]
         before, found = module.__dict__.get("scalars_of_p", (None, None))
@@ -85,7 +85,7 @@ class AcceleratedCell(AcceleratedNeuron, SNNCell):
         if isinstance(module, IAFCell) and not isinstance(v_reset, nn.Parameter):
             v_reset = torch.as_tensor(
                 v_reset
-            ).detach()  # norse marks the potential it starts from, which is this tensor
+            ).detach()  # norse marks the potential that a sequence starts from, which is this tensor
         subtract = getattr(p, "reset_method", reset_value) is reset_subtract
         values = [_float(v) for v in (getattr(p, "tau_mem_inv", 0.0), getattr(p, "v_leak", v_reset))]
         values += [_float(p.v_th), _float(v_reset), _float(p.alpha)]
@@ -102,7 +102,8 @@ class AcceleratedCell(AcceleratedNeuron, SNNCell):
         return Recurrence(a, b, c, above, after_spike, reset, *surrogate_fields(*surrogate), False), leak
 
     def serves(self, x: Tensor) -> bool:
-        """Parameters with dimensions would make norse's spikes or state float32 on a half input, each for itself."""
+        """Return whether we serve x. On a half input, a parameter with dimensions makes norse's spikes or its state
+        float32, depending on the parameter."""
         if not super().serves(x):
             return False
         scalars = isinstance(self.p, tuple) and all(not isinstance(p, Tensor) or p.dim() == 0 for p in self.p)
@@ -140,7 +141,7 @@ class AcceleratedIAFCell(AcceleratedCell, IAFCell):
 
 
 class AcceleratedLift(Accelerated, Lift):
-    """Lift over an accelerated cell gives it the whole sequence at once; over anything else it is norse's loop."""
+    """Lift over an accelerated cell passes it the whole sequence at once; over any other module it is norse's loop."""
 
     replaces = Lift
 

@@ -1,8 +1,8 @@
-"""Which batch norm feeds which neuron, and nothing else: proved from the model's own forward with torch.fx.
+"""Proof with torch.fx, from a model's own forward, that a batch norm feeds one neuron and nothing else.
 
-The forward is traced symbolically along every path: a condition on a tensor may be true or false, both are followed.
-A path that ends in a `raise` of the model's own is no path. Modules that hold no batch norm and no neuron are
-not looked into. Where a model cannot be traced, its children are, each as a whole.
+The forward is traced symbolically along every path: both outcomes of each condition on a tensor are followed. A path
+that ends in a `raise` of the model's own does not count. Modules without a batch norm or a neuron are not traced into.
+If a model cannot be traced, each of its children is traced as a whole.
 """
 
 import dis
@@ -14,15 +14,15 @@ from torch import fx, nn
 
 MAX_PATHS = 64
 SHAPE_METHODS = ("unflatten", "view", "reshape")
-"""What may stand between the two: the order of the elements stays, and the neuron checks the shape it gets."""
+"""Calls allowed between the two: they keep the order of the elements, and the neuron checks the shape of its input."""
 
 
 class _Refused(Exception):
-    """The model raised by itself: such a call has no output, so there is nothing to prove about it."""
+    """The model itself raised. Such a call has no output, so there is nothing to prove about it."""
 
 
 class _PathTracer(fx.Tracer):
-    """Symbolic tracing that answers conditions from a list, and appends False to it where it ends."""
+    """Symbolic tracing that takes the outcomes of conditions from a list, and appends False when it reaches the end."""
 
     def __init__(self, decisions: list[bool], known: set[nn.Module]) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class _PathTracer(fx.Tracer):
 
 
 def _trace(root: nn.Module, decisions: list[bool], known: set[nn.Module]) -> fx.Graph:
-    """One path. Arguments with a default keep it."""
+    """Trace one path. Arguments with a default keep it."""
     defaults = {
         name: p.default for name, p in inspect.signature(root.forward).parameters.items() if p.default is not p.empty
     }
@@ -57,7 +57,7 @@ def _trace(root: nn.Module, decisions: list[bool], known: set[nn.Module]) -> fx.
 
 
 def _paths(root: nn.Module, known: set[nn.Module]) -> list[fx.Graph] | None:
-    """The graphs of all paths; None if the model cannot be traced, or has too many."""
+    """Return the graphs of all paths; None if the model cannot be traced, or has too many paths."""
     graphs: list[fx.Graph] = []
     decisions: list[bool] = []
     for _ in range(MAX_PATHS):
@@ -65,7 +65,7 @@ def _paths(root: nn.Module, known: set[nn.Module]) -> list[fx.Graph] | None:
             graphs.append(_trace(root, decisions, known))
         except _Refused:
             pass
-        except Exception:  # whatever tracing cannot follow: unproved, and so left alone
+        except Exception:  # anything that tracing cannot follow: unproved, so the pair is left alone
             return None
         while decisions and decisions[-1]:
             decisions.pop()
@@ -76,7 +76,7 @@ def _paths(root: nn.Module, known: set[nn.Module]) -> list[fx.Graph] | None:
 
 
 def _numbers(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes that only ask for sizes, or reckon with them."""
+    """Return the nodes that only read sizes or compute with them."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
         asked = node.op == "call_function" and node.target is getattr and node.args[1] in ("shape", "ndim")
@@ -88,8 +88,8 @@ def _numbers(graph: fx.Graph) -> set[fx.Node]:
 
 
 def _fed_by(call: fx.Node, root: nn.Module, neurons: set[nn.Module], numbers: set[fx.Node]) -> nn.Module | None:
-    """The neuron that alone gets the output of this call of a batch norm, and is called next: nothing in between could
-    change the batch norm's input in place. (What a model writes as `y += 1` is traced as an addition.)"""
+    """Return the neuron that alone gets the output of this call of a batch norm, and is called next, so that nothing in
+    between can change the batch norm's input in place. (torch.fx traces `y += 1` as an addition.)"""
     way, node = {call}, call
     while len(node.users) == 1:
         (user,) = node.users
@@ -110,7 +110,7 @@ def _fed_by(call: fx.Node, root: nn.Module, neurons: set[nn.Module], numbers: se
 
 
 def _pairs_in(graph: fx.Graph, root: nn.Module, norms: set[nn.Module], neurons: set[nn.Module]) -> dict[Any, set[Any]]:
-    """Each batch norm and neuron that is called, with all its partners; None among them where it has none."""
+    """Return each batch norm and neuron that is called, with all its partners; None among them where it has none."""
     partners: dict[Any, set[Any]] = {}
     calls = [(node, root.get_submodule(str(node.target))) for node in graph.nodes if node.op == "call_module"]
     inputs: Counter[nn.Module] = Counter()
@@ -143,8 +143,8 @@ Pairs = dict[nn.Module, dict[nn.Module, nn.Module]]
 
 
 def proved_pairs(root: nn.Module, norms: set[nn.Module], neurons: set[nn.Module]) -> Pairs:
-    """{owner: {batch norm: neuron}} for every pair that is consecutive on every path, in training and in evaluation, of
-    the owner's forward: `root`'s, or where that cannot be traced, of a module in it."""
+    """Return {owner: {batch norm: neuron}} for every pair that is consecutive on every path of the owner's forward, in
+    training and in evaluation. The owner is `root`, or a module in it where `root` cannot be traced."""
     inside = set(root.modules())
     norms, neurons = norms & inside, neurons & inside
     if not norms or not neurons or root in norms | neurons:
@@ -154,7 +154,7 @@ def proved_pairs(root: nn.Module, norms: set[nn.Module], neurons: set[nn.Module]
     if any(g is None for g in graphs):
         found: Pairs = {}
         owners = Counter(module for child in root.children() for module in child.modules())
-        own = {module for module in known if owners[module] == 1}  # what two children share has two callers
+        own = {module for module in known if owners[module] == 1}  # a module that two children share has two callers
         for child in root.children():
             found |= proved_pairs(child, norms & own, neurons & own)
         return found

@@ -1,7 +1,7 @@
-"""What an accelerated module is: the user's own object, whose class has become a subclass that calls our operators.
+"""Accelerated modules: the user's own objects, with a subclass that calls our operators as their class.
 
-So parameters, buffers, hooks, state, attributes, keys in state_dict and every reference to the module stay what they
-are, methods we do not override are the library's own, and giving the class back undoes it.
+`accelerate` swaps only the class of a module. Parameters, buffers, hooks, state, attributes, keys in state_dict and
+references to the module stay valid, methods that we do not override are the library's own, and swapping back undoes it.
 """
 
 import functools
@@ -18,17 +18,17 @@ from .deferral import Deferral, Fusable
 
 
 class Accelerated:
-    """Mixin of the classes that stand in for a library's; `replaces` is the class that `restore` gives back."""
+    """Mixin of the classes that replace a library's; `replaces` is the class that `restore` puts back."""
 
     replaces: ClassVar[type[nn.Module]]
 
 
-# Private to torch; where a release lacks it, torch.func's transforms reach our operators.
+# Private API of torch. If a release lacks it, calls under torch.func's transforms go to our operators too.
 _transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 
 
 def number(module: nn.Module, name: str) -> float:
-    """The value of a tensor with one element. On a GPU it is read, which waits for the GPU, only where it changed."""
+    """Return the value of a tensor with one element. On a GPU it is read only after a change, as reading waits."""
     tensor: Tensor = getattr(module, name)
     if tensor.device.type == "cpu" or tensor.is_inference() or not isinstance(module, Accelerated):
         return float(tensor)
@@ -47,38 +47,39 @@ def _remembered(make: Callable[..., Recurrence], **keywords: Any) -> tuple[Any, 
 
 
 def made(make: Callable[..., Recurrence], **keywords: Any) -> tuple[Any, str | None]:
-    """What `make` gives for numbers and names, and why it refuses them. Asked at every call, and so remembered."""
+    """Return the result of `make` for numbers and names, or why it refuses them. Cached, as every call needs it."""
     return (_remembered.__wrapped__ if torch.compiler.is_compiling() else _remembered)(make, **keywords)
 
 
 class AcceleratedNeuron(Accelerated, Fusable):
-    """A neuron on `lif`, or on `bn_lif` where a batch norm before it has put its work off (`deferral.py`).
+    """A neuron on `lif`, or on `bn_lif` where a batch norm before it has deferred its work (`deferral.py`).
 
-    A subclass says what it can serve in `problem`, and gives its parameters in `neuron`. Both are asked at every call,
-    for attributes may be set at any time: what can no longer be served exactly goes through the library's own code.
+    A subclass reports in `problem` what it cannot serve, and returns its parameters from `neuron`. Both run at every
+    call, because attributes may change at any time. The library's own code runs what can no longer be served exactly.
     """
 
     served_dtypes: tuple[torch.dtype, ...] = KERNEL_DTYPES  # of inputs; `accelerate(half="library")` narrows it
-    compiles: ClassVar[bool] = False  # torch.compile gets our operators, or else what it got before: the library's step
+    compiles: ClassVar[bool] = False  # whether torch.compile gets our operators; if not, the library's step as before
 
     @classmethod
     def problem(cls, module: Any) -> str | None:
-        """Why this module, of ours or of the class it replaces, cannot be served exactly; None if it can."""
+        """Return why this module, of ours or of the class it replaces, cannot be served exactly; None if it can."""
         raise NotImplementedError
 
     def neuron(self) -> Recurrence:
-        """The parameters of the recurrence as they are now."""
+        """Return the present parameters of the recurrence."""
         raise NotImplementedError
 
     def serves(self, x: Tensor) -> bool:
-        """Inputs in double stay the library's, which computes in double; half ones are ours, computed in float32."""
+        """Return whether we serve x. Float64 inputs stay with the library, which computes in float64; we compute half
+        inputs in float32."""
         strided = x.numel() > 0 and x.layout == torch.strided
         ours = x.dtype in self.served_dtypes and strided and not self.is_followed()
         return ours and self.problem(self) is None
 
     def is_followed(self) -> bool:
-        """Whether this call is run to be written down or transformed, which takes the library's own code: by
-        torch.jit.trace, torch.func or, for most libraries, torch.compile."""
+        """Return whether torch.jit.trace, torch.func or, for most libraries, torch.compile follows this call. The
+        library's own code serves such calls."""
         if torch.compiler.is_compiling():
             return not self.compiles
         return torch.jit.is_tracing() or _transforms_active()  # type: ignore[attr-defined]
@@ -91,13 +92,13 @@ class AcceleratedNeuron(Accelerated, Fusable):
         dtype: torch.dtype | None = None,
         work: Deferral | None = None,
     ) -> tuple[Tensor, ...]:
-        """x_seq [T, B, ...] -> spikes, v_last and, with `return_v`, h. With `work` x_seq is a batch norm's input.
+        """x_seq [T, B, ...] -> spikes, v_last and, with `return_v`, h. With `work`, x_seq is a batch norm's input.
 
-        Spikes and h come in `dtype`, None for x_seq's; v_last in float32 for every half type.
+        Spikes and h have dtype `dtype`, by default x_seq's; v_last is float32 for every half type.
         """
         neuron, dtype = self.neuron(), dtype or x_seq.dtype
         if v_init is not None and not torch.compiler.is_compiling() and torch.is_grad_enabled():
-            v_init = v_init.clone() if v_init.is_inference() else v_init  # which autograd would refuse to keep
+            v_init = v_init.clone() if v_init.is_inference() else v_init  # autograd would refuse to save it
         if work is not None:
             if neuron.coefficients is None and work.fits(x_seq.shape):
                 return work.run(x_seq.to(dtype), v_init, neuron, return_v)

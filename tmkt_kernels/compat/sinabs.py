@@ -1,4 +1,4 @@
-"""sinabs 2 and 3: LIF and IAF, and their squeezed forms, where a neuron fires once a step at most."""
+"""sinabs 2 and 3: LIF and IAF, and their squeezed forms, where a neuron fires at most once per step."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ from .replacement import AcceleratedNeuron, number
 
 
 def _surrogate(function: Any, threshold: float) -> tuple[str, float] | None:
-    """(name, alpha) where the scale is ours too; None otherwise."""
+    """Return (name, alpha) if we have the same scale; otherwise None."""
     if type(function) is SingleExponential and function.grad_scale == 0.5:
         return "exponential", 1 / (function.grad_width * threshold)
     if type(function) is Gaussian and function.mu == 0 and function.grad_scale == 1:
@@ -22,14 +22,15 @@ def _surrogate(function: Any, threshold: float) -> tuple[str, float] | None:
 
 
 def _reset(function: Any, threshold: float) -> Reset | None:
-    """sinabs's MembraneReset adds its value to neurons that did not fire too: ours only where it is 0."""
+    """Return our reset for sinabs's. MembraneReset also adds its value to neurons that did not fire, so it equals ours
+    only where the value is 0."""
     if type(function) is MembraneSubtract and function.subtract_value in (None, threshold):
         return Reset.SOFT
     return Reset.HARD if type(function) is MembraneReset and function.reset_value == 0 else None
 
 
 class AcceleratedLayer(AcceleratedNeuron, LIF):
-    """sinabs's state handling around our recurrence; x is [B, T, ...], for which one transposed copy is made.
+    """sinabs's state handling around our recurrence. x is [B, T, ...] and is copied once, transposed.
 
     On half inputs sinabs's spikes and `v_mem` are float32, and so are these.
     """
@@ -68,7 +69,7 @@ class AcceleratedLayer(AcceleratedNeuron, LIF):
         b: Parameter = 1 - alpha if self.norm_input else 1.0
         coefficients = stack_coefficients(alpha, b, 0.0, threshold, 0.0)
         fields = surrogate_fields(*surrogate)
-        # sinabs's hard reset compares spikes with 0, through which no gradient goes; its soft reset is attached.
+        # sinabs's hard reset compares spikes with 0, which passes no gradient; its soft reset is attached.
         return Recurrence(0.0, 1.0, 0.0, threshold, 0.0, int(reset), *fields, reset is Reset.HARD, coefficients)
 
     def fusion_problem(self) -> str | None:

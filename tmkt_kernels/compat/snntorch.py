@@ -24,12 +24,12 @@ SURROGATES: dict[str, tuple[str, Callable[[dict[str, Any]], Shape]]] = {
     "spike_rate_escape": ("spike_rate_escape", lambda v: (v["slope"], v["beta"])),
     "SFS": ("sparse_fast_sigmoid", lambda v: (v["slope"], v["B"])),
 }
-"""Our name for each of snnTorch's surrogates, and our alpha from what its closure holds; see docs/surrogates.md."""
+"""Our name for each of snnTorch's surrogates, and our alpha from the values in its closure; see docs/surrogates.md."""
 
 
-@functools.lru_cache(maxsize=256)  # asked at every step
+@functools.lru_cache(maxsize=256)  # called at every step
 def _surrogate(function: Any) -> tuple[str, Shape] | None:
-    """(name, alpha) of one of snnTorch's closures; None for anything else."""
+    """Return (name, alpha) of one of snnTorch's closures; None for any other function."""
     maker = getattr(function, "__qualname__", "").split(".")[0]
     if getattr(function, "__module__", "") != "snntorch.surrogate" or maker not in SURROGATES:
         return None
@@ -39,10 +39,10 @@ def _surrogate(function: Any) -> tuple[str, Shape] | None:
 
 
 class AcceleratedLeaky(AcceleratedNeuron, Leaky):
-    """snnTorch's `.reset`, a scratch value of its step, is not written.
+    """snnTorch's Leaky on our recurrence. `.reset`, a scratch value of snnTorch's step, is not written.
 
-    On half inputs snnTorch's spikes and `mem` are float32, and so are these; but with reset_mechanism="none" its `mem`
-    may be half, which our recurrence does not keep: those inputs stay snnTorch's.
+    On half inputs snnTorch's spikes and `mem` are float32, and so are these. With reset_mechanism="none" its `mem` may
+    be half, which our recurrence does not keep, so snnTorch serves those inputs.
     """
 
     replaces = Leaky
@@ -87,7 +87,8 @@ class AcceleratedLeaky(AcceleratedNeuron, Leaky):
         return None if self.beta.device.type == "cpu" else "batch norm before a Leaky: beta would be read from the GPU"
 
     def serves(self, x: Tensor) -> bool:
-        """Several values of beta belong to the last dimension, which is ours only in [B, C]."""
+        """Return whether we serve x. Several values of beta belong to the last dimension, which agrees with ours only
+        in [B, C]."""
         if x.dtype != torch.float32 and self.reset_mechanism == "none":
             return False
         return super().serves(x) and (x.dim() == 2 or max(self.beta.numel(), self.threshold.numel()) == 1)
@@ -100,9 +101,9 @@ class AcceleratedLeaky(AcceleratedNeuron, Leaky):
         return spikes[0] if self.init_hidden and not self.output else (spikes[0], self.mem)
 
     def over_time(self, x_seq: Tensor, mem: Tensor | None = None, *, every_mem: bool = True) -> tuple[Tensor, Tensor]:
-        """All steps at once: x_seq [T, B, ...] -> spikes [T, B, ...], and mem [T, B, ...] or, of the last, [B, ...].
+        """Run all steps at once: x_seq [T, B, ...] -> spikes [T, B, ...] and mem, [T, B, ...] or the last, [B, ...].
 
-        Equals a loop over `forward`, which it is where this layer cannot be served; `mem` is kept as there.
+        Equals a loop over `forward`, and is such a loop where we cannot serve this layer; `mem` is kept as there.
         """
         if self.serves(x_seq[0]):
             return self._steps(x_seq, mem, every_mem)
@@ -117,7 +118,7 @@ class AcceleratedLeaky(AcceleratedNeuron, Leaky):
     def _steps(
         self, x_seq: Tensor, mem: Tensor | None, every_mem: bool = False, work: Deferral | None = None
     ) -> tuple[Tensor, Tensor]:
-        """snnTorch's state: `mem` of the call before, zeros where the shape is another; and our recurrence."""
+        """Return snnTorch's state (`mem` of the previous call, or zeros for another shape) and our recurrence."""
         before = self.mem if mem is None else mem
         if before.shape != x_seq.shape[1:]:
             before = torch.zeros_like(x_seq[0])
@@ -126,7 +127,7 @@ class AcceleratedLeaky(AcceleratedNeuron, Leaky):
 
 
 def _parameter(tensor: Tensor, clamp: bool = False) -> Parameter:
-    """A number where reading it costs nothing; snnTorch clamps beta at every step, `leaky` does so for tensors."""
+    """Return a number where reading it is free. snnTorch clamps beta at every step; `leaky` does so for tensors."""
     if tensor.requires_grad or tensor.numel() > 1 or tensor.device.type != "cpu":
         return tensor
     value = float(tensor)
@@ -146,25 +147,25 @@ SAMPLE_WISE = (
     nn.ReLU,
     nn.Identity,
 )
-"""Layers that treat every sample alike, so that all steps can go through them as one batch."""
+"""Layers that treat every sample alike, so that they can take all steps as one batch."""
 
 
 def over_time(net: nn.Sequential, x_seq: Tensor) -> tuple[Tensor, Tensor]:
     """Run snnTorch's usual `nn.Sequential` over a whole sequence, layer by layer instead of step by step.
 
     The same as `for step in x_seq: spikes, mem = net(step)` with `init_hidden=True` in every Leaky and `output=True` in
-    the last: each layer sees all its steps before the next one sees any. Layers without time take [T * B, ...] at
-    once where they treat samples alike, and step by step else, batch norm among them.
+    the last: each layer processes all its steps before the next layer begins. Layers without time take [T * B, ...] at
+    once if they treat samples alike. All others, such as batch norm, go step by step.
 
     Args:
-        net: made of layers without time and accelerated Leaky layers, of which one is last.
+        net: layers without time and accelerated Leaky layers, of which one is last.
         x_seq: [T, B, ...].
 
     Returns:
         spikes and mem of the last layer for every step, [T, B, ...] each.
 
     Raises:
-        TypeError, ValueError: a net this does not hold for, named with the layer.
+        TypeError, ValueError: a net for which this does not hold, with the layer's name.
     """
     if not isinstance(net, nn.Sequential) or not len(net) or not isinstance(net[-1], AcceleratedLeaky):
         raise TypeError("net: expected an nn.Sequential that ends in a Leaky; call tmkt_kernels.accelerate(net) first")
@@ -184,7 +185,7 @@ def over_time(net: nn.Sequential, x_seq: Tensor) -> tuple[Tensor, Tensor]:
         if flatten or type(layer) in SAMPLE_WISE:
             x_seq = layer(x_seq.flatten(0, 1)).unflatten(0, x_seq.shape[:2])
         else:
-            x_seq = torch.stack([layer(x) for x in x_seq])  # batch norm too: statistics are those of a step
+            x_seq = torch.stack([layer(x) for x in x_seq])  # batch norm too, whose statistics are those of a step
     return x_seq, mem_seq
 
 

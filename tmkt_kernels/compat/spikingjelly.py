@@ -36,9 +36,9 @@ SURROGATES: dict[type, tuple[str, Callable[[Any], Shape]]] = {
 
 
 class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
-    """What the three nodes share: SpikingJelly's state handling around our recurrence.
+    """Base of the three nodes: SpikingJelly's state handling around our recurrence.
 
-    On half inputs v is float32, and goes on unrounded from call to call; v_seq has the input's dtype, as before.
+    On half inputs v is float32 and stays unrounded from call to call; v_seq has the input's dtype, as before.
     """
 
     compiles = True
@@ -60,7 +60,7 @@ class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
 
     @classmethod
     def keywords(cls, module: Any) -> dict[str, Any]:
-        """Our keywords for the parameters that are plain numbers in SpikingJelly."""
+        """Return our keywords for the parameters that are plain numbers in SpikingJelly."""
         name, shape = SURROGATES[type(module.surrogate_function)]
         return {
             "v_threshold": module.v_threshold,
@@ -92,7 +92,7 @@ class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
         return spikes[0]
 
     def _state(self, x: Tensor, step_mode: str) -> Tensor | None:
-        """v before the first step; None where the neurons are at rest."""
+        """Return v before the first step; None if the neurons are at rest."""
         if isinstance(self.v, float) and self.v == (self.v_reset or 0.0):
             return None
         if x.dtype != torch.float32:  # v would be rounded to x's dtype
@@ -100,7 +100,7 @@ class AcceleratedNode(AcceleratedNeuron, neuron.BaseNode):
         return self.materialize_states((x,), (self.v,), step_mode)[0]
 
     def _after_reset(self, spikes: Tensor, h: Tensor) -> Tensor:
-        """SpikingJelly's v_seq is the potential after the reset, differentiable as its own."""
+        """Return SpikingJelly's v_seq: the potential after the reset, differentiable like SpikingJelly's own."""
         fired = spikes.detach() if self.detach_reset else spikes
         return h - fired * self.v_threshold if self.v_reset is None else fired * self.v_reset + (1 - fired) * h
 

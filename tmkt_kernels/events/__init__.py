@@ -1,8 +1,8 @@
 """Event-camera recordings: read, write, bin to frames, simulate.
 
 A recording is a numpy structured array with the fields x, y (pixels, origin at the top left), t
-(microseconds) and p (polarity: True where it got brighter), in order of time; tonic's convention,
-so tonic's transforms take it and its datasets' recordings are taken here.
+(microseconds) and p (polarity: True where the pixel became brighter), in order of time. This is tonic's
+convention, so that tonic's transforms accept these recordings, and these functions those of tonic's datasets.
 The loops run in C++ (csrc/events) and release the GIL; see docs/simulator.md for the simulator.
 """
 

@@ -22,10 +22,10 @@ def compiled() -> Any:
 
 
 def as_events(events: np.ndarray) -> np.ndarray:
-    """A recording [N] with integer fields x, y, t (us) and p (0 or 1), in any order and width, as `EVENT_DTYPE`.
+    """Return a recording [N] with integer fields x, y, t (us) and p (0 or 1), in any order and width, as `EVENT_DTYPE`.
 
     Raises:
-        ValueError: a field is missing or no integer, or a value does not fit; the message names the first.
+        ValueError: a field is missing or not an integer, or a value does not fit; the message names the first.
     """
     names = getattr(getattr(events, "dtype", None), "names", None) or ()
     if not {"x", "y", "t", "p"} <= set(names) or events.ndim != 1:
@@ -37,12 +37,12 @@ def as_events(events: np.ndarray) -> np.ndarray:
 
 
 def raw_events(events: np.ndarray) -> np.ndarray:
-    """The bytes of a recording as EVENT_DTYPE."""
+    """Return the bytes of a recording as EVENT_DTYPE."""
     return as_events(events).view(np.uint8)
 
 
 def _converted(events: np.ndarray) -> np.ndarray:
-    """A copy as EVENT_DTYPE; a value that does not fit is an error, never wrapped."""
+    """Return a copy as EVENT_DTYPE. A value that does not fit is an error and is never wrapped."""
     out = np.empty(events.shape, EVENT_DTYPE)
     for name, dtype, low, high in (
         ("x", np.int16, -(2**15), 2**15 - 1),

@@ -1,4 +1,4 @@
-"""Recordings as files: the formats that are decoded here, and those that are written."""
+"""Recordings as files: decoders of the recorded formats, and writers."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from .arrays import EVENT_DTYPE, as_events, checked_size, compiled, raw_events
 
 
 class DamagedRecordingError(ValueError):
-    """The file is there, but is no whole recording; the message names the file and what is wrong with it."""
+    """The file exists, but is not a whole recording; the message names the file and its fault."""
 
 
 class RecordedEvents(NamedTuple):
@@ -36,7 +36,7 @@ def read_bin(path: str | os.PathLike[str]) -> np.ndarray:
 
     Raises:
         FileNotFoundError: there is no such file.
-        DamagedRecordingError: it has 0 bytes, is cut off within a record, or its time runs backwards.
+        DamagedRecordingError: it has 0 bytes, ends within a record, or its time steps back.
     """
     decoder = compiled()
     with _named(path):
@@ -50,11 +50,11 @@ def read_bin(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def read_dat(path: str | os.PathLike[str]) -> RecordedEvents:
-    """Read a recording in Prophesee's DAT format, version 2: 8 bytes an event.
+    """Read a recording in Prophesee's DAT format, version 2: 8 bytes per event.
 
-    A time that falls by 2^31 us or more has passed 2^32 us, where its 32 bits begin again.
+    The 32 bits of time wrap at 2^32 us: a time that falls by 2^31 us or more has wrapped.
 
-    The order of the events and what is raised: see `read_raw`.
+    For the order of events and the errors, see `read_raw`.
     """
     decoder = compiled()
     with _named(path):
@@ -76,19 +76,19 @@ def read_dat(path: str | os.PathLike[str]) -> RecordedEvents:
 def read_raw(path: str | os.PathLike[str]) -> RecordedEvents:
     """Read a recording in Prophesee's RAW format: EVT2, EVT2.1 or EVT3, as its header says.
 
-    Triggers and vendors' words are skipped. Events before the first word that tells the time are left out, as
-    Prophesee's decoder does: nobody knows theirs. Where time falls by half the range of its bits or more, it has begun
-    again at zero. EVT2.1 has the low half of a word first, unless the header says `endianness=legacy`.
+    Triggers and vendors' words are skipped. Events before the first time word are dropped, as in Prophesee's decoder,
+    because their time is unknown. A time that falls by half the range of its bits or more has wrapped. EVT2.1 has the
+    low half of a word first, unless the header says `endianness=legacy`.
 
-    Cameras write some events a few microseconds late. They are put in order, up to 10 ms; events of one time stay as
-    they came.
+    Cameras write some events a few microseconds late. They are sorted by time if they are at most 10 ms late; events of
+    the same time keep their order.
 
     Returns:
-        The events [N] of `EVENT_DTYPE`, and the sensor's size where the header states it.
+        The events [N] of `EVENT_DTYPE`, and the sensor's size if the header states it.
 
     Raises:
         FileNotFoundError: there is no such file.
-        DamagedRecordingError: it has 0 bytes, is cut off, is of another format, or its time runs backwards by more
+        DamagedRecordingError: it has 0 bytes, is cut off, has another format, or its time steps back by more
             than 10 ms; the message names the file.
     """
     decoder = compiled()
@@ -114,14 +114,14 @@ def read_raw(path: str | os.PathLike[str]) -> RecordedEvents:
 def read_aedat(path: str | os.PathLike[str]) -> RecordedEvents:
     """Read a recording in AEDAT 2.0 (jAER) or AEDAT 3.1 (cAER, DVS128 Gesture), as its first line says.
 
-    AEDAT 2.0 does not say how its addresses are to be read; that follows from the camera, which newer files name in
-    their header (`# AEChip:`) and which is a DVS128 where they do not, as in CIFAR10-DVS and MNIST-DVS:
+    AEDAT 2.0 does not state the layout of its addresses, which depends on the camera. Newer files name the camera in
+    their header (`# AEChip:`). Without a name it is a DVS128, as in CIFAR10-DVS and MNIST-DVS:
 
     - DVS128: x = 127 - bits 1 to 7, y = bits 8 to 14, brighter where bit 0 is 0, as the authors of MNIST-DVS read it.
     - DAVIS: x = width - 1 - bits 12 to 21, y = height - 1 - bits 22 to 30, brighter where bit 11 is 1, as tonic reads
-      it. Samples of frames and of the inertial unit are skipped.
+      it. Samples of frames and of the inertial sensor are skipped.
 
-    The order of the events and what is raised: see `read_raw`.
+    For the order of events and the errors, see `read_raw`.
     """
     decoder = compiled()
     with _named(path):
@@ -151,16 +151,16 @@ def read_aedat(path: str | os.PathLike[str]) -> RecordedEvents:
 def write_bin(path: str | os.PathLike[str], events: np.ndarray) -> None:
     """Write a recording that `read_bin` reads back unchanged. The file appears complete or not at all.
 
-    Overflow markers are put in where times pass 2^23 us.
+    Overflow markers are inserted where times pass 2^23 us.
 
     Args:
         path: an existing file is replaced.
         events: [N] structured array, fields x, y, t, p, as for `to_frames`.
 
     Raises:
-        ValueError: no events, which would be a file of 0 bytes, as failed downloads leave it; or an
+        ValueError: no events, because the file would have 0 bytes, like a failed download; or an
             event that the format cannot hold: x or y outside 0..255, y = 240, a time outside
-            0..2^32 - 1 us or before the last one.
+            0..2^32 - 1 us or before the previous one.
     """
     raw = raw_events(events)
     if raw.size == 0:
@@ -179,7 +179,7 @@ def write_npz(path: str | os.PathLike[str], events: np.ndarray, sensor_size: tup
         sensor_size: (width, height) in pixels.
 
     Raises:
-        ValueError: another ending, no events, one beyond the sensor, or time that runs backwards.
+        ValueError: another ending, no events, an event outside the sensor, or time that steps back.
     """
     if Path(path).suffix != ".npz":
         raise ValueError(f"path: expected a name that ends with .npz, got {os.fspath(path)!r}")
@@ -211,7 +211,7 @@ def _write_whole(path: str | os.PathLike[str], content: Any) -> None:
 
 @contextmanager
 def _named(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Whatever is wrong with a file is said with its name."""
+    """Name the file in every error about it."""
     try:
         yield
     except ValueError as error:
@@ -219,7 +219,7 @@ def _named(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _read_with_header(path: str | os.PathLike[str], line: re.Pattern[bytes]) -> tuple[np.ndarray, str, int]:
-    """All bytes of a file, the lines of text at its start, and where they end."""
+    """Return all bytes of a file, the lines of text at its start, and the offset after them."""
     data = np.fromfile(path, np.uint8)
     if data.size == 0:
         raise ValueError("has 0 bytes; fetch it again")
@@ -236,14 +236,14 @@ def _read_with_header(path: str | os.PathLike[str], line: re.Pattern[bytes]) -> 
     return data, "\n".join(lines), start
 
 
-# A line of text: its content, and its end, which is missing where the file ends within the line.
+# A line of text: its content, and its end, which is missing if the file ends within the line.
 _PROPHESEE_LINE = re.compile(rb"(% [^\0-\x08\x0a-\x1f]*)(\r?\n|\Z)")
 _AEDAT_LINE = re.compile(rb"(#[^\0-\x08\x0a-\x1f]*)(\r?\n|\Z)")
 _LAST_LINES = {"% end", "#!END-HEADER", "#End Of ASCII Header"}
 
-_DAT_CHANGES = (0, 12)  # types of DAT records that are events of a pixel
+_DAT_CHANGES = (0, 12)  # types of DAT records that are pixel events
 _RAW_WORD_BYTES = {"EVT2": 4, "EVT21": 8, "EVT3": 2}
-_CAMERAS = {  # by how their names begin: size, and whether addresses are those of a DAVIS
+_CAMERAS = {  # by prefix of the name: size, and whether addresses are those of a DAVIS
     "dvs128": ((128, 128), False),
     "davis128": ((128, 128), True),
     "davis208": ((208, 192), True),
@@ -258,7 +258,7 @@ def _camera(name: str) -> tuple[tuple[int, int], bool] | None:
 
 
 def _stated_size(header: str) -> tuple[int, int] | None:
-    """(width, height) from `geometry 640x480`, `height=480;width=640` or `Width 640`, `Height 480`."""
+    """Return (width, height) from `geometry 640x480`, `height=480;width=640` or `Width 640`, `Height 480`."""
     if pair := re.search(r"geometry[ :]+(\d+)x(\d+)", header, re.IGNORECASE):
         return int(pair[1]), int(pair[2])
     sides = [re.search(rf"\b{side}[ =]+(\d+)", header, re.IGNORECASE) for side in ("width", "height")]

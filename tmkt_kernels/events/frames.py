@@ -1,4 +1,4 @@
-"""Recordings binned to frames."""
+"""Recordings binned into frames."""
 
 import numpy as np
 
@@ -14,11 +14,11 @@ def to_frames(
     """Count events in T bins of equal time, by polarity; optionally resized to `size` in the same pass.
 
     Event i falls into bin floor((t_i - t_first) * T / (t_last - t_first + 1)), in exact integer
-    arithmetic: each event in exactly one, the last one included. (tonic's n_time_bins cuts the bin
-    length to whole microseconds and drops the events behind the last bin; where T divides
-    t_last - t_first the bins are the same but for the last event and those on an edge.)
+    arithmetic, so that each event, also the last, is in exactly one bin. (tonic's n_time_bins cuts the bin
+    length to whole microseconds and drops the events after the last bin. If T divides
+    t_last - t_first, the bins are the same except for the last event and those on an edge.)
 
-    With `size`, an event is a pixel of area one on the sensor: stretched to the target, it spreads
+    With `size`, an event is a pixel of area one on the sensor. Stretched to the target, it spreads
     over the cells that it overlaps, in proportion to the area. The sum of all cells is the number of
     events, whether the target is smaller or larger; the aspect ratio follows `size`.
 
@@ -33,8 +33,8 @@ def to_frames(
         [T, 2, height, width]; channel 0 counts off events, 1 on events. int16 without `size`, float32 with it.
 
     Raises:
-        ValueError: an event lies beyond the sensor, time runs backwards, p is neither 0 nor 1, or a
-            count leaves int16; the message names the first such event.
+        ValueError: an event lies outside the sensor, time steps back, p is neither 0 nor 1, or a
+            count exceeds int16; the message names the first such event.
     """
     raw = raw_events(events)
     sensor_size = checked_size("sensor_size", sensor_size)

@@ -12,10 +12,10 @@ from .arrays import EVENT_DTYPE, checked_size, compiled
 N_MNIST_PATH = ((-2.75, -1.6), (-0.95, 3.75), (2.8, -1.7), (-2.75, -1.6))
 """The triangle of N-MNIST's three saccades: image centre relative to the sensor's, in pixels, y pointing down."""
 
-SIMULATOR_VERSION = 1  # of the model: caches of simulated recordings hold under one version alone
+SIMULATOR_VERSION = 1  # of the model; a cache of simulated recordings is valid for one version only
 
-_SMALLEST_DARK = 1e-300  # the logarithm of csrc/events/random.h is one of normal numbers
-_MOST_LOOPS = 100_000  # each has four legs, and 10^7 steps are the limit
+_SMALLEST_DARK = 1e-300  # the logarithm of csrc/events/random.h takes normal numbers only
+_MOST_LOOPS = 100_000  # each has four legs, and the limit is 10^7 steps
 _N_MNIST_FILL = 28 / 34  # share of the sensor's side that an N-MNIST digit image takes
 
 
@@ -30,15 +30,15 @@ def _check_numbers(positive: dict[str, float], never_negative: dict[str, float])
 class SensorModel:
     """The pixels of a simulated event camera; the defaults are fitted to N-MNIST (docs/simulator.md).
 
-    dark: light from a black pixel, relative to the range between black and white.
+    dark: intensity of a black pixel, relative to the range between black and white.
     threshold: contrast threshold in natural log units, for on and off.
     mismatch: relative standard deviation of the thresholds, drawn for each pixel.
     latency_us: time constant of the photoreceptor's low-pass.
-    refractory_us: dead time of a pixel after an event, at whose end it takes its reference anew.
+    refractory_us: dead time of a pixel after an event; the pixel then resets its reference.
     noise_rate: background events per pixel and second, a Poisson process; 98 % are on events.
 
-    Raises ValueError for a value out of range; the message names it. What would make more than 2^26 events, take more
-    than 10^7 steps of 1/8 pixel or last longer than 2^53 us is refused by the simulators, which Ctrl-C stops.
+    Raises ValueError for a value out of range; the message names it. The simulators refuse inputs that would make more
+    than 2^26 events, take more than 10^7 steps of 1/8 pixel or last longer than 2^53 us. Ctrl-C stops them.
     """
 
     dark: float = 0.14
@@ -56,7 +56,7 @@ class SensorModel:
             raise ValueError(f"dark: expected {_SMALLEST_DARK} or more, got {self.dark!r}")
 
     def compiled(self, seed: int) -> Any:
-        """What the compiled module takes, with the seed of thresholds and noise."""
+        """Return the arguments of the compiled module, with the seed of thresholds and noise."""
         if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**64):
             raise ValueError(f"seed: expected an integer from 0 to 2^64 - 1, got {seed!r}")
         return compiled().SensorParams(**asdict(self), seed=int(seed))
@@ -78,22 +78,22 @@ def simulate_saccades(
     noise_rate: float = SensorModel.noise_rate,
     seed: int,
 ) -> np.ndarray:
-    """Simulate what an event camera records of an image that moves before it along saccades.
+    """Simulate an event camera's recording of an image that moves in front of it along saccades.
 
     A pixel follows log(intensity + dark) through a low-pass and fires where it has moved by the
     pixel's threshold since its last event, at the time found by linear interpolation (as ESIM,
     Rebecq et al. 2018, and v2e, Hu et al. 2021, arXiv 2006.07722). The image is sampled bilinearly,
-    at steps of at most 1/8 pixel; beyond its edge its outermost pixels go on.
+    at steps of at most 1/8 pixel; beyond its edge, the outermost pixels continue.
 
     The defaults are fitted to N-MNIST (Orchard et al. 2015), three saccades in 0.315 s; figures in
     docs/simulator.md. It shows digits dark on bright: `simulate_saccades(255 - digit, seed=0)` for
-    an MNIST image, else on and off change places.
+    an MNIST image, because otherwise on and off are swapped.
 
     Args:
         image: [H, W] intensities, uint8 or float from 0 to 1.
         sensor_size: (width, height) in pixels.
-        path: points (x, y) from one to the next of which the image's centre moves; sensor pixels
-            from the sensor's centre, y pointing down. N points make N - 1 saccades.
+        path: points (x, y) that the image's centre visits in turn, in sensor pixels relative to the
+            sensor's centre, y pointing down. N points make N - 1 saccades.
         saccade_us: duration of each movement, which starts and ends smoothly (minimum jerk).
         fixation_us: rest after each.
         scale: sensor pixels per image pixel; None shows the image at 28/34 of the sensor's side, as
@@ -124,22 +124,22 @@ def simulate_drift(
     sensor: SensorModel = SensorModel(),
     seed: int,
 ) -> np.ndarray:
-    """Simulate an image that drifts before the camera, around and around a square that stands on its corner.
+    """Simulate an image that drifts in front of the camera in loops, along a square that stands on its corner.
 
     In the manner of CIFAR10-DVS (Li et al. 2017), whose images moved in a repeated closed loop of straight
     paths at one speed. Amplitude, loops and duration are chosen, not fitted, and the sensor is that of N-MNIST,
-    since no recording of CIFAR10-DVS was at hand.
+    because no recording of CIFAR10-DVS was at hand.
 
     Args:
         image: [H, W] intensities, uint8 or float from 0 to 1.
         sensor_size: (width, height) in pixels.
-        amplitude: from the loop's centre to its corners, in sensor pixels.
-        loops: how often it goes around.
+        amplitude: distance from the loop's centre to its corners, in sensor pixels.
+        loops: number of loops.
         loop_us: duration of one loop.
         scale: sensor pixels per image pixel; None fills the sensor's shorter side.
         sensor: the camera's pixels.
 
-    The seed, what is returned and what is raised: see `simulate_saccades`.
+    For the seed, the result and the errors, see `simulate_saccades`.
     """
     if not (isinstance(loops, int | np.integer) and 1 <= loops <= _MOST_LOOPS):
         raise ValueError(f"loops: expected a whole number from 1 to {_MOST_LOOPS}, got {loops!r}")
@@ -158,15 +158,15 @@ def simulate_video(
     sensor: SensorModel = SensorModel(),
     seed: int,
 ) -> np.ndarray:
-    """Simulate what an event camera records of a video; its pixels are the sensor's.
+    """Simulate an event camera's recording of a video with the sensor's pixels.
 
     Args:
-        frames: [N, H, W] intensities, uint8 or float from 0 to 1, N of 2 or more. Between two frames a pixel's
-            light goes from one to the other along a straight line in its logarithm, as in ESIM and v2e.
-        times_us: [N] times of the frames, growing.
+        frames: [N, H, W] intensities, uint8 or float from 0 to 1, N of 2 or more. Between two frames, the logarithm of
+            a pixel's intensity is interpolated linearly, as in ESIM and v2e.
+        times_us: [N] times of the frames, increasing.
         sensor: the camera's pixels.
 
-    The seed, what is returned and what is raised: see `simulate_saccades`. Events begin at times_us[0].
+    For the seed, the result and the errors, see `simulate_saccades`. Events begin at times_us[0].
     """
     params = sensor.compiled(seed)
     frames = _intensities(frames, "frames: expected shape [N, H, W]", 3)
@@ -179,7 +179,7 @@ def simulate_video(
 def _move(
     image: np.ndarray, sensor_size: tuple[int, int], params: Any, fill: float, motion: dict[str, Any]
 ) -> np.ndarray:
-    """Run the simulator on an image that moves; `fill` is the share of the sensor's side where no scale is given."""
+    """Run the simulator on a moving image; `fill` is the image's share of the sensor's side if there is no scale."""
     image = _intensities(image, "image: expected one channel, shape [H, W]", 2)
     sensor_size = checked_size("sensor_size", sensor_size)
     if motion["scale"] is None:

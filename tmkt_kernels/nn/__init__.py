@@ -1,4 +1,4 @@
-"""Layers on the fused operators. They map x_seq [T, B, ...] to spikes of the same shape."""
+"""Layers built on the fused operators. They map x_seq [T, B, ...] to spikes of the same shape."""
 
 from .batch_norm import BatchNormLIF, BatchNormLIF1d, BatchNormLIF2d
 from .conversion import convert, fuse_conv
@@ -24,4 +24,4 @@ __all__ = [
 ]
 
 SPIKING_LAYERS = (MultiStepNeuron, BatchNormLIF)
-"""Types of the layers here that give spikes."""
+"""Types of the layers here that return spikes."""

@@ -1,4 +1,4 @@
-"""Batch norm and neuron as one layer; what all batch norm layers here share."""
+"""Batch norm and neuron as one layer, and helpers shared by all batch norm layers."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ NORM_OPTIONS = ("eps", "momentum", "affine", "track_running_stats")
 
 
 def options_of(layer: nn.Module, *names: str) -> dict[str, Any]:
-    """The attributes `names` of a layer, as keywords for another."""
+    """Return the attributes `names` of a layer, as keywords for another."""
     return {name: getattr(layer, name) for name in names}
 
 
 def adopt(layer: nn.modules.batchnorm._BatchNorm, norm: nn.modules.batchnorm._BatchNorm) -> nn.Module:
-    """Give `layer` the very parameters and buffers of `norm`, and its mode."""
+    """Give `layer` the parameters and buffers of `norm` (the same objects), and its mode."""
     layer.weight, layer.bias = norm.weight, norm.bias
     for name, buffer in norm.named_buffers():
         setattr(layer, name, buffer)
@@ -33,11 +33,11 @@ def adopt(layer: nn.modules.batchnorm._BatchNorm, norm: nn.modules.batchnorm._Ba
 
 @torch.no_grad()
 def track(layer: nn.modules.batchnorm._BatchNorm, mean: Tensor, var: Tensor, count: int | Tensor) -> None:
-    """torch's running averages, where the layer has them: of the mean, and of the unbiased variance. As with torch, an
-    empty batch is counted, and changes neither."""
+    """Update torch's running averages of the mean and the unbiased variance, if the layer has them. As in torch, an
+    empty batch is counted but does not change the averages."""
     if not layer.track_running_stats:
         return
-    # Once each: attributes of a module cost as much as the arithmetic.
+    # Each attribute is read once, because module attributes cost as much as the arithmetic.
     batches, running_mean, running_var = layer.num_batches_tracked, layer.running_mean, layer.running_var
     assert batches is not None
     assert running_mean is not None
@@ -58,10 +58,10 @@ def track(layer: nn.modules.batchnorm._BatchNorm, mean: Tensor, var: Tensor, cou
 
 
 class BatchNormLIF(Stateful, nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation over T, B and space, and `LIF`, as one operator; parameters and buffers are torch's, so that
-    checkpoints of the torch layer load as they are."""
+    """Batch normalisation over T, B and space, and `LIF`, as one operator. Parameters and buffers are torch's, so that
+    checkpoints of the torch layer load unchanged."""
 
-    dims: tuple[int, ...]  # that x_seq may have
+    dims: tuple[int, ...]  # allowed numbers of dimensions of x_seq
     pools: tuple[int, ...] = (1,)
 
     def __init__(
@@ -111,7 +111,7 @@ class BatchNormLIF(Stateful, nn.modules.batchnorm._BatchNorm):
         return (spikes, v_seq[0]) if self.return_v else spikes
 
     def _fire(self, x_seq: Tensor) -> tuple[Tensor, ...]:
-        """(spikes, v_last), or with v_seq, by the statistics that training mode asks for."""
+        """Return (spikes, v_last), with v_seq if requested, from the statistics for this mode."""
         mean, var = (None, None) if self.training else (self.running_mean, self.running_var)
         *fired, batch_mean, batch_var = self._run(x_seq, self.weight, self.bias, mean, var)
         if self.training:
@@ -125,7 +125,7 @@ class BatchNormLIF(Stateful, nn.modules.batchnorm._BatchNorm):
         return run_bn_lif(x_seq, self.carried(x_seq), norm, self.neuron, self.return_v, self.backend, self.pool)
 
     def lif(self) -> LIF:
-        """The neurons alone, and their pooling, as a layer."""
+        """Return the neurons alone, with their pooling, as a layer."""
         options: dict[str, Any] = {"return_v": self.return_v, "stateful": self.stateful, "backend": self.backend}
         return (LIF if self.pool == 1 else PooledLIF)(**self.keywords, **options)
 
@@ -141,9 +141,9 @@ class BatchNormLIF1d(BatchNormLIF, nn.BatchNorm1d):
         eps, momentum, affine, track_running_stats: those of nn.BatchNorm1d; momentum=None averages all batches.
         others: keywords of `LIF`, floats only.
 
-    state_dict is that of nn.BatchNorm1d. In training and without running statistics those of the batch are used, taken
-    over T and B. Half inputs are computed in float32, as are half parameters and running statistics, after .half() or
-    .bfloat16(); after .double() the layer takes float64 inputs, which the reference serves.
+    state_dict is that of nn.BatchNorm1d. In training, and without running statistics, the layer uses the statistics of
+    the batch over T and B. Half inputs are computed in float32, as are half parameters and running statistics, after
+    .half() or .bfloat16(). After .double() the layer takes float64 inputs, which the reference serves.
     """
 
     dims = (3, 4)
@@ -153,8 +153,8 @@ class BatchNormLIF2d(BatchNormLIF, nn.BatchNorm2d):
     """nn.BatchNorm2d over steps and samples, then LIF, in one operator: x_seq [T, B, C, H, W] -> spikes.
 
     Arguments as for BatchNormLIF1d; `pool=2` averages the spikes over 2x2 pixels, [T, B, C, H // 2, W // 2], in the
-    same operator. state_dict is that of nn.BatchNorm2d. For several processes see `convert_sync_batchnorm`, for
-    inference `fuse_conv`.
+    same operator. state_dict is that of nn.BatchNorm2d. See `convert_sync_batchnorm` for several processes, and
+    `fuse_conv` for inference.
     """
 
     dims = (5,)

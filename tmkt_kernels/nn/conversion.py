@@ -1,4 +1,4 @@
-"""Layers of a model fused into fewer."""
+"""Fusion of a model's layers."""
 
 import copy
 import itertools
@@ -10,7 +10,7 @@ from .neurons import LIF
 
 
 def fuse_conv(conv: nn.Conv1d | nn.Conv2d, layer: BatchNormLIF) -> tuple[nn.Module, LIF]:
-    """For inference: (conv with the batch norm folded into weight and bias, the neurons), copies of both.
+    """For inference: return (conv with the batch norm folded into weight and bias, the neurons), copies of both.
 
     Raises:
         ValueError: the layer is in training mode, or has no running statistics.
@@ -23,13 +23,13 @@ def fuse_conv(conv: nn.Conv1d | nn.Conv2d, layer: BatchNormLIF) -> tuple[nn.Modu
 def convert(model: nn.Module) -> tuple[nn.Module, list[str]]:
     """Fuse each batch norm over a sequence with the LIF or IF layer right after it, in a copy of the model.
 
-    Found in nn.Sequential: a subclass of nn.BatchNorm1d or 2d that takes [T, B, C, ...], known by `step_mode == "m"` as
-    in SpikingJelly, followed by `LIF` or `IF` with float parameters. A pair with hooks is left alone, for they would
-    be lost. Parameters, buffers and training mode are kept; keys in state_dict too, but for the neuron's place
-    in the chain, which becomes nn.Identity.
+    It looks in nn.Sequential for a subclass of nn.BatchNorm1d or 2d that takes [T, B, C, ...], marked by `step_mode ==
+    "m"` as in SpikingJelly, followed by `LIF` or `IF` with float parameters. A pair with hooks is left alone, because
+    the hooks would be lost. Parameters, buffers and training mode are kept. So are the keys in state_dict, except for
+    those of the neuron, which becomes nn.Identity.
 
     Returns:
-        The copy, and a line for each pair that says what was done.
+        The copy, and one line per pair that describes the change.
     """
     model = copy.deepcopy(model)
     report = []

@@ -14,7 +14,7 @@ from .stateful import Stateful
 
 
 class MultiStepNeuron(Stateful, nn.Module):
-    """What the neuron layers share: parameters, the potential that is carried between calls, and the call.
+    """Base of the neuron layers: parameters, the potential carried between calls, and the call itself.
 
     Stateless by default: every call starts at rest. See `Stateful` for `stateful=True`.
 
@@ -24,7 +24,7 @@ class MultiStepNeuron(Stateful, nn.Module):
         stateful: keep v between calls.
 
     Raises:
-        ValueError: a stateful layer gets a batch of another shape or device than the one it holds v for.
+        ValueError: a stateful layer gets a batch whose shape or device differs from those of its v.
         RuntimeError: a stateful layer runs under torch.func, or again in backward, as under torch.utils.checkpoint.
     """
 
@@ -41,14 +41,14 @@ class MultiStepNeuron(Stateful, nn.Module):
         self.stateful = stateful
         self.backend = backend
         self.constant = None if self.tensors else self.make_neuron()
-        self.neuron()  # bad keywords are errors here, not at the first call
+        self.neuron()  # raises for bad keywords now, not at the first call
 
     def make_neuron(self, **tensors: Any) -> Recurrence:
-        """The parameters of the recurrence from the keywords, of which `tensors` are those that are tensors."""
+        """Return the parameters of the recurrence from the keywords; `tensors` are those that are tensors."""
         raise NotImplementedError
 
     def neuron(self) -> Recurrence:
-        """The parameters as they are now."""
+        """Return the present parameters."""
         return self.constant or self.make_neuron(**{name: getattr(self, name) for name in self.tensors})
 
     def forward(self, x_seq: Tensor) -> Tensor | tuple[Tensor, Tensor]:
@@ -67,8 +67,8 @@ class MultiStepNeuron(Stateful, nn.Module):
 class LIF(MultiStepNeuron):
     """Leaky integrate-and-fire layer; keywords are those of `tmkt_kernels.lif`.
 
-    tau, v_threshold and v_reset may be tensors: an nn.Parameter among them is learned, another becomes a buffer.
-    `return_v=True` gives (spikes, v_seq); `stateful=True` carries v between calls until `reset()`.
+    tau, v_threshold and v_reset may be tensors. An nn.Parameter is learned, any other tensor becomes a buffer.
+    `return_v=True` returns (spikes, v_seq); `stateful=True` carries v between calls until `reset()`.
     """
 
     def __init__(
@@ -101,8 +101,7 @@ class LIF(MultiStepNeuron):
 
 
 class PooledLIF(LIF):
-    """LIF over space, then the average of the spikes over 2x2 pixels: a `BatchNormLIF2d` with pool=2 without its batch
-    norm."""
+    """LIF over space, then 2x2 averages of the spikes: a `BatchNormLIF2d` with pool=2, without its batch norm."""
 
     def forward(self, x_seq: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         outputs = super().forward(x_seq)
@@ -135,10 +134,10 @@ class ParametricLIF(MultiStepNeuron):
 
     Args:
         init_tau: tau before training, above 1.
-        channels: learn one tau for each of so many channels (dim 2 of x_seq); None learns one for the layer.
+        channels: learn one tau for each of this number of channels (dim 2 of x_seq); None learns one for the layer.
         others: keywords of LIF.
 
-    The parameter is `w`, as SpikingJelly's ParametricLIFNode names it; `tau` is its present value.
+    The parameter is `w`, as in SpikingJelly's ParametricLIFNode; `tau` is its present value.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Layers without memory, step by step."""
+"""Layers without memory, applied to each step."""
 
 from torch import Tensor, nn
 

@@ -8,30 +8,30 @@ from ..ops.lif.functional import check_inputs
 
 
 def _recomputation() -> tuple[int, int] | None:
-    """Which call is being made again in backward, by the pass and the node that asked for it; None outside of one."""
+    """Return which call is being repeated in backward, as its pass and node; None outside a recomputation."""
     node = torch._C._current_autograd_node()
     return None if node is None else (torch._C._current_graph_task_id(), node._sequence_nr())
 
 
 class Stateful:
-    """The potential that a layer with `stateful=True` carries from call to call, detached from the graph of the call
-    before, until `reset()`. It never enters state_dict."""
+    """Mixin that carries the membrane potential from call to call with `stateful=True`, until `reset()`. It is detached
+    from the graph of the previous call and never enters state_dict."""
 
     stateful: bool
     v: Tensor | None = None
-    _reset_in: tuple[int, int] | None = None  # the recomputation under way at the last reset
+    _reset_in: tuple[int, int] | None = None  # the recomputation in progress at the last reset
 
     def reset(self) -> None:
-        """Forget the membrane potential: the next call starts at rest."""
+        """Forget the membrane potential, so that the next call starts at rest."""
         self.v = None
         if not torch.compiler.is_compiling():
             self._reset_in = _recomputation()
 
     def carried(self, x_seq: Tensor) -> Tensor | None:
-        """v to start this call with; None is rest.
+        """Return v at the start of this call; None is rest.
 
         Raises:
-            ValueError: it belongs to a batch of another shape or device.
+            ValueError: v belongs to a batch of another shape or device.
             RuntimeError: torch runs this call where v is not that of its place in the sequence: under torch.func, or a
                 second time in backward, as torch.utils.checkpoint does.
         """

@@ -1,7 +1,8 @@
-"""Batch norms whose statistics are those of several processes.
+"""Batch norms with statistics over several processes.
 
-An operator that takes mean and variance as given knows nothing of the statistics' own gradient; `synchronise` adds it
-in front. So fused operators serve several processes, on every device that torch.distributed serves.
+Our operator treats mean and variance as constants. Across processes they depend on the input, so `synchronise` adds
+that part of the gradient in front of the operator. Fused operators thus serve several processes, on any device of
+torch.distributed.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from .batch_norm import NORM_OPTIONS, BatchNormLIF, adopt, options_of, track
 
 
 class Synchronised(NamedTuple):
-    """The operator's inputs, and the statistics of all processes' batches: [C], from `size` values each."""
+    """The operator's inputs, and the statistics [C] of all processes' batches, from `size` values each."""
 
     x: Tensor
     weight: Tensor
@@ -26,24 +27,24 @@ class Synchronised(NamedTuple):
 
 
 def processes(group: Any = None) -> int:
-    """How many processes share a batch: 1 where torch.distributed is not in use."""
+    """Return the number of processes that share a batch; 1 if torch.distributed is not in use."""
     return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
 
 
 def synchronise(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, *, eps: float, dim: int, group: Any = None
 ) -> Synchronised:
-    """Statistics (biased variance) of x per channel over the batches of all processes, differentiable through `x`.
+    """Compute statistics (biased variance) of x per channel over the batches of all processes, differentiable in `x`.
 
     Args:
         x: this process's batch, channels at `dim`.
         weight, bias: [C], None for 1 and 0.
-        eps: what the operator adds to the variance.
+        eps: added to the variance by the operator.
         group: process group; None is the default one. All its processes must call, in the same order.
 
     Returns:
-        x, weight and bias to hand to the operator together with mean and var. Their gradients are those of the sum of
-        all processes' losses, as torch.nn.SyncBatchNorm has them: weight and bias get this process's part of it.
+        x, weight and bias to pass to the operator together with mean and var. Their gradients are those of the sum of
+        all processes' losses, as in torch.nn.SyncBatchNorm; weight and bias get this process's part of it.
     """
     if transforms.active():
         raise RuntimeError(
@@ -53,7 +54,7 @@ def synchronise(
     with torch.no_grad():
         var, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), dims, correction=0)
         if x.numel() == 0:
-            var, mean = torch.zeros_like(var), torch.zeros_like(mean)  # not nan, which all processes would get
+            var, mean = torch.zeros_like(var), torch.zeros_like(mean)  # not NaN, which would reach all processes
         own = torch.cat([mean, var, mean.new_full((1,), 0)]).double()
         own[-1] = x.numel() // x.shape[dim]
         every = [torch.empty_like(own) for _ in range(processes(group))]
@@ -71,17 +72,17 @@ def synchronise(
 
 
 class _ThroughStatistics(torch.autograd.Function):
-    """Identity on x, weight and bias; backward adds to dL/dx what goes through mean and var.
+    """Identity on x, weight and bias; backward adds the gradient through mean and var to dL/dx.
 
     With g = dL/dcurrent and x_hat = (x - mean) / sqrt(var + eps), that is -weight / sqrt(var + eps) / n
-    (sum g + x_hat sum g x_hat), the sums running over all processes (Ioffe and Szegedy, 2015, arXiv 1502.03167). The
+    (sum g + x_hat sum g x_hat), with sums over all processes (Ioffe and Szegedy, 2015, arXiv 1502.03167). The
     two sums are the gradients of bias and weight, which the operator behind has just computed.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, *statistics: Any) -> tuple[Tensor, ...]:
         mean, var, count, *ctx.settings = statistics
-        ctx.save_for_backward(x, weight, mean, var, count)  # the operator keeps this x too
+        ctx.save_for_backward(x, weight, mean, var, count)  # the operator keeps the same x
         return x.view_as(x), weight.view_as(weight), bias.view_as(bias)
 
     @staticmethod
@@ -102,11 +103,11 @@ class _ThroughStatistics(torch.autograd.Function):
 
 SPIKINGJELLY = "spikingjelly.activation_based.layer.bn"
 FOLDING = {f"{kind}{n}d" for kind in ("BatchNorm", "ThresholdDependentBatchNorm") for n in (1, 2, 3)}
-"""SpikingJelly's batch norms that are torch's on steps and samples as one batch, where their `step_mode` is "m"."""
+"""SpikingJelly's batch norms that equal torch's on steps and samples as one batch if their `step_mode` is "m"."""
 
 
 def synchronisation_problem(norm: nn.modules.batchnorm._BatchNorm) -> str | None:
-    """Why a `SyncBatchNorm` would not compute what this batch norm does; None if it would."""
+    """Return why a `SyncBatchNorm` would compute something else than this batch norm; None if it would not."""
     kind = type(norm)
     as_torch = kind.forward is nn.modules.batchnorm._BatchNorm.forward or kind in (nn.SyncBatchNorm, SyncBatchNorm)
     if as_torch or (kind.__module__ == SPIKINGJELLY and kind.__name__ in FOLDING):
@@ -117,9 +118,9 @@ def synchronisation_problem(norm: nn.modules.batchnorm._BatchNorm) -> str | None
 
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """What `convert_sync_batchnorm` makes of a batch norm without neurons: as nn.SyncBatchNorm, and on the CPU too.
+    """A batch norm without neurons after `convert_sync_batchnorm`: like nn.SyncBatchNorm, but also on the CPU.
 
-    It takes the inputs that `norm` takes: [N, C, ...], or [T, N, C, ...] where that is SpikingJelly's in step mode "m".
+    It takes the inputs that `norm` takes: [N, C, ...], or [T, N, C, ...] for SpikingJelly's in step mode "m".
     """
 
     def __init__(self, norm: nn.modules.batchnorm._BatchNorm, process_group: Any = None) -> None:
@@ -149,8 +150,8 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 class SyncBatchNormLIF(BatchNormLIF):
-    """What `convert_sync_batchnorm` makes of a BatchNormLIF layer: the same operator, in training with the statistics
-    of the batches of all processes. state_dict is unchanged."""
+    """A BatchNormLIF layer after `convert_sync_batchnorm`: the same operator, in training with statistics over the
+    batches of all processes. state_dict is unchanged."""
 
     pools = (1, 2)
 
@@ -170,14 +171,14 @@ class SyncBatchNormLIF(BatchNormLIF):
 
 
 def convert_sync_batchnorm(model: nn.Module, process_group: Any = None) -> nn.Module:
-    """Let the batch norms of a model, BatchNormLIF layers too, take their statistics over all processes of the group.
+    """Make the batch norms of a model, including BatchNormLIF layers, use statistics over the processes of the group.
 
-    nn.SyncBatchNorm.convert_sync_batchnorm puts a batch norm without neurons in the place of BatchNormLIF layers, and
-    serves no CPU: use this one. Parameters, buffers and state_dict are kept; changes the model, and returns it.
-    SpikingJelly's batch norms keep their step mode.
+    nn.SyncBatchNorm.convert_sync_batchnorm would replace BatchNormLIF layers by a batch norm without neurons, and does
+    not run on the CPU, so use this function instead. It changes the model in place and returns it. Parameters, buffers
+    and state_dict are kept, and SpikingJelly's batch norms keep their step mode.
 
     Raises:
-        TypeError: a batch norm with a forward of its own, named; the model is as it was.
+        TypeError: a batch norm with a forward of its own, named; the model is unchanged.
     """
     for path, module in model.named_modules():
         norm = isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, BatchNormLIF)
@@ -191,7 +192,7 @@ def _synchronised(module: nn.Module, process_group: Any) -> nn.Module:
         return SyncBatchNormLIF(module, process_group)
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         return SyncBatchNorm(module, process_group)
-    for name, child in list(module._modules.items()):  # by each of its names
+    for name, child in list(module._modules.items()):  # under each of its names
         if child is not None:
             setattr(module, name, _synchronised(child, process_group))
     return module

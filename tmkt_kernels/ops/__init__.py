@@ -1,1 +1,1 @@
-"""Operators, a folder for each, and what they share. The public way to them is `tmkt_kernels` and `tmkt_kernels.nn`."""
+"""Operators, one folder each, and shared code. Users reach them through `tmkt_kernels` and `tmkt_kernels.nn`."""

@@ -1,4 +1,4 @@
-"""Checks of arguments that the operators share: a message names the argument, what was expected, and what came."""
+"""Argument checks shared by the operators. A message names the argument, what was expected, and what came."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ LARGEST = math.nextafter(math.inf, 0)
 
 
 def dense(name: str, value: Any, expected: str) -> Tensor:
-    """`value`, if it is a tensor with strides; `expected` describes it in the message.
+    """Return `value` if it is a tensor with strides; `expected` describes it in the message.
 
     Raises:
         TypeError: it is something else, or sparse, nested or of another layout without strides.
@@ -24,7 +24,7 @@ def dense(name: str, value: Any, expected: str) -> Tensor:
 
 
 def floating(name: str, value: Any, expected: str) -> Tensor:
-    """`dense`, of a dtype that the arithmetic knows.
+    """Like `dense`, for a dtype on which the kernels or the reference compute.
 
     Raises:
         TypeError: as `dense`, or the dtype is an integer, complex, 8 bits wide, or the like.
@@ -38,14 +38,14 @@ def floating(name: str, value: Any, expected: str) -> Tensor:
 
 
 def finite(name: str, value: Any, expected: str = "a finite float") -> float:
-    """`value` as a float.
+    """Return `value` as a float.
 
     Raises:
-        TypeError: it is no number. True and False are none: v_reset=False would else be a hard reset to 0.
+        TypeError: it is not a number. True and False are not numbers, because v_reset=False would be a hard reset to 0.
         ValueError: it is infinite, NaN, or an integer beyond the floats.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
-    if not -LARGEST <= value <= LARGEST:  # not math.isfinite: torch.compile knows comparisons of numbers that change
+    if not -LARGEST <= value <= LARGEST:  # not math.isfinite, which torch.compile cannot trace for symbols
         raise ValueError(f"{name}: expected {expected}, got {value}")
     return float(value)

@@ -1,15 +1,15 @@
-"""What each operator tells torch of itself; the module `op` of its folder is one of these."""
+"""The parts of an operator's registration with torch. The module `op` of each operator's folder is a Definition."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
 
 
 class Definition(Protocol):
-    """`backward(bwd_op, ctx, *grads)` gets the backward operator of its own family as first argument.
+    """Schemas and functions of an operator. `backward(bwd_op, ctx, *grads)` gets its family's backward operator first.
 
-    Its Triton kernels are `forward` and `backward` of the module `triton` beside it, with the arguments of the schemas.
-    `reference_backward` takes and gives what that operator does, in plain PyTorch, because second-order gradients go
-    through it. The other functions have the arguments of the schemas, or are those of torch.library.
+    The Triton kernels are `forward` and `backward` of the module `triton` beside it, with the arguments of the schemas.
+    `reference_backward` has the arguments and results of the backward operator, in plain PyTorch, because second-order
+    gradients go through it. The other functions have the arguments of the schemas, or are those of torch.library.
     """
 
     FORWARD_SCHEMA: str

@@ -1,4 +1,4 @@
-"""What stands in graphs of torch.compile as one call, by name."""
+"""Functions that graphs of torch.compile contain as one call, by name."""
 
 from collections.abc import Callable
 from typing import Any

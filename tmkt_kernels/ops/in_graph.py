@@ -1,4 +1,4 @@
-"""`call`, which torch.compile puts into its graph as it is. Imported only then: torch._dynamo is slow to import."""
+"""`call`, which torch.compile puts into its graph unopened. Imported only then, as torch._dynamo is slow to import."""
 
 from typing import Any
 
@@ -9,5 +9,5 @@ from .graph_calls import CALLS
 
 @torch.compiler.allow_in_graph
 def call(name: str, *args: Any) -> Any:
-    """Runs when torch opens up the graph: under its transforms, with symbols for the numbers that change."""
+    """Run when torch opens the graph: under its transforms, with symbols for the numbers that change."""
     return CALLS[name](*args)

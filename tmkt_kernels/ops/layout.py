@@ -1,4 +1,4 @@
-"""Dense layouts without copies: any [T, ...] tensor whose steps are dense becomes contiguous by a permutation alone."""
+"""Dense layouts without copies: a permutation alone makes any [T, ...] tensor with dense steps contiguous."""
 
 import math
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ CHANNEL_DIM = 2
 
 
 def memory_order(x_seq: Tensor) -> list[int] | None:
-    """The dims of a [T, ...] tensor with T first and the others from the largest stride to the smallest; None where
-    that is the order they are in."""
+    """Return the dims of a [T, ...] tensor, T first and the others from the largest stride to the smallest; None if
+    they are in that order."""
     if x_seq.is_contiguous():
         return None
     if x_seq.dim() == 5 and x_seq.permute(0, 1, 3, 4, 2).is_contiguous():  # channels_last steps
         return [0, 1, 3, 4, 2]
     order: list[int] = []
-    for dim in range(1, x_seq.dim()):  # by insertion: torch.compile compares strides that are symbols, but sorts none
+    for dim in range(1, x_seq.dim()):  # insertion sort, because torch.compile can compare symbols but not sort them
         at = len(order)
         while at > 0 and x_seq.stride(order[at - 1]) < x_seq.stride(dim):
             at -= 1
@@ -26,7 +26,7 @@ def memory_order(x_seq: Tensor) -> list[int] | None:
 
 
 def to_memory_order(x: Tensor, order: list[int] | None) -> Tensor:
-    """[T, ...] -> contiguous, dims in `order`: a view where memory allows, else one copy."""
+    """[T, ...] -> contiguous, dims in `order`: a view if the layout allows, else one copy."""
     return (x if order is None else x.permute(order)).contiguous()
 
 
@@ -36,7 +36,7 @@ def from_memory_order(x: Tensor, order: list[int] | None) -> Tensor:
 
 
 def state_to_memory_order(v: Tensor | None, dtype: torch.dtype, order: list[int] | None) -> Tensor | None:
-    """A state [B, ...] laid out as one step of x in `order`, in the dtype of the arithmetic on x of `dtype`."""
+    """Return a state [B, ...] laid out as one step of x in `order`, in the dtype of the arithmetic on x of `dtype`."""
     if v is None:
         return None
     v = v.to(torch.promote_types(dtype, torch.float32))
@@ -53,6 +53,6 @@ def neuron_outputs(outputs: Sequence[Tensor], order: list[int] | None, return_v:
 
 
 def channel_stride(shape: torch.Size, order: list[int] | None) -> int:
-    """Elements between one channel (dim 2) and the next of a step of `shape`, laid out in memory in `order`."""
+    """Return the elements between neighbouring channels (dim 2) in a step of `shape` whose memory is in `order`."""
     dims = list(range(len(shape))) if order is None else order
     return math.prod([shape[d] for d in dims[dims.index(CHANNEL_DIM) + 1 :]])

@@ -1,7 +1,7 @@
-"""Registers an operator with torch.library: schema, fake, autograd and Triton implementation in one call.
+"""Registration of an operator with torch.library: schema, fake, autograd and Triton implementation in one call.
 
 The compiled library defines the schemas of `tmkt::<name>_fwd` and `tmkt::<name>_bwd` beside their C++ and CUDA
-implementations, so that a program without Python has them; where there is no library they are defined here. The Triton
+implementations, so that a program without Python has them. Without the library they are defined here. The Triton
 kernels serve `tmkt::<name>_fwd_triton` and `tmkt::<name>_bwd_triton`, with the same schema, fake and autograd.
 """
 
@@ -13,18 +13,18 @@ from typing import Any
 
 import torch
 
-from ..extension import extension as extension  # loads the library, before its schemas are asked for
+from ..extension import extension as extension  # loads the library, before its schemas are looked up
 from . import numbers, transforms
 from .definition import Definition
 from .graph_calls import CALLS
 
-# The kernels read raw memory: torch.compile must hand over the strides that eager code would. It does so by default;
-# the tags ask for it where an operator is defined here.
+# The kernels read raw memory, so torch.compile must pass the strides of eager code. It does so by default; the tags
+# require it for operators that are defined here.
 _TAGS = (torch.Tag.needs_exact_strides, torch.Tag.pt2_compliant_tag)
 
 
 def register(name: str, definition: Definition) -> dict[str, Callable[..., Any]]:
-    """Define both families of operator `name`; returns how to call each, by backend."""
+    """Define both families of operator `name`; return a callable for each backend."""
     setup_context, backward = definition.setup_context, definition.backward
     second_order = transforms.second_order(definition.reference_backward)
     schemas = {
@@ -55,7 +55,7 @@ def register(name: str, definition: Definition) -> dict[str, Callable[..., Any]]
 
 
 def _triton_kernel(name: str, way: str) -> Callable[..., Any]:
-    """`forward` or `backward` of ops/<name>/triton.py, imported at the first call: Triton is optional, and slow."""
+    """`forward` or `backward` of ops/<name>/triton.py, imported at the first call, as Triton is optional and slow."""
 
     @functools.cache
     def function() -> Callable[..., Any]:
@@ -68,16 +68,16 @@ def _in_graph_call(under_transforms: Callable[..., Any], with_numbers: Callable[
     return lambda *args: (under_transforms if transforms.active() else with_numbers)(*args)
 
 
-# Private to torch, though its own operators in Python stand on it; where a release lacks it, the slow way serves.
+# Private API of torch, on which its own operators in Python rely. If a release lacks it, the slower path serves.
 _below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", contextlib.nullcontext)
 
 
 def _call(
     definition: Definition, key: str, fwd_op: Any, bwd_op: Any, under_transforms: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """`fwd_op`, called from eager code: the autograd that is registered, but entered directly.
+    """Call `fwd_op` from eager code: the registered autograd, entered directly.
 
-    torch.library binds the arguments of setup_context anew at each call, which takes longer than a small kernel.
+    torch.library would bind the arguments of setup_context anew at each call, which takes longer than a small kernel.
     """
     setup_context, backward = definition.setup_context, definition.backward
 
@@ -104,7 +104,7 @@ def _call(
             return transforms.call_in_graph(key, *args)
         if transforms.active():
             return under_transforms(*args)
-        if torch._C._is_tracing():  # torch.jit.trace knows operators, and no Function
+        if torch._C._is_tracing():  # torch.jit.trace records operators, but not a Function
             return fwd_op(*args)
         return Eager.apply(*args)
 

@@ -1,7 +1,7 @@
-"""Operators whose floats change from call to call inside torch.compile, as an annealed tau.
+"""Operators whose floats change from call to call inside torch.compile, such as an annealed tau.
 
-A schema's float is part of a compiled graph: each new value would compile anew, and after eight torch gives up. So
-where the floats are symbols of the graph they go to the operator as one tensor [floats] in float64 on the CPU.
+A float of a schema is part of a compiled graph, so that each new value would compile anew, and after eight torch gives
+up. If the floats are symbols of the graph, the operator therefore takes them as one float64 tensor [floats] on the CPU.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from .definition import Definition
 
 
 class Numbers:
-    """`op` with its floats in a tensor: `tmkt::<name>_numbers(Tensor numbers, ...)`, the others in their order."""
+    """`op` with its floats in a tensor: `tmkt::<name>_numbers(Tensor numbers, ...)`, with the others in their order."""
 
     def __init__(self, op: Any, fake: Callable[..., Any]) -> None:
         name, _, rest = str(op._schema).partition("(")
@@ -27,27 +27,28 @@ class Numbers:
         self.op = getattr(torch.ops.tmkt, name.removeprefix("tmkt::")).default
 
     def joined(self, floats: Any, others: Any) -> list[Any]:
-        """All arguments of the operator."""
+        """Return all arguments of the operator."""
         floats, others = iter(floats), iter(others)
         return [next(floats if of else others) for of in self.is_float]
 
     def others(self, args: Any) -> list[Any]:
-        """What is left of them without the floats."""
+        """Return the arguments that are not floats."""
         return [value for value, of in zip(args, self.is_float, strict=True) if not of]
 
     def __call__(self, *args: Any) -> Any:
-        zero = torch.zeros((), dtype=torch.float64)  # adding to a tensor is what torch.compile does without a guard
+        zero = torch.zeros((), dtype=torch.float64)  # torch.compile adds to a tensor without a guard
         floats = [value for value, of in zip(args, self.is_float, strict=True) if of]
         numbers = torch.stack([zero + value for value in floats + _symbols(floats)])
         return self.op(numbers, *self.others(args))
 
 
 def _symbols(floats: list[Any]) -> list[Any]:
-    """The graph's own floats that these are made of, as tau is of 1 + tau; at the end, where no operator reads them.
+    """Return the graph's own floats from which these are computed, as 1 + tau is from tau. They come last, where no
+    operator reads them.
 
-    Before 2.13 torch takes such a float for a constant unless it is added to a tensor by itself (pytorch#182136).
+    Before 2.13 torch takes such a float for a constant unless it is itself added to a tensor (pytorch#182136).
     """
-    if torch.__version__ >= "2.13":  # not text: torch compares its version number by number
+    if torch.__version__ >= "2.13":  # not a string comparison: torch compares its version number by number
         return []
     from torch.utils._sympy.symbol import SymT, symbol_is_type
 
@@ -57,7 +58,7 @@ def _symbols(floats: list[Any]) -> list[Any]:
 
 
 def register(definition: Definition, fwd_op: Any, bwd_op: Any) -> Callable[..., Any]:
-    """How to call `fwd_op` in a graph: with its floats in a tensor if any of them is a symbol."""
+    """Return a function that calls `fwd_op` in a graph, with its floats in a tensor if any of them is a symbol."""
     fwd, bwd = Numbers(fwd_op, definition.fake_forward), Numbers(bwd_op, definition.fake_backward)
 
     def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

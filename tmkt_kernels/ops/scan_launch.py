@@ -1,4 +1,4 @@
-"""Launches of the scan in Triton: how many programs, of how many neurons, in chunks of how many steps."""
+"""Launches of the scan in Triton: number of programs, neurons per program, steps per chunk."""
 
 from typing import Any, NamedTuple
 
@@ -9,30 +9,30 @@ from torch import Tensor
 from .scan_triton import scan_bwd_kernel, scan_fwd_kernel
 from .scan_values import Gradients, Neuron, Norm, Outputs, Results, Statistics
 
-MAX_CHUNK = 16  # h of a chunk takes 16 x 4 registers per thread; twice that would spill
+MAX_CHUNK = 16  # the h of a chunk take 16 x 4 registers per thread; twice that would spill
 NUM_WARPS = 2  # 32 programs of 64 threads fill an SM of sm_80 or sm_90, and small layers reach more SMs than with 128
 # Fusion would turn a*v + b*x + c into FMAs, whose single rounding flips spikes against the reference.
 LAUNCH_FWD = {"num_warps": NUM_WARPS, "enable_fp_fusion": False}
-# Left to itself, ptxas spills a value or two of backward to squeeze one more program onto an SM.
+# Without the limit, ptxas spills a value or two of backward to fit one more program onto an SM.
 LAUNCH_BWD = {**LAUNCH_FWD, "maxnreg": 255}
 
 
 def chunk_size(T: int) -> int:
-    """Steps held in registers: three kernels serve every T, and a short T computes few steps in vain."""
+    """Return the steps to hold in registers. Three kernels serve every T, and a short T computes few steps in vain."""
     return 4 if T <= 4 else 8 if T <= 8 else MAX_CHUNK
 
 
 def block_sizes(N: int, vec: int) -> dict[str, int]:
-    """`vec` neurons per thread, loaded as one vector; a single neuron where N leaves later steps unaligned.
+    """`vec` neurons per thread, loaded as one vector; a single neuron if N leaves later steps unaligned.
 
-    N and T are not specialised by Triton, so these are the only two variants: no recompilation for a new size.
+    Triton does not specialise N and T, so these are the only two variants, and a new size does not recompile.
     """
     vec = vec if N % vec == 0 else 1
     return {"BLOCK": 32 * NUM_WARPS * vec, "VEC": vec}
 
 
 class Layout(NamedTuple):
-    """Where the channels of x [T, ...] are, and with pooling the width of its planes; 0 pools nothing.
+    """Position of the channels of x [T, ...], and with pooling the width of its planes; 0 means no pooling.
 
     Neuron n of a step belongs to channel n // inner % channels.
     """
@@ -42,7 +42,7 @@ class Layout(NamedTuple):
     pool_width: int = 0
 
     def launch(self, x: Tensor, vec: int) -> tuple[tuple[int], tuple[int, ...], dict[str, Any]]:
-        """The grid, the sizes T to WIDTH, and the constants that depend on sizes."""
+        """Return the grid, the sizes T to WIDTH, and the constants that depend on sizes."""
         T, N = x.shape[0], x[0].numel()
         slots, blocks = N, block_sizes(N, vec)
         if self.pool_width:  # the pixels of all cells, whole or not
@@ -82,10 +82,10 @@ def scan_backward(
     out: Results,
     statistics: Statistics | None = None,
 ) -> None:
-    """Fill `out` from the gradients of the outputs; x [T, ...] is what forward had."""
+    """Fill `out` from the gradients of the outputs; x [T, ...] is forward's."""
     chunks = (x.shape[0] - 1) // chunk_size(x.shape[0])
-    # 4 neurons per thread, in fp32 16 bytes; with five sums for each, or a batch norm and several chunks, their
-    # registers would not suffice.
+    # 4 neurons per thread, which are 16 bytes in fp32. With five sums per neuron, or a batch norm and several chunks,
+    # there would not be enough registers.
     narrow = out.coefficients is not None or (norm is not None and chunks > 0)
     grid, sizes, constants = layout.launch(x, 2 if narrow else 4)
     v_chunk = x.new_empty((chunks, x[0].numel()), dtype=torch.float32) if chunks else None

@@ -1,10 +1,10 @@
 """The loop over time in Triton, forward and backward: a thread owns its neurons and runs all T steps.
 
-Both kernels take contiguous x of shape [T, N]. What varies is given to them: the neuron (`Neuron`, and its own
-parameters), a batch norm in front of it (`Norm`, or None), and the pooling of its spikes (POOL).
+Both kernels take contiguous x of shape [T, N]. Their parameters are the neuron (`Neuron`, and its own parameters), a
+batch norm in front of it (`Norm`, or None), and the pooling of its spikes (POOL).
 
-T is a runtime value: time is walked in chunks of CHUNK steps, and the loads of a chunk are all issued before the first
-use. Backward keeps nothing but x: it recomputes h, whose CHUNK values live in registers.
+T is a run-time value. Time is processed in chunks of CHUNK steps, and all loads of a chunk are issued before the first
+use. Backward keeps only x: it recomputes h, whose CHUNK values live in registers.
 """
 
 import triton
@@ -13,13 +13,13 @@ import triton.language as tl
 from .scan_values import Chunk, Ends, Norm, Place, Source, Statistics, Step, StepGradients, Sums
 from .triton_common import where_also
 
-GROUP = tl.constexpr(4)  # steps of gradient that backward loads at once; a whole chunk's would cost 48 more registers
+GROUP = tl.constexpr(4)  # gradient steps that backward loads at once; a whole chunk would take 48 more registers
 
 
 @triton.jit
 def neurons(N, BLOCK: tl.constexpr, VEC: tl.constexpr):
-    """This program's offsets and mask, and N in int64: T * N may pass 2^31."""
-    N = N.to(tl.int64) // VEC * VEC  # unchanged, but now the compiler knows that every row is aligned
+    """This program's offsets and mask, and N in int64, because T * N may exceed 2^31."""
+    N = N.to(tl.int64) // VEC * VEC  # unchanged, but tells the compiler that every row is aligned
     o_n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)  # [BLOCK]
     return N, o_n, o_n < N
 
@@ -28,8 +28,8 @@ def neurons(N, BLOCK: tl.constexpr, VEC: tl.constexpr):
 def pixels(N, inner, WIDTH, POOL: tl.constexpr, BLOCK: tl.constexpr, VEC: tl.constexpr):
     """N, the offsets of this program's neurons, their mask, and with POOL the 2x2 cell of each and whether it is whole.
 
-    With POOL four neighbouring offsets are the pixels of a cell. A cell that an odd height or width cuts off has its
-    pixels twice: they are computed, and stored, twice alike.
+    With POOL, four neighbouring offsets are the pixels of a cell. In a cell that an odd height or width cuts off, the
+    missing pixels repeat a neighbour: same value, same address, so that the duplicate store is harmless.
     """
     if not POOL:
         N, o_n, m_n = neurons(N, BLOCK, VEC)
@@ -50,7 +50,7 @@ def pixels(N, inner, WIDTH, POOL: tl.constexpr, BLOCK: tl.constexpr, VEC: tl.con
 
 @triton.jit
 def spike_row(N, inner, WIDTH, POOL: tl.constexpr):
-    """Values of a step of the spikes: N, or the number of whole cells."""
+    """Values per step of the spikes: N, or the number of whole cells."""
     if POOL:
         N = N // inner * (inner // WIDTH // 2 * (WIDTH // 2))
     return N
@@ -58,7 +58,7 @@ def spike_row(N, inner, WIDTH, POOL: tl.constexpr):
 
 @triton.jit
 def start(v_init_ptr, p, o_n, m_n, BLOCK: tl.constexpr):
-    """v before the first step: v_init, or v_reset where there is none."""
+    """v before the first step: v_init, or v_reset without it."""
     v = tl.zeros([BLOCK], tl.float32)
     if v_init_ptr is not None:
         v = tl.load(v_init_ptr + o_n, mask=m_n, other=0).to(tl.float32)
@@ -74,7 +74,7 @@ def load_steps(ptr, t0, T, N, o_n, m_n, STEPS: tl.constexpr):
     steps = ()
     for k in tl.static_range(STEPS):
         steps = steps + (tl.load(p_t, mask=where_also(m_n, t0 + k < T), other=0),)
-        p_t += N  # one address moved along, where an address a step would cost two registers each
+        p_t += N  # moving one address takes fewer registers than two per step for separate ones
     return steps
 
 
@@ -98,7 +98,7 @@ def current_of(x, norm):
 
 @triton.jit
 def store_pooled(spikes_ptr, s, m_cell, BLOCK: tl.constexpr):
-    """The average of the four neighbours of a cell, stored by each of them."""
+    """Store the average of the four neighbours of a cell; each of them stores it."""
     pooled = tl.sum(tl.reshape(s, [BLOCK // 4, 4]), axis=1) * 0.25
     pooled = tl.reshape(tl.broadcast_to(pooled[:, None], [BLOCK // 4, 4]), [BLOCK])
     tl.store(spikes_ptr, pooled.to(spikes_ptr.dtype.element_ty), mask=m_cell)
@@ -131,7 +131,7 @@ def scan_fwd_kernel(
         b_x = load_steps(x_ptr, t0, T, N, o_n, m_n, CHUNK)
         o_t = t0 * N + o_n
         for k in tl.static_range(CHUNK):
-            m_t = m_n & (o_t < T * N)  # t < T; written so, no predicate stays alive from the loads to here
+            m_t = m_n & (o_t < T * N)  # t < T, in a form that keeps no predicate alive from the loads to here
             h = NEURON.charge(v, current_of(b_x[k], norm), p, NEURON)
             s = tl.where(NEURON.fires(h, p, NEURON), 1.0, 0.0)
             v = tl.where(t0 + k < T, NEURON.after(h, p, NEURON), v)
@@ -147,7 +147,7 @@ def scan_fwd_kernel(
 
 @triton.jit
 def charge_chunk(source, place, t0, v, NEURON: tl.constexpr, CHUNK: tl.constexpr):
-    """v after the steps from t0 of a chunk, and their h."""
+    """v after the chunk that begins at t0, and the h of its steps."""
     b_x = load_steps(source.x, t0, place.T, place.N, place.o_n, place.m_n, CHUNK)
     b_h = ()
     for k in tl.static_range(CHUNK):
@@ -159,7 +159,7 @@ def charge_chunk(source, place, t0, v, NEURON: tl.constexpr, CHUNK: tl.constexpr
 
 @triton.jit
 def v_before(b_h, first, k: tl.constexpr, p, NEURON: tl.constexpr):
-    """v before step k of a chunk, whose v was `first` and whose h are b_h."""
+    """v before step k of a chunk that begins with v = `first` and has b_h as its h."""
     if k > 0:  # noqa: SIM108 (Triton would evaluate both sides, and there is no b_h[-1])
         v = NEURON.after(b_h[k - 1], p, NEURON)
     else:
@@ -169,7 +169,7 @@ def v_before(b_h, first, k: tl.constexpr, p, NEURON: tl.constexpr):
 
 @triton.jit
 def load_statistics(statistics, channels, inner, o_n, m_n):
-    """`Statistics` of each neuron's channel."""
+    """Load `Statistics` of each neuron's channel."""
     o_c = o_n // inner % channels
     g_mean = tl.load(statistics.g_mean + o_c, mask=m_n, other=0)
     return Statistics(g_mean, tl.load(statistics.slope + o_c, mask=m_n, other=0))
@@ -177,7 +177,7 @@ def load_statistics(statistics, channels, inner, o_n, m_n):
 
 @triton.jit
 def through_norm(g, d, norm, statistics):
-    """Gradient of x from g, that of the current, where d is x - mean."""
+    """Gradient of x from the gradient g of the current, where d is x - mean."""
     if statistics is not None:
         g = g - statistics.g_mean - d * statistics.slope
     return norm.scale * g
@@ -202,18 +202,18 @@ def add_where(sums, terms, valid):
 
 @triton.jit
 def store_rows(ptr, rows, place):
-    """Rows of a [len(rows), N] tensor."""
+    """Store the rows of a [len(rows), N] tensor."""
     for i in tl.static_range(len(rows)):
         tl.store(ptr + i * place.N + place.o_n, rows[i], mask=place.m_n)
 
 
 @triton.jit
 def backward_group(place, source, ends, chunk, k0: tl.constexpr, sums, NEURON: tl.constexpr, POOL: tl.constexpr):
-    """Back through steps k0 + GROUP - 1 .. k0 of a chunk: stores their gradient of x, and adds theirs to the sums."""
+    """Go back through steps k0 + GROUP - 1 .. k0 of a chunk: store their gradient of x, and add theirs to the sums."""
     t0 = chunk.t0 + k0
     norm, p, g_v, g_parameters, g_norm = source.norm, source.p, sums.v, sums.parameters, sums.norm
     if norm is not None or ends.out.coefficients is not None:
-        # x is read again: kept from the recomputation, it would take as many registers as h.
+        # x is read again, because keeping it from the recomputation would take as many registers as h.
         b_x = load_steps(source.x, t0, place.T, place.N, place.o_n, place.m_n, GROUP)
     if ends.grads.spikes is not None:
         b_gs = load_steps(ends.grads.spikes, t0, place.T, place.row, place.o_cell, place.m_cell, GROUP)
@@ -257,8 +257,8 @@ def scan_bwd_kernel(
     v_init_ptr,
     norm,
     parameters,
-    statistics,  # None where the batch norm's statistics are given
-    v_chunk_ptr,  # scratch [ceil(T / CHUNK) - 1, N], None where one chunk holds all of T
+    statistics,  # None if the user gives the batch norm's statistics
+    v_chunk_ptr,  # scratch [ceil(T / CHUNK) - 1, N], None if one chunk holds all of T
     out,
     T,
     N,
@@ -285,14 +285,14 @@ def scan_bwd_kernel(
         for i in range(last):
             tl.store(v_chunk_ptr + i * N + o_n, v, mask=m_n)
             v, _ = charge_chunk(source, place, i * CHUNK, v, NEURON, CHUNK)
-        tl.debug_barrier()  # below, another thread may read what this one stored
+        tl.debug_barrier()  # another thread may read below what this one stored
     g_v = tl.zeros([BLOCK], tl.float32)
     if grads.v_last is not None:
         g_v = tl.load(grads.v_last + o_n, mask=m_n, other=0)
     sums, ends = Sums(g_v, zeros(5, BLOCK), zeros(2, BLOCK)), Ends(grads, statistics, out)
     for i in range(last, -1, -1):
         if v_chunk_ptr is not None:
-            if i < last:  # the last chunk's v is at hand
+            if i < last:  # the last chunk's v is known
                 v = tl.load(v_chunk_ptr + i * N + o_n, mask=m_n, other=0)
         first = v
         v, b_h = charge_chunk(source, place, i * CHUNK, v, NEURON, CHUNK)

@@ -1,4 +1,4 @@
-"""Named tuples of the scan in Triton: what its kernels are given, and what their functions hand to each other."""
+"""Named tuples of the scan in Triton: arguments of its kernels, and values passed between their functions."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ class Neuron:
 
     @property
     def cache_key(self) -> str:
-        """Triton's cache on disk holds a compiled kernel as long as no source of these changes."""
+        """Triton's cache on disk keeps a compiled kernel until one of these sources changes."""
         return "-".join(getattr(value, "cache_key", str(value)) for value in vars(self).values())
 
 
@@ -43,7 +43,7 @@ class Step(NamedTuple):
 
 
 class StepGradients(NamedTuple):
-    """Gradients of the outputs of a step: s, v after the reset, and h. s and h are None where they have none."""
+    """Gradients of the outputs of a step: s, v after the reset, and h. s and h are None if they have no gradient."""
 
     s: Any
     v: Any
@@ -67,7 +67,7 @@ class Outputs(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Pointers to gradients of `Outputs`, each None where there is none."""
+    """Pointers to gradients of `Outputs`, each None if there is none."""
 
     spikes: Any
     v_last: Any
@@ -75,9 +75,9 @@ class Gradients(NamedTuple):
 
 
 class Results(NamedTuple):
-    """Pointers to what backward writes, each None where it is not wanted.
+    """Pointers to backward's results, each None if not needed.
 
-    x [T, N]; v_init [N]; coefficients [5, N] of each neuron; sums [2, N] over t of g and of g (x - mean), where g is
+    x [T, N]; v_init [N]; coefficients [5, N], per neuron; sums [2, N] over t of g and of g (x - mean), where g is
     the gradient of the current after a batch norm.
     """
 
@@ -88,14 +88,14 @@ class Results(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Pointers to [channels]: gradients through the batch's mean and variance take g_mean + (x - mean) slope off g."""
+    """Pointers to [channels]. The batch's mean and variance subtract g_mean + (x - mean) slope from the gradient g."""
 
     g_mean: Any
     slope: Any
 
 
 class Place(NamedTuple):
-    """Which values a program owns: offsets and mask of its neurons, those of its spikes, and a row of spikes."""
+    """The values that a program owns: offsets and mask of its neurons and its spikes, and the size of a spike row."""
 
     T: Any
     N: Any
@@ -107,7 +107,7 @@ class Place(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Where currents come from and whose they are: the pointer x, the batch norm or None, and the parameters."""
+    """Source of currents: the pointer x, the batch norm or None, and the parameters of the neurons."""
 
     x: Any
     norm: Any
@@ -123,7 +123,7 @@ class Chunk(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """Where backward reads gradients and writes them: `Gradients`, `Statistics` or None, and `Results`."""
+    """Backward's pointers: the gradients to read, `Statistics` of a batch norm or None, and the results to write."""
 
     grads: Any
     statistics: Any
@@ -131,7 +131,7 @@ class Ends(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Gradients that go from step to step: that of v, the five of the parameters, and the two sums of a batch norm."""
+    """Gradients carried from step to step: of v, of the five parameters, and the two sums of a batch norm."""
 
     v: Any
     parameters: Any

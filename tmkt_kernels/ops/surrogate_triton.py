@@ -35,7 +35,7 @@ INVERSE_SQRT_PI = tl.constexpr(1 / math.sqrt(math.pi))
 
 @triton.jit
 def cosine_of_pi(z):
-    """cos(pi z), by the sine around the nearest zero; libdevice's cosine would need memory for large arguments."""
+    """cos(pi z), computed as the sine around the nearest zero; libdevice's cosine needs memory for large arguments."""
     m = tl.floor(z + 1)
     r = PI * (z - (m - 0.5))
     r2 = r * r

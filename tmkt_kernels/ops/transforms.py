@@ -1,8 +1,8 @@
-"""torch.func on operators: grad, vjp, jacrev, vmap and what is made of them; and gradients of gradients.
+"""torch.func on operators: grad, vjp, jacrev, vmap and transforms made of them; and gradients of gradients.
 
-Under a transform an operator is a torch.autograd.Function with the transform's rules. Plain calls have a quicker one,
+Under a transform an operator is a torch.autograd.Function with the transform's rules. Plain calls have a faster one,
 see library.py. torch.compile would trace such a Function wrongly under a transform (torch 2.14: gradients of zero, no
-error), so there it stands in the graph as one call, which torch opens up when the transforms are under way.
+error), so that the graph contains it as one call, which torch opens when it runs the transforms.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,25 +11,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Private to torch, which has no public way to ask.
+# Private API of torch, which has no public equivalent.
 active: Callable[[], bool] = torch._C._are_functorch_transforms_active
-"""Whether a transform of torch.func is under way."""
+"""Return whether a transform of torch.func is active."""
 
 
 def wraps(value: Tensor) -> bool:
-    """Whether a transform has wrapped this tensor, as those that it was handed or that were made of them."""
+    """Return whether a transform has wrapped this tensor: its own argument, or a tensor computed from one."""
     return torch._C._functorch.is_functorch_wrapped_tensor(value)
 
 
 def concrete(value: Tensor) -> Tensor:
-    """The tensor with values behind those of the transforms; with all samples, where vmap maps over it."""
+    """Return the plain tensor behind the wrappers of the transforms; with all samples, if vmap maps over it."""
     while wraps(value):
         value = torch._C._functorch.get_unwrapped(value)
     return value
 
 
 def call_in_graph(name: str, *args: Any) -> Any:
-    """Call graph_calls.CALLS[name], as one node of the graph that is being made."""
+    """Call graph_calls.CALLS[name], as one node of the graph that torch.compile is building."""
     from . import in_graph
 
     return in_graph.call(name, *args)
@@ -38,7 +38,7 @@ def call_in_graph(name: str, *args: Any) -> Any:
 def transformable(
     function: Callable[..., Any], setup_context: Callable[..., Any], backward: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """`function` with the rules of grad and vmap."""
+    """Return `function` with the rules of grad and vmap."""
 
     class Transformable(torch.autograd.Function):
         @staticmethod
@@ -47,7 +47,7 @@ def transformable(
 
         @staticmethod
         def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
-            """Sample by sample: what the operator takes as one, as a batch's statistics, is then a sample's own."""
+            """Run sample by sample, so that each sample has its own of the batch's values, such as statistics."""
             results = []
             for i in range(info.batch_size):
                 of_sample = [
@@ -67,7 +67,7 @@ def transformable(
 def vjp(
     function: Callable[..., Sequence[Tensor | None]], primals: Sequence[Tensor | None], grads: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
-    """Gradients of the primals, given those of the outputs; None stands for what is not there, on both sides."""
+    """Gradients of the primals, from those of the outputs; on both sides, None means absent."""
 
     def outputs(*present: Tensor) -> tuple[Tensor, ...]:
         tensors = iter(present)
@@ -80,7 +80,7 @@ def vjp(
 
 
 def second_order(reference: Callable[..., tuple[Tensor | None, ...]]) -> tuple[Callable[..., None], Callable[..., Any]]:
-    """(setup_context, backward) of an operator's backward, from what computes the same in plain PyTorch."""
+    """Return (setup_context, backward) of an operator's backward, from a PyTorch function that computes the same."""
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.is_tensor = [isinstance(value, Tensor) for value in inputs]

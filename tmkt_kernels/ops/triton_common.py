@@ -1,4 +1,4 @@
-"""What the Triton kernels share."""
+"""Helpers shared by the Triton kernels."""
 
 import triton
 import triton.language as tl
@@ -6,6 +6,5 @@ import triton.language as tl
 
 @triton.jit
 def where_also(mask, condition):
-    """mask [BLOCK], where `condition`, a scalar, holds too. Joined as they are they would make no mask to the
-    interpreter of Triton 3.9."""
+    """mask [BLOCK] and a scalar, which is broadcast first, as Triton 3.9's interpreter cannot combine the two."""
     return mask & (tl.full(mask.shape, condition, tl.int32) != 0)

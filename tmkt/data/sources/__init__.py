@@ -1,1 +1,1 @@
-"""Where images and recordings come from, before anything is loaded."""
+"""Sources of images and recordings, before loading."""

@@ -1,4 +1,4 @@
-"""Event recordings before anything is loaded: what a source of them answers, whatever they are made of."""
+"""Event recordings before loading: the interface of their sources, whatever they are made of."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from ..cache import Entry
 class Recording:
     """One recording: its label, its name `class/id`, and its number in its source.
 
-    image: index in the static set of the image that it is simulated from; None for a recording that is not.
+    image: index in the static set of the image that it is simulated from; None if it is not simulated.
     """
 
     label: int
@@ -30,26 +30,26 @@ class Recording:
 
 
 class EventSource(Protocol):
-    """A set of recordings, as `StaticSource` is one of images."""
+    """A set of recordings, the counterpart of `StaticSource` for images."""
 
     def recordings(self) -> list[Recording]:
-        """All recordings. Raises UserError where a file is out of place or missing."""
+        """Return all recordings. Raises UserError if a file is out of place or missing."""
 
     def frames(self, recording: Recording) -> np.ndarray:
-        """[T, 2, H, W] of the configured size: int16 counts, or float32 where they are resized.
+        """Return [T, 2, H, W] of the configured size: int16 counts, or float32 if they are resized.
 
         Raises:
-            UserError: the recording is damaged or has events beyond the sensor; the message names it.
+            UserError: the recording is damaged or has events outside the sensor; the message names it.
         """
 
     def key(self, recordings: Sequence[Recording]) -> tuple[dict[str, Any], list[Entry]]:
-        """What the cache finds their frames by: settings besides `config.data`'s sizes, and an entry for each."""
+        """Return the cache key of their frames: settings besides `config.data`'s sizes, and an entry per recording."""
 
 
 def to_frames(events: np.ndarray, sensor_size: tuple[int, int] | None, config: DataConfig) -> np.ndarray:
-    """Frames [T, 2, H, W] of `config.size`; sensor_size None: as far as the events reach."""
+    """Bin events to frames [T, 2, H, W] of `config.size`; sensor_size None: as far as the events reach."""
     if sensor_size is None:
         sensor_size = (int(events["x"].max()) + 1, int(events["y"].max()) + 1)
-    # Recordings of several sizes stand in one array: all are resized, or none.
+    # Recordings of several sizes share one array, so either all are resized, or none.
     keep = config.size == sensor_size and config.events.sensor_size is not None
     return ev.to_frames(events, config.time_steps, sensor_size, None if keep else config.size)

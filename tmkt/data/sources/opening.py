@@ -1,4 +1,4 @@
-"""The images and the recordings that a configuration names, opened but not loaded."""
+"""Opening of the images and the recordings that a configuration names, without loading them."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from .simulated import SimulatedEvents
 
 
 def open_pair(config: Config) -> tuple[StaticSource, ClassMap]:
-    """The static set under the classes of the pair, and what the recordings' folders mean.
+    """Open the static set under the classes of the pair, and the class map of the recordings' folders.
 
-    Recordings alone (events_only without a static set) say the classes themselves; a black image stands for each class.
+    With recordings alone (events_only without a static set), these define the classes, and each has one black image.
     """
     if not has_images(config):
         named, events = config.data.classes, config.data.events
@@ -30,20 +30,20 @@ def open_pair(config: Config) -> tuple[StaticSource, ClassMap]:
 
 
 def has_images(config: Config) -> bool:
-    """Whether the run has a static set. Without one it learns from recordings alone, if they are not made of images."""
+    """Return whether the run has a static set. Without one it learns from recordings, if these are not simulated."""
     alone = config.transfer.method == "events_only" and config.data.events.source != "simulated"
     return bool(config.data.static.source) or not alone
 
 
 def open_events(config: Config, images: StaticSource, classes: ClassMap, root: str | Path | None = None) -> EventSource:
-    """The recordings of `config`, or those in another folder `root`.
+    """Open the recordings of `config`, or those in another folder `root`.
 
     Args:
-        images: what they are simulated from, if they are.
-        classes: what their class folders mean.
+        images: images to simulate from, if they are simulated.
+        classes: meaning of the class folders.
 
     Raises:
-        UserError: the folder is none, or a setting is missing.
+        UserError: root is not a folder, or a setting is missing.
     """
     if config.data.events.source == "simulated":
         return SimulatedEvents(images, config.data, config.seed)
@@ -51,6 +51,6 @@ def open_events(config: Config, images: StaticSource, classes: ClassMap, root: s
 
 
 def open_folder(root: str | Path, classes: ClassMap, config: DataConfig, *, every_class: bool = True) -> FolderEvents:
-    """The recordings under `root` in files, see `FolderEvents`; of pen strokes if `config` says so."""
+    """Open the recordings in files under `root`, see `FolderEvents`; pen strokes if `config` says so."""
     kind: type[FolderEvents] = StrokeEvents if config.events.source == "strokes" else FolderEvents
     return kind(root, classes, config, every_class=every_class)

@@ -1,4 +1,4 @@
-"""Recordings that are simulated from the images of a static set."""
+"""Recordings simulated from the images of a static set."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,10 +19,10 @@ SIMULATORS: dict[str, Callable[..., np.ndarray]] = {"saccades": ev.simulate_sacc
 
 
 class SimulatedEvents:
-    """A simulated event camera before each image of a static set; a recording's id and index are its image's."""
+    """A simulated event camera in front of each image of a static set; a recording's id and index are its image's."""
 
     def __init__(self, images: StaticSource, config: DataConfig, seed: int) -> None:
-        """Raises UserError where a setting is missing."""
+        """Raises UserError if a setting is missing."""
         events = config.events
         if events.test_per_class is None:
             raise UserError("data.events.test_per_class: simulated recordings need a number, null was given")

@@ -40,31 +40,31 @@ def bn_lif(
     """Batch-normalise over steps, samples and space, and run the neurons of `lif` on the result.
 
     Per channel, the neuron's current is (x - mean) weight / sqrt(var + eps) + bias (Ioffe and Szegedy, 2015,
-    arXiv 1502.03167), with the statistics over T and B together, as threshold-dependent batch norm has them.
+    arXiv 1502.03167), with the statistics over T and B together, as in threshold-dependent batch norm.
 
     Args:
         x_seq: [T, B, C, ...], dtypes and layouts as for `lif` (float64: reference only).
         weight, bias: [C] in float32, or None for 1 and 0; halves are widened, and float64 goes with a float64 x_seq.
         v_init: membrane potential before the first step, [B, C, ...]; None starts at rest.
-        mean, var: statistics to use, [C], dtypes as for weight; None takes those of the batch, and differentiates
-            through them. Given ones count as constants.
+        mean, var: statistics to use, [C], dtypes as for weight, treated as constants; None uses the statistics of the
+            batch, and differentiates through them.
         eps: added to the variance, 0 or more.
         tau, decay_input, v_threshold, v_reset, detach_reset, surrogate, alpha: the neuron's, as for `lif`; floats only.
         pool: 2 returns the spikes' averages over 2x2 pixels instead, [T, B, C, H // 2, W // 2]; an odd last row or
-            column is left out, as by nn.AvgPool2d(2). One operator where x_seq [T, B, C, H, W] is contiguous; in any
-            other layout, and on the reference, pooled by torch after it. 1: no pooling.
+            column is left out, as by nn.AvgPool2d(2). One operator if x_seq [T, B, C, H, W] is contiguous; in any
+            other layout, and on the reference, torch pools afterwards. 1: no pooling.
         return_v: also return the membrane potential before reset.
         backend: "auto", "native", "triton" or "reference".
 
     Returns:
         (spikes, v_last, batch_mean, batch_var), or with v_seq after v_last; shapes and dtypes as those of `lif`;
         batch_mean and batch_var (biased) [C] in float32, empty if mean and var are given, 0 for an empty batch, without
-        gradient. The others are differentiable with respect to x_seq, weight, bias and v_init. Backward keeps x_seq
-        alone, and recomputes the current and h.
+        gradient. The others are differentiable with respect to x_seq, weight, bias and v_init. Backward keeps only
+        x_seq, and recomputes the current and h.
 
     Raises:
         TypeError, ValueError: a bad shape, dtype, device or parameter, named with what was expected.
-        RuntimeError: a backend asked for by name cannot serve this tensor.
+        RuntimeError: a backend chosen by name cannot serve this tensor.
     """
     neuron = fixed_lif(
         tau=tau,
@@ -80,7 +80,7 @@ def bn_lif(
 
 
 def fixed_lif(**keywords: Any) -> Recurrence:
-    """`Recurrence.lif` of keywords that are no tensors, for a neuron behind a batch norm learns nothing.
+    """`Recurrence.lif` of keywords that are not tensors, because a neuron behind a batch norm learns no parameters.
 
     Raises:
         TypeError, ValueError: a tensor among them, or as `Recurrence.lif`.
@@ -102,7 +102,7 @@ def run(
     backend: str,
     pool: int = 1,
 ) -> tuple[Tensor, ...]:
-    """`bn_lif` with its batch norm and its neuron at hand: check, bring into memory order, call, and bring back."""
+    """`bn_lif` from a batch norm and a neuron: check, permute into memory order, call, and permute back."""
     check_inputs(x_seq, v_init)
     norm = checked_norm(norm, x_seq)
     if pool not in (1, 2) or (pool == 2 and (x_seq.dim() != 5 or min(x_seq.shape[3:]) < 2)):
@@ -132,7 +132,7 @@ def run(
 
 
 def checked_norm(norm: BatchNorm, x_seq: Tensor) -> BatchNorm:
-    """The batch norm with its vectors as the kernels take them.
+    """Return the batch norm with its vectors in the form that the kernels take.
 
     Raises:
         TypeError, ValueError: it does not fit x_seq, or the batch is too small for statistics.
@@ -152,7 +152,7 @@ def checked_norm(norm: BatchNorm, x_seq: Tensor) -> BatchNorm:
 
 
 def of_channels(name: str, vector: Tensor | None, x_seq: Tensor) -> Tensor | None:
-    """A vector [C] as the kernels take it: contiguous, in the dtype of the arithmetic on x_seq."""
+    """Return a vector [C] in the form that the kernels take: contiguous, in the dtype of the arithmetic on x_seq."""
     if vector is None:
         return None
     arguments.floating(name, vector, "[C]")

@@ -1,8 +1,8 @@
 """Schema, fake and autograd of `tmkt::bn_lif_fwd` and `tmkt::bn_lif_bwd`, on contiguous x of shape [T, ...].
 
-Neuron n of a step belongs to channel n // inner % channels. `mean` and `var` are given, or both None: then they are
-those of the batch, which forward returns and backward differentiates through. With a pool_width x is
-[T, B, C, H, pool_width], and the spikes come as their 2x2 averages; 0 leaves them as they are.
+Neuron n of a step belongs to channel n // inner % channels. If `mean` and `var` are both None, forward uses and returns
+those of the batch, and backward differentiates through them. With a pool_width x is [T, B, C, H, pool_width], and the
+spikes are returned as 2x2 averages; 0 means no pooling.
 """
 
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ BACKWARD_SCHEMA = (
 
 
 class Inputs(NamedTuple):
-    """What forward and backward are given, apart from gradients and flags."""
+    """Arguments shared by forward and backward, apart from gradients and flags."""
 
     x: Tensor
     v_init: Tensor | None
@@ -39,14 +39,14 @@ class Inputs(NamedTuple):
 
 
 def forward_arguments(args: Any) -> tuple[Inputs, bool]:
-    """(inputs, return_v) from the arguments of FORWARD_SCHEMA."""
+    """Return (inputs, return_v) from the arguments of FORWARD_SCHEMA."""
     x, v_init, weight, bias, mean, var, channels, inner, pool_width, eps, *scalars, return_v = args
     norm = BatchNorm(weight, bias, mean, var, eps)
     return Inputs(x, v_init, norm, channels, inner, pool_width, Recurrence(*scalars)), return_v
 
 
 def backward_arguments(args: Any) -> tuple[tuple[Tensor | None, ...], Inputs, bool]:
-    """(gradients of spikes, v_last and v_seq, inputs, batch_statistics) from the arguments of BACKWARD_SCHEMA."""
+    """Return (gradients of spikes, v_last and v_seq, inputs, batch_statistics) from arguments of BACKWARD_SCHEMA."""
     return args[:3], forward_arguments((*args[3:9], *args[10:], False))[0], args[9]
 
 
@@ -80,7 +80,7 @@ def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
     ctx.batch_statistics = mean is None
     if ctx.batch_statistics:
         mean, var = batch_mean, batch_var
-    # x is what the layer before keeps anyway: nothing else of its size is kept, h is recomputed from it.
+    # The previous layer keeps x anyway. Nothing else of its size is saved; h is recomputed from x.
     ctx.save_for_backward(x, v_init, weight, bias, mean, var)
     ctx.params, ctx.return_v = params, return_v
     ctx.set_materialize_grads(False)

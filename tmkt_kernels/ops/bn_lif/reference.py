@@ -1,6 +1,6 @@
-"""What bn_lif means: batch normalisation over T, B and space, then the neuron of lif/reference.py.
+"""Definition of bn_lif: batch normalisation over T, B and space, then the neuron of lif/reference.py.
 
-current = (x - mean) * (weight / sqrt(var + eps)) + bias, per channel, in this order of rounding.
+current = (x - mean) * (weight / sqrt(var + eps)) + bias, per channel, rounded in this order.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from ..lif.reference import lif_reference
 
 
 class BatchNorm(NamedTuple):
-    """A batch norm as one value; vectors [channels]. Without weight and bias it takes 1 and 0, without mean and var
+    """A batch norm as one value; vectors [channels]. None for weight and bias means 1 and 0, None for mean and var
     those of the batch."""
 
     weight: Tensor | None
@@ -32,10 +32,10 @@ def bn_lif_reference(
     neuron: Recurrence,
     return_v: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
-    """x [T, ...], whose step has neuron n in channel n // inner % channels -> spikes, v_last, v_seq, and the batch's
-    mean and biased variance [channels], without gradient, which are empty where mean and var are given.
+    """x [T, ...], where neuron n of a step is in channel n // inner % channels -> spikes, v_last, v_seq, and the
+    batch's mean and biased variance [channels], which have no gradient and are empty if mean and var are given.
 
-    Statistics in fp64, everything else in fp32, or in fp64 for an fp64 input. Those of an empty batch are 0.
+    Statistics are in fp64, everything else in fp32, or in fp64 for an fp64 input. Those of an empty batch are 0.
     """
     weight, bias, mean, var, eps = norm
     compute = torch.promote_types(x.dtype, torch.float32)

@@ -1,8 +1,8 @@
 """bn_lif in Triton, on contiguous x of shape [T, ...]: the scan of the neuron behind a batch norm.
 
-Forward takes the moments of each neuron over T first. Through statistics of the batch, backward runs twice: once for
-the sums over t of each neuron, then for the gradient of x, which needs those of all neurons. torch adds up what is [N]
-or [channels], in a fixed order.
+Forward first computes the moments of each neuron over T. Through statistics of the batch, backward runs twice: once for
+each neuron's sums over t, then for the gradient of x, which needs the sums of all neurons. torch reduces arrays [N] or
+[channels], in a fixed order.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ from .reference import BatchNorm
 def moments_kernel(
     x_ptr, moments_ptr, T, N, channels, inner, CHUNK: tl.constexpr, BLOCK: tl.constexpr, VEC: tl.constexpr
 ):
-    """Of each neuron its mean over t, minus the channel's first value, and the squared deviations from the mean."""
+    """Mean over t per neuron, relative to the channel's first value, and squared deviations from the mean."""
     N, o_n, m_n = neurons(N, BLOCK, VEC)
     first = tl.load(x_ptr + o_n, mask=m_n, other=0).to(tl.float32)
     pivot = tl.load(x_ptr + o_n // inner % channels * inner, mask=m_n, other=0).to(tl.float32)
@@ -49,7 +49,7 @@ def by_channel(values: Tensor, channels: int, inner: int) -> Tensor:
 
 
 def statistics(x: Tensor, channels: int, inner: int) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel of the batch."""
+    """Return the mean and biased variance of each channel of the batch."""
     T, N = x.shape[0], x[0].numel()
     moments = x.new_empty((2, N), dtype=torch.float32)
     sizes = block_sizes(N, 16 // x.element_size())
@@ -80,7 +80,7 @@ def bn_lif_fwd(
     own = layout.channels if norm.mean is None else 0
     batch = x.new_empty((own,), dtype=torch.float32), x.new_empty((own,), dtype=torch.float32)
     if x.numel() == 0:
-        return spikes, v_last, v_seq, *map(torch.zeros_like, batch)  # the statistics of nothing
+        return spikes, v_last, v_seq, *map(torch.zeros_like, batch)  # no value, no statistics
     mean, var = norm.mean, norm.var
     if mean is None or var is None:
         mean, var = batch = statistics(x, layout.channels, layout.inner)

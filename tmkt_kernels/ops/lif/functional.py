@@ -39,7 +39,7 @@ def lif(
 
     Args:
         x_seq: input current [T, B, ...], float32, bfloat16 or float16 (float64: reference only). Any layout with T
-            outermost and dense steps (channels_last too) is used and kept as it is; any other is copied once.
+            outermost and dense steps (channels_last too) is used and kept; any other is copied once.
         v_init: membrane potential before the first step, [B, ...]; None is v_reset (0 if the reset is soft).
         tau: membrane time constant in time steps, >= 1.
         decay_input: divide the input by tau too.
@@ -47,23 +47,23 @@ def lif(
         v_reset: potential after a spike; None subtracts v_threshold instead.
         detach_reset: no gradient through the reset.
         surrogate: a name (see `tmkt_kernels.surrogate`), or a function (h - v_threshold, alpha) -> derivative, which
-            the reference alone can serve.
+            only the reference can serve.
         alpha: sharpness of the surrogate, or the pair (alpha, beta) for a surrogate with two parameters.
         return_v: also return the membrane potential before reset, h, for every step.
         backend: "auto", "native", "triton" or "reference".
 
-    tau, v_threshold and v_reset may be tensors, with a gradient: one value, or one for each channel (dim 2 of
-    x_seq) as [C]. Their values are not checked, and they are computed with in float32.
+    tau, v_threshold and v_reset may be tensors, with a gradient: one value, or [C] with one value per channel (dim 2 of
+    x_seq). Their values are not checked, and are used in float32.
 
     Returns:
         (spikes, v_last) or (spikes, v_last, v_seq); spikes [T, B, ...] in x_seq's dtype, 0 or 1;
         v_last [B, ...], the potential after the last reset, in float32; v_seq [T, B, ...] in
         x_seq's dtype. All are differentiable with respect to x_seq, v_init and tensor parameters. Backward
-        keeps x_seq alone and recomputes h.
+        keeps only x_seq and recomputes h.
 
     Raises:
         TypeError, ValueError: a bad shape, dtype, device or parameter, named with what was expected.
-        RuntimeError: a backend asked for by name cannot serve this tensor.
+        RuntimeError: a backend chosen by name cannot serve this tensor.
     """
     neuron = Recurrence.lif(
         tau=tau,
@@ -78,7 +78,7 @@ def lif(
 
 
 def run(x_seq: Tensor, v_init: Tensor | None, neuron: Recurrence, return_v: bool, backend: str) -> tuple[Tensor, ...]:
-    """`lif` with its neuron at hand: check, choose the backend, bring into memory order, call, and bring back."""
+    """`lif` from a neuron: check, choose the backend, permute into memory order, call, and permute back."""
     check_inputs(x_seq, v_init)
     chosen = choose_backend("lif", x_seq, neuron, backend)
     order = layout.memory_order(x_seq)
@@ -86,7 +86,7 @@ def run(x_seq: Tensor, v_init: Tensor | None, neuron: Recurrence, return_v: bool
     if neuron.coefficients is not None:
         inner = check_coefficients(neuron.coefficients, x_seq, order)
         coefficients = neuron.coefficients.to(torch.promote_types(x_seq.dtype, torch.float32))
-        if v_init is None and (coefficients.requires_grad or transforms.active()):  # rest has a gradient, then
+        if v_init is None and (coefficients.requires_grad or transforms.active()):  # because rest then has a gradient
             rest = coefficients[4].view(-1, *[1] * (x_seq.dim() - 3)) if coefficients.shape[1] > 1 else coefficients[4]
             v_init = rest.expand(x_seq.shape[1:])
         neuron = neuron._replace(coefficients=coefficients)
@@ -101,7 +101,7 @@ def run(x_seq: Tensor, v_init: Tensor | None, neuron: Recurrence, return_v: bool
 
 
 def choose_backend(operator: str, x_seq: Tensor, neuron: Recurrence, backend: str) -> str:
-    """The backend that serves `operator` on this input; a surrogate of the user's own is for the reference alone."""
+    """Return the backend that serves `operator` on this input. Only the reference serves a surrogate of the user's."""
     chosen = backends.choose(operator, x_seq.device, x_seq.dtype, backend)
     if chosen != "reference" and not isinstance(neuron.surrogate, int):
         raise RuntimeError(
@@ -112,7 +112,7 @@ def choose_backend(operator: str, x_seq: Tensor, neuron: Recurrence, backend: st
 
 
 def check_coefficients(coefficients: Tensor, x_seq: Tensor, order: list[int] | None) -> int:
-    """The distance in memory between channels of x_seq; 1 where there is one for all."""
+    """Return the distance in memory between channels of x_seq; 1 if all neurons share their coefficients."""
     if coefficients.device != x_seq.device:
         raise ValueError(f"parameters: expected tensors on {x_seq.device} like x_seq, got {coefficients.device}")
     channels = coefficients.shape[1]

@@ -1,4 +1,4 @@
-"""snnTorch's Leaky neuron on the lif operator: another firing rule, another reset, the same recurrence."""
+"""snnTorch's Leaky neuron on the lif operator: the same recurrence with another firing rule and another reset."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""The neurons of the lif family in Triton: one step and its adjoint; mirrors reference.py, in its order of rounding."""
+"""The neurons of the lif family in Triton: one step and its adjoint; mirrors reference.py and its order of rounding."""
 
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ DELAYED_ZERO = tl.constexpr(int(Reset.DELAYED_ZERO))
 
 
 class Values(NamedTuple):
-    """The parameters of neurons: scalars, or blocks with a value for each."""
+    """The parameters of neurons: scalars, or blocks with one value per neuron."""
 
     a: Any
     b: Any
@@ -28,7 +28,7 @@ class Values(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """What a kernel is given of a `Recurrence`: scalars, and a pointer to [5, channels] or None."""
+    """A kernel's arguments from a `Recurrence`: scalars, and a pointer to [5, channels] or None."""
 
     shared: Values
     coefficients: Any
@@ -36,7 +36,7 @@ class Parameters(NamedTuple):
 
 @triton.jit
 def load(parameters, channels, inner, o_n, m_n):
-    """The parameters of neurons o_n, from their channels where there are coefficients."""
+    """Load the parameters of neurons o_n, from their channels if there are coefficients."""
     p = parameters.shared
     if parameters.coefficients is not None:
         row = parameters.coefficients + o_n // inner % channels
@@ -51,13 +51,13 @@ def load(parameters, channels, inner, o_n, m_n):
 
 @triton.jit
 def fires(h, p, NEURON: tl.constexpr):
-    """snnTorch's neurons, with the delayed resets, fire above the threshold only."""
+    """Where h fires. With delayed resets (snnTorch's neurons), only above the threshold."""
     return h > p.v_threshold if NEURON.reset >= DELAYED_SUBTRACT else h >= p.v_threshold
 
 
 @triton.jit
 def after(h, p, NEURON: tl.constexpr):
-    """v after the step: h itself where the reset is delayed."""
+    """v after the step; with a delayed reset, h itself."""
     if NEURON.reset == HARD:
         return tl.where(fires(h, p, NEURON), p.v_reset, h)
     if NEURON.reset == SOFT:
@@ -93,7 +93,7 @@ def adjoint_of_reset(h, grad_v, ds_dh, p, NEURON: tl.constexpr):
 
 @triton.jit
 def adjoint(step, grads, p, NEURON: tl.constexpr):
-    """Gradients of a step's outputs -> those of v[t-1], of the current and of h[t], and ds/dh."""
+    """Gradients of a step's outputs -> gradients of v[t-1], of the current and of h[t], and ds/dh."""
     ds_dh = surrogate_derivative(step.h - p.v_threshold, p.alpha, p.beta, NEURON.surrogate)
     g_h = adjoint_of_reset(step.h, grads.v, ds_dh, p, NEURON)
     if grads.s is not None:
@@ -131,7 +131,7 @@ def parameter_gradients(step, grads, g_h, ds_dh, p, NEURON: tl.constexpr):
 
 
 def forward_neuron(recurrence: Recurrence) -> tuple[Neuron, Parameters]:
-    """The neuron as the forward launch takes it, and its parameters. One kernel serves all surrogates."""
+    """Return the neuron in the form for forward's launch, and its parameters. One kernel serves all surrogates."""
     return backward_neuron(recurrence._replace(surrogate=0, detach_reset=True))
 
 

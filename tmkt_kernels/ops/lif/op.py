@@ -1,6 +1,6 @@
 """Schema, fake and autograd of `tmkt::lif_fwd` and `tmkt::lif_bwd`, on contiguous x of shape [T, ...].
 
-`coefficients` [5, channels] in float32, where given, hold a, b, c, v_threshold and v_reset instead of the floats:
+`coefficients` [5, channels] in float32, if given, hold a, b, c, v_threshold and v_reset and replace the floats:
 neuron n of a step has those of channel n // inner % channels.
 """
 
@@ -40,7 +40,7 @@ def fake_backward(
 
 def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, v_init, coefficients, *params, return_v = inputs
-    # x is what the layer before keeps anyway: nothing else is kept, h is recomputed from it.
+    # The previous layer keeps x anyway. Nothing else is saved; h is recomputed from x.
     ctx.save_for_backward(x, v_init, coefficients)
     ctx.params, ctx.return_v = params, return_v
     ctx.set_materialize_grads(False)
@@ -56,7 +56,7 @@ def backward(bwd_op: Any, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | Non
         grad_spikes, grad_v_last, grad_v_seq, x, v_init, coefficients, *ctx.params, need
     )
     grad_coefficients = None
-    if need:  # [5, N] of each neuron, summed over those of a channel: no atomics, the same bits every run
+    if need:  # [5, N], summed over each channel's neurons without atomics, for the same bits in every run
         inner = ctx.params[0]
         grad_coefficients = grad_each.view(5, -1, coefficients.shape[1], inner).sum((1, 3))
     return grad_x, None if v_init is None else grad_v_init, grad_coefficients, *[None] * (len(ctx.params) + 1)
@@ -68,7 +68,7 @@ def reference_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     each = None
     if coefficients is not None:
         each = of_neurons(coefficients, inner, x[0].numel())
-        if v_init is None:  # rest, whose gradient is another operator's
+        if v_init is None:  # rest, whose gradient another operator computes
             v_init = each[4].detach().view(x.shape[1:])
 
     def forward(x: Tensor, v_init: Tensor | None, each: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -13,13 +13,13 @@ from ... import surrogate as sg
 from .. import arguments
 
 Parameter = float | Tensor
-"""A float, or a tensor: a scalar, or one value for each channel."""
+"""A float, or a tensor: a scalar, or one value per channel."""
 Shape = float | tuple[float, float]
 """alpha of a surrogate, or the pair (alpha, beta) for one with two parameters."""
 
 
 class Reset(IntEnum):
-    """What a spike does to the potential; the numbers are shared with C++ and Triton."""
+    """Effect of a spike on the potential. C++ and Triton share the numbers."""
 
     HARD = 0
     SOFT = 1
@@ -29,7 +29,7 @@ class Reset(IntEnum):
 
     @property
     def strict(self) -> bool:
-        """Fires above the threshold only, as snnTorch does."""
+        """Whether the neuron fires only above the threshold, as in snnTorch."""
         return self >= Reset.DELAYED_SUBTRACT
 
 
@@ -44,13 +44,13 @@ SCHEMA = (
 
 
 class Recurrence(NamedTuple):
-    """The neuron from the layer down to the kernel; made by `Recurrence.lif` and `Recurrence.leaky`.
+    """The neuron as it is passed from the layer to the kernel; made by `Recurrence.lif` and `Recurrence.leaky`.
 
     v_reset is the potential at rest and after a hard reset. `surrogate` is the number of a `Surrogate`, or the user's
-    function. `coefficients` [5, channels], where given, stand for the first five fields, which then mean nothing.
+    function. `coefficients` [5, channels], if given, replace the first five fields, which then have no meaning.
     """
 
-    a: Any  # a float, or in the reference's loop a tensor [N], as the four below
+    a: Any  # a float, or in the reference's loop a tensor [N], like the four below
     b: Any
     c: Any
     v_threshold: Any
@@ -64,12 +64,12 @@ class Recurrence(NamedTuple):
 
     @property
     def scalars(self) -> tuple[Any, ...]:
-        """The fields of `SCHEMA`, in its order."""
+        """Return the fields of `SCHEMA`, in its order."""
         return self[:10]
 
     @classmethod
     def of(cls, scalars: Iterable[Any], coefficients: Tensor | None) -> "Recurrence":
-        """From the arguments of an operator."""
+        """Make a Recurrence from the arguments of an operator."""
         return cls(*scalars)._replace(coefficients=coefficients)
 
     @classmethod
@@ -85,15 +85,15 @@ class Recurrence(NamedTuple):
         surrogate: str | sg.UserSurrogate = "atan",
         alpha: Shape = 2.0,
     ) -> "Recurrence":
-        """Check the keywords of `tmkt_kernels.lif`; `rate` is 1 / tau, and stands for tau if given.
+        """Check the keywords of `tmkt_kernels.lif`; `rate` is 1 / tau, and replaces tau if given.
 
         Raises:
-            TypeError, ValueError: a keyword of another type or beyond its range, named.
+            TypeError, ValueError: a keyword of another type or out of range, named.
         """
         floats = {"tau": tau, "v_threshold": v_threshold, "v_reset": v_reset}
         tensors = {name: p for name, p in {"rate": rate, **floats}.items() if isinstance(p, Tensor)}
         check_parameters(**tensors)
-        # The tensors' places are taken by the defaults, and coefficients stand for all five below.
+        # Defaults take the places of tensors, because coefficients then replace all five fields.
         numbers = floats | {n: v for n, v in (("tau", 2.0), ("v_threshold", 1.0), ("v_reset", 0.0)) if n in tensors}
         five = _lif_numbers(**numbers, decay_input=decay_input)
         if not isinstance(detach_reset, bool):
@@ -122,7 +122,7 @@ class Recurrence(NamedTuple):
         """Check the keywords of `tmkt_kernels.leaky`.
 
         Raises:
-            TypeError, ValueError: a keyword of another type or beyond its range, named.
+            TypeError, ValueError: a keyword of another type or out of range, named.
         """
         if reset_mechanism not in RESET_MECHANISMS:
             raise ValueError(f"reset_mechanism: expected 'subtract', 'zero' or 'none', got {reset_mechanism!r}")
@@ -148,7 +148,7 @@ class Recurrence(NamedTuple):
 def _lif_numbers(
     *, tau: Any, decay_input: bool, v_threshold: Any, v_reset: Any
 ) -> tuple[float, float, float, float, float]:
-    """a, b, c, v_threshold and v_reset of a LIF neuron whose parameters are numbers."""
+    """Return a, b, c, v_threshold and v_reset of a LIF neuron whose parameters are numbers."""
     if isinstance(tau, bool) or not isinstance(tau, (int, float)):
         raise TypeError(f"tau: expected a float or a tensor, got {type(tau).__name__}")
     if not tau >= 1:
@@ -164,13 +164,13 @@ def _lif_numbers(
 
 
 def surrogate_fields(surrogate: str | sg.UserSurrogate, alpha: Shape) -> tuple[Any, float, float]:
-    """(surrogate as a number or the user's function, alpha, beta)"""
+    """Return (surrogate as a number or the user's function, alpha, beta)."""
     parsed = sg.parse(surrogate)
     return int(parsed) if isinstance(parsed, sg.Surrogate) else parsed, *sg.parse_shape(parsed, alpha)
 
 
 def check_parameters(**tensors: Tensor) -> None:
-    """Whether the tensors among a neuron's keywords have one value each, or one per channel.
+    """Check that the tensors among a neuron's keywords have one value each, or one per channel.
 
     Raises:
         TypeError, ValueError: a tensor of another dtype or shape, named.

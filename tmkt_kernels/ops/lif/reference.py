@@ -1,4 +1,4 @@
-"""What LIF means: the update rule in plain PyTorch. Every backend is tested against this file.
+"""Definition of LIF: the update rule in plain PyTorch. Every backend is tested against this file.
 
 h[t] = a v[t-1] + b x[t] + c                  charge
 s[t] = h[t] >= v_threshold                    fire
@@ -24,8 +24,8 @@ from .recurrence import Recurrence, Reset, of_neurons
 
 
 class Fire(torch.autograd.Function):
-    """Heaviside step of u = h - v_threshold, at u >= 0 or, `strict`, above; backward multiplies by the surrogate's
-    derivative. Backward is made of differentiable PyTorch operations, so second-order gradients exist here. Called by
+    """Heaviside step of u = h - v_threshold, at u >= 0 or, if `strict`, u > 0; backward multiplies by the surrogate's
+    derivative. Backward consists of differentiable PyTorch operations, so that second-order gradients exist. Called by
     `fire`, which serves torch.func too."""
 
     @staticmethod
@@ -46,7 +46,7 @@ class Fire(torch.autograd.Function):
 
 
 class TransformableFire(torch.autograd.Function):
-    """Fire under torch.func and with tangents; slower, and torch.compile does not trace its jvp."""
+    """Fire under torch.func and with tangents. Slower, and torch.compile does not trace its jvp."""
 
     generate_vmap_rule = True
     backward = staticmethod(Fire.backward)
@@ -77,8 +77,9 @@ def heaviside(u: Tensor, strict: bool) -> Tensor:
 
 
 def fire(u: Tensor, surrogate: Any, alpha: float, beta: float = 0.0, strict: bool = False) -> Tensor:
-    """Spikes of u = h - v_threshold, 1 where u >= 0 or, `strict`, u > 0; differentiable by the surrogate, any number of
-    times, in plain PyTorch and under every transform of torch.func.
+    """Return spikes of u = h - v_threshold, 1 where u >= 0 or, if `strict`, u > 0.
+
+    Differentiable by the surrogate any number of times, in plain PyTorch and under every transform of torch.func.
 
     Args:
         u: of any shape and floating-point dtype.
@@ -105,7 +106,7 @@ def lif_step(v: Tensor, x: Tensor, p: Recurrence) -> tuple[Tensor, Tensor, Tenso
         v = torch.where(s > 0, p.v_reset, h)
         if not p.detach_reset:
             dv_ds = torch.where(h.isinf(), 0.0, p.v_reset - h)  # 0 times infinity would be NaN
-            v = v + (s - s.detach()) * dv_ds  # adds 0, and the gradient
+            v = v + (s - s.detach()) * dv_ds  # adds 0 to the value, and the gradient
         return s, v, h
     return s, h, h
 
@@ -115,9 +116,9 @@ def lif_reference(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The loop over T. x_seq [T, ...], v_init [...] -> spikes [T, ...], v_last [...], v_seq [T, ...] or None.
 
-    Where the neuron has coefficients [5, channels], neuron n of a step has those of channel n // inner % channels.
+    If the neuron has coefficients [5, channels], neuron n of a step has those of channel n // inner % channels.
     Without v_init the neurons start at rest, at v_reset.
-    Arithmetic in fp32, or in fp64 for an fp64 input; spikes and v_seq come in x_seq's dtype.
+    Arithmetic is in fp32, or in fp64 for an fp64 input; spikes and v_seq have x_seq's dtype.
     """
     compute = torch.promote_types(x_seq.dtype, torch.float32)
     step = x_seq.shape[1:]

@@ -37,7 +37,7 @@ def lif_bwd(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x [T, ...], of v_init [...] or empty, and of each neuron's coefficients [5, N] or [5, 0].
 
-    `grads` are those of spikes, v_last and v_seq; one that is None counts as zeros and is not read.
+    `grads` are those of spikes, v_last and v_seq; None counts as zeros and is not read.
     """
     grad_x = torch.empty_like(x)
     grad_v_init = x.new_empty((0,), dtype=torch.float32) if v_init is None else torch.empty_like(v_init)

@@ -1,4 +1,4 @@
-"""Time-step mixup: static images and event frames, joined along time in one pass."""
+"""Time-step mixup: joins static images and event frames along time in one pass."""
 
 import torch
 from torch import Tensor
@@ -34,11 +34,11 @@ def time_step_mixup(
     are one pass over the output. Scaling is in float32.
 
     Args:
-        static: images [Bs, C, H, W], or [Bs, 1, H, W] to fill every channel with the one plane;
+        static: images [Bs, C, H, W], or [Bs, 1, H, W], whose one plane fills every channel;
             uint8, int16, float32, bfloat16 or float16.
         events: event frames [T, Be, C, H, W], dtypes as for static (the two may differ).
         switch_step: int64 [B], first event step of each sample, in 0..T; T means none.
-        static_index, event_index: int64 [B], which image and which recording make sample b;
+        static_index, event_index: int64 [B], the image and the recording of sample b;
             None pairs sample b with image or recording b, and then needs Bs = B or Be = B.
         scale: one factor for both, or (static_scale, event_scale); (1 / 255, 1.0) for uint8 images.
         dtype: of the result, a float type; None promotes the float inputs, float32 if there is none.
@@ -51,7 +51,7 @@ def time_step_mixup(
         TypeError, ValueError, IndexError: a bad shape, dtype, device or index, named. On a GPU and in
             compiled graphs the kernel itself checks indices and switch steps (on a GPU by a device-side
             assertion), to avoid a synchronisation.
-        RuntimeError: a backend asked for by name cannot serve these tensors.
+        RuntimeError: a backend chosen by name cannot serve these tensors.
     """
     dtype = _check_inputs(static, events, switch_step, static_index, event_index, dtype)
     pair = scale if isinstance(scale, tuple) else (scale, scale)
@@ -85,7 +85,7 @@ def _check_inputs(
     event_index: Tensor | None,
     dtype: torch.dtype | None,
 ) -> torch.dtype:
-    """Raise for what does not fit together; returns the dtype of the result."""
+    """Raise for inputs that do not fit together; return the dtype of the result."""
     sources = {"static": (static, "[Bs, C, H, W]"), "events": (events, "[T, Be, C, H, W]")}
     indices = {"switch_step": switch_step}
     indices |= {n: i for n, i in (("static_index", static_index), ("event_index", event_index)) if i is not None}

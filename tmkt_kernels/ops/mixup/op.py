@@ -12,7 +12,7 @@ FORWARD_SCHEMA = (
     "(Tensor static, Tensor events, Tensor switch_step, Tensor? static_index, Tensor? event_index, "
     "float static_scale, float event_scale, ScalarType dtype) -> Tensor"
 )
-# `static` and `events` give backward their shapes and dtypes; their values are not read.
+# `static` and `events` tell backward their shapes and dtypes; their values are not read.
 BACKWARD_SCHEMA = (
     "(Tensor grad, Tensor static, Tensor events, Tensor switch_step, Tensor? static_index, Tensor? event_index, "
     "float static_scale, float event_scale, bool need_static, bool need_events) -> (Tensor, Tensor)"

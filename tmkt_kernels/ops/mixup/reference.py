@@ -1,4 +1,4 @@
-"""What time-step mixup means: X_m[t] = X_a[t] for t < t*, X_e[t] for t >= t* (TSM, arXiv 2511.12150)."""
+"""Definition of time-step mixup: X_m[t] = X_a[t] for t < t*, X_e[t] for t >= t* (TSM, arXiv 2511.12150)."""
 
 from typing import NamedTuple
 
@@ -7,8 +7,8 @@ from torch import Tensor
 
 
 class Selection(NamedTuple):
-    """What makes each of B samples: its first event step, its image and its recording (None: those of its own number),
-    and the factors of all images and of all recordings."""
+    """The switch step, image and recording of each of B samples (None: image or recording b for sample b), and the
+    factors of all images and of all recordings."""
 
     switch_step: Tensor
     static_index: Tensor | None
@@ -20,7 +20,7 @@ class Selection(NamedTuple):
 def mixup_reference(static: Tensor, events: Tensor, selection: Selection, dtype: torch.dtype) -> Tensor:
     """static [Bs, 1 or C, H, W], events [T, Be, C, H, W], switch steps in 0..T -> mixed [T, B, C, H, W].
 
-    Scaling is in fp32 (fp64 for an fp64 result), then converted to `dtype`.
+    Scaled in fp32 (fp64 for an fp64 result), then converted to `dtype`.
     """
     compute = torch.promote_types(dtype, torch.float32)
     if selection.static_index is not None:

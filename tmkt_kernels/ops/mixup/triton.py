@@ -1,7 +1,7 @@
 """Time-step mixup in Triton: gather, scale and convert in one pass over the output; mirrors reference.py.
 
-A frame is C planes of P pixels. An image has one plane: static images with all channels give one plane of all
-channels (C = 1, P = C H W), static images with one channel repeat it (P = H W). So no kernel knows of channels.
+A frame is C planes of P pixels, and an image is one plane. Static images with all channels make one plane of all
+channels (C = 1, P = C H W), and those with one channel repeat it (P = H W), so that the kernels need no channels.
 """
 
 from typing import Any
@@ -15,16 +15,16 @@ from ..triton_common import where_also
 from .reference import Selection
 
 NUM_WARPS = 4
-# debug keeps device_assert, so that a wrong index stops the program; it would check every sum of int32 too.
-# 64 registers let 1,024 threads share an SM; left to itself, ptxas would spill to fit twice as many.
+# debug keeps device_assert, so that a wrong index stops the program; alone, it would also check every sum of int32.
+# 64 registers let 1,024 threads share an SM; without the limit, ptxas would spill to fit twice as many.
 LAUNCH = {"num_warps": NUM_WARPS, "debug": True, "sanitize_overflow": False, "maxnreg": 64}
-SIZES = ["T", "B", "Bs", "Be", "C", "P"]  # runtime values: a new size never recompiles
+SIZES = ["T", "B", "Bs", "Be", "C", "P"]  # run-time values, so that a new size never recompiles
 
 
 @triton.jit
 def plane_block(P, BLOCK: tl.constexpr, VEC: tl.constexpr):
-    """P, the plane and the pixels of this program, the pixels' mask; in int64, for tensors beyond 2^31 elements."""
-    P = P.to(tl.int64) // VEC * VEC  # unchanged, but now the compiler knows that every plane is aligned
+    """Return P, the plane and pixels of this program, and their mask; in int64, for tensors beyond 2^31 elements."""
+    P = P.to(tl.int64) // VEC * VEC  # unchanged, but tells the compiler that every plane is aligned
     n_blocks = tl.cdiv(P, BLOCK)
     pid = tl.program_id(0).to(tl.int64)
     o_p = pid % n_blocks * BLOCK + tl.arange(0, BLOCK)  # [BLOCK]
@@ -33,7 +33,7 @@ def plane_block(P, BLOCK: tl.constexpr, VEC: tl.constexpr):
 
 @triton.jit
 def load_sample(b, selection, T, Bs, Be):
-    """Sample b's switch step, image and recording, and whether they are in range: if not, read nothing."""
+    """Return sample b's switch step, image and recording, and whether they are in range. If not, read nothing."""
     switch = tl.load(selection.switch_step + b)
     i_s, i_e = b, b
     if selection.static_index is not None:
@@ -51,7 +51,7 @@ def load_sample(b, selection, T, Bs, Be):
 
 @triton.jit
 def samples_of(source, order_ptr, start_ptr, B, sources):
-    """Where the samples that draw on this source begin and end in `order`; one to one without."""
+    """Return the begin and end in `order` of the samples of this source; without `order`, they are one to one."""
     begin, end = source, source + 1
     if start_ptr is not None:
         begin, end = tl.load(start_ptr + source), tl.load(start_ptr + source + 1)
@@ -103,7 +103,7 @@ def mixup_bwd_static_kernel(
     BLOCK: tl.constexpr,
     VEC: tl.constexpr,
 ):
-    """One image a program: its gradient gathers over samples, planes and steps, always in this order."""
+    """One image per program. Its gradient sums over samples, planes and steps, always in this order."""
     P, image, o_p, m_p = plane_block(P, BLOCK, VEC)
     b_g = tl.zeros([BLOCK], tl.float32)
     begin, end = samples_of(image, order_ptr, start_ptr, B, Bs)
@@ -136,7 +136,7 @@ def mixup_bwd_events_kernel(
     BLOCK: tl.constexpr,
     VEC: tl.constexpr,
 ):
-    """One plane of one frame a program: its gradient gathers over samples in their order."""
+    """One plane of one frame per program. Its gradient sums over samples in their order."""
     P, plane, o_p, m_p = plane_block(P, BLOCK, VEC)
     t, e, c = plane // C // Be, plane // C % Be, plane % C
     b_g = tl.zeros([BLOCK], tl.float32)
@@ -158,7 +158,7 @@ def launch(
     static: torch.Size,
     events: torch.Size,
 ) -> None:
-    """One program a block of a plane of `out`; a thread writes 16 bytes, or one element of unaligned planes."""
+    """Launch one program per block of a plane of `out`. A thread writes 16 bytes; of unaligned planes, one element."""
     if out.numel() == 0:
         return
     T, Be, channels = events[:3]
@@ -173,7 +173,7 @@ def launch(
 
 
 def samples_by_source(index: Tensor | None, sources: int) -> tuple[Tensor | None, Tensor | None]:
-    """`order` and `start`: the samples of source i are order[start[i] : start[i + 1]], ascending. None: one to one."""
+    """Return `order` and `start`: source i has the samples order[start[i] : start[i + 1]], ascending. None: 1 to 1."""
     if index is None:
         return None, None
     ordered, order = index.sort(stable=True)
