@@ -141,7 +141,7 @@ def _child() -> _Child:
 
 
 def process_id() -> int | None:
-    """Of the child of this process, None where none runs."""
+    """Return the id of this process's child, or None if no child runs."""
     return _child().process_id
 
 

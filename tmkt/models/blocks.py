@@ -44,7 +44,7 @@ def conv_norm(in_channels: int, out_channels: int, kernel: int = 3, stride: int 
 
 
 def max_pool() -> PerStep:
-    """Make a 3x3 maximum of spikes with stride 2, i.e. any of the nine. Sizes are halved, rounded up."""
+    """Make a 3x3 max pooling of spikes (any of the nine) with stride 2. Sizes are halved, rounded up."""
     return PerStep(nn.MaxPool2d(3, stride=2, padding=1))
 
 

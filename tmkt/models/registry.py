@@ -15,7 +15,7 @@ from ..settings import AsNumber, AsTuple, Section
 HEADS = ("event", "mixed")
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {}
-"""Those of `register_model`, by name."""
+"""Backbones registered by `register_model`, by name."""
 
 
 class _Options(Section):
