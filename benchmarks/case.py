@@ -18,8 +18,8 @@ Inputs = SimpleNamespace
 class Contestant(NamedTuple):
     """A contestant: `run(inputs)` is timed; `check(result, expected)` raises AssertionError if the result is wrong.
 
-    `version` is that of a rival's package. A contestant that is not `ours` may be missing on a machine. One that
-    `changes_if_watched` runs other code if hooks watch the saved tensors, so these cannot be counted.
+    `version` is that of a rival's package. A contestant that is not `ours` may be missing on a machine; ours may not.
+    One that `changes_if_watched` runs other code if hooks watch the saved tensors, so these cannot be counted.
     """
 
     run: Callable[[Inputs], Any]

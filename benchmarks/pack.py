@@ -1,4 +1,4 @@
-"""`make gpu-pack`, or `python -m benchmarks.pack`: everything that a bare GPU machine lacks, in one folder.
+"""`make gpu-pack`, or `python -m benchmarks.pack`: all that a bare GPU machine lacks beside the tracked files.
 
 gpu-pack/ then holds the compiled library, wheels of the rivals and of their requirements (no torch), and the commit. It
 is for a machine that has torch, Triton, pytest, matplotlib and the like, but no network, and that may not build.

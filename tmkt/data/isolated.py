@@ -69,7 +69,7 @@ class _Child:
         return self._process.pid if self._process is not None else None
 
     def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
-        """Send a request. If the child dies, a second child tries the file, because the cause may have been another."""
+        """Send a request. If the child dies, a second one tries the file, which may not have been the cause."""
         with self._lock:
             try:
                 for _ in range(2):
