@@ -1,6 +1,8 @@
 """One operator, one word: every operator has all its parts."""
 
 import importlib
+import operator
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +10,27 @@ from pathlib import Path
 import pytest
 import torch
 
-import tmkt_kernels.ops
+import tmkt_kernels
 from tmkt_kernels.backends import OPERATORS
 from tmkt_kernels.extension import LIBRARY
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = Path(tmkt_kernels.ops.__file__).parent
+PACKAGE = Path(tmkt_kernels.__file__).parent
+FOLDERS = PACKAGE / "ops"
+
+
+def test_every_module_is_reached_by_its_name():
+    """No function or class of the same name hides a module, as `lif` once hid `tmkt_kernels.lif.reference`."""
+    names = [
+        found.name
+        for room in ("ops", "nn", "events")
+        for found in pkgutil.walk_packages([str(PACKAGE / room)], f"tmkt_kernels.{room}.")
+        if "triton" not in found.name  # which may not be installed
+    ]
+    assert len(names) > 25
+    for name in names:
+        module = importlib.import_module(name)
+        assert operator.attrgetter(name.partition(".")[2])(tmkt_kernels) is module, name
 
 
 def test_every_folder_of_operators_is_listed():
