@@ -93,9 +93,8 @@ def accelerate(model: nn.Module, *, inplace: bool = True, fuse_batch_norm: bool 
         inplace: change `model`; False changes a deep copy, `report.model`.
         fuse_batch_norm: run a batch norm and a neuron as one operator, if torch.fx has proved for a module that its
             batch norm feeds only that neuron. The module gets two forward hooks, and fuses the two while it is called.
-            The batch norm itself stays unchanged: whatever else uses its output or calls it gets the normalised value.
-                Hooks
-            on one of the two, set now or later, keep them apart.
+            The batch norm itself stays unchanged: other users of its output, and other callers, get the normalised
+            value. Hooks on one of the two, set now or later, keep them apart.
         half: "ours" computes float16 and bfloat16 inputs, with autocast or without, in float32 on our operators, and
             returns the dtype that the library returns; "library" leaves them to the library. On an accelerated
             model the last call counts.
