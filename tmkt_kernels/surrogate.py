@@ -196,7 +196,7 @@ def parse_shape(surrogate: Surrogate | UserSurrogate, alpha: float | tuple[float
     if len(pair) != 1 + two or not all(isinstance(a, (int, float)) and -math.inf < a < math.inf for a in pair):
         expected = "a pair (alpha, beta) of floats" if two else "a float"
         raise ValueError(f"alpha: expected {expected} for this surrogate, got {alpha!r}")
-    lowest = {Surrogate.Q_PSEUDO_SPIKE: 1.0}.get(surrogate, 0.0) if isinstance(surrogate, Surrogate) else 0.0
+    lowest = 1.0 if surrogate is Surrogate.Q_PSEUDO_SPIKE else 0.0
     may_be_lowest = surrogate in (Surrogate.LOG_TAILED_RELU, Surrogate.LEAKY_RELU)
     if pair[0] < lowest or (pair[0] == lowest and not may_be_lowest):
         raise ValueError(

@@ -90,11 +90,14 @@ class Recurrence(NamedTuple):
         Raises:
             TypeError, ValueError: a keyword of another type or out of range, named.
         """
-        floats = {"tau": tau, "v_threshold": v_threshold, "v_reset": v_reset}
-        tensors = {name: p for name, p in {"rate": rate, **floats}.items() if isinstance(p, Tensor)}
-        check_parameters(**tensors)
-        # Defaults take the places of tensors, because coefficients then replace all five fields.
-        numbers = floats | {n: v for n, v in (("tau", 2.0), ("v_threshold", 1.0), ("v_reset", 0.0)) if n in tensors}
+        numbers = {"tau": tau, "v_threshold": v_threshold, "v_reset": v_reset}
+        tensors = {name: p for name, p in numbers.items() if isinstance(p, Tensor)}
+        if isinstance(rate, Tensor):
+            tensors["rate"] = rate
+        if tensors:
+            check_parameters(**tensors)
+            # Defaults take the places of tensors, because coefficients then replace all five fields.
+            numbers |= {n: v for n, v in (("tau", 2.0), ("v_threshold", 1.0), ("v_reset", 0.0)) if n in tensors}
         five = _lif_numbers(**numbers, decay_input=decay_input)
         if not isinstance(detach_reset, bool):
             raise TypeError(f"detach_reset: expected True or False, got {detach_reset!r}")
