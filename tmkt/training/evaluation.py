@@ -60,7 +60,7 @@ def evaluate(model: SpikingClassifier, events: EventFrames, event_scale: float, 
     return Score(correct, len(events), loss / max(1, len(events)), tuple(predicted))
 
 
-PARTS = ("unseen", "validated", "trained")  # whether a run has used the recordings that it is evaluated on
+MEMBERSHIPS = ("unseen", "validated", "trained")  # whether a run has used the recordings that it is evaluated on
 
 
 class Count(NamedTuple):
@@ -76,7 +76,7 @@ class Count(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """The score of all recordings, and the counts of each of `PARTS`."""
+    """The score of all recordings, and the counts by membership."""
 
     score: Score
     parts: dict[str, Count]
@@ -110,7 +110,7 @@ def evaluate_parts(run_dir: str | Path, events: str | Path | None = None) -> Eva
     own = events is None or Path(events).resolve() == Path(config.data.events.root).resolve()
     membership = _membership(frames, run.split(), own)
     right = [answer == label for answer, label in zip(score.predicted, frames.labels.tolist(), strict=True)]
-    parts = {part: [r for r, m in zip(right, membership, strict=True) if m == part] for part in PARTS}
+    parts = {part: [r for r, m in zip(right, membership, strict=True) if m == part] for part in MEMBERSHIPS}
     for part in ("trained", "validated"):
         if parts[part]:
             share = f"{len(parts[part])} of these {len(membership)} recordings"
@@ -119,7 +119,10 @@ def evaluate_parts(run_dir: str | Path, events: str | Path | None = None) -> Eva
 
 
 def _membership(events: EventFrames, record: dict[str, Any], own: bool) -> list[str]:
-    """Return the one of `PARTS` for each recording, from the split.json of a run; own: they are in the run's folder."""
+    """Return the one of `MEMBERSHIPS` for each recording, from the split.json of a run.
+
+    own: the recordings are in the run's folder.
+    """
     known = record.get("digests")
     if not isinstance(known, dict):
         say("split.json has no digests of the recordings: copies of seen ones under another name are not recognised")
