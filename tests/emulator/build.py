@@ -25,6 +25,7 @@ COMPILER = os.environ.get("CXX", "g++")
 FLAGS = "-std=c++20 -O1 -g1 -fPIC -w -fvisibility=hidden -ffp-contract=off -mf16c -D__assert_fail=emulator_assert_fail"
 FLAGS += " -DTMKT_ENOUGH_BLOCKS=4"
 CHECKS = "-fsanitize=alignment,null,bounds,integer-divide-by-zero"
+SCHEDULER = [HERE / "emulator.cpp", HERE / "runtime.cpp"]
 KINDS = {
     "plain": ("", ""),
     "address": ("-fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all", "-DEMULATOR_ADDRESS"),
@@ -132,7 +133,7 @@ def compile_all(kind: str, sources: list[Path], includes: list[str], target: Pat
         sanitize, define = KINDS[kind]
 
         def compile_one(source: Path) -> Path:
-            own = source == HERE / "emulator.cpp"  # tells the sanitizers of its fibers, and is not under them itself
+            own = source in SCHEDULER  # tells the sanitizers of its fibers, and is not under them itself
             flags = [*FLAGS.split(), *(define.split() if own else [*CHECKS.split(), *sanitize.split()])]
             text = source
             if source.suffix == ".cu":
@@ -172,14 +173,14 @@ def torch_flags() -> list[str]:
 
 def build_operators(kind: str = "plain") -> Path:
     """libtmkt_kernels.so with the CUDA launchers as the operators' implementation on the CPU."""
-    sources = [HERE / "emulator.cpp", ROOT / "csrc/module.cpp", *sorted(ROOT.glob("csrc/*/*_cuda.cu"))]
+    sources = [*SCHEDULER, ROOT / "csrc/module.cpp", *sorted(ROOT.glob("csrc/*/*_cuda.cu"))]
     link = ["-shared", f"-L{torch_folder() / 'lib'}", "-ltorch_cpu", "-Wl,--allow-shlib-undefined"]
     return compile_all(kind, sources, ["-include", "operators.h"], BUILD / kind / "libtmkt_kernels.so", link)
 
 
 def build_defects(kind: str = "plain") -> Path:
     """The program of kernels with a planted defect each."""
-    sources = [HERE / "emulator.cpp", HERE / "defects.cu"]
+    sources = [*SCHEDULER, HERE / "defects.cu"]
     return compile_all(kind, sources, [], BUILD / f"defects-{kind}" / "defects", [])
 
 

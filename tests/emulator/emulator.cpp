@@ -1,8 +1,4 @@
 // The scheduler. Compiled without sanitizers: it tells them of its fibers instead.
-#include "emulator.h"
-
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -15,46 +11,7 @@
 #include <string>
 #include <vector>
 
-#ifdef EMULATOR_ADDRESS
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
-#ifdef EMULATOR_THREAD
-extern "C" {
-void* __tsan_get_current_fiber();
-void* __tsan_create_fiber(unsigned flags);
-void __tsan_destroy_fiber(void* fiber);
-void __tsan_switch_to_fiber(void* fiber, unsigned flags);
-void __tsan_acquire(void* address);
-void __tsan_release(void* address);
-}
-#endif
-
-// Pushes what a callee must preserve, leaves the stack pointer in *from and goes on where `to` was left.
-extern "C" void emulator_swap(void** from, void* to) __attribute__((visibility("hidden")));
-asm(R"(
-.text
-.globl emulator_swap
-.hidden emulator_swap
-.type emulator_swap, @function
-emulator_swap:
-  push %rbp
-  push %rbx
-  push %r12
-  push %r13
-  push %r14
-  push %r15
-  mov %rsp, (%rdi)
-  mov %rsi, %rsp
-  pop %r15
-  pop %r14
-  pop %r13
-  pop %r12
-  pop %rbx
-  pop %rbp
-  ret
-.size emulator_swap, . - emulator_swap
-)");
+#include "fibers.h"
 
 emulator::Dim3 threadIdx, blockIdx, blockDim, gridDim;
 
@@ -63,78 +20,6 @@ namespace emulator {
 unsigned cluster_rank, cluster_size;
 
 namespace {
-
-constexpr size_t kPage = 4096, kStack = 256 << 10, kShared = 256 << 10, kDynamicAlignment = 16;
-constexpr unsigned kPortableCluster = 8, kLargeCluster = 16;
-constexpr int kPoison = 0xff;  // NaN as float, double and both halves; -1 as an integer
-
-// What ThreadSanitizer must know of. Fibers are ordered by the launch, __syncwarp and barriers, and by nothing else.
-#ifdef EMULATOR_THREAD
-void released(void* object) { __tsan_release(object); }
-void acquired(void* object) { __tsan_acquire(object); }
-#else
-void released(void*) {}
-void acquired(void*) {}
-#endif
-
-enum class State { kReady, kInWarp, kInBlock, kInCluster, kDone };
-
-struct Fiber {
-  void* stack_pointer = nullptr;
-  char* stack = nullptr;
-  State state = State::kReady;
-  unsigned rank = 0, thread = 0;  // of the block in the cluster, of the thread in the block
-  Site site{};
-  bool predicate = false;
-  int count = 0;  // of the predicates of a block
-  uint32_t mask = 0;
-  uint64_t value = 0;
-  std::array<uint64_t, kWarp> received{};
-  unsigned turns[2] = {};  // how often it waited for its block, and for its cluster
-  void *fake_stack = nullptr, *tsan = nullptr;
-};
-
-// Memory of a cluster: shared memory and synchronisation objects of each block, then stacks, each above a guard page.
-class Memory {
- public:
-  // ThreadSanitizer gets new memory for each cluster, or it would take successive clusters' accesses for races.
-  void reserve(size_t blocks, size_t fibers) {
-    const size_t wanted = blocks * (kShared + kPage) + fibers * kStack;
-#ifndef EMULATOR_THREAD
-    if (wanted <= bytes_ && blocks == blocks_) return;
-#endif
-    unpoison();
-    if (base_) munmap(base_, bytes_);
-    bytes_ = wanted, blocks_ = blocks;
-    void* mapped = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (mapped == MAP_FAILED) std::perror("emulator: mmap"), std::abort();
-    base_ = static_cast<char*>(mapped);
-    for (size_t i = 0; i < fibers; ++i) mprotect(stack(i), kPage, PROT_NONE);
-  }
-  char* shared(size_t rank) const { return base_ + rank * (kShared + kPage); }
-  // What orders the threads that wait for one another, for ThreadSanitizer. Two turns of a barrier have two objects: a
-  // thread may be one barrier ahead.
-  char* object(const Fiber& fiber, State state) const {
-    const bool cluster = state == State::kInCluster;
-    const unsigned slot = state == State::kInWarp ? 2 + fiber.thread / kWarp : cluster;
-    const unsigned turn = state == State::kInWarp ? 0 : fiber.turns[cluster] % 2;
-    return shared(cluster ? 0 : fiber.rank) + kShared + 64 * slot + 8 * turn;
-  }
-  void unpoison() const {
-#ifdef EMULATOR_ADDRESS
-    __asan_unpoison_memory_region(base_, bytes_);
-#endif
-  }
-  char* stack(size_t fiber) const { return base_ + blocks_ * (kShared + kPage) + fiber * kStack; }
-
- private:
-  char* base_ = nullptr;
-  size_t bytes_ = 0, blocks_ = 0;
-};
-
-struct Variable {
-  size_t offset, bytes;
-};
 
 std::mutex one_at_a_time;
 std::map<const void*, Grants> granted;
@@ -169,10 +54,6 @@ void note_failure(const std::string& what) {
   failed = true;
   message = what;
   std::fprintf(stderr, "emulator: %s\n", what.c_str());
-}
-
-std::string place(const Site& site) {
-  return std::string(site.what) + " at " + site.file + ":" + std::to_string(site.line);
 }
 
 std::string name(const Fiber& fiber) {
@@ -515,63 +396,4 @@ void* shared_of(const void* pointer, unsigned rank) {
   return memory.shared(rank) + offset;
 }
 
-namespace {
-
-// What GCC's -fsanitize=alignment,null,bounds,integer-divide-by-zero passes to its run-time library, which these
-// functions stand for.
-struct Place {
-  const char* file;
-  uint32_t line, column;
-};
-struct Type {
-  uint16_t kind, info;
-  char name[1];
-};
-struct Mismatch {
-  Place place;
-  const Type* type;
-  unsigned char log_alignment, kind;
-};
-struct OutOfBounds {
-  Place place;
-  const Type *array, *index;
-};
-
-[[noreturn]] void fail_at(const Place& place, const std::string& what) {
-  fail((std::string(place.file) + ":" + std::to_string(place.line) + ": " + what).c_str());
-}
-
-}  // namespace
 }  // namespace emulator
-
-extern "C" {
-
-void __ubsan_handle_type_mismatch_v1(emulator::Mismatch* found, uintptr_t pointer) {
-  const std::string type = found->type->name;
-  if (!pointer) emulator::fail_at(found->place, "illegal memory access: null pointer to " + type);
-  const int bytes = 1 << found->log_alignment;
-  emulator::fail_at(found->place, "misaligned address: " + type + " needs " + std::to_string(bytes) + " bytes");
-}
-
-void __ubsan_handle_out_of_bounds(emulator::OutOfBounds* found, uintptr_t index) {
-  emulator::fail_at(found->place, "index " + std::to_string(index) + " is out of bounds of " + found->array->name);
-}
-
-void __ubsan_handle_divrem_overflow(const emulator::Place* place, uintptr_t, uintptr_t) {
-  emulator::fail_at(*place, "integer division by zero");
-}
-
-// What device code stops with (build.py renames glibc's, which ends the process).
-void emulator_assert_fail(const char* assertion, const char* file, unsigned line, const char*) noexcept {
-  emulator::fail_at({file, line, 0}, std::string("device-side assert triggered: ") + assertion);
-}
-
-// By which the tests know the library.
-__attribute__((visibility("default"))) extern const char tmkt_emulated = 1;
-
-int aoti_torch_get_current_cuda_stream(int32_t, void** stream) {
-  *stream = nullptr;
-  return 0;
-}
-
-}  // extern "C"

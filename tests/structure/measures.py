@@ -56,9 +56,7 @@ def _function_lines(tree: Tree) -> Result:
 
 
 def _file_lines(tree: Tree) -> Result:
-    long, exempt = sizes.long_files(tree)
-    notes = (f"exempt, {sizes.LONG_FILES[s.path]}: {s.path} ({s.lines})" for s in exempt)
-    return _counted((f"{s.path} ({s.lines})" for s in long), notes)
+    return _counted(f"{s.path} ({s.lines})" for s in sizes.long_files(tree))
 
 
 def _with(function: Function, number: int) -> str:
