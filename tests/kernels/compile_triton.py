@@ -1,9 +1,9 @@
-"""Compiles the Triton kernels for a GPU that is not there, and prints what came out as JSON.
+"""Compile the Triton kernels for an absent GPU, and print properties of the machine code as JSON.
 
     python compile_triton.py 90
 
-The package's own launch functions run, with a stand-in for the CUDA driver and every launch stopped after
-compilation: so the variants, their specialisation and their options are those of a real launch.
+The package's own launch functions run, with a stand-in for the CUDA driver, and every launch stops after compilation.
+The variants, their specialisation and their options are therefore those of a real launch.
 """
 
 import json
@@ -58,7 +58,7 @@ def dump(option: str, cubin: Path) -> str:
 
 
 def report(kernel: Any) -> dict[str, Any]:
-    """Registers, spills, global accesses as (ld or st, bytes), and the instructions that tests look for."""
+    """Return registers, spills, global accesses as (ld or st, bytes), and counts of some instructions."""
     ptx = kernel.asm["ptx"]
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder, "kernel.cubin")
@@ -84,7 +84,7 @@ LIF_CASES = [
 
 
 def lif_cases() -> dict[str, Any]:
-    """Each dtype and chunk size, aligned rows and odd ones, with few and with all flags, shared and own parameters."""
+    """Compile each dtype and chunk size, aligned and odd rows, few and all flags, shared and separate parameters."""
     rows = {}
     hard, soft = Recurrence.lif(), Recurrence.lif(v_reset=None, surrogate="sigmoid", detach_reset=False)
     own = torch.empty(5, 64)
@@ -116,7 +116,7 @@ def lif_cases() -> dict[str, Any]:
 
 
 def bn_lif_cases() -> dict[str, Any]:
-    """Training and evaluation, each dtype, few and all flags, long and short T."""
+    """Compile training and evaluation, each dtype, few and all flags, long and short T."""
     rows = {}
     hard, soft = Recurrence.lif(), Recurrence.lif(v_reset=None, surrogate="sigmoid", detach_reset=False)
     mean = torch.empty(64)
@@ -170,7 +170,7 @@ def mixup_cases() -> dict[str, Any]:
 
 
 def variants() -> dict[str, int]:
-    """How many times each kernel compiles over many sizes, all else being equal."""
+    """Return the number of variants of each kernel that are compiled over many sizes, all else being equal."""
     kernels = (scan_fwd_kernel, scan_bwd_kernel, mixup.mixup_fwd_kernel)
     kernels = (*kernels, mixup.mixup_bwd_static_kernel, mixup.mixup_bwd_events_kernel)
     for kernel in kernels:

@@ -1,6 +1,6 @@
-"""The backends and devices that operator tests run on, where those that this machine lacks are skipped, named.
+"""The backends and devices on which operator tests run; those that this machine lacks are skipped, with the reason.
 
-Readers of recorded bytes, too.
+Also readers of recorded bytes.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ no_interpreter = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None or not TRITON_INTERPRETED,
     reason="Triton is not installed, or runs on a GPU here",
 )
-# The C++ loops at the SIMD level of this process; test_simd_levels.py starts others for the levels below.
+# The C++ loops at the SIMD level of this process; test_simd_levels.py starts a process for each lower level.
 SIMD = extension.info.get("simd", "missing")
 TARGETS = [
     pytest.param(("native", "cpu"), id=f"native-{SIMD}"),
@@ -35,25 +35,25 @@ if extension.problem is None and hasattr(ctypes.CDLL(str(LIBRARY)), "tmkt_emulat
 
 @pytest.fixture(params=TARGETS)
 def target(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """(backend, device) of each that is quick enough for tests of sizes."""
+    """Each (backend, device) that is fast enough for tests of sizes."""
     return request.param
 
 
 @pytest.fixture(params=[*TARGETS, *SLOW_TARGETS[1:]])
 def kernel_target(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """(backend, device) of each but the reference: for what is about operators of torch."""
+    """Each (backend, device) except the reference, for tests of the registration with torch."""
     return request.param
 
 
 @pytest.fixture(params=TARGETS + SLOW_TARGETS)
 def every_target(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """(backend, device) of each: for the tables of cases in tmkt_kernels/testing.py, and for what inputs mean."""
+    """Each (backend, device), for the tables of cases in tmkt_kernels/testing.py and for the meaning of inputs."""
     return request.param
 
 
 @pytest.fixture
 def read(tmp_path):
-    """Reads the bytes of a file of the suffix."""
+    """Returns a function that reads the bytes of a file with this suffix."""
 
     def read(suffix, content):
         path = tmp_path / f"a{suffix}"
@@ -65,5 +65,5 @@ def read(tmp_path):
 
 @pytest.fixture
 def read_as(read):
-    """Reads bytes that follow the header of the format."""
+    """Returns a function that reads bytes behind the header of the format."""
     return lambda name, body: read(recorded.SUFFIXES.get(name, ".aedat"), recorded.HEADERS[name] + body)

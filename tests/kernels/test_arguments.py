@@ -1,4 +1,4 @@
-"""What users hand over: odd strides and dtypes are served alike by every backend, the rest is refused in words."""
+"""Arguments: every backend serves odd strides and dtypes in the same way, and refuses all else with a clear message."""
 
 import math
 import re
@@ -237,7 +237,7 @@ def test_no_message_names_a_source_file():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_layers_in_another_dtype(dtype, every_target):
-    """.half(), .bfloat16() and .double(), in training and evaluation, as torch's batch norm."""
+    """.half(), .bfloat16() and .double() work as on torch's batch norm, in training and evaluation."""
     backend, device = every_target
     backend = "auto" if dtype == torch.float64 else backend
     x = (X.to(device) * 1.5).to(dtype)
@@ -264,7 +264,7 @@ def test_layers_in_another_dtype(dtype, every_target):
 @pytest.mark.parametrize("surrogate", list(Surrogate), ids=lambda s: s.name.lower())
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_gradients_of_non_finite_inputs(surrogate, value, every_target):
-    """A NaN in the input gives the gradient that the reference gives, NaN or not, and touches no other neuron."""
+    """A NaN in the input gives the same gradient as the reference, NaN or not, and affects no other neuron."""
     backend, device = every_target
     base = (torch.randn(3, 1, 37, generator=torch.Generator().manual_seed(0)) * 1.5).to(device)
     base[1, 0, 5] = value
@@ -294,7 +294,7 @@ def test_infinite_inputs(neuron, every_target):
 @pytest.mark.parametrize("mechanism", ["subtract", "zero", "none"])
 @pytest.mark.parametrize("surrogate", [s for s in Surrogate if s != Surrogate.FOURIER], ids=lambda s: s.name.lower())
 def test_an_infinite_threshold_never_fires(surrogate, mechanism, every_target):
-    """A readout that integrates, as NIR's LI. A Fourier series has no value at infinity."""
+    """An integrating readout, such as NIR's LI. A Fourier series has no value at infinity."""
     backend, device = every_target
     x = X.to(device).requires_grad_()
     spikes, _, mem = tk.leaky(

@@ -35,7 +35,7 @@ SHAPES = {
     "one-step": (1, 6, 5, 4, 4),
     "many-channels": (3, 2, 600),
     "one-channel": (5, 7, 1, 7, 9),
-    "odd-features": (17, 9, 37),  # neither a sample nor a channel is a multiple of any width
+    "odd-features": (17, 9, 37),  # neither a sample nor a channel is a multiple of any vector width
     "smallest-planes": (17, 9, 40, 3, 3),
     "even-planes": (40, 2, 10, 6, 6),
     "odd-planes": (4, 5, 12, 7, 7),
@@ -45,7 +45,7 @@ SHAPES = {
 
 
 def run(inputs, neuron, backend, training=True, x=None, statistics=None, return_v=True):
-    """Outputs, and gradients of x, weight, bias and v_init; `statistics` (mean, var) are held fixed, if given."""
+    """Return outputs, and gradients of x, weight, bias and v_init; `statistics` (mean, var) are constants if given."""
     x = inputs["x"] if x is None else x
     leaves = [t.detach().clone().requires_grad_() for t in (x, inputs["weight"], inputs["bias"], inputs["v_init"])]
     ones = torch.ones_like(inputs["weight"])
@@ -76,7 +76,7 @@ def check(inputs, neuron, backend, training, return_v=True):
 @pytest.mark.parametrize("case", BN_LIF_CASES, ids=lambda case: case.name)
 @dtypes
 def test_each_case(case, dtype, every_target):
-    """Spikes and potentials as the reference's, gradients as those of the reference in float64."""
+    """Spikes and potentials equal the reference's, and gradients those of the reference in float64."""
     backend, device = every_target
     inputs = bn_lif_inputs(case, dtype, device)
     expected, _ = bn_lif_run(case, inputs, "reference")
@@ -95,8 +95,8 @@ def test_each_case(case, dtype, every_target):
 @pytest.mark.parametrize("shape", [(4, 2, 3, 9, 8), (4, 2, 3, 16, 6), (4, 2, 3, 2, 2), (4, 8, 5)], ids=str)
 @pytest.mark.parametrize("pool", [1, 2])
 def test_the_current_gradient_is_never_stored_in_a_half_type(shape, pool, dtype, every_target):
-    """As under GradScaler's 65536: the gradient of x fits float16, that of the current, larger by x's spread, does not.
-    Its mean is a thousand times its deviations, so that rounding it to bfloat16 would leave nothing of these."""
+    """As under GradScaler's 65536: the gradient of x fits float16, but that of the current, larger by x's spread, does
+    not. Its mean is a thousand times its deviations, so that rounding it to bfloat16 would lose them."""
     backend, device = every_target
     pool = pool if len(shape) == 5 else 1
     generator = torch.Generator().manual_seed(0)
@@ -131,14 +131,14 @@ def test_each_shape(shape, dtype, mode, target):
     tau=st.floats(1, 9),
 )
 def test_any_size(T, batch, channels, inner, training, tau):
-    """Of few values the statistics' gradient cancels nearly all the rest: errors count against that."""
+    """With few values, the gradient through the statistics cancels nearly all the rest. Errors are relative to that."""
     assume(not training or T * batch * inner >= 8)
     inputs, neuron = inputs_of((T, batch, channels, inner), torch.float32), {"tau": tau}
     outputs, _ = run(inputs, neuron, "native", training)
     exact, _ = run({**inputs, "x": inputs["x"].double()}, neuron, "reference", training)
     assert set(outputs[0].unique().tolist()) <= {0.0, 1.0}
     alike = (outputs[0] == exact[0]).all(0)
-    assert int((~alike).sum()) <= 1  # of up to 1.7e5 spikes: once it has flipped, a neuron goes its own way
+    assert int((~alike).sum()) <= 1  # of up to 1.7e5 spikes; after a flip, the rest of a neuron's spikes differ
     inputs = without_flips(inputs, alike)
     exact_inputs = {**inputs, "x": inputs["x"].double()}
     _, grads = run(inputs, neuron, "native", training)
@@ -147,7 +147,7 @@ def test_any_size(T, batch, channels, inner, training, tau):
     _, held_grads = run(exact_inputs, neuron, "reference", training, statistics=held)
     for a, e, h in zip(grads, true_grads, held_grads, strict=True):
         error = float((a.double() - e.double()).norm())
-        of_terms = true_grads[0].norm()  # the gradients of weight and bias are sums of such terms, and may cancel too
+        of_terms = true_grads[0].norm()  # the gradients of weight and bias are sums of such terms, which may cancel too
         assert error <= GRADIENT_TOLERANCE[torch.float32] * float(max(e.norm(), h.norm(), of_terms))
 
 
@@ -168,7 +168,7 @@ def test_reference_is_batch_norm_then_lif():
 
 @pytest.mark.slow
 def test_flip_budget():
-    """2e7 spikes of random inputs: how many differ from those of exact arithmetic. Measured: see BN_FLIP_BUDGET."""
+    """The share of 2e7 spikes of random inputs that differ from exact arithmetic. Measured: see BN_FLIP_BUDGET."""
     flips = total = 0
     for seed in range(4):
         x = inputs_of((10, 8, 64, 32, 32), torch.float32, seed=seed)["x"]
@@ -186,7 +186,7 @@ def test_flip_budget():
     ids=["planes", "neurons", "smallest-planes", "odd-planes"],
 )
 def test_statistics_far_from_zero(shape, outlier, every_target):
-    """However far: also where a channel's first value, from which others may be told, is far from the rest."""
+    """Statistics stay exact far from zero, even if a channel's first value, a possible pivot, is far off."""
     backend, device = every_target
     x = torch.randn(shape, device=device) + 1e4
     if outlier:

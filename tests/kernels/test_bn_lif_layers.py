@@ -1,4 +1,4 @@
-"""The layers on tmkt_kernels.bn_lif: against torch's batch norm, and conversions to them."""
+"""The layers on tmkt_kernels.bn_lif against torch's batch norm, and conversions to them."""
 
 import copy
 import pickle
@@ -14,7 +14,7 @@ from tmkt_kernels.testing import assert_gradient_close, assert_spikes_equal
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 def test_autocast(dtype, target):
-    """Half input from the convolution; statistics, parameters and their gradients stay in float32."""
+    """The convolution gives half input; statistics, parameters and their gradients stay in float32."""
     backend, device = target
     conv, layer = torch.nn.Conv2d(3, 4, 3).to(device), nn.BatchNormLIF2d(4, backend=backend).to(device)
     x = torch.randn(6, 3, 7, 7, device=device)
@@ -102,7 +102,7 @@ def test_folds_into_the_convolution_before():
 
 
 class SequenceBatchNorm(torch.nn.BatchNorm2d):
-    """As SpikingJelly's layer.BatchNorm2d with step_mode "m"."""
+    """Like SpikingJelly's layer.BatchNorm2d with step_mode "m"."""
 
     step_mode = "m"
 
@@ -125,7 +125,7 @@ def test_convert_fuses_the_pairs_it_knows():
         "2.0 + 2.1: fused into BatchNormLIF2d",
         "3.0 + 3.1: left alone, it has hooks",
     ]
-    assert isinstance(model[1], nn.LIF)  # the model itself is as it was
+    assert isinstance(model[1], nn.LIF)  # the model itself is unchanged
     assert isinstance(fused[3][1], nn.LIF)
     assert set(fused.state_dict()) == set(model.state_dict())
     assert_spikes_equal(fused(x), model(x), budget=1e-3)
@@ -133,7 +133,7 @@ def test_convert_fuses_the_pairs_it_knows():
 
 
 def test_running_averages_outlive_an_empty_batch(every_target):
-    """As those of torch's own batch norm do."""
+    """Running averages survive an empty batch, as in torch's own batch norm."""
     backend, device = every_target
     ours, theirs = nn.BatchNormLIF1d(4, backend=backend).to(device), torch.nn.BatchNorm1d(4).to(device)
     for x in (torch.randn(3, 2, 4, 5, device=device), torch.zeros(3, 0, 4, 5, device=device)):

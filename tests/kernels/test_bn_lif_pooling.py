@@ -1,4 +1,4 @@
-"""tmkt_kernels.bn_lif with pooling: as torch pools its spikes."""
+"""tmkt_kernels.bn_lif with pooling equals torch's pooling of its spikes."""
 
 import copy
 
@@ -13,7 +13,7 @@ from tmkt_kernels.testing import assert_gradient_close
 
 
 def pooled(x, backend, pool, training=True, return_v=True, **neuron):
-    """Outputs of bn_lif, spikes pooled by itself or after it, and the gradients of x, weight, bias and v_init."""
+    """Return outputs of bn_lif, with spikes pooled in it or after it, and gradients of x, weight, bias and v_init."""
     inputs = inputs_of(x.shape, x.dtype, x.device.type)
     leaves = [t.detach().clone().requires_grad_() for t in (x, inputs["weight"], inputs["bias"], inputs["v_init"])]
     ones = torch.ones_like(inputs["weight"])
@@ -55,7 +55,7 @@ def test_pooled_as_by_torch(shape, dtype, mode, target):
     expected, expected_grads = pooled(x, backend, False, *mode)
     for a, e in zip(outputs, expected, strict=True):
         assert a.dtype == e.dtype
-        # Short planes have their statistics added up in another order.
+        # The statistics of short planes are added in another order.
         torch.testing.assert_close(a, e, rtol=1e-5 if dtype == torch.float32 else 1e-2, atol=1e-5)
     for a, e in zip(grads, expected_grads, strict=True):
         assert_gradient_close(a, e, dtype)

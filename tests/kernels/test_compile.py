@@ -1,4 +1,4 @@
-"""torch.compile where Python numbers change from call to call, or count as changing from the start (dynamic=True)."""
+"""torch.compile with Python numbers that change from call to call, or are dynamic from the start (dynamic=True)."""
 
 import pytest
 import torch

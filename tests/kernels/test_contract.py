@@ -1,4 +1,4 @@
-"""One operator, one word: every operator has all its parts."""
+"""Every operator has the same name everywhere, and all its parts."""
 
 import importlib
 import operator
@@ -25,7 +25,7 @@ def test_every_module_is_reached_by_its_name():
         found.name
         for room in ("ops", "nn", "events")
         for found in pkgutil.walk_packages([str(PACKAGE / room)], f"tmkt_kernels.{room}.")
-        if "triton" not in found.name  # which may not be installed
+        if "triton" not in found.name  # Triton may not be installed
     ]
     assert len(names) > 25
     for name in names:
@@ -56,7 +56,7 @@ def test_operator_is_complete(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATORS)
 def test_library_and_python_define_one_schema(name):
-    """C++ for programs without Python, Python where nothing was compiled."""
+    """C++ has the schema for programs without Python, and Python for installations without a compiled library."""
     op = importlib.import_module(f"tmkt_kernels.ops.{name}.op")
     script = "import sys, torch; torch.ops.load_library(sys.argv[1]); print(torch.ops.tmkt.{}.default._schema)"
     for way, schema in (("fwd", op.FORWARD_SCHEMA), ("bwd", op.BACKWARD_SCHEMA)):

@@ -1,5 +1,5 @@
-"""What the operators promise of a GPU: they run in a CUDA graph, never wait for the device, allocate nothing but their
-outputs, and are not compiled again for another batch or T."""
+"""On a GPU, the operators run in a CUDA graph, never wait for the device, allocate nothing but their outputs, and are
+not recompiled for another batch or T."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ def mixup(x, backend):
 
 OPERATORS = (lif, bn_lif, mixup)
 SCRATCH = {(operator, backend): 0 for operator in OPERATORS for backend in BACKENDS} | {(bn_lif, "triton"): 5}
-"""Floats a neuron."""
+"""Floats per neuron."""
 
 
 def forward_backward(operator, x, backend):
@@ -50,7 +50,7 @@ class TestEachOperator:
         x = sequence(4, 3, 8, 6, 6)
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # compiled and warm before the capture
+        with torch.cuda.stream(side):  # compile and warm up before the capture
             forward_backward(operator, x, backend)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
@@ -74,8 +74,8 @@ class TestEachOperator:
             torch.cuda.set_sync_debug_mode("default")
 
     def test_allocates_nothing_but_small_change_beyond_its_outputs(self, operator, backend):
-        """Statistics and the like of a channel or block are 1 % of the outputs here at most. Triton's bn_lif has sums
-        of each neuron beyond that, SCRATCH floats.
+        """Statistics and other values per channel or block are at most 1 % of the outputs here. Triton's bn_lif also
+        has sums per neuron, SCRATCH floats.
         """
         x = sequence(8, 16, 64, 16, 16)
         forward_backward(operator, x, backend)
@@ -107,7 +107,7 @@ print(first, compiled())
 
 
 def test_triton_compiles_once_for_all_batches_and_lengths(tmp_path):
-    """Counted in an empty cache of compiled kernels, in a process of its own."""
+    """Count the files in an empty cache of compiled kernels, in a separate process."""
     root = Path(__file__).parents[2]
     environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(root)}
     command = [sys.executable, "-c", PROGRAM, str(tmp_path)]

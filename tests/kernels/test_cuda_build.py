@@ -1,4 +1,4 @@
-"""The CUDA kernels as they were compiled, without a GPU: what the installed library says of its own machine code."""
+"""The CUDA kernels as compiled, without a GPU: checks of the machine code in the installed library."""
 
 import re
 import shutil
@@ -10,15 +10,16 @@ from benchmarks import machine_code
 from benchmarks.machine_code import Kernel
 from tmkt_kernels.extension import LIBRARY, extension
 
-MOST_REGISTERS = 168  # 384 threads then share a multiprocessor of 65,536, at the least
-LEAST_IN_FLIGHT = 40 << 10  # bytes of loads a multiprocessor, which the design asks for to hide the memory's latency
-MOST_FOR_A_ROW = 105  # instructions in a loop of backward for each row of 4 neurons; 131 before the work on them
+MOST_REGISTERS = 168  # at least 384 threads then share a multiprocessor of 65,536 registers
+LEAST_IN_FLIGHT = 40 << 10  # bytes of loads per multiprocessor, which the design needs to hide the latency of memory
+MOST_FOR_A_ROW = 105  # instructions in a loop of backward per row of 4 neurons; 131 before its optimisation
 BYTES = {"float": 4, "BFloat16": 2, "Float16": 2}
 
 
 class Allowed(NamedTuple):
-    """How many instructions may be narrower than a thread's row: parameters, statistics, indices and sums. Bytes of the
-    narrowest number in a row that is read or written, where it may be of another type than the kernel's."""
+    """The number of instructions that may be narrower than a thread's row: parameters, statistics, indices and sums.
+    Also the bytes of the narrowest number in a row that is read or written, if its type may differ from the kernel's.
+    """
 
     loads: int = 0
     stores: int = 0
@@ -26,7 +27,7 @@ class Allowed(NamedTuple):
     written: int | None = None
 
 
-# Kernels of which a thread takes 4 or 8 neighbours, those of bn_lif all in one channel.
+# Kernels with 4 or 8 neighbours per thread, in one channel for those of bn_lif.
 WIDE = re.compile(r"\w+<(\w+), (?:Neighbours<([48]), 1>|([48])[,>]).*")
 NARROW = {
     r"forward_kernel<\w+, \d, 0>": Allowed(),
@@ -51,7 +52,7 @@ LEAN = re.compile(r"backward_kernel<\w+, (4, 0, false, 0|Neighbours<4, 1>, 0, \d
 
 
 def faults(name: str, kernel: Kernel) -> list[str]:
-    """What is wrong with the accesses of a wide kernel."""
+    """Return the faults in the accesses of a wide kernel."""
     match = WIDE.fullmatch(name)
     allowed = next((NARROW[pattern] for pattern in NARROW if re.fullmatch(pattern, name)), None)
     if match is None or allowed is None:
@@ -86,7 +87,7 @@ def kernels() -> list[Kernel]:
 
 @pytest.fixture(scope="module")
 def wide(kernels) -> list[tuple[str, Kernel]]:
-    """Kernels that take 4 or 8 neighbours, by their readable names."""
+    """Return the kernels with 4 or 8 neighbours per thread, by their readable names."""
     if not shutil.which("c++filt"):
         pytest.skip("c++filt, which reads the kernels' names, is not installed")
     names = machine_code.readable([kernel.name for kernel in kernels])
@@ -148,9 +149,9 @@ def test_a_kernel_that_takes_its_rows_apart_or_waits_for_each_load_is_found():
     assert (good.loads, good.stores, good.ahead) == ({16: 3}, {16: 1}, 48)
     assert (bad.loads, bad.stores, bad.ahead) == ({16: 1, 2: 1}, {8: 1, 4: 1}, 16)
     assert (copies.loads, copies.stores, copies.ahead) == ({16: 1, 8: 1, 4: 1}, {}, 24)
-    assert (good.loops, bad.loops) == ([4.0], [])  # the loop around it is not the innermost
+    assert (good.loops, bad.loops) == ([4.0], [])  # the loop around it is not innermost
     name = "forward_kernel<float, 4, 0>"
-    good.registers = bad.registers = 64  # of 1,024 threads
+    good.registers = bad.registers = 64  # with 1,024 threads
     assert faults(name, good) == []
     assert [fault.partition("sm_90: ")[2] for fault in faults(name, bad)] == [
         "1 loads of less than 16 bytes, 0 are allowed",

@@ -1,7 +1,7 @@
 """The operator tests on the target cuda-emulated: our CUDA kernels compiled for the CPU (tests/emulator/README.md).
 
-The emulated library implements the same operators for the same device as the installed one, so the tests run in
-processes of their own.
+The emulated library implements the same operators for the same device as the installed one, so that the tests need
+separate processes.
 """
 
 import os
@@ -28,13 +28,13 @@ pytestmark = [
     pytest.mark.skipif(os.environ.get("TMKT_LIBRARY") is not None, reason="this process has another library already"),
 ]
 
-# What is about kernels. Left out are what torch.compile and opcheck say of schemas, which have no kernel in them.
+# The tests of kernels, without those of torch.compile and opcheck on schemas, which run no kernel.
 CASES = "(cuda-emulated and not opcheck and not compiles_into and not streamed) or any_size or every_backend"
 
 
 @pytest.fixture(scope="session")
 def environment():
-    """That of a process whose operators are the emulated kernels."""
+    """The environment of a process whose operators are the emulated kernels."""
     built = subprocess.run(
         [sys.executable, EMULATOR / "build.py", "operators"], capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""Models with our layers where Python or this package is not: torch.export, AOTInductor, torch.jit.trace and C++."""
+"""Models with our layers without Python or without this package: torch.export, AOTInductor, torch.jit.trace and C++."""
 
 import os
 import shutil
@@ -16,12 +16,12 @@ pytestmark = pytest.mark.slow
 
 PROGRAM = Path(__file__).parents[1] / "csrc" / "deploy.cpp"
 COMPILER = os.environ.get("CXX", "g++")
-# What a program without tmkt_kernels starts with.
+# The first lines of a program without tmkt_kernels.
 BARE = "import sys, torch; torch.ops.load_library(sys.argv[1]); assert 'tmkt_kernels' not in sys.modules;"
 
 
 class Model(torch.nn.Module):
-    """Every operator that a network for inference has."""
+    """Every operator of a network for inference."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Backend choice: named, explained, never silent."""
+"""The choice of a backend is explained, and never silent."""
 
 import importlib.util
 import json
@@ -58,7 +58,7 @@ def test_without_the_library_native_says_why(monkeypatch, device):
     assert backends.choose("lif", "cpu", torch.float64, "auto") == "reference"
 
 
-# name: machine code, PTX, CUDA of the library; the GPU's capability and the driver's CUDA; what the reason says
+# name: machine code, PTX, CUDA of the library; the GPU's capability and the driver's CUDA; part of the reason
 CUDA_TABLE = {
     "machine code of its own": ([80, 86, 90], [80, 90], (13, 0), (9, 0), (13, 0), None),
     "machine code of an earlier minor version": ([80, 86], [], (13, 0), (8, 7), (13, 0), None),

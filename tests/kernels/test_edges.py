@@ -1,4 +1,4 @@
-"""Tensors at the edge of what the operators take: views off the usual alignment, and nothing to do."""
+"""Tensors at the limits of the operators: views off the usual alignment, and empty tensors."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6
 
 
 def at_offset(tensor, offset):
-    """The same values as a view that starts `offset` elements into its storage."""
+    """Return the same values as a view that starts `offset` elements into its storage."""
     storage = tensor.new_zeros(tensor.numel() + offset)
     view = storage[offset:].view(tensor.shape)
     view.copy_(tensor)
@@ -22,7 +22,7 @@ def at_offset(tensor, offset):
 @pytest.mark.parametrize("offset", [1, 2, 4, 8])
 @dtypes
 def test_views_at_an_offset(dtype, offset, target):
-    """A vector of 8 halves goes with 8 floats of v_init, whose 32 bytes 16 of alignment do not cover."""
+    """A vector of 8 halves goes with 8 floats of v_init: 32 bytes, for which an alignment of 16 is not enough."""
     backend, device = target
     x = torch.randn(3, 2, 64, device=device).to(dtype) * 2
     v_init = torch.randn(2, 64, device=device)
@@ -41,7 +41,7 @@ def test_views_at_an_offset(dtype, offset, target):
 
 
 def test_gradients_of_parameters_that_are_floats(target):
-    """A direct call may ask for them: the coefficients are then those of all neurons."""
+    """A direct call may request them; the gradients are then those of coefficients shared by all neurons."""
     backend, device = target
     operator = getattr(torch.ops.tmkt, "lif_bwd" + ("_triton" if backend == "triton" else ""))
     x, grad = torch.randn(2, 4, 3, 8, device=device)

@@ -1,4 +1,4 @@
-"""AEDAT 2 and 3.1 against files written by the layout of their words, a real one, and tonic."""
+"""AEDAT 2 and 3.1 against files written by the layout of their words, a real file, and tonic."""
 
 import itertools
 import random
@@ -68,7 +68,7 @@ def test_aedat3_skips_other_packets_spare_room_and_what_a_filter_took_back(read_
 
 
 def test_real_aedat2_file_moves_as_a_bright_digit_does(shared_data):
-    """A digit, white on black, goes to and fro: on its leading side it gets brighter."""
+    """A white digit on black moves back and forth, and its leading side gets brighter."""
     got = ev.read_aedat(shared_data / "formats/mnist_dvs_aedat2.aedat")
     events = got.events
     assert (len(events), got.sensor_size, events["t"][-1]) == (16_525, (128, 128), 2_339_173)

@@ -1,4 +1,4 @@
-"""The .bin files of N-MNIST, read and written, against tonic and the real recordings."""
+"""Reading and writing N-MNIST's .bin files, against tonic and the real recordings."""
 
 import subprocess
 import sys

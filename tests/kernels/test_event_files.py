@@ -38,7 +38,7 @@ WRAPS = {"dat": 2**32, "evt2": 2**34, "evt21": 2**34, "evt3": 2**24, **dict.from
 @pytest.mark.parametrize("name", recorded.ENCODERS)
 @pytest.mark.parametrize("back", [0, 3, 11, 1000, 9_999])
 def test_a_wrap_counts_once_and_steps_back_are_sorted(read_as, name, back):
-    """The clock passes the end of its range, and before, at and after it some events come late."""
+    """The clock wraps, and some events before, at and after the wrap come late."""
     end = WRAPS[name]
     times = [end - 30_000 + 250 * i for i in range(240)]
     late = [t - back if i % 7 == 3 else t for i, t in enumerate(times)]
@@ -69,7 +69,7 @@ def test_events_that_come_late_by_up_to_ten_milliseconds_keep_their_order_within
 
 
 def test_evt3_by_hand(read):
-    """x = 1 at 4095 us, x = 2 at 4096 us: the lower bits of the time begin again, once."""
+    """x = 1 at 4095 us, x = 2 at 4096 us: the lower bits of the time wrap once."""
     words = (0x8000, 0x6FFF, 0x0001, 0x2801, 0x8001, 0x6000, 0x2802)
     assert recorded.listed(read(".raw", EVT3 + evt3(*words)).events) == [(1, 1, 4095, 1), (2, 1, 4096, 1)]
 
@@ -110,11 +110,11 @@ def test_evt3_random_words_equal_a_slow_decoder(read, seed):
         value = rng.randrange(0x800) // 2 if kind == 3 else rng.randrange(0x1000)
         if kind == 8:
             high += rng.choice([0, 0, 1, 2])
-            value = (high - rng.choice([0, 0, 0, 1])) % 4096  # some step back
+            value = (high - rng.choice([0, 0, 0, 1])) % 4096  # some times step back
         words.append(kind << 12 | value)
     got = recorded.listed(read(".raw", EVT3 + evt3(*words)).events)
     assert len(got) > 1000
-    assert got[-1][2] > 2**24  # the clock began again
+    assert got[-1][2] > 2**24  # the clock has wrapped
     assert got == recorded.read_evt3(words)
 
 
@@ -130,19 +130,19 @@ def test_evt2_random_words_equal_a_slow_decoder(read, seed):
     got = recorded.listed(read(".raw", EVT2 + evt2(*words)).events)
     assert len(got) > 1000
     assert got == recorded.read_evt2(words)
-    assert got[-1][2] > 2**34  # the clock began again
+    assert got[-1][2] > 2**34  # the clock has wrapped
 
 
 def test_evt21_halves_in_either_order(read):
     events = recorded.random_events(random.Random(3), "evt21")
     header = b"% evt 2.1\n% format EVT21;height=480;width=640;endianness=legacy\n% end\n"
     assert recorded.listed(read(".raw", header + recorded.evt21(events, high_half_first=True)).events) == events
-    assert len(recorded.evt21(events)) < 8 * len(events)  # words hold several
+    assert len(recorded.evt21(events)) < 8 * len(events)  # words hold several events
 
 
 @pytest.mark.parametrize("name", ["evt2", "evt21", "evt3"])
 def test_events_before_the_time_is_known_are_left_out(read_as, name):
-    """One event at an unknown time, then 1000 from 64 s on: frames must not stretch from 0 to there."""
+    """One event has an unknown time, and 1000 follow from 64 s on: frames must not stretch from 0 to there."""
     events = [(5, 6, 64_000_000 + 64 * i, 1) for i in range(1000)]
     early = {"evt2": evt2(0x10000000), "evt21": struct.pack("<Q", 0x1 << 60 | 7), "evt3": evt3(0x0001, 0x6003, 0x2801)}
     got = read_as(name, early[name] + recorded.ENCODERS[name](events)).events
@@ -190,7 +190,7 @@ def test_dat_headers_that_are_not_read_are_named(read, header, message):
 
 
 def test_dat_of_the_first_recorders(read):
-    """Type 0, and no version."""
+    """Type 0, without a version."""
     got = read(".dat", b"% Data file containing Event2d events.\n\x00\x08" + recorded.dat([(7, 8, 9, 1)]))
     assert (recorded.listed(got.events), got.sensor_size) == ([(7, 8, 9, 1)], None)
 
@@ -206,7 +206,7 @@ def test_dat_of_the_first_recorders(read):
 )
 @pytest.mark.parametrize("first", [0x8000, 0x2025], ids=["time first", "bytes of a header line first"])
 def test_raw_headers(read, header, size, first):
-    """The word 0x2025 is the bytes '% ', with which lines of a header begin, but what follows it is no text."""
+    """The word 0x2025 is the bytes '% ', with which header lines begin, but no text follows it."""
     got = read(".raw", header + evt3(first, 0x8000, 0x6001, 0x0002, 0x2003))
     assert (recorded.listed(got.events), got.sensor_size) == ([(3, 2, 1, 0)], size)
 
@@ -243,7 +243,7 @@ def test_every_cut_is_read_in_part_or_named(read_as, name):
     for left in range(len(body)):
         try:
             got = recorded.listed(read_as(name, body[:left]).events)
-            assert got == events[: len(got)] or name == "evt21"  # where a word holds several
+            assert got == events[: len(got)] or name == "evt21"  # a word may hold several events
             outcomes.add("read")
         except ev.DamagedRecordingError:
             outcomes.add("named")

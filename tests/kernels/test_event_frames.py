@@ -1,4 +1,4 @@
-"""Frames of recordings against numpy references and tonic; arrays that are no recordings are named."""
+"""Frames of recordings against numpy references and tonic; errors name arrays that are not recordings."""
 
 import numpy as np
 import pytest
@@ -12,14 +12,14 @@ pytest.importorskip("tmkt_kernels._events", reason="tmkt_kernels._events is not 
 
 
 def area_weights(source, target):
-    """[target, source]: share of each source pixel in each target cell, straight from the intervals."""
+    """[target, source]: share of each source pixel in each target cell, computed directly from the intervals."""
     begin = np.maximum(np.arange(source) * target, np.arange(target)[:, None] * source)
     end = np.minimum((np.arange(source) + 1) * target, (np.arange(target)[:, None] + 1) * source)
     return np.maximum(end - begin, 0) / target
 
 
 def reference_frames(events, T, sensor_size):
-    """Counts by the formula of the docstring, in Python's unbounded integers."""
+    """Count events by the formula of the docstring, in Python's unbounded integers."""
     width, height = sensor_size
     frames = np.zeros((T, 2, height, width), np.int16)
     if len(events):
@@ -56,7 +56,7 @@ def test_frames_of_real_recordings(shared_data):
 def test_frames_equal_tonic_where_the_bin_edges_coincide():
     functional = pytest.importorskip("tonic.functional")
     events = random_recording(span=299_999)
-    # D = 300,000 us here. tonic sets its bin length without the + 1 and drops the last event: one more makes them meet.
+    # D = 300,000 us here. tonic's bin length lacks the + 1, and it drops the last event; one more event aligns both.
     events["t"][0], events["t"][-1] = 0, 299_999
     closing = np.concatenate([events, recording([0], [0], [300_000], [0])])
     assert np.array_equal(
@@ -79,7 +79,7 @@ def test_area_resize_equals_a_dense_one(size):
 
 
 def test_area_resize_bit_for_bit():
-    """Weights are correctly rounded quotients and cells add up in the order of the events."""
+    """Weights are correctly rounded quotients, and cells add them in the order of the events."""
     events = random_recording()
     events["p"] = True
     wx, wy = (area_weights(n, 48).astype(np.float32) for n in (240, 180))

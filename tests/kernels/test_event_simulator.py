@@ -47,7 +47,7 @@ def test_simulation_has_three_bursts_of_both_polarities_in_order():
 
 
 def test_polarity_follows_the_light():
-    """A dark bar moving right darkens what lies before it and frees what lay behind it."""
+    """A dark bar that moves right darkens the pixels ahead and uncovers those behind."""
     events = ev.simulate_saccades(bar(), seed=0, noise_rate=0, path=((-3, 0), (3, 0)))
     ahead, behind = events[events["x"] >= 19], events[events["x"] < 14]  # the bar goes from 12..15 to 18..21
     assert len(ahead) > 50
@@ -57,7 +57,7 @@ def test_polarity_follows_the_light():
 
 
 def test_threshold_crossings_count_the_log_contrast():
-    """Without mismatch, latency and refractory period the events of a full step are floor(contrast / threshold)."""
+    """Without mismatch, latency and refractory period, a full step gives floor(contrast / threshold) events."""
     image = np.zeros((28, 200))
     image[:, :100] = 1
     events = ev.simulate_saccades(
@@ -90,7 +90,7 @@ def test_refractory_period_keeps_events_of_a_pixel_apart():
 
 
 def test_bits_of_the_simulation_are_pinned():
-    """The same seed gives the same recording on every platform; a change of the model changes this on purpose."""
+    """The same seed gives the same recording on every platform. Only a change of the model may change this."""
     assert zlib.crc32(ev.simulate_saccades(bar(), seed=7).tobytes()) == 381169058
 
 
@@ -104,7 +104,7 @@ def test_simulation_of_other_sizes(shape, sensor):
 
 
 def test_drift_goes_around_the_loop():
-    """Each of the loop's four legs shows the same edges again, with the polarities of the leg opposite swapped."""
+    """Each of the loop's four legs shows the same edges again, with polarities swapped relative to the opposite leg."""
     quiet = {"sensor_size": (34, 34), "amplitude": 1, "loops": 2, "sensor": ev.SensorModel(noise_rate=0), "seed": 0}
     events = ev.simulate_drift(bar(), **quiet)
     assert np.array_equal(events, ev.simulate_drift(bar(), **quiet))
@@ -264,7 +264,7 @@ def test_videos_without_end_are_refused(times, message):
 
 @pytest.mark.slow
 def test_a_simulation_hears_ctrl_c():
-    """A minute's work: 80 saccades of 600 pixels before 640x480."""
+    """A minute of work: 80 saccades of 600 pixels before 640x480."""
     script = (
         "import numpy as np; from tmkt_kernels import events; print('ready', flush=True)\n"
         "image = np.tile(np.arange(256, dtype=np.uint8), (480, 3))[:, :640]\n"

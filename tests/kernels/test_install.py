@@ -1,4 +1,4 @@
-"""The package without what it can do without: Triton, a compiler, a GPU; and what importing it must not import."""
+"""The package without its optional parts (Triton, a compiler, a GPU), and the modules that its import must not load."""
 
 import json
 import os
@@ -29,12 +29,12 @@ assert mixed[:, 1].eq(1).all() and mixed[:, 0].eq(0).all()
 
 
 def python(script: str, place: Path, **env: str) -> str:
-    """What a script prints in a fresh interpreter that finds the packages of this one, after `place`."""
+    """Return the output of a script in a fresh interpreter that finds this interpreter's packages after `place`."""
     return python_and_warnings(script, place, **env)[0]
 
 
 def python_and_warnings(script: str, place: Path, **env: str) -> tuple[str, str]:
-    """What `python` returns, and what came on the error stream."""
+    """Return the output of `python`, and its error stream."""
     paths = os.pathsep.join([str(place), *filter(None, sys.path)])
     settings = {"PATH": "/usr/bin:/bin", "PYTHONPATH": paths, **env}
     command = [sys.executable, "-c", script]
@@ -45,7 +45,7 @@ def python_and_warnings(script: str, place: Path, **env: str) -> tuple[str, str]
 
 @pytest.mark.slow
 def test_import_brings_nothing_heavy(tmp_path):
-    """Beside torch and numpy: this package and the standard library alone. No compiler of torch's, no _events yet."""
+    """Beside torch and numpy, only this package and the standard library: no compiler of torch's, no _events yet."""
     script = """
 import sys, torch, numpy
 before = set(sys.modules)
@@ -60,7 +60,7 @@ print(*top, *(name for name in new if name.startswith(heavy)))
 
 @pytest.mark.slow
 def test_works_without_triton(tmp_path):
-    """As where `pip uninstall triton` was run: the import system finds none, and who asks for it is told."""
+    """As after `pip uninstall triton`: the import system finds no Triton, and a request for it raises."""
     script = f"""
 import sys
 sys.modules["triton"] = None
@@ -75,7 +75,7 @@ except RuntimeError as error:
 
 @pytest.mark.slow
 def test_works_without_a_gpu(tmp_path):
-    """Also where there is one: nothing is initialised on it by operators on the CPU."""
+    """Operators on the CPU initialise nothing on a GPU, even if there is one."""
     script = f"{STEP}\nprint(torch.cuda.is_available(), torch.cuda.is_initialized())"
     assert python(script, tmp_path, CUDA_VISIBLE_DEVICES="").split() == ["False", "False"]
 
@@ -87,7 +87,7 @@ def test_works_without_a_gpu(tmp_path):
     ids=["of the GPUs", "all without one", "as asked", "all as asked"],
 )
 def test_architectures_that_are_compiled(tmp_path, gpus, asked, archs):
-    """With tools that compile nothing but write down what they are told."""
+    """The tools here compile nothing, but record their arguments."""
     if not SETUP.exists():
         pytest.skip("tests run apart from the source tree")
     told = tmp_path / "told"
@@ -113,7 +113,7 @@ def test_architectures_that_are_compiled(tmp_path, gpus, asked, archs):
 @pytest.mark.slow
 @pytest.mark.parametrize("reason", ["TMKT_NATIVE=0", "no compiler"])
 def test_works_without_a_compiler(tmp_path, reason):
-    """setup.py builds a package without binaries that says why; auto takes the reference on the CPU."""
+    """setup.py builds a package without binaries that states the reason; auto takes the reference on the CPU."""
     if not SETUP.exists():
         pytest.skip("tests run apart from the source tree")
     env = {"PATH": str(tmp_path)} if reason == "no compiler" else {"PATH": os.environ["PATH"], "TMKT_NATIVE": "0"}
@@ -145,7 +145,7 @@ for call in (lambda: tk.lif(x_seq, backend="native"), lambda: tk.events.to_frame
     assert printed.startswith("reference\n")
     assert said in printed
     assert "backend 'native' cannot serve this call" in printed
-    # Once for all calls, with a remedy that works: the package is on no index.
+    # Once for all calls, with a remedy that works although the package is on no index.
     assert warned.count("RuntimeWarning: tmkt_kernels: plain PyTorch serves tensors on cpu, several times slower") == 1
     remedy = (
         "in the folder of the sources (a checkout or the unpacked sdist), `pip install --force-reinstall --no-deps .`"

@@ -31,7 +31,7 @@ dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6
 @cases
 @dtypes
 def test_each_case(case, dtype, every_target):
-    """Forward bit for bit as the reference, gradients as those of the reference in float64."""
+    """Forward equals the reference bit for bit, and gradients those of the reference in float64."""
     backend, device = every_target
     inputs = lif_inputs(case, dtype, device)
     expected, _ = lif_run(case, inputs, "reference")
@@ -67,9 +67,9 @@ def test_dyadic_inputs_are_exact_in_any_precision(tau, v_reset, every_target):
 @pytest.mark.parametrize("v_reset", [0.0, None], ids=["hard", "soft"])
 @pytest.mark.parametrize("detach_reset", [True, False], ids=["detached", "attached"])
 def test_dyadic_gradients_are_exact(detach_reset, v_reset, surrogate, every_target):
-    """No rounding anywhere, thresholds and the surrogates' edges hit exactly: every bit must agree."""
+    """Nothing rounds, and inputs hit thresholds and the surrogates' edges exactly, so that every bit must agree."""
     backend, device = every_target
-    tau = 2.0 if detach_reset else math.inf  # the products of an attached reset would outgrow fp32 at tau = 2
+    tau = 2.0 if detach_reset else math.inf  # the products of an attached reset would exceed fp32 at tau = 2
     neuron = {"tau": tau, "surrogate": surrogate, "alpha": 1.0, "v_reset": v_reset, "detach_reset": detach_reset}
     case = LIFCase("dyadic", (4, 1, 37), neuron)
     inputs = lif_inputs(case, torch.float32, device, dyadic=True)
@@ -103,7 +103,7 @@ def test_any_size_and_parameter(T, batch, width, tau, v_threshold, v_reset, deca
 
 
 def test_reference_is_the_textbook_neuron():
-    """Against v + (x - (v - v_reset)) / tau written out, which rounds in another order."""
+    """Against v + (x - (v - v_reset)) / tau in plain terms, which rounds in another order."""
     x = torch.randn(12, 50_000) * 1.5
     spikes, _ = tk.lif(x, tau=1.7, v_reset=0.2, backend="reference")
     v, expected = torch.full((50_000,), 0.2), []

@@ -1,4 +1,4 @@
-"""tmkt_kernels.lif at sizes beyond caches, thousands of steps and 2^31 elements."""
+"""tmkt_kernels.lif at sizes beyond the caches, with thousands of steps and with 2^31 elements."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ from tmkt_kernels.testing import assert_gradient_close, assert_spikes_equal
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(10, 5_000_000), (3, 2_000_003)], ids=["streamed", "odd"])
 def test_outputs_beyond_the_caches(shape):
-    """Above 2 MB the CPU kernel writes past the caches, where rows are aligned."""
+    """Above 2 MB the CPU kernel writes past the caches if rows are aligned."""
     x = torch.randn(shape[0], 1, shape[1] // 2)
     grad = torch.randn_like(x)
     expected = torch.cat([tk.lif(part, backend="native")[0] for part in x.split(100_000, 2)], 2)
@@ -27,7 +27,7 @@ def test_outputs_beyond_the_caches(shape):
 
 
 def test_thousands_of_steps(target):
-    """T = 2,000: backward keeps x alone, and what it needs besides is a tile's history, whatever N is."""
+    """T = 2,000: backward saves only x, and needs one tile's history besides, whatever N is."""
     backend, device = target
     x = torch.randn(2000, 3, 37, device=device).requires_grad_()
     grad = torch.randn(x.shape, device=device)
@@ -44,7 +44,7 @@ def available_memory() -> int:
 @pytest.mark.slow
 @pytest.mark.skipif(available_memory() < 12e9, reason="10 GB of memory are needed for 2^31 elements")
 def test_more_than_2_31_elements():
-    """The last neurons of a tensor that 32 bits cannot index, against the same neurons alone."""
+    """The last neurons of a tensor beyond 32-bit indices equal the same neurons alone."""
     row = torch.randn(64, 1 << 12).bfloat16()
     x = row.repeat(1, (1 << 13) + 1)
     assert x.numel() > 2**31

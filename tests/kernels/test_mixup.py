@@ -29,7 +29,7 @@ def indices(device):
 @pytest.mark.parametrize("case", MIXUP_CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: str(d)[6:])
 def test_each_case(case, dtype, every_target):
-    """Forward bit for bit as the reference, gradients as those in float64, exact zeros for sources not drawn on."""
+    """Forward equals the reference bit for bit, gradients those in float64, with exact zeros for unused sources."""
     backend, device = every_target
     inputs = case.inputs(device)
     mixed, grads = mixup_run(case, inputs, dtype, backend)
@@ -52,14 +52,14 @@ def test_the_definition_sample_by_sample(target):
 
 
 def mix_and_gradients(static, events, switch_step, grad, backend, dtype, **kwargs):
-    """mixed and the gradients of static and events, with all floats in `dtype`."""
+    """Return mixed and the gradients of static and events, with all floats in `dtype`."""
     leaves = [tensor.to(dtype).requires_grad_() for tensor in (static, events)]
     mixed = tk.time_step_mixup(*leaves, switch_step, scale=(0.25, 0.5), backend=backend, **kwargs)
     return mixed.detach(), *torch.autograd.grad(mixed, leaves, grad.to(dtype))
 
 
 def assert_as_the_reference(static, events, switch_step, target, **index):
-    """Forward bit for bit, backward against float64, exact zeros where nothing was drawn on."""
+    """Forward bit for bit, backward against float64, exact zeros for unused sources."""
     backend, device = target
     T, _, *frame = events.shape
     dtype = events.dtype
@@ -78,7 +78,7 @@ def drawn(batch, sources):
     return torch.randint(0, sources, (batch,), generator=torch.Generator().manual_seed(1))
 
 
-# name: B, sources, index. CUDA links 256 samples at a time, and 1,024 sources a block.
+# name: B, sources, index. CUDA links 256 samples at a time, and 1,024 sources per block.
 PAIRINGS = {
     "one-source": (600, 7, torch.full((600,), 5)),
     "descending": (200, 200, torch.arange(199, -1, -1)),
@@ -166,7 +166,7 @@ def test_gradient_of_one_side_only(every_target):
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: str(d)[6:])
 def test_dyadic_gradients_are_exact(dtype, every_target):
-    """One plane for both channels, repeated indices, unused sources: sums that no dtype rounds."""
+    """One plane for both channels, repeated indices, unused sources: sums that are exact in every dtype."""
     backend, device = every_target
     switch_step, static_index, event_index = indices(device)
     sources = make((6, 1, 4, 4), dtype, device), make((4, 5, 2, 4, 4), dtype, device)
@@ -193,7 +193,7 @@ CONVERTED = {
 @pytest.mark.parametrize("scale", [1.0, 0.37])
 @pytest.mark.parametrize("values", CONVERTED)
 def test_every_value_is_converted_as_by_torch(values, scale, dtype, target):
-    """Subnormals, infinities and NaN too, in vectors and in what is left of them."""
+    """Also subnormals, infinities and NaN, in whole vectors and in the rest of a row."""
     backend, device = target
     static = CONVERTED[values].to(device)[None, None, None]
     events, switch_step = torch.zeros(1, 1, *static.shape[1:], device=device), torch.tensor([1], device=device)

@@ -54,7 +54,7 @@ def test_state_stays_out_of_graph_and_checkpoint():
     layer = nn.LIF(stateful=True)
     x = torch.randn(3, 2, 4, requires_grad=True)
     layer(x).sum().backward()
-    layer(x).sum().backward()  # would fail if v still held the first graph
+    layer(x).sum().backward()  # would fail if v still referred to the first graph
     assert layer.state_dict() == {}
 
 
@@ -86,7 +86,7 @@ def test_bad_parameters_fail_when_the_layer_is_made():
 
 
 def test_trains():
-    """A tiny network learns XOR of two rates: gradients flow through layers, time and reset."""
+    """A tiny network learns XOR of two rates, so that gradients must flow through layers, time and reset."""
     torch.manual_seed(1)
     x = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     y = torch.tensor([0, 1, 1, 0])

@@ -1,4 +1,4 @@
-"""Neurons of one's own, as CONTRIBUTING.md describes: no file of an operator is touched."""
+"""Users' own neurons, as CONTRIBUTING.md describes, with no change to an operator's files."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from tmkt_kernels.testing import assert_gradient_close, relative_error
 class AdaptiveQIF(nn.Module):
     """Quadratic integrate-and-fire with an adaptive threshold, x_seq [T, B, ...] -> spikes of the same shape.
 
-    h[t] = v[t-1] + (a v[t-1] (v[t-1] - v_c) + x[t]) / tau, a spike where h[t] >= 1 + theta[t-1], v[t] = 0 after it;
+    h[t] = v[t-1] + (a v[t-1] (v[t-1] - v_c) + x[t]) / tau, a spike where h[t] >= 1 + theta[t-1], then v[t] = 0;
     theta[t] = decay theta[t-1] + jump s[t].
     """
 
@@ -42,7 +42,7 @@ def test_it_spikes_less_as_its_threshold_rises():
 
 
 def test_its_gradient_is_the_chain_rule_over_the_surrogate():
-    """Two steps written out, for a neuron that does not fire in the first."""
+    """Two steps by hand, for a neuron that does not fire in the first."""
     x = torch.tensor([0.8, 0.7]).view(2, 1, 1).requires_grad_()
     neuron = AdaptiveQIF()
     spikes = neuron(x)
@@ -58,7 +58,7 @@ def test_its_gradient_is_the_chain_rule_over_the_surrogate():
 @pytest.mark.parametrize("T", [1, 7, 40])
 @pytest.mark.parametrize("normalised", [False, True], ids=["plain", "batch-norm"])
 def test_a_neuron_of_ones_own_runs_in_the_scan(normalised, T):
-    """own_neuron_triton.py against the same neuron in plain PyTorch, in Triton's interpreter where there is no GPU."""
+    """own_neuron_triton.py against the same neuron in plain PyTorch, in Triton's interpreter if there is no GPU."""
     pytest.importorskip("triton")
     from own_neuron_triton import QIF, Parameters
 

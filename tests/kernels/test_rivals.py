@@ -1,5 +1,5 @@
-"""Same spikes and gradients as SpikingJelly 2.0.0 and snnTorch 1.0.0, neuron by neuron, where these are installed:
-`pip install tmkt[rivals]`. docs/surrogates.md says where they differ by definition."""
+"""Same spikes and gradients as SpikingJelly 2.0.0 and snnTorch 1.0.0, neuron by neuron, if they are installed with `pip
+install tmkt[rivals]`. docs/surrogates.md lists the differences by definition."""
 
 import pytest
 import torch
@@ -9,11 +9,11 @@ from tmkt_kernels import nn
 from tmkt_kernels.testing import assert_gradient_close, assert_spikes_equal
 
 FLIPS = 1e-4
-"""Share of spikes that may differ: the rivals add in another order, and the inputs are random."""
+"""Share of spikes that may differ, because the rivals add in another order and the inputs are random."""
 
 
 def compare(ours, theirs, x, parameters=((), ())):
-    """Spikes, and gradients at the neurons whose spikes agree, of two functions x_seq -> spikes."""
+    """Compare the spikes of two functions x_seq -> spikes, and the gradients at the neurons whose spikes agree."""
     generator = torch.Generator().manual_seed(1)
     grad = torch.randn(x.shape, generator=generator)
     results = []
@@ -39,7 +39,7 @@ X = sequence(8, 4, 6, 50)
 
 @pytest.fixture(scope="module")
 def sj():
-    """spikingjelly.activation_based; its neurons need these imports to be there as attributes."""
+    """spikingjelly.activation_based; its neurons need these imports, because they use the modules as attributes."""
     for module in ("neuron", "surrogate"):
         pytest.importorskip(f"spikingjelly.activation_based.{module}", reason="spikingjelly is not installed")
     from spikingjelly import activation_based

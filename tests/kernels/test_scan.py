@@ -1,4 +1,4 @@
-"""The C++ loop over time with a neuron that is no operator of ours (tests/csrc/scan.cpp), at each SIMD level."""
+"""The C++ loop over time with a neuron of the test's own (tests/csrc/scan.cpp), at each SIMD level."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The operator tests at the SIMD levels below that of this process: a library chooses its level when it is loaded."""
+"""The operator tests at the SIMD levels below this process's, because a library chooses its level when it is loaded."""
 
 import os
 import subprocess
@@ -12,8 +12,8 @@ from tmkt_kernels.extension import extension
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).resolve().parent
-LEVELS = extension.info.get("simd_levels", [])  # of the library, lowest first
-# The tables of cases, shapes and values: what depends on vectors and on what is left of them.
+LEVELS = extension.info.get("simd_levels", [])  # of the library, in ascending order
+# The tables of cases, shapes and values, which depend on vectors and on the rest of a row.
 TABLES = "each_case or each_shape or pooled_as or dyadic or every_value or views_at"
 LOWER = LEVELS[: LEVELS.index(extension.info["simd"])] if LEVELS else []
 

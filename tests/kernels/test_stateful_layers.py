@@ -1,4 +1,4 @@
-"""Layers that keep v: under torch.utils.checkpoint, and in training after inference mode."""
+"""Layers that keep v, under torch.utils.checkpoint and in training after inference mode."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def test_a_stateful_layer_under_checkpoint_is_refused(name, use_reentrant):
 @layers
 @reentrant
 def test_a_block_that_resets_does_not_vouch_for_one_that_does_not(name, use_reentrant):
-    """Backward makes the later block again first; its v is not that with which the earlier one began."""
+    """Backward recomputes the later block first, from a v other than the one from which the earlier block began."""
     layer = LAYERS[name](stateful=True)
     x = torch.randn(4, 3, 6, requires_grad=True)
 
@@ -70,7 +70,7 @@ def test_a_layer_that_is_reset_inside_the_checkpoint_has_the_right_gradient(name
 
 @layers
 def test_training_after_inference_mode(name):
-    """The gradient is what it is after a pass without one."""
+    """The gradient is the same as after a pass without inference mode."""
     x, gradients = torch.randn(4, 3, 6), []
     for without in (torch.inference_mode, torch.no_grad):
         layer, leaf = LAYERS[name](stateful=True), x.clone().requires_grad_()

@@ -23,7 +23,7 @@ def inverse(u, alpha):
     return u.sign() * torch.where(u.abs() < edge, alpha * u.abs(), 1 + torch.log(u.abs().clamp(min=edge) / edge))
 
 
-# Any constant may be added to a primitive. Those of spike_rate_escape, sparse_fast_sigmoid and tent are not steps.
+# A primitive is defined up to a constant. Those of spike_rate_escape, sparse_fast_sigmoid and tent are not steps.
 PRIMITIVES = {
     Surrogate.ATAN: lambda u, alpha: torch.atan(math.pi / 2 * alpha * u) / math.pi + 0.5,
     Surrogate.SIGMOID: lambda u, alpha: torch.sigmoid(alpha * u),
@@ -81,14 +81,14 @@ def test_derivative_is_that_of_the_primitive(surrogate, alpha):
 
 @each
 def test_native_derivative_over_a_wide_range(surrogate, alpha):
-    """One step from rest, so that the gradient of x is the derivative itself; also where exp would overflow."""
+    """One step from rest makes the gradient of x the derivative itself; some inputs would make exp overflow."""
     wide = 20 if surrogate is Surrogate.FOURIER else 200  # the argument of a cosine is rounded
     x = torch.cat([torch.linspace(-wide, wide, 4001), torch.linspace(-1, 3, 4001)])[None].requires_grad_()
     neuron = {"tau": math.inf, "surrogate": surrogate.name.lower(), "alpha": alpha}
     grads = [torch.autograd.grad(tk.lif(x, backend=b, **neuron)[0].sum(), x)[0] for b in ("native", "reference")]
     atol = {
         Surrogate.FOURIER: 1e-5,
-        Surrogate.SIGMOID: 1e-30,  # down to where exp is no normal float
+        Surrogate.SIGMOID: 1e-30,  # down to values where exp is subnormal
         Surrogate.EXPONENTIAL: 1e-30,
         Surrogate.ERF: 1e-30,
     }.get(surrogate, 1e-6)

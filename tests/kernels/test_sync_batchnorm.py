@@ -1,4 +1,4 @@
-"""Synchronised batch norms: two processes see the statistics, and give the gradients, of their batches together."""
+"""Synchronised batch norms: two processes use the statistics of their batches together, and give the same gradients."""
 
 import importlib.util
 import itertools
@@ -26,7 +26,7 @@ def multi_step():
 if importlib.util.find_spec("spikingjelly"):
     LAYERS["SpikingJelly's BatchNorm2d, multi-step"] = multi_step, (3, 4, 4, 5, 5), 1
 
-PARTS = [(1, 3), (0, 4)]  # the processes' batches are of unequal size, or one has none
+PARTS = [(1, 3), (0, 4)]  # the processes' batches differ in size, or one is empty
 
 
 def build(name):
@@ -86,7 +86,7 @@ def test_two_processes_are_one_with_the_whole_batch(two_processes, name, parts):
         assert y.mean() > 0.1  # they fire
         assert torch.equal(both, y)
     torch.testing.assert_close(torch.cat([grads0.pop("x"), grads1.pop("x")], dim), grads.pop("x"), rtol=1e-4, atol=1e-5)
-    for key, gradient in grads.items():  # each process gives its part of the sum
+    for key, gradient in grads.items():  # each process has its part of the sum
         torch.testing.assert_close(grads0[key] + grads1[key], gradient, rtol=1e-4, atol=1e-5)
     for key, value in state.items():
         torch.testing.assert_close(state0[key], value)
@@ -98,7 +98,7 @@ def test_alone_it_is_the_layer_that_it_was():
     y, grads, state = step(layer, x, upstream)
     layer, x, upstream, _ = build("BatchNormLIF2d")
     converted = nn.convert_sync_batchnorm(layer)
-    assert converted.weight is layer.weight  # an optimiser made before goes on
+    assert converted.weight is layer.weight  # an optimiser made before the conversion still works
     again = step(converted, x, upstream)
     assert torch.equal(again[0], y)
     assert all(torch.equal(again[1][key], grads[key]) for key in grads)

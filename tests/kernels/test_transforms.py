@@ -1,4 +1,4 @@
-"""torch.func, forward mode and gradients of gradients, against the reference's plain autograd and finite loops."""
+"""torch.func, forward mode and second-order gradients, against the reference's plain autograd and loops."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def ones(x):
     return torch.ones(x.shape[2])
 
 
-# name: (x, backend) -> outputs; smooth surrogates, so that second derivatives are not zero
+# name: (x, backend) -> outputs; smooth surrogates, because their second derivatives are not zero
 OPERATORS = {
     "lif": lambda x, backend: tk.lif(x, tau=1.7, v_threshold=0.5, return_v=True, backend=backend),
     "lif-attached": lambda x, backend: tk.lif(x, v_reset=None, detach_reset=False, v_threshold=0.5, backend=backend),
@@ -49,7 +49,7 @@ def loss_of(name, backend):
 
 
 def plain(name, x, second=False):
-    """The reference's gradient by plain autograd, or that of its sum of squares."""
+    """Return the reference's gradient by plain autograd, or the gradient of its sum of squares."""
     x = x.clone().requires_grad_()
     (first,) = torch.autograd.grad(loss_of(name, "reference")(x), x, create_graph=second)
     return torch.autograd.grad(first.square().sum(), x)[0] if second else first
@@ -72,7 +72,7 @@ def test_grad_and_vjp(name, backend):
 @operators
 @backends
 def test_per_sample_gradients(name, backend):
-    """A loop over the samples: statistics of a batch are then those of a sample alone."""
+    """The result equals a loop over the samples: the statistics are those of one sample."""
     xs = torch.randn(3, 4, 3, 2, 2, 5)
     close(vmap(grad(loss_of(name, backend)))(xs), torch.stack([plain(name, x) for x in xs]))
     xs = xs.movedim(0, 2)
@@ -173,7 +173,7 @@ LAYERS = {
 @pytest.mark.parametrize("name", LAYERS)
 @backends
 def test_per_sample_gradients_of_a_model(name, backend):
-    """functional_call, vmap over samples, gradients of all parameters: as for differential privacy or MAML."""
+    """functional_call, vmap over samples, gradients of all parameters, as in differential privacy or MAML."""
     model = torch.nn.Sequential(torch.nn.Linear(5, 6), LAYERS[name](backend=backend), torch.nn.Linear(6, 2))
     parameters = {key: p.detach() for key, p in model.named_parameters()}
     xs = 2 * torch.randn(3, 4, 1, 5)
@@ -192,7 +192,7 @@ def test_per_sample_gradients_of_a_model(name, backend):
 
 @pytest.mark.parametrize("track", [True, False])
 def test_training_a_batch_norm_layer(track):
-    """Running averages move where they are arguments of the transformed function."""
+    """Running averages change if they are arguments of the transformed function."""
     model = nn.BatchNormLIF1d(6, v_threshold=0.5, track_running_stats=track)
     x = torch.randn(4, 3, 6)
     state = dict(model.named_parameters()), dict(model.named_buffers())

@@ -1,4 +1,4 @@
-"""The Triton kernels compiled ahead of time for sm_80 and sm_90: no GPU is needed, nothing is launched."""
+"""The Triton kernels compiled ahead of time for sm_80 and sm_90, without a GPU and without a launch."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from tmkt_kernels.extension import extension
 
 pytest.importorskip("triton")
 pytestmark = [pytest.mark.slow, pytest.mark.gpu_code]
-# Those that the library was compiled for, since each takes minutes.
+# Only the architectures of the library, because each takes minutes.
 BUILT = "" if extension.problem else extension.info["cuda_archs"]
 ARCHS = [arch for arch in (80, 90) if str(arch) in BUILT.split()] or [90]
 HERE = Path(__file__).parent
@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
-    """What compile_triton.py says of each architecture; both compile at once, into an empty cache."""
+    """Run compile_triton.py for each architecture, both at once, into an empty cache, and return its output."""
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton"))}
     environment.pop("TRITON_INTERPRET", None)
     environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
@@ -63,7 +63,7 @@ def test_no_kernel_spills(report: dict[str, Any], record_property: Any) -> None:
 
 @pytest.mark.parametrize("kernel", ["lif_fwd", "lif_bwd"])
 def test_lif_moves_16_bytes_a_thread(report: dict[str, Any], kernel: str) -> None:
-    """Every load and store of every step, where N is a multiple of the vector: in T = 40, rows t > 0 too."""
+    """Every load and store of every step, if N is a multiple of the vector; with T = 40, also in rows t > 0."""
     for name, row in kernels(report, f"{kernel}-float32", "aligned").items():
         assert set(row["widths"]) == {"ld16", "st16"}, name
     for name, row in kernels(report, f"{kernel}-float32", "odd").items():
@@ -78,12 +78,12 @@ def test_lif_moves_vectors_of_half_values(report: dict[str, Any]) -> None:
 
 
 def test_lif_forward_rounds_after_each_operation(report: dict[str, Any]) -> None:
-    """No FMA in PTX or SASS: the order of rounding decides spikes."""
+    """There is no FMA in PTX or SASS, because the order of rounding decides spikes."""
     assert not {name: row["fma"] for name, row in kernels(report, "lif_fwd").items() if row["fma"]}
 
 
 def test_bn_lif_moves_vectors(report: dict[str, Any]) -> None:
-    """16 bytes, 8 where backward goes through several chunks; less are those of a channel's values."""
+    """Accesses have 16 bytes, or 8 if backward goes through several chunks; narrower ones read values of a channel."""
     for name, row in kernels(report, "bn_", "aligned").items():
         wide = {"ld8", "st8"} if "bwd-float32-T40" in name else {"ld8", "st8", "ld16", "st16"}
         assert wide & set(row["widths"]), name
@@ -102,5 +102,5 @@ def test_mixup_checks_its_indices(report: dict[str, Any]) -> None:
 
 
 def test_sizes_do_not_recompile(report: dict[str, Any]) -> None:
-    """40 sizes of T > MAX_CHUNK and N, N = 1 among them, and five of mixup: aligned rows, unaligned rows, no more."""
+    """40 sizes of T > MAX_CHUNK and N, including N = 1, and five of mixup need two variants: aligned, unaligned."""
     assert set(report["variants"].values()) == {2}, report["variants"]
