@@ -1,4 +1,4 @@
-"""What the tests of one library each share."""
+"""Helpers that the tests of several libraries share."""
 
 import copy
 
@@ -12,7 +12,7 @@ from tmkt_kernels.testing import GRADIENT_TOLERANCE, assert_spikes_equal, relati
 
 @pytest.fixture
 def fused_calls(monkeypatch):
-    """A list that grows with each batch norm and neuron that run as one operator: the shape of x_seq."""
+    """A list that grows with each batch norm and neuron that run as one operator, by the shape of x_seq."""
     calls, choose_backend = [], functional.choose_backend
 
     def count(operator, x_seq, *args):
@@ -31,7 +31,7 @@ def assert_named_close(expected, actual, **tolerances):
 
 @pytest.fixture
 def compare_training():
-    """Train a model and its accelerated copy alike; losses, gradients, buffers and checkpoints are the same."""
+    """Train a model and its accelerated copy in the same way; losses, gradients, buffers and checkpoints agree."""
 
     def compare(model, run, x, fused, steps=50, lr=0.05, half="ours"):
         ours = copy.deepcopy(model)
@@ -58,13 +58,13 @@ def compare_training():
             curves.append(torch.tensor(losses))
         theirs, own = curves
         torch.testing.assert_close(own[:10], theirs[:10], rtol=1e-3, atol=1e-3)
-        # One spike that a rounding flips grows in training as any change of 1e-7 does: later, the curves stay near.
+        # A flipped spike grows in training like any change of 1e-7, so that later losses agree only roughly.
         assert (own - theirs).abs().mean() < 0.02
         assert steps < 10 or theirs[-1] < theirs[0], "nothing was learned: the comparison would not see a gradient"
         assert_named_close(*gradients, rtol=1e-2, atol=1e-5)
         assert_named_close(*states, rtol=1e-2, atol=1e-3)
         model.eval(), ours.eval()
-        for source, target in ((model, ours), (ours, model)):  # checkpoints go both ways
+        for source, target in ((model, ours), (ours, model)):  # checkpoints work in both directions
             target.load_state_dict(source.state_dict())
             with torch.no_grad():
                 torch.testing.assert_close(run(ours, x), run(model, x), rtol=1e-4, atol=1e-4)
@@ -85,7 +85,7 @@ def same_spikes():
         expected, spikes = (run(net, leaf) for net, leaf in zip((module, ours), leaves, strict=True))
         assert 0.01 < expected.mean() < 0.95
         assert_spikes_equal(spikes, expected, budget)
-        # Of neurons without a flip. A parameter's is a sum that cancels, added up in float32 in two orders.
+        # Only neurons without a flip. A parameter's gradient is a sum that cancels, added in float32 in two orders.
         alike = (spikes == expected).all(0)
         grad = torch.randn(spikes.shape, generator=torch.Generator().manual_seed(1)) * alike
         theirs = gradients(module, leaves[0], expected, grad)
@@ -107,10 +107,10 @@ def half(request):
 
 @pytest.fixture
 def same_half(half):
-    """On half inputs, spikes and gradients are those that the library has in float32, in the library's own dtype.
+    """On half inputs, spikes and gradients equal the library's in float32, in the dtype that the library returns.
 
-    `rounds`: the library's own half arithmetic flips some of these spikes, so that the comparison would notice if it
-    was the library that computed.
+    `rounds`: the library's own half arithmetic flips some of these spikes, so that the comparison would notice if the
+    library had computed them.
     """
 
     def same(module, run, x, rounds):

@@ -1,4 +1,4 @@
-"""accelerate without any library: the proof that a batch norm feeds one neuron alone, and what importing costs."""
+"""accelerate without any library: the proof that a batch norm feeds only one neuron, and the cost of importing."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from tmkt_kernels.compat.proof import proved_pairs
 
 
 class Base(nn.Module):
-    """A batch norm, a neuron (anything with no norm in it serves) and whatever a test does with them."""
+    """A batch norm, a neuron (any module without a norm serves) and whatever a test does with them."""
 
     def __init__(self, inner=None):
         super().__init__()
@@ -83,7 +83,7 @@ class Untraceable(Base):
 
 
 class Sharing(nn.Module):
-    """The whole cannot be traced, and its two children share a batch norm that one of them feeds to a pair."""
+    """The whole cannot be traced, and its two children share a batch norm, which one of them feeds to a pair."""
 
     def __init__(self):
         super().__init__()

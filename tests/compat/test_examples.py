@@ -1,4 +1,4 @@
-"""Every example runs, with the losses of before and after equal."""
+"""Every example runs, with equal losses before and after."""
 
 import runpy
 import sys
@@ -19,7 +19,7 @@ TINY = {
 
 @pytest.fixture
 def load(monkeypatch):
-    """The names of an example's script, which reads these options."""
+    """Returns the names of an example's script, which reads these options."""
 
     def load(name, options):
         pytest.importorskip("mlxtend", reason="the train extra is not installed")
@@ -49,7 +49,7 @@ def test_example(load, name, capsys):
 
 
 def test_spikingjelly_models(load):
-    """SEW-ResNet18 alone: VGG-11's classifier needs gigabytes."""
+    """Only SEW-ResNet18, because VGG-11's classifier needs gigabytes."""
     pytest.importorskip("spikingjelly", reason="spikingjelly is not installed")
     names = load("spikingjelly_models", "")
     args = names["parse"]("", steps=2, batch=2, size=32)

@@ -1,4 +1,4 @@
-"""A fused batch norm: when the pair runs as one operator, what is refused, and a container of SpikingJelly's."""
+"""A fused batch norm: when the pair runs as one operator, which uses are refused, and a container of SpikingJelly's."""
 
 import copy
 import pickle
@@ -81,7 +81,7 @@ class Nested(nn.Module):
 
 
 def test_a_module_in_two_owners(fused_calls):
-    """accelerate on a part, then on the whole, then on both again: one operator, and restore takes all of it back."""
+    """accelerate on a part, then on the whole, then on both again gives one operator, and restore undoes all of it."""
     nested = Nested()
     assert tk.accelerate(nested.net).fused == {"bn": "lif"}
     assert not tk.accelerate(nested).fused
@@ -105,7 +105,7 @@ def test_outside_of_a_call_a_batch_norm_is_the_librarys():
 
 
 class ChangedBetween(Net):
-    """What the batch norm read is changed in place before the neuron is called."""
+    """The input of the batch norm changes in place before the call of the neuron."""
 
     def forward(self, x):
         y = self.conv(x)
@@ -116,7 +116,7 @@ class ChangedBetween(Net):
 
 @pytest.mark.parametrize("change", [lambda y: y.mul_(2), lambda y: y[0].zero_(), lambda y: nn.ReLU(inplace=True)(y)])
 def test_an_input_that_is_changed_before_the_neuron_is_called(change, monkeypatch):
-    """Seen by the proof; on a path that it does not see, refused, for what the batch norm read is lost."""
+    """The proof sees it. On a path unknown to the proof it is refused, because the batch norm's input is lost."""
     assert not tk.accelerate(ChangedBetween()).fused
     net = prepared().eval()
     tk.accelerate(net)
@@ -144,7 +144,7 @@ def test_the_gradient_at_a_batch_norms_output_is_refused_where_its_neuron_did_th
 
 
 def test_code_below_python_sees_the_value():
-    """An operator that is called without `__torch_function__`; one that writes is refused."""
+    """An operator called without `__torch_function__` sees the value, and one that writes is refused."""
     net = prepared().eval()
     expected = net(X, features=True)
     tk.accelerate(net)

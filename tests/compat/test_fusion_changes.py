@@ -89,7 +89,7 @@ def in_double(net, x):
 
 
 def parameters_changed_right_after(net, x):
-    """What was not used has its statistics from the batch norm's call, not from later."""
+    """An unused output has statistics from the time of the batch norm's call, not from later."""
     features = net(x, features=True).clone()
     net.bn.weight.data.mul_(2), net.bn.running_mean.data.add_(1)
     return features
@@ -132,7 +132,7 @@ def averaged(net, x):
 
 
 def folded_into_the_convolution(net, x):
-    """For inference, as torch does it."""
+    """For inference, as in torch."""
     net.eval()
     net.conv, net.bn = nn.utils.fuse_conv_bn_eval(net.conv, net.bn), nn.Identity()
     return net(x)

@@ -15,7 +15,7 @@ from spikingjelly.activation_based import functional, neuron
 @training_or_not
 @pytest.mark.parametrize("features", [False, True])
 def test_compiled(features, training):
-    """Under torch.compile nothing is put off, and there is one graph as before."""
+    """Under torch.compile nothing is deferred, and there is one graph, as before."""
     torch._dynamo.reset()
 
     def look(net, x):
@@ -46,7 +46,7 @@ def test_compiled_parts_of_a_net():
 def test_traced_and_saved():
     def look(net, x):
         with torch.no_grad():
-            traced = torch.jit.trace(net, x.detach(), check_trace=False)  # v goes on from call to call
+            traced = torch.jit.trace(net, x.detach(), check_trace=False)  # v persists from call to call
         file = io.BytesIO()
         torch.jit.save(traced, file)
         file.seek(0)

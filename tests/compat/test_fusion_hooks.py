@@ -1,4 +1,4 @@
-"""Hooks and modes that look at a fused batch norm, or change what it gives."""
+"""Hooks and modes that observe a fused batch norm, or change its output."""
 
 import pytest
 import torch
@@ -73,7 +73,7 @@ def hook_put_in_during_the_call(net, x):
 
 
 def norm_without_gradient(net, x):
-    """The batch norm's output has no gradient, though the neuron is called where gradients are recorded."""
+    """The batch norm's output has no gradient, although gradients are recorded at the call of the neuron."""
 
     def gradients(recorded):
         return lambda *_: torch._C._set_grad_enabled(recorded)

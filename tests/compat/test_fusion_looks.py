@@ -1,4 +1,4 @@
-"""Other ways to look at a fused batch norm: parts, copies, files, threads, checkpoints."""
+"""Other ways to observe a fused batch norm: parts, copies, files, threads, checkpoints."""
 
 import copy
 import io

@@ -1,4 +1,4 @@
-"""Ways around the neuron that the proof does not see: outputs, gradients and statistics are as before."""
+"""Paths around the neuron that the proof does not see: outputs, gradients and statistics stay the same."""
 
 import contextlib
 import copy
@@ -28,7 +28,7 @@ class Doubled(torch.autograd.Function):
 
 
 class Paths(Net):
-    """Ways around the neuron, each a value of `switch`."""
+    """Paths around the neuron, one for each value of `switch`."""
 
     def activation(self, y, h):
         return self.relu(h)

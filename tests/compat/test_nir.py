@@ -1,4 +1,4 @@
-"""NIR: our layers there and back, through a file too, and the exports of other libraries with equal spikes."""
+"""NIR: our layers there and back, also through a file, and the exports of other libraries with equal spikes."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ IMAGES = torch.rand(6, 4, 1, 8, 8, generator=torch.Generator().manual_seed(3)) *
 
 
 def lively(net):
-    """Weights with which every layer fires."""
+    """Set weights with which every layer fires."""
     generator = torch.Generator().manual_seed(0)
     for module in net.modules():
         if isinstance(module, (torch_nn.Linear, torch_nn.Conv2d)):
@@ -130,7 +130,7 @@ def test_what_nir_cannot_hold_is_named(layer, why):
 
 
 def test_tensors_in_a_graph_are_read(recwarn):
-    """As norse and sinabs write them, one with a gradient; numpy 2 warns of what it cannot copy."""
+    """norse and sinabs write tensors, here one with a gradient; numpy 2 warns if it cannot copy."""
     affine = nir.Affine(torch.eye(6, requires_grad=True), torch.ones(6))
     model = from_nir(nir.NIRGraph.from_list(affine, nir.IF(*(torch.full((6,), v) for v in (1e4, 1.0, 0.0)))))
     assert torch.equal(model(X), nn.IF()(X + 1))
@@ -154,7 +154,7 @@ def test_what_we_cannot_hold_is_named():
 
 
 class TestOthersExports:
-    """The models of other libraries, exported by themselves, in ours."""
+    """Models that other libraries export themselves, read into ours."""
 
     @pytest.mark.parametrize("v_reset", [0.0, 0.2])
     def test_spikingjelly(self, v_reset):

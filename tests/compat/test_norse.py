@@ -55,7 +55,7 @@ def test_half(same_half, p):
     ("cell", "start"), [(norse.LIFBoxCell, LIFBoxFeedForwardState), (norse.IAFCell, IAFFeedForwardState)]
 )
 def test_half_states_have_norses_dtype(half, cell, start, v):
-    """A state in float32 makes all float32, as in norse; one that a call returned in half stays half."""
+    """A state in float32 makes everything float32, as in norse; a half state that a call returned stays half."""
     cells = [cell() for _ in "ab"]
     tk.accelerate(cells[1])
     results = []
@@ -91,7 +91,7 @@ def test_iaf(same_spikes):
 
 
 def test_fires_above_the_threshold_only():
-    """norse's rule, and ours where it was set by the next float."""
+    """The rule of norse, and of ours with the threshold at the next float."""
     cells = [norse.IAFCell() for _ in "ab"]
     tk.accelerate(cells[1])
     x = torch.tensor([[[0.5, 1.0]], [[0.5, 2.0**-20]]])
@@ -112,7 +112,7 @@ def test_state_goes_on_and_comes_back():
 
 
 class Net(nn.Module):
-    """After norse's MNIST tutorial: convolution, pooling, two populations."""
+    """The network of norse's MNIST tutorial: convolution, pooling, two populations."""
 
     def __init__(self):
         super().__init__()
@@ -141,7 +141,7 @@ def test_left_alone():
 
 
 def test_parameters_that_change_later():
-    """In place, become learned, or are replaced: as norse."""
+    """Parameters that change in place, become learned, or are replaced have the same effect as in norse."""
     p = norse.LIFBoxParameters(tau_mem_inv=torch.tensor(300.0), v_th=torch.tensor(1.0))
     cells = [
         norse.LIFBoxCell(norse.LIFBoxParameters(*(v.clone() if torch.is_tensor(v) else v for v in p))) for _ in "ab"
@@ -193,7 +193,7 @@ def test_traced():
 
 
 class Cell(nn.Module):
-    """A batch norm before a cell that starts at rest: the only pair whose state is not kept in a module."""
+    """A batch norm before a cell that starts at rest, the only pair whose state is not kept in a module."""
 
     def __init__(self):
         super().__init__()
@@ -229,7 +229,7 @@ def test_several_threads_at_once(fused_calls):
 
 
 def test_compiles_where_norse_does():
-    """With an explicit state, in one graph; the second call too."""
+    """With an explicit state, in one graph, and in the second call too."""
     cells = [norse.LIFBoxCell() for _ in "ab"]
     tk.accelerate(cells[1])
     results = []

@@ -1,4 +1,4 @@
-"""accelerate on sinabs: layers that fire once a step at most, [B, T, ...] and squeezed."""
+"""accelerate on sinabs: layers that fire at most once per step, [B, T, ...] and squeezed."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_layer(same_spikes, kind):
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_half(same_half, kind):
-    """sinabs's spikes and state are float32, and make its sums so."""
+    """The spikes and state of sinabs are float32, and make its sums float32."""
     same_half(LAYERS[kind](), lambda layer, x: layer(x), X, rounds=False)
 
 

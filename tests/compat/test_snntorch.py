@@ -1,4 +1,4 @@
-"""accelerate on snnTorch 1.0.0: a loop over steps as it stands, and over_time, which takes the whole sequence."""
+"""accelerate on snnTorch 1.0.0: an unchanged loop over steps, and over_time, which takes the whole sequence."""
 
 import copy
 
@@ -36,7 +36,7 @@ def test_leaky(same_spikes, beta, learn, mechanism):
 @pytest.mark.parametrize("mechanism", ["subtract", "zero"])
 @pytest.mark.parametrize("learn", [False, True])
 def test_half(same_half, learn, mechanism):
-    """snnTorch's spikes are float32, and make its sums so."""
+    """snnTorch's spikes are float32, and make its sums float32."""
     cell = snn.Leaky(0.9, threshold=0.8, reset_mechanism=mechanism, learn_beta=learn, learn_threshold=learn)
     same_half(cell, loop, X, rounds=False)
 
@@ -50,7 +50,7 @@ def test_half_mem_has_snntorchs_dtype(half, mechanism):
 
 
 def test_half_over_time(half):
-    """The whole sequence, with a batch norm in half before it that is left to the neuron in the loop."""
+    """The whole sequence, behind a batch norm in half that is deferred to the neuron in the loop."""
     nets = [nn.Sequential(nn.BatchNorm1d(6), snn.Leaky(0.9, init_hidden=True, output=True)) for _ in "ab"]
     assert tk.accelerate(nets[1]).fused
     expected = torch.stack([nets[0](step.to(half).float())[0] for step in X])
@@ -101,7 +101,7 @@ def tutorial_net():
 
 
 def reset(net):
-    """snnTorch's utils.reset reaches the cells that a constructor made, not the copies these tests compare."""
+    """snnTorch's utils.reset reaches only cells that a constructor made, not the copies that these tests compare."""
     for module in net.modules():
         if isinstance(module, snn.Leaky):
             module.reset_mem()
@@ -210,7 +210,7 @@ class Loop(nn.Module):
 
 
 def outcome(net, run):
-    """Outputs, gradients and statistics."""
+    """Return outputs, gradients and statistics."""
     outputs = run(net)
     sum(output.sum() for output in outputs).backward()
     return [*(t.detach() for t in outputs), *(p.grad for p in net.parameters()), *net.state_dict().values()]
@@ -278,7 +278,7 @@ def graded(net):
 
 @pytest.mark.parametrize("change", [learn_beta, several_betas, learned_threshold, neuron_replaced, graded])
 def test_a_fused_neuron_that_changes_later(change):
-    """Parameters that become learned, or tensors with several values, are followed."""
+    """Parameters that become learned, or tensors with several values, take effect."""
     grads = []
 
     def run(net):

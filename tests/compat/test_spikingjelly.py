@@ -1,4 +1,4 @@
-"""accelerate on SpikingJelly 2.0.0: equal spikes, training and checkpoints; all around a node goes on working."""
+"""accelerate on SpikingJelly 2.0.0: equal spikes, training and checkpoints; everything around a node still works."""
 
 import copy
 import io
@@ -37,7 +37,7 @@ def test_surrogate(same_spikes, function):
 @pytest.mark.parametrize("v_reset", [0.2, None])
 @pytest.mark.parametrize("detach_reset", [True, False])
 def test_v_seq_and_v(detach_reset, v_reset):
-    """store_v_seq gives the potential after each reset, with its gradient; v goes on from call to call."""
+    """store_v_seq gives the potential after each reset, with its gradient; v persists from call to call."""
     nodes = [neuron.LIFNode(v_reset=v_reset, detach_reset=detach_reset, step_mode="m", store_v_seq=True) for _ in "ab"]
     tk.accelerate(nodes[1])
     results = []
@@ -145,7 +145,7 @@ def test_copy_leaves_the_model_alone(fused_calls):
 
 
 def test_monitor_and_later_changes():
-    """What SpikingJelly's users do to a node afterwards is obeyed: monitors, attributes, step mode."""
+    """Later changes to a node take effect: monitors, attributes, step mode."""
     net = csnn()
     tk.accelerate(net)
     plain = tk.restore(copy.deepcopy(net))
@@ -205,7 +205,7 @@ def test_twice_is_once():
 
 
 def test_explicit_states():
-    """to_functional_forward calls a node by another door than forward: the batch norm before it is still applied."""
+    """to_functional_forward does not call a node by its forward: the batch norm before it is still applied."""
     net = csnn().eval()
     states = (0.0,) * 4
     expected, _ = base.to_functional_forward(net)((IMAGES,), states)
@@ -225,7 +225,7 @@ def test_compiles(dtype):
     spikes = compiled(IMAGES.to(dtype))
     assert spikes.dtype is dtype
     assert_spikes_equal(spikes.detach(), expected.detach(), 1e-3)
-    compiled(IMAGES.to(dtype))  # one graph with a v that goes on, too
+    compiled(IMAGES.to(dtype))  # also one graph with a v that persists
 
 
 @pytest.mark.parametrize("kind", NODES)
@@ -245,7 +245,7 @@ def test_training_goes_on_after_inference_mode(kind, step_mode):
 
 @pytest.mark.parametrize("kind", NODES)
 def test_traced_and_saved(kind):
-    """torch.jit.trace and save, as they work on SpikingJelly's own nodes under no_grad."""
+    """torch.jit.trace and save work as on SpikingJelly's own nodes under no_grad."""
     nodes = [NODES[kind](step_mode="m") for _ in "ab"]
     tk.accelerate(nodes[1])
     results = []
@@ -263,7 +263,7 @@ def test_traced_and_saved(kind):
     ("name", "value"), [("v_threshold", float("inf")), ("tau", 0.8), ("tau", float("nan")), ("v_threshold", -0.1)]
 )
 def test_a_parameter_that_our_operator_refuses_is_spikingjellys(name, value):
-    """Set later, or from the start: an integrator that never fires, say."""
+    """Set later or from the start, for example an integrator that never fires."""
     nodes = [neuron.LIFNode(step_mode="m") for _ in "ab"]
     tk.accelerate(nodes[1])
     for node in nodes:
@@ -279,7 +279,7 @@ def test_a_parameter_that_our_operator_refuses_is_in_the_report():
 
 
 def test_second_order_gradients(fused_calls):
-    """A gradient penalty, as on SpikingJelly's own."""
+    """A gradient penalty works as on SpikingJelly's own nodes."""
     net = nn.Sequential(layer.BatchNorm1d(5, step_mode="m"), NODES["lif"](step_mode="m"), NODES["plif"](step_mode="m"))
     ours = copy.deepcopy(net)
     tk.accelerate(ours)

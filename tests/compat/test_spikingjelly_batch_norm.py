@@ -16,7 +16,7 @@ from tmkt_kernels.nn import convert_sync_batchnorm
 
 
 def test_running_statistics_and_momentum(compare_training):
-    """momentum=None averages all batches; without running statistics those of the batch serve in evaluation too."""
+    """momentum=None averages all batches; without running statistics, evaluation too uses those of the batch."""
     net = csnn(node=lambda **k: neuron.IFNode(v_threshold=0.5, **k))
     net[1] = layer.BatchNorm2d(8, momentum=None, step_mode="m")
     net[5] = layer.BatchNorm2d(8, affine=False, track_running_stats=False, step_mode="m")
@@ -84,7 +84,7 @@ def test_synchronised_in_single_step_mode_and_back():
 
 
 def test_a_batch_norm_that_does_more_is_not_synchronised():
-    """Its forward would be lost; the model stays as it was."""
+    """Its forward would be lost, so the model stays unchanged."""
     net = nn.Sequential(layer.BatchNorm2d(3), nn.Sequential(layer.TemporalEffectiveBatchNorm2d(4, 3)))
     with pytest.raises(TypeError, match=r"1\.0: TemporalEffectiveBatchNorm2d has a forward of its own"):
         convert_sync_batchnorm(net)

@@ -1,4 +1,4 @@
-"""Half types on SpikingJelly: ours computes in float32, or leaves them to the library."""
+"""Half types on SpikingJelly: our operators compute in float32, or leave the call to the library."""
 
 import copy
 
@@ -45,7 +45,7 @@ def test_half(same_half, kind, v_reset, step_mode):
 @pytest.mark.parametrize("without_gradient", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("step_mode", ["m", "s"])
 def test_state_goes_on_between_half_and_float(half, step_mode, without_gradient):
-    """v is float32 and unrounded: over calls in half, and then in float32, spikes stay SpikingJelly's in float32.
+    """v is float32 and unrounded: over calls in half, and then in float32, spikes equal SpikingJelly's in float32.
     v_seq has the dtype of the input, as SpikingJelly's; reset and restore find a state that they know."""
     nodes = [neuron.IFNode(v_reset=None, step_mode=step_mode, store_v_seq=True) for _ in "ab"]
     tk.accelerate(nodes[1])
@@ -68,7 +68,7 @@ def test_state_goes_on_between_half_and_float(half, step_mode, without_gradient)
 
 
 def test_v_begins_unrounded_in_half(half):
-    """Where the user set it, and at v_reset for a new batch size."""
+    """The user's v, and v_reset for a new batch size."""
     nodes = [neuron.IFNode(v_reset=0.2, step_mode="m") for _ in "ab"]
     tk.accelerate(nodes[1])
     for node in nodes:
@@ -80,7 +80,7 @@ def test_v_begins_unrounded_in_half(half):
 
 
 def test_v_is_differentiable_in_half(half):
-    """Through v from a call in half to one in float32."""
+    """The gradient goes through v from a call in half to one in float32."""
     grads = []
     nodes = [neuron.IFNode(step_mode="m") for _ in "ab"]
     tk.accelerate(nodes[1])
@@ -96,7 +96,7 @@ def test_v_is_differentiable_in_half(half):
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("training", [True, False])
 def test_half_batch_norm_and_neuron(half, training, autocast):
-    """The two as one operator: half in, half out, parameters and running statistics in float32."""
+    """The pair runs as one operator: half in, half out, parameters and running statistics in float32."""
     net = nn.Sequential(layer.BatchNorm1d(5, step_mode="m"), neuron.LIFNode(step_mode="m"))
     with torch.no_grad():
         net[0].running_var.fill_(2.0), net[0].weight.uniform_(1, 2), net[0].bias.uniform_(-1, 1)
@@ -122,7 +122,7 @@ def test_half_batch_norm_and_neuron(half, training, autocast):
 
 
 def test_autocast_changes_no_dtype_between_layers(half):
-    """Neurons run on our operators, with their state in float32, and every other layer sees the dtype that it saw."""
+    """Neurons run on our operators with their state in float32, and every other layer sees the same dtype as before."""
     plain = csnn()
     ours = copy.deepcopy(plain)
     assert len(tk.accelerate(ours).fused) == 2
@@ -141,7 +141,7 @@ def test_autocast_changes_no_dtype_between_layers(half):
 
 
 def test_a_model_made_half(half):
-    """Batch norm with half parameters stays torch's; neurons, a learned tau among them, are ours."""
+    """A batch norm with half parameters stays torch's; neurons run on ours, also with a learned tau."""
     net = nn.Sequential(
         layer.BatchNorm1d(5, step_mode="m"), neuron.LIFNode(step_mode="m"), NODES["plif"](step_mode="m")
     )
