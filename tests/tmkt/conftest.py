@@ -1,4 +1,4 @@
-"""Small data of the real layouts, made by the tests."""
+"""Small data in the real layouts, made by the tests."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from tmkt_kernels import events as ev
 
 
 def make_recording(rng: np.random.Generator, label: int, size: int = 16, count: int = 400) -> np.ndarray:
-    """Events on a bar whose place tells the class."""
+    """Return events on a bar whose position depends on the class."""
     events = np.zeros(count, dtype=ev.EVENT_DTYPE)
     events["x"] = rng.integers(0, size, count)
     events["y"] = (5 * label + rng.integers(0, 3, count)) % size
@@ -47,7 +47,7 @@ def recordings(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tiny_settings(recordings: Path, tmp_path: Path) -> list[str]:
-    """Overrides for a run of seconds: FakeData images paired with the recordings above."""
+    """Overrides for a run of a few seconds: FakeData images paired with the recordings above."""
     return [
         f"out={tmp_path / 'run'}",
         "data.static.source=FakeData",
@@ -77,7 +77,7 @@ def tiny(tiny_settings: list[str]) -> Config:
 
 @pytest.fixture
 def rewrite() -> Callable[..., None]:
-    """rewrite(folder, step, task=, optimizer=, state=): other content of a checkpoint under right checksums."""
+    """rewrite(folder, step, task=, optimizer=, state=) replaces content of a checkpoint, with correct checksums."""
 
     def write(folder: Path, step: int, **content: bytes) -> None:
         path = folder / f"step-{step:08d}"

@@ -1,4 +1,4 @@
-"""`tmkt compare`: a grid of runs of seconds, and the page that it becomes."""
+"""`tmkt compare`: a grid of short runs, and its page of results."""
 
 import json
 import shlex
@@ -59,7 +59,7 @@ def test_grid_has_every_cell_once_and_refuses_mistakes_before_it_starts(tiny_set
 def test_compare_reports_what_finished_and_what_failed(tiny_settings, empty_config, tmp_path, capsys):
     out = tmp_path / "grid"
     settings = [item for item in tiny_settings if not item.startswith("out=")]
-    # A learning rate that makes the loss infinite: the run starts, and fails.
+    # A learning rate that makes the loss infinite, so that the run starts and then fails.
     methods = ["--methods", "events_only", "tmkt", "broken:train.lr=1e30"]
     options = ["--seeds", "1", "--per-class", "2", "--jobs", "2", "--out", str(out), "train.eval_every=8"]
     assert main(["compare", empty_config, *settings, *methods, *options]) == 1
@@ -96,7 +96,7 @@ def test_compare_reports_what_finished_and_what_failed(tiny_settings, empty_conf
 
 @pytest.mark.slow
 def test_the_reason_of_a_failure_is_its_own(tiny_settings, empty_config, tmp_path, monkeypatch):
-    """Not a line of the start before, nor the progress of a run that was killed."""
+    """The reason contains no line of an earlier start, and no progress of a run that was killed."""
     (cell,) = make_grid(empty_config, tiny_settings, methods=["tmkt"], seeds=[1], per_class=[2], out=tmp_path)
     cell.make_folder()
     cell.folder.log.write_text("tmkt: of the start before\n")
@@ -180,5 +180,5 @@ def test_the_report_shows_names_and_errors_as_they_are(tiny_settings, empty_conf
     parser.feed(write_report(tmp_path, cells, failed).read_text())
     assert f"tmkt, 2 per class, seed 1: {visible(error)}" in parser.text
     assert shlex.join([setting]) in parser.text  # in the command of the run
-    assert not parser.tags & {"a", "img", "script", "em", "del"}  # of the page itself none is of these
+    assert not parser.tags & {"a", "img", "script", "em", "del"}  # the page itself uses none of these
     assert parser.attributes <= {"lang", "charset", "name", "content", "style"}

@@ -1,4 +1,4 @@
-"""`tmkt diagnose`, and `tmkt profile`, of a run of seconds."""
+"""`tmkt diagnose` and `tmkt profile` on a run of a few seconds."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_diagnose_and_profile_of_a_run(tiny, capsys):
     assert (Path(config.out) / "model.safetensors").read_bytes() == before
 
     run = open_run(config.out)
-    # Where every step is an event step, or none, both ways of mixing are the same and draw nothing.
+    # If every step is an event step, or none, both ways of mixing are the same and draw nothing.
     with np.errstate(invalid="ignore"):  # their ratio is then 0 / 0
         found = gradient_variance(run, 1, (0.0, 0.5, 1.0))
     traces = {(g.ratio, g.mixing, g.source): (g.trace, g.signal) for g in found}

@@ -1,4 +1,4 @@
-"""What the pictures of a run say: which samples they show, and the words on them."""
+"""The pictures of a run: the samples that they show, and their words."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def words(figure) -> str:
 @pytest.mark.parametrize(
     ("switch_steps", "expected"),
     [
-        ([4, 4, 0, 4, 1, 2, 3], [1, 2, 3]),  # rows of the image alone (4) or events alone (0) say less
+        ([4, 4, 0, 4, 1, 2, 3], [1, 2, 3]),  # rows with only the image (4) or only events (0) say less
         ([4, 0, 2, 4], [0, 2, 4]),
         ([4, 4, 4, 4], [4, 4, 4]),
         ([0, 4, 0, 4], [0, 0, 4]),
@@ -64,7 +64,7 @@ def test_learning_curves_have_a_title_and_a_range_of_their_own():
 @pytest.mark.parametrize("label", [0, 1])
 def test_a_raster_names_layers_and_tells_the_answer(label):
     model = create_model("small", num_classes=2, size=(8, 8), channels=(4, 8))
-    model.heads["event"].bias.data = torch.tensor([100.0, 0.0])  # the answer is class 0, whatever it sees
+    model.heads["event"].bias.data = torch.tensor([100.0, 0.0])  # the network always answers class 0
     shown = words(figures.spike_raster(model, torch.rand(3, 1, 2, 8, 8), label, ("cat", "dog")))
     assert f"class {('cat', 'dog')[label]}, the network answers cat ({('right', 'wrong')[label]})" in shown
     for part in ("layer 1: conv 2→4 + LIF", "layer 2: conv 4→8 + LIF", "module before.0.bn", "time step"):

@@ -31,13 +31,13 @@ class TwoSteps(torch.nn.Module):
 def test_synaptic_operations_counted_by_hand():
     frames = torch.zeros(2, 1, 1, 3, 3)  # a spike in a corner at the first step, in the middle at the second
     frames[0, 0, 0, 0, 0] = frames[1, 0, 0, 1, 1] = 1
-    # Twice the same sample: costs are for one.
+    # The same sample twice, because costs are per sample.
     (first, second, last), outside = layer_costs(TwoSteps(), frames.repeat(1, 2, 1, 1, 1))
     assert (first.inputs, first.macs, first.sops) == ("frames", 2 * 9, 2)
     # A corner reaches 2x2 outputs in each of 2 channels, the middle 3x3; each output reads 9 inputs.
     assert (second.inputs, second.macs, second.sops) == ("spikes", 2 * 9 * 2 * 9, 2 * 4 + 2 * 9)
     assert second.rate == pytest.approx(2 / 18)
-    # All outputs that were reached fire, and reach 5 outputs of the linear layer.
+    # All outputs reached so far fire, and each reaches 5 outputs of the linear layer.
     assert (last.macs, last.sops) == (2 * 18 * 5, (2 * 4 + 2 * 9) * 5)
     assert first.picojoules == pytest.approx(18 * 4.6)
     assert second.picojoules + last.picojoules == pytest.approx((26 + 130) * 0.9)
@@ -54,7 +54,7 @@ def test_synaptic_operations_of_stride_and_groups():
             return self.conv(x_seq.flatten(0, 1))
 
     frames = torch.zeros(1, 1, 2, 5, 5)
-    frames[0, 0, 0, 0, 0] = frames[0, 0, 1, 3, 2] = 3.0  # each reaches one place in the 3 channels of its group
+    frames[0, 0, 0, 0, 0] = frames[0, 0, 1, 3, 2] = 3.0  # each reaches one position in the 3 channels of its group
     frames[0, 0, 1, 4, 4] = 1.0  # beyond the last full stride: reaches nothing
     ((cost,), _) = layer_costs(Strided(), frames)
     assert (cost.macs, cost.sops) == (6 * 4 * 4, 2 * 3)

@@ -1,4 +1,4 @@
-"""Statistics on cases with known answers."""
+"""Statistics of cases with known answers."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_interval_of_one_seed_is_that_of_its_recordings():
     half = 1.96 * (0.8 * 0.2 / 400) ** 0.5
     assert interval.mean == 0.8
     assert interval.high - interval.low == pytest.approx(2 * half, rel=0.05)
-    # The same recordings with the same outcome under every seed are no more evidence than once.
+    # The same outcome of the same recordings under every seed is no more evidence than under one.
     assert bootstrap(np.repeat(table, 4, axis=0))[:3] == pytest.approx(interval[:3], abs=0.003)
 
 
@@ -33,7 +33,7 @@ def test_interval_of_seeds_alone_has_their_unbiased_variance():
 
 
 def test_interval_covers_the_truth_as_often_as_it_says():
-    """Seeds and recordings both vary; five seeds, disjoint in part. The target is 95 %, few seeds cost some."""
+    """Seeds and recordings both vary; five seeds, disjoint in part. The target is 95 %, but few seeds cover less."""
     rng, covered = np.random.default_rng(1), 0
     for _ in range(150):
         chance = np.clip(0.75 + rng.normal(0, 0.05, (5, 1)) + rng.normal(0, 0.15, (1, 120)), 0, 1)

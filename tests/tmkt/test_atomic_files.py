@@ -1,4 +1,4 @@
-"""Files of a run's folder: nothing is written through a link, a full disk is said in words, what is read is checked."""
+"""Files of a run's folder: no write goes through a link, a full disk gives a clear message, and reads are checked."""
 
 import errno
 import json
@@ -28,7 +28,7 @@ WRITTEN = ("config.yaml", "split.json", "predictions.jsonl", "model.safetensors"
 
 @pytest.fixture
 def outside(tmp_path):
-    """A file and a folder that no run may touch."""
+    """A file and a folder outside the run's, which no run may change."""
     folder = tmp_path / "outside"
     folder.mkdir()
     (folder / "precious").write_text("as it was\n")
@@ -188,7 +188,7 @@ def test_a_write_that_fails_names_the_file_and_leaves_the_old_one(tmp_path, monk
         atomic_files.write_text(path, "new")
     monkeypatch.undo()
     assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]  # nothing is left that takes room
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]  # nothing remains that takes space
 
 
 @pytest.mark.parametrize("part", ["metrics.jsonl", "step-0000000", "tensorboard", "model.safetensors", "config.yaml"])
@@ -209,7 +209,7 @@ def test_a_full_disk_is_one_error_that_names_the_file_and_the_run_goes_on(tiny, 
 
 @pytest.mark.slow
 def test_a_limit_on_the_size_of_files_is_one_line(tiny_settings, tmp_path):
-    """A real failing write, of the system: RLIMIT_FSIZE below the size of a checkpoint."""
+    """A real write fails in the system: RLIMIT_FSIZE is below the size of a checkpoint."""
     (tmp_path / "empty.yaml").write_text("{}")
     code = "import sys; from tmkt.cli import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
@@ -231,7 +231,7 @@ def test_a_lock_that_was_deleted_is_taken_again_or_the_run_stops(tmp_path):
     assert first.acquire()
     assert not second.acquire()
     first.path.unlink()
-    first.check()  # nobody came meanwhile
+    first.check()  # no other process has taken it
     assert not second.acquire()
     first.path.unlink()
     assert second.acquire()

@@ -1,4 +1,4 @@
-"""The command line: what it prints, and how it answers mistakes."""
+"""The command line: its output, and its answers to mistakes."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Configuration: what is read, and what is refused."""
+"""Configuration: accepted and refused settings."""
 
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def test_mistakes_are_named(override, message):
     with pytest.raises(UserError, match=message) as caught:
         load_config(None, [override])
     assert "\n" not in str(caught.value)
-    assert caught.value.__suppress_context__ or caught.value.__context__ is None  # nothing of pydantic's is shown
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None  # nothing of pydantic's is visible
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

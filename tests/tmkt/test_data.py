@@ -1,4 +1,4 @@
-"""Data: classes, splits, the leak guard, pairs, crops, and what is said about damaged folders."""
+"""Data: classes, splits, the leak guard, pairs, crops, and messages about damaged folders."""
 
 import shutil
 
@@ -102,7 +102,7 @@ def test_simulated_recordings_are_of_images_that_the_static_set_does_not_hold():
     assert len(data.record["static_images"]) == 1797 - 40
     labels = open_static(load_config(None, settings).data.static).labels
     assert [labels[int(n.split("/")[1])] for n in data.test.names] == data.test.labels.tolist()
-    assert (data.test.frames.sum((0, 2, 3, 4)) > 100).all()  # each has events
+    assert (data.test.frames.sum((0, 2, 3, 4)) > 100).all()  # each recording has events
     again = prepare(load_config(None, settings))
     assert torch.equal(again.test.frames, data.test.frames)
 

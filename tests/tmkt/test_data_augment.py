@@ -1,4 +1,4 @@
-"""Augmentations: alike for all steps of a sample, seeded, and as torchvision's where it has them."""
+"""Augmentations: the same for all steps of a sample, seeded, and equal to torchvision's where it has them."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The frame cache: what is in it, what makes it anew, and what survives a kill or a second process."""
+"""The frame cache: its content, the changes that rebuild it, and its survival of kills and of other processes."""
 
 import io
 import json
@@ -77,7 +77,7 @@ def test_a_changed_recording_is_noticed_and_said(cached, recordings, capsys):
     data = prepare(cached)
     assert data.test.frames[:, 0, :, :, 3].sum() == len(events)
     assert "test recordings: the recordings have changed since it was made; made anew" in unwrapped(capsys)
-    assert len(files(cached)) == count  # the old file is gone
+    assert len(files(cached)) == count  # the old file is deleted
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def fifo(path):
 
 
 def signed(path, content):
-    """Somebody else's file with a check sum that is right."""
+    """Plant a file of somebody else's, with a correct check sum."""
     path.write_bytes(content)
     path.with_suffix(".json").write_text(json.dumps({"bytes": len(content), "crc32": zlib.crc32(content)}))
 
@@ -196,7 +196,7 @@ def test_what_is_written_never_follows_a_link(tmp_path):
 
 
 def limited_fill(root, size, message):
-    """Fills a cache of 20 x 72 bytes where no file may grow beyond `size`, which then fails as on a full disk."""
+    """Fill a cache of 20 x 72 bytes while no file may grow beyond `size`, so that writing fails as on a full disk."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     try:
@@ -226,7 +226,7 @@ def test_processes_side_by_side_make_one_whole_file(tmp_path):
         process.join()
     assert [process.exitcode for process in processes] == [0] * 4
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".npy"]
-    fill(tmp_path, 20, 100)  # is not made again: that would take 2,000 s
+    fill(tmp_path, 20, 100)  # is not rebuilt, which would take 2,000 s
 
 
 def test_an_error_in_between_leaves_no_file(cached, tmp_path, recordings):

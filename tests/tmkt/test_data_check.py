@@ -25,7 +25,7 @@ def change(path, **columns):
 
 
 def backwards(path):
-    """write_bin refuses time that runs backwards, so it is planted into the bytes of an event."""
+    """Damage the bytes of an event, because write_bin refuses time that runs backwards."""
     data = bytearray(path.read_bytes())
     data[5 * 9 + 2] &= 0x80
     data[5 * 9 + 3 : 5 * 9 + 5] = b"\0\0"
@@ -38,7 +38,7 @@ def link(path):
 
 
 def copied(path):
-    """The same recording in another class too; reported at the one that comes later."""
+    """Copy the recording to another class too; the later of the two is reported."""
     target = path.parents[1] / "2" / "99999.bin"
     shutil.copy(path, target)
     return target
@@ -52,7 +52,7 @@ def other_format(path):
     return path.rename(path.with_suffix(".aedat4"))
 
 
-DAMAGE = {  # what is done to a recording, and what is said; it returns the path that is named, if another
+DAMAGE = {  # the damage to a recording, and the message; the function returns the path in the message if another
     "cut off": (lambda p: p.write_bytes(p.read_bytes()[:-3]) and None, "no multiple of 5"),
     "cut off between events": (lambda p: p.write_bytes(p.read_bytes()[:1200]) and None, "the others 29"),
     "0 bytes": (lambda p: p.write_bytes(b"") and None, "0 bytes"),
@@ -69,7 +69,7 @@ DAMAGE = {  # what is done to a recording, and what is said; it returns the path
 @pytest.mark.parametrize("seed", range(8))
 def test_fuzz(recordings, seed):
     rng = random.Random(seed)
-    for label in range(3, 9):  # the folders that are damaged as such
+    for label in range(3, 9):  # the folders to damage
         shutil.copytree(recordings / "0", recordings / str(label))
         for i, path in enumerate(sorted((recordings / str(label)).iterdir())):
             change(path, t=ev.read_bin(path)["t"][7], x=(label + i) % 16)
@@ -104,7 +104,7 @@ def test_problems_are_printed_and_the_status_is_1(recordings, capsys):
 
 
 def test_config_names_unknown_missing_and_wrong_classes(tiny, tmp_path, recordings, capsys):
-    """Images by name: 0/00002 of the images is the one that recording 0/00002 shows."""
+    """Images are found by name: image 0/00002 is the one that recording 0/00002 shows."""
     for path in recordings.rglob("*.bin"):
         image = tmp_path / "images" / path.parent.name / f"{path.stem}.png"
         image.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def test_config_names_unknown_missing_and_wrong_classes(tiny, tmp_path, recordin
 
 
 def test_wrong_class_of_a_real_recording_is_named(tmp_path, shared_data):
-    """N-MNIST recording <id> shows MNIST image <id> - 1, whose label is known."""
+    """N-MNIST recording <id> shows MNIST image <id> - 1, which has a known label."""
     for label in range(10):
         for path in sorted((shared_data / f"N-MNIST-small/Train/{label}").iterdir())[:2]:
             target = tmp_path / "events" / str((label + 1) % 10 if path.stem == "00002" else label) / path.name
@@ -200,7 +200,7 @@ def test_events_are_not_changed_by_checking(recordings):
 
 @pytest.mark.parametrize("folder", [None, "damaged"], ids=["made here", "with those that broke readers"])
 def test_any_tree_is_read_to_its_end(recordings, folder, request, capsys):
-    """Damaged files of every format, whatever is no file, and names that no terminal should see."""
+    """Damaged files of every format, things other than files, and names unfit for a terminal."""
     for path in (request.getfixturevalue("shared_data") / folder).glob("*") if folder else ():
         shutil.copy(path, recordings / "0" / path.name)
     rng = random.Random(0)

@@ -1,4 +1,4 @@
-"""Plain arrays, text, HDF5 and MATLAB: which column is what, and in which unit."""
+"""Plain arrays, text, HDF5 and MATLAB: the meaning and unit of each column."""
 
 import h5py
 import numpy as np
@@ -18,7 +18,7 @@ def test_plain_matrix_with_columns_in_the_call_and_beside_it(tmp_path, events):
     assert np.array_equal(read_recording(path, Columns(x=1, y=2, t=0, p=3, unit="s")).events, events)
     (tmp_path / "columns.yaml").write_text("t: 0\nx: 1\ny: 2\np: 3\nunit: s\n")
     assert np.array_equal(read_recording(path).events, events)
-    (tmp_path / "data" / "columns.yaml").write_text("t: 0\nx: 2\ny: 1\np: 3\nunit: ms\n")  # the nearer one counts
+    (tmp_path / "data" / "columns.yaml").write_text("t: 0\nx: 2\ny: 1\np: 3\nunit: ms\n")  # the nearer file counts
     swapped = read_recording(path).events
     assert np.array_equal(swapped["x"], events["y"])
     assert np.array_equal(swapped["t"], np.rint(events["t"] / 1e3).astype(int))
@@ -84,7 +84,7 @@ def test_hdf5_of_common_layouts(tmp_path, events, place):
             file.create_dataset(f"{place}{name}", data=events[name], compression="gzip")
         file["ms_to_idx"] = np.arange(10)
     assert np.array_equal(read_recording(path).events, events)
-    with h5py.File(path, "w") as file:  # one data set of fields, as Prophesee has it
+    with h5py.File(path, "w") as file:  # one data set with fields, as in Prophesee's files
         file["CD/events"] = events
     assert np.array_equal(read_recording(path).events, events)
 
@@ -110,7 +110,7 @@ def test_hdf5_with_fractions_of_seconds_asks_for_the_unit(tmp_path, events):
 
 
 def test_mat_of_version_7_3(tmp_path, events):
-    """An HDF5 file after 512 bytes of MATLAB's own; vectors are matrices of one row."""
+    """An HDF5 file behind 512 bytes of MATLAB's own; vectors are matrices of one row."""
     path = tmp_path / "a.mat"
     with h5py.File(path, "w", userblock_size=512) as file:
         for name, values in {"x": events["x"], "y": events["y"], "ts": events["t"], "p": events["p"]}.items():

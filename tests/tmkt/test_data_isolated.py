@@ -1,4 +1,4 @@
-"""Reading in a process of its own: what ends it, takes too long or too much memory is named."""
+"""Reading in a separate process: errors name a file that ends it, or takes too much time or memory."""
 
 import multiprocessing
 import os
@@ -29,7 +29,7 @@ def test_files_that_hang_crash_or_break_libraries_are_named(tmp_path, shared_dat
 def kill_child():
     child = isolated.process_id()
     os.kill(child, signal.SIGKILL)
-    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # and leave its status to the reader
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # and leave its status for the reader
 
 
 def test_a_child_that_is_gone_is_started_again(tmp_path, events):
@@ -43,7 +43,7 @@ def test_a_child_that_is_gone_is_started_again(tmp_path, events):
 
 @pytest.fixture
 def end_children(monkeypatch):
-    """Ends the next children, as many as it is told, while they read."""
+    """Returns a function that ends the next `children` processes while they read."""
 
     def end(children):
         read, left = isolated.read_whole, iter(range(children))
@@ -60,7 +60,7 @@ def end_children(monkeypatch):
 
 
 def test_a_file_that_ends_one_child_is_read_by_the_next(tmp_path, events, end_children):
-    """What killed one may have been somebody else."""
+    """Something else may have killed the first."""
     np.save(tmp_path / "a.npy", events)
     end_children(1)
     assert np.array_equal(read_recording(tmp_path / "a.npy").events, events)

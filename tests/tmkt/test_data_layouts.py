@@ -1,4 +1,4 @@
-"""Layouts: where files are looked for, and what is said about those that are missing or out of place."""
+"""Layouts: the places where files are expected, and messages about missing and misplaced files."""
 
 import pytest
 from PIL import Image

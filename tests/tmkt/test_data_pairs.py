@@ -1,4 +1,4 @@
-"""Every configuration of a published pair starts training on a small tree of the published layout."""
+"""Every configuration of a published pair starts to train on a small tree of the published layout."""
 
 import pickle
 from pathlib import Path
@@ -22,7 +22,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 RNG = np.random.default_rng(0)
 TINY = ["train.steps=2", "train.batch=4", "train.warmup=1", "train.device=cpu", "data.time_steps=2"]
 SMALL = ["model.name=small", "model.options={channels: [4, 8]}"]
-VGG = ["data.size=[16, 16]"]  # one pixel is left behind its four poolings
+VGG = ["data.size=[16, 16]"]  # one pixel is left after its four poolings
 
 
 def write_image(path: Path, side: int = 20) -> None:
@@ -63,7 +63,7 @@ def cifar10dvs(root, sample):
         (root / "CIFAR10DVS" / name).mkdir(parents=True)
         for i in range(5):
             (root / "CIFAR10DVS" / name / f"cifar10_{name}_{i}.aedat4").symlink_to(sample)
-    return ["data.events.sensor_size=null", *VGG]  # the sample's camera is another
+    return ["data.events.sensor_size=null", *VGG]  # the sample is from another camera
 
 
 def nomniglot(root, sample):
@@ -137,13 +137,13 @@ EXPECTED = {  # classes, training, validation and test recordings
 
 @pytest.fixture
 def pair(request, tmp_path, monkeypatch):
-    """The configuration of a pair on a small tree of its layout, one seed of file names and sizes."""
+    """The configuration of a pair on a small tree of its layout, with a fixed seed of file names and sizes."""
     name = request.param
     sample = None
     if name in ("cifar10dvs", "nomniglot", "cifar10_simulated"):  # no library writes AEDAT 4.0
         sample = request.getfixturevalue("shared_data") / "formats/sample.aedat4"
     monkeypatch.setenv("TMKT_DATA", str(tmp_path / "data"))
-    # torchvision knows the published archives by check sum; ours are small.
+    # torchvision knows the published archives by check sum, and ours are small.
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
     settings = PAIRS[name](tmp_path / "data", sample)
     return load_config(
@@ -163,7 +163,7 @@ def test_training_starts_on_the_published_layout(pair, tmp_path, request):
     assert score.total == len(data.test)
     assert np.isfinite(score.loss)
     assert len(list((tmp_path / "cache").glob("*.npy"))) == sum(len(part) > 0 for part in parts) + (
-        pair.data.static.source in ("folder", "cep_dvs")  # images are cached where each is a file
+        pair.data.static.source in ("folder", "cep_dvs")  # images are cached if each is a file
     )
 
 

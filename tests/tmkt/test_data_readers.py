@@ -1,4 +1,4 @@
-"""Recordings of every format: round trips, real samples, damage that is named, and runs of the trainer on them."""
+"""Recordings of every format: round trips, real samples, errors that name damage, and training runs on them."""
 
 import io
 import os
@@ -21,7 +21,7 @@ OWN = [*recorded.ENCODERS]  # formats that we decode ourselves
 
 
 def write(path, events, encoding=None):
-    """The recording in the format of the path's extension."""
+    """Write the recording in the format of the path's extension."""
     columns = {"x": events["x"], "y": events["y"], "t": events["t"], "p": 2 * events["p"].astype(int) - 1}
     encoding = encoding or {".dat": "dat", ".raw": "evt2", ".aedat": "dvs128"}.get(path.suffix)
     if path.suffix == ".bin":
@@ -132,7 +132,7 @@ def test_what_is_not_read_is_named(tmp_path, start, message):
 
 
 def test_a_bin_file_that_begins_like_a_header(tmp_path):
-    """x = 37, y = 32 are the bytes '% ', with which lines of a Prophesee header begin."""
+    """x = 37, y = 32 are the bytes '% ', with which header lines of Prophesee's files begin."""
     made = np.array([(37, 32, 5, True), (31, 139, 10, False)], ev.EVENT_DTYPE)
     ev.write_bin(tmp_path / "a.bin", made)
     assert np.array_equal(read_recording(tmp_path / "a.bin").events, made)
@@ -244,7 +244,7 @@ def test_zip_files_of_other_kinds_are_named(tmp_path):
             for name in "xytp":
                 archive.writestr(f"{name}.npy", inside.getvalue())
         data = bytearray((tmp_path / "a.npz").read_bytes())
-        if change:  # method and flags, in the head of each member and in the list at the end
+        if change:  # method and flags, in the header of each member and in the list at the end
             for mark, shift in ((b"PK\3\4", 0), (b"PK\1\2", 2)):
                 at = -1
                 while (at := data.find(mark, at + 1)) >= 0:
@@ -262,7 +262,7 @@ def test_zip_files_of_other_kinds_are_named(tmp_path):
 def test_numbers_of_every_kind(tmp_path, events, dtype, save):
     table = np.zeros(len(events), [("label", "S3"), *((name, np.dtype(dtype)) for name in "ptyx")])
     for name in events.dtype.names:
-        table[name] = events[name] // (1000 if name == "t" else 1)  # small enough for each of them
+        table[name] = events[name] // (1000 if name == "t" else 1)  # small enough for every dtype
     path = tmp_path / ("a.npy" if save is np.save else "a.npz")
     save(path, table)
     read = read_recording(path).events
@@ -278,7 +278,7 @@ def test_our_own_npz_states_its_sensor(tmp_path, events):
 
 
 def test_folder_of_mixed_formats_and_sizes_trains_on_all(tiny, recordings):
-    """Without a sensor size each recording is stretched from its own extent: no event is lost."""
+    """Without a sensor size each recording is stretched from its own extent, so that no event is lost."""
     for i, path in enumerate(sorted(recordings.rglob("*.bin"))):
         made = ev.read_bin(path)
         made["x"] += i % 5

@@ -1,4 +1,4 @@
-"""Sources of recordings: all answer the same questions."""
+"""Sources of recordings: all have the same interface."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ CLASSES = ClassMap.same(("cat", "dog"))
 
 
 def images(files=None):
-    """Four images, two of each class, each of one grey level."""
+    """Four images, two per class, each of a single grey level."""
     read = lambda i: torch.full((1, 16, 16), 60 * i, dtype=torch.uint8)  # noqa: E731
     return StaticSource(np.array([0, 0, 1, 1]), CLASSES.names, read, files)
 

@@ -1,4 +1,4 @@
-"""Static images: every kind of pixel reads as it looks, or is refused with the file's name; nobody's code is run."""
+"""Static images: every kind of pixel reads as displayed, or its error names the file; no code in a file is run."""
 
 import pickle
 import sys

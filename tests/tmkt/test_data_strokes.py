@@ -34,7 +34,7 @@ def test_strokes_come_in_their_order(drawing):
     video = render_strokes(strokes, (80, 60), frames=21)
     assert video.shape == (21, 60, 80)
     assert (video[0] == 255).all()
-    assert (np.diff(video.astype(int), axis=0) <= 0).all()  # ink stays
+    assert (np.diff(video.astype(int), axis=0) <= 0).all()  # ink remains
     changed = [bool((a != b).any()) for a, b in zip(video[1:], video[:-1], strict=True)]
     assert [k + 1 for k, c in enumerate(changed) if c] == [4, 15, 20]  # 400, 1500 and 2000 of 2000 ms
     row, column = round(30 / 105 * 60), 10 + round(50 / 105 * 60)
@@ -116,7 +116,7 @@ def test_training_starts_on_cifar10_that_drifts(tmp_path):
     config = load_config(CONFIGS / "cifar10_simulated.yaml", [*settings, "model.options={channels: [4, 8]}"])
     data = prepare(config)
     assert data.classes == tuple("abcdefghij")
-    assert len(data.record["static_images"]) == 10  # 30 were simulated from
+    assert len(data.record["static_images"]) == 10  # 30 are sources of the simulation
     assert train(config, data).total == 10
 
 

@@ -1,4 +1,4 @@
-"""Which image a recording shows."""
+"""The image that a recording shows."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def images(files=None):
 
 def test_a_recording_of_nmnist_shows_the_image_before_its_number():
     assert shown_image(Recording(1, "dog/00003", 0), images(), NMNIST) == 2
-    assert shown_image(Recording(1, "dog/00009", 0), images(), NMNIST) == 8  # beyond the set
+    assert shown_image(Recording(1, "dog/00009", 0), images(), NMNIST) == 8  # beyond the data set
 
 
 @pytest.mark.parametrize("name", ["a", "00000", "-1"])

@@ -1,4 +1,4 @@
-"""What the trainer imports: the packages of the extra `train` and no others; each of its rooms, the rooms below it."""
+"""Imports of the trainer: only the packages of the extra `train`; each folder imports only the folders below it."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("models", "data", "method", "training", "analysis")  # each imports those before it alone
+ROOMS = ("models", "data", "method", "training", "analysis")  # each imports only those before it
 
 
 def canonical(requirement: str) -> str:
@@ -19,7 +19,7 @@ def canonical(requirement: str) -> str:
 
 
 def imported(package: str) -> set[str]:
-    """Names at the top of what a package's files import, the standard library left out."""
+    """Return the top-level names that a package's files import, except the standard library."""
     names = set()
     for path in (ROOT / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -1,4 +1,4 @@
-"""What a process says when another one of its run is lost."""
+"""The message of a process when another process of its run is lost."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def two(tmp_path, tiny_settings):
-    """Two processes of one run, started without torchrun, once both are training."""
+    """Two processes of one run, started without torchrun, when both are training."""
     (tmp_path / "empty.yaml").write_text("{}")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

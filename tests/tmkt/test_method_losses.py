@@ -1,4 +1,4 @@
-"""Losses against their definitions, written here a second time and slowly."""
+"""Losses against a second, slow implementation of their definitions."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The teacher of ckd: learns the run's images, is the same for the same seed, and is made once a run."""
+"""The teacher of ckd learns the run's images, is the same for the same seed, and is trained once per run."""
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ def test_the_teacher_learns_its_images(ckd, tmp_path):
     data = prepare(config).train
     labels = torch.empty(len(data.images), dtype=torch.uint8)
     labels[data.static_by_class.order] = torch.repeat_interleave(torch.arange(3).byte(), data.static_by_class.size)
-    data.images = data.images // 4 + 60 * labels.view(-1, 1, 1, 1)  # noise, brighter from class to class
+    data.images = data.images // 4 + 60 * labels.view(-1, 1, 1, 1)  # noise, brighter for higher classes
     targets = teacher_targets(config, data, tmp_path / "teacher.safetensors")
     assert (targets.logits.argmax(1) == labels).float().mean() > 0.8
 

@@ -1,4 +1,4 @@
-"""The transfer methods: what each step sees, and which losses make its total."""
+"""The transfer methods: the inputs of each step, and the losses in its total."""
 
 import pytest
 import torch
@@ -66,7 +66,7 @@ def test_one_stream_methods(data):
 
 def test_phases_share_the_steps():
     assert phases(TransferConfig(method="finetune"), 8) == [4, 4]
-    assert phases(TransferConfig(method="finetune"), 9) == [5, 4]  # step 4 of 9 is before the middle: static
+    assert phases(TransferConfig(method="finetune"), 9) == [5, 4]  # step 4 of 9 is before the middle, and so static
     assert phases(TransferConfig(method="tmkt"), 9) == [9]
 
 
@@ -184,7 +184,7 @@ def test_frozen_statistics_give_momentum_back_after_an_error():
 
 
 def test_learnable_coefficients_share_each_step_between_alignment_and_the_event_loss(data):
-    """At sigmoid(0) both weights are a half; the smaller of the two losses then gains weight by the gradient."""
+    """At sigmoid(0) both weights are a half; the gradient then increases the weight of the smaller loss."""
     plain, learnable = TransferConfig(), TransferConfig(da_learnable=True)
     built, _ = streams(data, plain)
     task = task_for(learnable)

@@ -1,4 +1,4 @@
-"""Time-step mixup: the solver for p, and the law of the switch step."""
+"""Time-step mixup: the solver for p, and the distribution of the switch step."""
 
 import importlib
 import math
@@ -13,7 +13,7 @@ from tmkt.mixup import event_step_mask, expected_event_steps, replacement_probab
 
 
 def law(T: int, p: float) -> list[float]:
-    """P(switch = t) for t = 0..T, written out from the definition of the method."""
+    """P(switch = t) for t = 0..T, from the definition of the method."""
     return [p * (1 - p) ** t for t in range(T)] + [(1 - p) ** T]
 
 
@@ -60,7 +60,7 @@ def test_p_grows_with_the_ratio(T, low, high):
 
 @pytest.mark.parametrize(("T", "ratio"), [(1, 0.5), (6, 0.3), (10, 0.5), (10, 0.9)])
 def test_switch_steps_follow_the_law(T, ratio):
-    """Chi-square at a fixed seed; the critical value is passed by chance once in 1,000 seeds."""
+    """Chi-square at a fixed seed; one seed in 1,000 exceeds the critical value by chance."""
     n = 40_000
     drawn = sample_switch_steps(n, T, ratio, torch.Generator().manual_seed(7))
     observed = torch.bincount(drawn, minlength=T + 1).double()
@@ -101,7 +101,7 @@ def test_a_ratio_outside_0_to_1_is_an_error(ratio):
 def test_bad_counts_are_errors():
     with pytest.raises(ValueError, match="at least 1 time step, got 0"):
         replacement_probability(0, 0.5)
-    replacement_probability(2, 0.5)  # whose cached answer must not serve 2.0
+    replacement_probability(2, 0.5)  # its cached result must not serve 2.0
     with pytest.raises(TypeError, match="expected an integer number of time steps, got float"):
         replacement_probability(2.0, 0.5)
     with pytest.raises(TypeError, match="expected an integer number of time steps, got bool"):

@@ -17,10 +17,10 @@ from tmkt.models.resnet import PreactBlock
 from tmkt_kernels.nn import LIF, SPIKING_LAYERS, BatchNormLIF2d, PerStep, convert_sync_batchnorm
 
 NEURON = {"v_threshold": 0.5, "surrogate": "triangle"}
-# Untrained and with batch norm at its first statistics, currents are small: this threshold lets neurons fire.
+# Currents are small in an untrained network with initial batch norm statistics; this threshold lets neurons fire.
 EXCITABLE = {**NEURON, "v_threshold": 0.02}
 
-# Every model, small, and the smallest frames (width, height) that it takes.
+# Every model in a small version, and the smallest frames (width, height) that it takes.
 SMALL = {
     "small": ({}, 8),
     "vgg_snn": ({}, 16),
@@ -43,13 +43,13 @@ CASES = [
 
 
 def build(name, neuron=NEURON, size=None, **options):
-    """The small model of this name, at twice its smallest size unless told otherwise."""
+    """Return the small model of this name, by default at twice its smallest size."""
     defaults, least = SMALL[name]
     return create_model(name, num_classes=3, size=size or (2 * least, 2 * least), neuron=neuron, **defaults, **options)
 
 
 def awake(model):
-    """With batch norms of random scale: as they begin, MS-ResNet's blocks are zero, and small nets of tdBN silent."""
+    """Give batch norms a random scale. Initially MS-ResNet's blocks are zero, and small nets with tdBN silent."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -95,7 +95,7 @@ def test_features_are_the_membrane_potential_of_the_last_spiking_layer(name):
     assert [module for module, _ in calls if module.return_v] == [calls[-1][0]]
     spikes, v_seq = calls[-1][1]
     assert torch.equal(features, v_seq.flatten(2))
-    fired = (v_seq >= 0.02).float()  # before reset: it shows who fired
+    fired = (v_seq >= 0.02).float()  # before the reset, so that it shows which neurons fired
     pool = getattr(calls[-1][0], "pool", 1)
     assert torch.equal(PerStep(nn.AvgPool2d(pool))(fired) if pool > 1 else fired, spikes)
     assert spikes.any()
@@ -105,9 +105,9 @@ def test_features_are_the_membrane_potential_of_the_last_spiking_layer(name):
 @pytest.mark.parametrize(("name", "size"), [("small", (71, 66)), ("vgg_snn", (64, 67))])
 @pytest.mark.parametrize("training", [True, False])
 def test_pooling_in_the_operator_equals_pooling_after_it(name, size, training):
-    """To the bit forward, to rounding backward, odd rows and columns included.
+    """Forward equals bit for bit, backward to rounding, also with odd rows and columns.
 
-    Below 64 pixels the CPU's statistics of a batch are added up in another order with pooling, and round differently.
+    Below 64 pixels the CPU adds the statistics of a batch in another order with pooling, and they round differently.
     """
     fused = awake(create_model(name, num_classes=3, size=size, neuron=EXCITABLE)).train(training)
     apart = copy.deepcopy(fused)
@@ -169,7 +169,7 @@ def test_steps_are_causal_and_samples_independent_in_evaluation(name):
 
 @pytest.mark.parametrize(
     ("name", "classes", "channels", "options", "count"),
-    [  # docs/models.md says where each figure is from
+    [  # docs/models.md gives the source of each figure
         ("vgg_snn", 10, 2, {}, 9_268_746),
         ("scnn", 1623, 2, {}, 696_573),
         ("sew_resnet18", 1000, 3, {"stem": "imagenet"}, 11_689_512),
@@ -222,7 +222,7 @@ def test_preact_block_is_batch_norm_neurons_convolution_twice():
 
 @pytest.mark.parametrize("decay_input", [True, False])
 def test_batch_norms_of_tdbn_and_ms_resnet_begin_at_the_threshold(decay_input):
-    """tdBN's rule for the currents; where a neuron halves its input (tau = 2), currents are twice as large."""
+    """tdBN's rule for the currents, which are twice as large if a neuron halves its input (tau = 2)."""
     start = 1.0 if decay_input else 0.5
     scales = {
         name: {
@@ -237,7 +237,7 @@ def test_batch_norms_of_tdbn_and_ms_resnet_begin_at_the_threshold(decay_input):
 
 
 def test_rates_of_resnet19_stay_from_layer_to_layer_as_it_begins():
-    """What tdBN is for (arXiv 2011.05280)."""
+    """The purpose of tdBN (arXiv 2011.05280)."""
     model = create_model("resnet19", num_classes=3, size=(16, 16), neuron=NEURON, width=16)
     rates = []
     for module in model.modules():
@@ -255,7 +255,7 @@ def test_two_heads_differ_and_one_head_is_shared():
     assert torch.equal(one(x_seq, "event").logits, one(x_seq, "mixed").logits)
 
 
-# Wide enough for a start: vgg_snn is left out, it is the chain of `small` and takes its time.
+# Wide enough to start learning. vgg_snn is left out, because it is the chain of `small` and slow.
 LEARNERS = {name: {} for name in SMALL if name != "vgg_snn"}
 LEARNERS |= {"scnn": {"hidden": 100}, "resnet19": {"width": 16}, "spike_driven": {"patch_size": 4}}
 
@@ -263,7 +263,7 @@ LEARNERS |= {"scnn": {"hidden": 100}, "resnet19": {"width": 16}, "spike_driven":
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNERS)
 def test_learns_eight_recordings_by_heart(name):
-    """With the neurons of KT and TMKT: no network begins too silent to be trained."""
+    """With the neurons of KT and TMKT, no network is initially too silent to train."""
     size = (28, 28) if name == "scnn" else (16, 16)
     options = SMALL[name][0] | LEARNERS[name]
     model = create_model(name, num_classes=3, size=size, neuron=NEURON, **options)
@@ -282,7 +282,7 @@ def test_learns_eight_recordings_by_heart(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_compiles_whole(name):
-    """torch.compile traces the network without a break; the backend is eager, so that nothing is compiled here."""
+    """torch.compile traces the network without a break. The backend is eager, so that nothing is compiled here."""
     torch._dynamo.reset()
     model, x_seq = build(name).eval(), frames((2 * SMALL[name][1],) * 2)
     with torch.no_grad():

@@ -1,7 +1,7 @@
 """Same output as the models of SpikingJelly 2.0.0 at equal weights, bit for bit, and the same gradients.
 
-Weights, batch norm statistics and inputs are dyadic numbers of few bits (and eps is 0), so no sum is rounded: no flip
-of a spike needs to be allowed for, in whatever order either side adds. `pip install tmkt[rivals]`.
+Weights, batch norm statistics and inputs are dyadic numbers of few bits (and eps is 0), so that no sum is rounded, in
+whatever order either side adds. The tests therefore allow no flip of a spike. `pip install tmkt[rivals]`.
 """
 
 import pytest
@@ -18,7 +18,7 @@ T, B, CLASSES = 4, 2, 5
 
 @pytest.fixture(scope="module")
 def sj():
-    """spikingjelly.activation_based, with the parts that are used here."""
+    """spikingjelly.activation_based, with the parts that these tests use."""
     models = (f"model.{family}" for family in ("ms_resnet", "sew_resnet", "spiking_resnet", "spikformer"))
     for module in ("functional", "layer", "neuron", "surrogate", "model.spike_driven_transformer", *models):
         pytest.importorskip(f"spikingjelly.activation_based.{module}", reason="spikingjelly is not installed")
@@ -28,12 +28,12 @@ def sj():
 
 
 def dyadic(shape, low, high, bits):
-    """Random integers in [low, high] over 2**bits."""
+    """Return random integers in [low, high] divided by 2**bits."""
     return torch.randint(low, high + 1, shape).float() / 2**bits
 
 
 def weighted(model):
-    """Layers with parameters, in the order in which they were made; separate q, k and v as one entry of three."""
+    """Return layers with parameters, in the order of their creation; separate q, k and v as one entry of three."""
     entries = []
     for name, module in model.named_modules():
         if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear, nn.modules.batchnorm._BatchNorm)):
@@ -48,7 +48,7 @@ def weighted(model):
 
 @torch.no_grad()
 def give_exact_weights(ours, theirs, bits):
-    """Equal weights and statistics, so coarse that sums in float32 are exact, of a scale at which all layers fire."""
+    """Set equal weights and statistics, so coarse that sums in float32 are exact, and so large that all layers fire."""
     left, right = weighted(ours), weighted(theirs)
     assert len(left) == len(right)
     for (own,), others in zip(left, right, strict=True):
@@ -64,7 +64,7 @@ def give_exact_weights(ours, theirs, bits):
         for module in (own, *others):
             module.eps = 0.0
             if "bias" not in values and module.bias is not None:
-                module.bias.zero_()  # before a batch norm, where only one side may have one
+                module.bias.zero_()  # before a batch norm, only one side may have a bias
         for name, value in values.items():
             getattr(own, name).copy_(value)
             for module, part in zip(others, value.chunk(len(others)), strict=True):
@@ -72,7 +72,7 @@ def give_exact_weights(ours, theirs, bits):
 
 
 def assert_same(sj, name, theirs, *, bits, size, mean=False, **options):
-    """Logits and gradients of our model `name` and theirs; `mean` where theirs are averaged over steps."""
+    """Compare logits and gradients of our model `name` and theirs; with `mean`, theirs are averaged over steps."""
     sj.functional.set_step_mode(theirs, "m")
     ours = create_model(name, num_classes=CLASSES, in_channels=3, size=size, heads=1, neuron=NEURON, **options)
     give_exact_weights(ours, theirs, bits)
@@ -123,7 +123,7 @@ def test_ms_resnet18(sj):
 
 
 def test_block_of_resnet19(sj):
-    """SpikingJelly has no ResNet-19, but its block: neurons on the sum of residual and shortcut."""
+    """SpikingJelly has no ResNet-19, but it has its block: neurons on the sum of residual and shortcut."""
     layer = sj.layer
     downsample = nn.Sequential(layer.Conv2d(8, 16, 1, 2, bias=False), layer.BatchNorm2d(16))
     theirs = sj.model.spiking_resnet.BasicBlock(8, 16, 2, downsample, spiking_neuron=sj.neuron.LIFNode, **lif(sj))
@@ -138,7 +138,7 @@ def test_block_of_resnet19(sj):
 
 @pytest.mark.slow
 def test_spikformer(sj):
-    """SpikingJelly pools before the neurons of the patch stem; the paper and its code after them, as we do."""
+    """SpikingJelly pools before the neurons of the patch stem; the paper and its code pool after them, as we do."""
     theirs = sj.model.spikformer.Spikformer(
         img_size_h=16, img_size_w=32, patch_size=4, num_classes=CLASSES, embed_dims=32, num_heads=4, depths=2,
         surrogate_function=sj.surrogate.ATan(alpha=2.0),

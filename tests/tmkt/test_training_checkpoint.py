@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, damage found, nothing unpickled."""
+"""Checkpoints are complete or absent, reveal damage, and unpickle nothing."""
 
 import errno
 import json
@@ -107,7 +107,7 @@ def test_a_stop_while_writing_leaves_the_one_before_or_the_new_one(tmp_path, mon
         with pytest.raises(Stopped):
             save_and_stop(folder, flushes)
         assert ckpt.Checkpoints(folder).newest().state["step"] == found
-        save(folder, 2)  # goes on as if nothing had been
+        save(folder, 2)  # continues as if nothing had happened
         assert ckpt.Checkpoints(folder).newest().state["step"] == 2
     save(tmp_path / "all", 1)
     save_and_stop(tmp_path / "all", 6)
@@ -126,7 +126,7 @@ def test_nothing_is_unpickled(tmp_path):
     sizes = {file: (path / file).stat().st_size for file in FILES[:3]}
     (path / ckpt.MANIFEST).write_text(
         json.dumps({**sums, "bytes": sizes})
-    )  # whoever plants it writes the checksums too
+    )  # whoever plants code writes the checksums too
     with pytest.raises(ckpt.DamagedError, match="not a safetensors file"):
         ckpt.Checkpoints(tmp_path).load(2)
 
@@ -156,7 +156,7 @@ def nested(path):
 
 
 def large(path):
-    os.truncate(path, 1 << 40)  # takes no room on the disk
+    os.truncate(path, 1 << 40)  # takes no space on the disk
 
 
 STRANGE = {
@@ -175,7 +175,7 @@ def test_a_file_that_is_none_is_damage(tmp_path, file, fault):
     STRANGE[fault](tmp_path / "step-00000002" / file)
     assert ckpt.Checkpoints(tmp_path).newest().state["step"] == 1
     assert ckpt.Checkpoints(tmp_path).steps() == [1]
-    assert os.path.lexists(tmp_path / "step-00000002.damaged" / file)  # put aside, not deleted
+    assert os.path.lexists(tmp_path / "step-00000002.damaged" / file)  # moved aside, not deleted
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE])

@@ -1,4 +1,4 @@
-"""`tmkt eval`: recordings that a run has seen are counted apart, and a damaged run is named."""
+"""`tmkt eval` counts recordings that a run has seen separately, and names a damaged run."""
 
 import json
 import os

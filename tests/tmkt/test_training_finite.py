@@ -1,4 +1,4 @@
-"""NaN and infinity stop a run, by name and step, before anything is written over something good."""
+"""NaN and infinity stop a run before it overwrites anything good; the error has their name and step."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ METHODS = ("tmkt", "sliding", "joint", "ckd", "finetune", "static_only", "events
 
 
 def spoil(monkeypatch, at_step, change):
-    """Have `change` done to the trainer once optimiser step `at_step` is done."""
+    """Apply `change` to the trainer after optimiser step `at_step`."""
     step = Trainer.train_step
 
     def spoils(self):
@@ -77,7 +77,7 @@ def test_a_checkpoint_is_checked_also_between_log_points(tiny, monkeypatch, what
     config = tiny.replace(train__log_every=8, train__eval_every=8, train__checkpoint_every=1)
     with pytest.raises(UserError, match=f"training: at step 3: {message}"):
         train(config)
-    assert RunFolder(tiny.out).checkpoints.steps() == [1, 2]  # the good ones are there still
+    assert RunFolder(tiny.out).checkpoints.steps() == [1, 2]  # the good ones still exist
 
 
 def test_nan_at_the_last_step_is_not_written(tiny, monkeypatch):
@@ -122,12 +122,12 @@ def test_a_teacher_with_nan_is_not_written(tiny, tmp_path):
 
 
 def test_a_step_that_the_gradient_scaler_skips_is_no_error(tiny):
-    """Infinite gradients of half precision are dropped with their step: the network stays finite."""
+    """Infinite gradients of half precision are dropped together with their step, so that the network stays finite."""
     trainer = Trainer(tiny, prepare(tiny))
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**15)
     parameter = conv(trainer)
     parameter.grad = torch.full_like(parameter, float("inf"))
-    scaler.scale(torch.ones(()))  # makes the scaler's state
+    scaler.scale(torch.ones(()))  # creates the scaler's state
     scaler.step(trainer.optimizer.optimizer)
     scaler.update()
     trainer._check_finite()

@@ -1,4 +1,4 @@
-"""Several processes: they do together what one does with the whole batch, and one of them writes."""
+"""Several processes together give the same result as one with the whole batch, and only one of them writes."""
 
 import os
 import socket
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def smooth(in_channels, size, neuron):
-    """One conv-BN-LIF whose neurons never fire: its output is the membrane potential; no spike can flip."""
+    """One conv-BN-LIF whose neurons never fire; its output is the membrane potential, so that no spike can flip."""
     backbone = Smooth()
     backbone.layer = ConvLIF(in_channels, 4, {**neuron, "v_threshold": 1e6}, return_v=True)
     backbone.spike_features = backbone.membrane_features = 4 * size[0] * size[1]
@@ -76,15 +76,15 @@ def features():
 
 
 def alignment_of_share(rank):
-    """DA and the gradient of its two inputs' own rows."""
+    """Return DA and its gradient of the process's own rows of both inputs."""
     mixed, event = (f[:, 4 * rank : 4 * rank + 4].clone().requires_grad_() for f in features())
     loss = domain_alignment(gather_batch(mixed), gather_batch(event))
     loss.backward()
     return loss.detach(), mixed.grad, event.grad
 
 
-# The spikes of `small` are thresholds: where a processor adds in an order that depends on the batch, one may flip.
-# So it is `smooth` that shows that two processes do what one does; `small` must only stay near.
+# The spikes of `small` are thresholds, so that one may flip if a processor adds in an order that depends on the batch.
+# Only `smooth` can show that two processes equal one; `small` must only stay near.
 @pytest.fixture(params=[("smooth", {}, 1e-5), ("small", {"channels": [4, 8]}, 2e-2)], ids=lambda param: param[0])
 def backbone(request):
     return request.param
@@ -92,7 +92,7 @@ def backbone(request):
 
 @pytest.fixture
 def two(tiny, backbone, processes, tmp_path, monkeypatch):
-    """A run of two processes, six pairs each; rank 1 is told another folder, which it must not touch."""
+    """A run of two processes with six pairs each; rank 1 has another output folder, which it must not touch."""
     monkeypatch.setitem(registry.BACKBONES, "smooth", smooth)
     name, options, _ = backbone
     config = tiny.replace(train__log_every=1, model__name=name, model__options=options)
@@ -121,13 +121,13 @@ def test_two_processes_train_as_one_with_twice_the_batch(two, backbone, tmp_path
         one_process, two_processes = weights[name].double(), same[name].double()
         distance = (two_processes - one_process).norm() / one_process.norm().clamp(min=1e-3)
         assert distance < tolerance, name
-    # The same score on every process, made of their shares.
+    # Every process has the same score, combined from their shares.
     assert (tmp_path / "score-0").read_text() == (tmp_path / "score-1").read_text()
     assert f"correct={score.correct}, total=9" in (tmp_path / "score-0").read_text()
     environment = RunFolder(two.out).metrics()[0]
     assert (environment["processes"], environment["global_batch"]) == (2, 12)
     assert not Path(f"{two.out}-unused").exists()
-    # A mistake is said once.
+    # A mistake is reported once.
     assert "holds a run already" in (tmp_path / "error-0").read_text()
     assert (tmp_path / "left-1").read_text() == "2"
     # Another number of processes would be another run.

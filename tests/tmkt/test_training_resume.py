@@ -1,4 +1,4 @@
-"""Resume: a run that was stopped anywhere ends in the very weights of an undisturbed one."""
+"""Resume: a run that stopped at any point ends with exactly the weights of an uninterrupted one."""
 
 import os
 import random
@@ -23,7 +23,7 @@ from tmkt.training.trainer import Trainer, train
 
 
 def records(run):
-    """What metrics.jsonl says of training and scores, without times."""
+    """Return the records of training and scores in metrics.jsonl, without times."""
     records = [record for record in RunFolder(run).metrics() if record["kind"] != "environment"]
     return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
 
@@ -55,7 +55,7 @@ def test_a_resumed_run_equals_an_undisturbed_one(tiny, monkeypatch, stop):
     with pytest.raises(Interrupted):
         train(tiny, data)
     monkeypatch.undo()
-    torch.manual_seed(123)  # what the process did before must not matter
+    torch.manual_seed(123)  # the process's earlier work must not matter
     assert train(tiny, data) == score
     assert_same_run(tiny.out, undisturbed.out)
 
@@ -114,7 +114,7 @@ def test_a_damaged_checkpoint_is_said_and_the_run_goes_on_from_the_one_before(ti
 def test_the_gradient_scaler_is_part_of_the_state(tiny):
     data = prepare(tiny)
     trainers = [Trainer(tiny, data) for _ in range(2)]
-    for trainer, scale in zip(trainers, (512.0, 1.0), strict=True):  # Accelerate makes one on a GPU alone
+    for trainer, scale in zip(trainers, (512.0, 1.0), strict=True):  # Accelerate makes a scaler only on a GPU
         trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     trainers[0]._save()
     saved = trainers[1].folder.checkpoints.newest(trainers[1]._check)
@@ -127,7 +127,7 @@ def test_the_gradient_scaler_is_part_of_the_state(tiny):
 
 @pytest.fixture
 def stopped(tiny, monkeypatch):
-    """A run that was stopped after step 5, and its data."""
+    """A run that stopped after step 5, and its data."""
     data, step = prepare(tiny), Trainer.train_step
 
     def breaks(self):
@@ -202,8 +202,8 @@ def test_a_checkpoint_of_another_run_is_refused(tiny, stopped, change):
     shutil.copytree(Path(other.out) / "checkpoints/step-00000006", out / "checkpoints/step-00000006")
     with pytest.raises(UserError, match=r"the checkpoint of step 6 in .* is of another run"):
         train(tiny, data)
-    assert RunFolder(out).checkpoints.steps() == [2, 4, 6]  # nobody's work is deleted
-    shutil.copy(Path(other.out) / "config.yaml", out)  # with its configuration too
+    assert RunFolder(out).checkpoints.steps() == [2, 4, 6]  # nothing of another run is deleted
+    shutil.copy(Path(other.out) / "config.yaml", out)  # also with the other run's configuration
     with pytest.raises(UserError, match="other settings"):
         train(tiny, data)
 
@@ -293,7 +293,7 @@ def test_data_of_another_content_is_noticed_and_named(tiny, recordings, tmp_path
         expected = r"1 of another content \(static_images 6\)"
     with pytest.raises(UserError, match=f"the data has changed since .*: {expected}; choose another out="):
         train(config)
-    (Path(config.out) / "split.json").unlink()  # what it says is in the checkpoints too
+    (Path(config.out) / "split.json").unlink()  # its content is in the checkpoints too
     with pytest.raises(UserError, match="is of another run, of other settings or other data"):
         train(config)
 

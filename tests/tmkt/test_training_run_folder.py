@@ -1,4 +1,4 @@
-"""A run's folder: what it takes in, gives back and refuses."""
+"""A run's folder: the files that it writes, reads and refuses."""
 
 import ast
 from pathlib import Path
@@ -11,7 +11,7 @@ from tmkt.training.run_folder import RunFolder
 
 PACKAGE = Path(__file__).parents[2] / "tmkt"
 NAMES = {"config.yaml", "split.json", "metrics.jsonl", "predictions.jsonl", "model.safetensors", "teacher.safetensors"}
-NAMES |= {"train.log", "tensorboard"}  # "checkpoints" is a word of the settings too
+NAMES |= {"train.log", "tensorboard"}  # "checkpoints" is also a setting's word
 
 
 def test_names_of_files_stand_in_one_module():

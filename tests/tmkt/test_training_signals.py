@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGKILL: what is saved, what is said, and that no process is left."""
+"""Ctrl-C, SIGTERM and SIGKILL: the state that is saved, the messages, and no process left over."""
 
 import json
 import os
@@ -37,7 +37,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 @pytest.fixture
 def start(tmp_path, tiny_settings):
-    """Start a process that trains slowly, and wait until it is in its `steps`-th step."""
+    """Start a process that trains slowly, and wait until its `steps`-th step."""
     (tmp_path / "empty.yaml").write_text("{}")
     started = []
 
@@ -123,7 +123,7 @@ def test_a_signal_that_was_ignored_stays_ignored():
 
 @pytest.fixture
 def grid(tmp_path, tiny_settings):
-    """A function that starts `tmkt compare` on two runs of some seconds each."""
+    """Returns a function that starts `tmkt compare` on two runs of some seconds each."""
     (tmp_path / "empty.yaml").write_text("{}")
     settings = [item for item in tiny_settings if not item.startswith(("out=", "train.steps", "train.eval_every"))]
     more = ["train.steps=200", "train.eval_every=200", "train.log_every=1", "train.checkpoint_every=20"]
@@ -145,7 +145,7 @@ def grid(tmp_path, tiny_settings):
 
 
 def children(folder):
-    """Processes that train below a folder."""
+    """Return the processes that train below a folder."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -174,7 +174,7 @@ def test_a_compare_that_ends_leaves_no_run_and_the_next_goes_on(grid, tmp_path, 
     first = grid()
     eventually(lambda: running(folder))
     first.send_signal(number)
-    second = grid()  # at once: the runs of the first may still be saving
+    second = grid()  # at once, because the runs of the first may still be saving
     assert second.wait(timeout=300) == 0, second.said()
     assert first.wait() == (-number if number == signal.SIGKILL else 130)
     assert children(folder) == []

@@ -1,4 +1,4 @@
-"""The training loop: learning, files of a run, its options, evaluation."""
+"""The training loop: learning, a run's files, its options, evaluation."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ from tmkt_kernels import backends
 
 @pytest.fixture
 def own_accelerator():
-    """Accelerate has one precision a process: forget it before and after."""
+    """Accelerate has one precision per process; forget it before and after."""
     AcceleratorState._reset_state(True)
     yield
     AcceleratorState._reset_state(True)
@@ -107,7 +107,7 @@ PREDICTED = (0,) * 9  # of the tiny configuration's test recordings
 
 @pytest.fixture
 def told_accuracies(monkeypatch):
-    """Validations of a run of 8 steps that answer 1, 5, 3, 5 of 6 in turn, the last one at a higher loss."""
+    """Validations of a run of 8 steps give 1, 5, 3, 5 of 6 in turn, the last one at a higher loss."""
     told = [(1, 1.0), (5, 0.5), (3, 0.1), (5, 0.6), (1, 1.0)]
     answers = iter([Score(correct, 6, loss, PREDICTED) for correct, loss in told])
     monkeypatch.setattr(trainer, "evaluate", lambda *_: next(answers))
@@ -130,11 +130,11 @@ def test_the_best_checkpoint_is_kept_and_can_be_selected(tiny, told_accuracies):
 
 def test_a_run_stops_early_and_stays_finished(tiny, told_accuracies, capsys):
     config = tiny.replace(train__eval_every=2, train__patience=1, train__checkpoint_every=8)
-    assert train(config).loss == 0.6  # the fourth answer was to its test
+    assert train(config).loss == 0.6  # the fourth result is that of its test
     assert RunFolder(config.out).checkpoints.steps() == [4, 6]
     assert re.search(r"step 6/8: stopped early, .* not improved since step 4", capsys.readouterr().err)
     assert [r["step"] for r in RunFolder(config.out).metrics() if r["kind"] == "train"] == [2, 4, 6]
-    assert train(config).loss == 1.0  # and the fifth to its test again: it trained and validated no further
+    assert train(config).loss == 1.0  # and so is the fifth, because it trained and validated no further
 
 
 @pytest.mark.parametrize("key", ["train__patience", "train__select"])
@@ -148,7 +148,7 @@ def test_accumulated_passes_give_the_gradient_of_the_whole_batch(tiny):
     data, results = prepare(tiny), []
     for batch, accumulate in ((12, 1), (4, 3)):
         trainer = Trainer(tiny.replace(train__batch=batch, train__accumulate=accumulate, transfer__da_weight=0.0), data)
-        trainer.task.eval()  # neither batch norm nor CKA, which look at a pass alone
+        trainer.task.eval()  # neither batch norm nor CKA, which see one pass at a time
         trainer.state.step = 2
         results.append((trainer.train_step(), trainer.model.state_dict(), trainer.optimizer.state_dict()["state"]))
     (values, weights, moments), (again, same, alike) = results
@@ -225,7 +225,7 @@ def test_an_unfinished_run_cannot_be_evaluated(tmp_path):
 
 
 def test_a_backend_that_cannot_serve_is_an_error_before_loading(tiny, monkeypatch):
-    # The tests may run Triton's interpreter, so the reason is planted: only its way to the user is tested here.
+    # The tests may run Triton's interpreter, so the reason is planted, and only its way to the user is tested here.
     for device in ("cpu", "cuda"):
         monkeypatch.setitem(backends.PROBLEMS, ("triton", device), "there is no such device; take another")
     with pytest.raises(UserError, match=r"model\.neuron: lif: backend 'triton' cannot serve .* no such device"):
