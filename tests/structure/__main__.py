@@ -1,9 +1,9 @@
-"""Print every measure with its limit, then the places that each counted."""
+"""Print every measure with its limit, then the places that it counted."""
 
 import os
 from pathlib import Path
 
-os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported: its kernels then run on the CPU
+os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported, so that its kernels run on the CPU
 
 from .measures import MEASURES
 from .sources import Tree

@@ -1,4 +1,4 @@
-"""What the expressions of a function are, as far as plain annotations tell: enough to know whose method is called."""
+"""Types of the expressions in a function, from plain annotations: enough to find the class of a called method."""
 
 import ast
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ UNKNOWN = Type()
 
 
 class Types:
-    """The names of a function; `owner` is its class, if it is a method. Give it the assignments as they come."""
+    """The names of a function; `owner` is its class, if it is a method. Pass it the assignments in their order."""
 
     def __init__(self, modules: Modules, module: Module, function: ast.AST, owner: Found | None) -> None:
         self.modules, self.module, self.owner = modules, module, owner
@@ -38,7 +38,7 @@ class Types:
                 self.stands_for[each.alias] = Found(target) if is_target else modules.resolve(target, each.name or "")
 
     def resolve(self, node: ast.expr) -> Found | None:
-        """The function, class, module or table that an expression names."""
+        """Return the function, class, module or table that an expression names."""
         if isinstance(node, ast.Name):
             if node.id in self.stands_for:
                 return self.stands_for[node.id]
@@ -50,13 +50,13 @@ class Types:
                 return self.modules.resolve(holder.module, node.attr)
             if holder and isinstance(holder.node, ast.ClassDef):
                 return self.modules.method(holder, node.attr)
-        if isinstance(node, ast.Subscript):  # the table whose entry it is
+        if isinstance(node, ast.Subscript):  # the table of the entry
             table = self.resolve(node.value)
             return table if table and isinstance(table.node, ast.Dict) else None
         return self.of(node).itself
 
     def of(self, node: ast.expr) -> Type:
-        """The type of an expression."""
+        """Return the type of an expression."""
         if isinstance(node, ast.Name):
             return self.types.get(node.id, UNKNOWN)
         if isinstance(node, ast.Attribute):
@@ -89,7 +89,7 @@ class Types:
         return UNKNOWN
 
     def _attribute(self, owner: Found | None, name: str) -> Type:
-        """A field that a class or one of its bases annotates, a property, or what __init__ takes and keeps."""
+        """The type of a field that a class or a base annotates, a property, or a parameter that __init__ keeps."""
         if owner is None or not isinstance(owner.node, ast.ClassDef):
             return UNKNOWN
         for node in owner.node.body:
@@ -104,7 +104,7 @@ class Types:
         return next((t for base in self.modules.bases(owner) if (t := self._attribute(base, name)) != UNKNOWN), UNKNOWN)
 
     def annotated(self, module: Module, node: ast.expr) -> Type:
-        """The type that an annotation in `module` says; of a union the first that is one of ours."""
+        """Return the type of an annotation in `module`; of a union, the first that is one of ours."""
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             return self.annotated(module, ast.parse(node.value, mode="eval").body)
         if isinstance(node, ast.BinOp):
@@ -129,7 +129,7 @@ class Types:
 
     @staticmethod
     def named(modules: Modules, module: Module, node: ast.expr) -> Found | None:
-        """What `a` or `a.b` stands for at the top of a module."""
+        """Return the definition of `a` or `a.b` at the top of a module."""
         if isinstance(node, ast.Name):
             return modules.resolve(module, node.id)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -138,7 +138,7 @@ class Types:
         return None
 
     def assign(self, node: ast.AST) -> None:
-        """Take note of an assignment, or of what a loop or a comprehension runs over."""
+        """Record an assignment, or the variables of a loop or a comprehension."""
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 self._bind(target, self.of(node.value), self.resolve(node.value))
@@ -163,7 +163,7 @@ class Types:
 
 
 def _kept_parameter(init: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> ast.expr | None:
-    """The annotation of the parameter that `self.name = parameter` keeps."""
+    """Return the annotation of the parameter that `self.name = parameter` keeps."""
     annotations = {a.arg: a.annotation for a in (*init.args.posonlyargs, *init.args.args, *init.args.kwonlyargs)}
     for node in ast.walk(init):
         if isinstance(node, ast.Assign) and f"self.{name}" in map(ast.unparse, node.targets):

@@ -7,9 +7,9 @@ from .sources import TESTS, Tree, called_name
 
 
 def conditional_assertions(tree: Tree) -> list[str]:
-    """Each `if` in a function of the tests that asserts in only one of its branches, and each `except` that asserts.
+    """Return each `if` in a test function that asserts in only one of its branches, and each `except` that asserts.
 
-    A test that never takes this branch passes without a word.
+    A test that never takes this branch passes silently.
     """
     python = [source for source in tree.of(TESTS) if source.is_python]
     found = {(s.path, node.lineno) for s in python for node in _in_functions(s.syntax) if _may_skip_assertions(node)}
@@ -27,7 +27,7 @@ def _may_skip_assertions(node: ast.If | ast.ExceptHandler) -> bool:
 
 
 def _assert(statements: Iterable[ast.stmt]) -> bool:
-    """By `assert`, `pytest.raises` or an `assert_...` of PyTorch's, NumPy's or ours."""
+    """Whether they assert, by `assert`, `pytest.raises` or an `assert_...` of PyTorch's, NumPy's or ours."""
     nodes = [node for statement in statements for node in ast.walk(statement)]
     called = [called_name(node) for node in nodes if isinstance(node, ast.Call)]
     return any(isinstance(node, ast.Assert) for node in nodes) or any(

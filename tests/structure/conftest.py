@@ -1,4 +1,4 @@
-"""A small tree, in which a measure finds exactly what is there."""
+"""A small tree with known content, for tests of the measures."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.structure.sources import Tree
 
 @pytest.fixture
 def tree(tmp_path):
-    """Makes a tree of files."""
+    """Returns a function that makes a tree of files."""
 
     def make(**files: str) -> Tree:
         for name, text in files.items():

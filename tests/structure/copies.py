@@ -28,10 +28,10 @@ class Run(NamedTuple):
 
 
 def identical_runs(sources: list[Source], spelled_out: Collection[tuple[str, int]] = ()) -> list[Run]:
-    """Runs above the limit, each as long as it goes.
+    """Return the runs above the limit, each at its full length.
 
     Comments, blank lines, spaces and imports do not count, nor do the parameters of the functions at `spelled_out`,
-    (path, line): a public signature names every keyword, and a kernel every argument.
+    (path, line), because a public signature names every keyword, and a kernel every argument.
     """
     files = [list(_lines(source, spelled_out)) for source in sources]
     windows = defaultdict(list)
@@ -68,7 +68,7 @@ def _lines(source: Source, spelled_out: Collection[tuple[str, int]]) -> Iterator
 
 
 def _left_out(source: Source, spelled_out: Collection[tuple[str, int]]) -> Iterator[int]:
-    """Numbers of the lines of imports, and of the parameters that are spelled out."""
+    """Return the numbers of the lines of imports, and of the parameters that are spelled out."""
     for node in ast.walk(source.syntax):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)

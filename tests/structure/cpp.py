@@ -1,4 +1,4 @@
-"""A reader of C++: functions, parameters, loops and calls, from tokens. It knows no types and expands no macro."""
+"""A reader of C++: functions, parameters, loops and calls, from tokens. It knows no types and expands no macros."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ _TOKEN = re.compile(
 )
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.MULTILINE)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
-# Words before a parenthesis that are no function's name.
+# Words before a parenthesis that are not a function's name.
 _NO_NAMES = {"__attribute__", "__launch_bounds__", "alignas", "decltype", "noexcept", "requires", "explicit"}
 _CLASSES = {"class", "struct", "union"}
 _STATEMENTS = {"if", "for", "while", "switch", "return"}
@@ -33,12 +33,12 @@ class CppFunction(NamedTuple):
 
 
 def includes(text: str) -> list[str]:
-    """Paths between quotes, as they are written."""
+    """Return the paths between quotes, as written."""
     return _INCLUDE.findall(text)
 
 
 def tokens(text: str) -> list[Token]:
-    """Without comments and preprocessor lines."""
+    """Return the tokens, without comments and preprocessor lines."""
     text = _PREPROCESSOR.sub(lambda match: "\n" * match[0].count("\n"), text)
     found, line = [], 1
     for match in _TOKEN.finditer(text):
@@ -49,11 +49,11 @@ def tokens(text: str) -> list[Token]:
 
 
 def functions(text: str) -> list[CppFunction]:
-    """Those of namespaces and classes; lambdas and local classes are part of the function around them."""
+    """Return functions of namespaces and classes; lambdas and local classes are part of the function around them."""
     code = tokens(text)
     words = [token.text for token in code]
     found: list[CppFunction] = []
-    scopes: list[str] = []  # names of the classes around; "" of a namespace
+    scopes: list[str] = []  # names of the classes around; "" for a namespace
     at = head = 0
     while at < len(code):
         word = words[at]
@@ -84,7 +84,7 @@ def functions(text: str) -> list[CppFunction]:
 
 
 def closing(words: Sequence[str], at: int) -> int:
-    """Where the bracket at `at` closes."""
+    """Return the index of the bracket that closes the one at `at`."""
     opening, depth = words[at], 0
     for i in range(at, len(words)):
         depth += (words[i] == opening) - (words[i] == _CLOSING[opening])
@@ -94,8 +94,8 @@ def closing(words: Sequence[str], at: int) -> int:
 
 
 def _signature(head: list[str]) -> str | tuple[str, int] | None:
-    """What stands before a brace opens: a class's name, or "" of a namespace; (name, parameters) of a function; None of
-    anything else."""
+    """Return the meaning of the words before an opening brace: a class's name, or "" for a namespace; (name,
+    parameters) of a function; None for anything else."""
     head = _without_templates(head)
     if "namespace" in head or (head[:1] == ["extern"] and len(head) == 2):
         return ""
@@ -129,7 +129,7 @@ def _without_templates(head: list[str]) -> list[str]:
 
 
 def _parameters_of(head: list[str]) -> tuple[int, int] | None:
-    """The parentheses of a function's parameters."""
+    """Return the indices of the parentheses around a function's parameters."""
     at = 0
     while at < len(head):
         if head[at] == "(":
@@ -146,7 +146,7 @@ def _parameters_of(head: list[str]) -> tuple[int, int] | None:
 
 
 def _top_level(words: list[str]) -> list[str]:
-    """Words outside brackets."""
+    """Return the words outside brackets."""
     found, at = [], 0
     while at < len(words):
         if words[at] in _CLOSING:
@@ -168,7 +168,7 @@ def _count(parameters: list[str]) -> int:
 
 
 def calls(body: list[Token]) -> Iterator[tuple[str, bool]]:
-    """(name, whether inside a loop) of every call."""
+    """Return (name, whether inside a loop) of every call."""
     words = [token.text for token in body]
     in_loop = [False] * len(words)
     for at, word in enumerate(words):
@@ -182,7 +182,7 @@ def calls(body: list[Token]) -> Iterator[tuple[str, bool]]:
 
 
 def _after_arguments(words: list[str], at: int) -> int:
-    """After the template's arguments, if a call has any at `at`: of the comparison a < b it returns `at`."""
+    """Return the index after a call's template arguments at `at`, if any: for the comparison a < b it is `at`."""
     depth = 0
     for i in range(at, len(words)):
         depth += (words[i] == "<") - (words[i] == ">")
@@ -194,7 +194,7 @@ def _after_arguments(words: list[str], at: int) -> int:
 
 
 def _statement_end(words: list[str], at: int) -> int:
-    """After the statement that begins at `at`: a block, or as far as its semicolon."""
+    """Return the index after the statement that begins at `at`, which is a block or ends at its semicolon."""
     while at < len(words):
         if words[at] == "{":
             return closing(words, at) + 1

@@ -1,4 +1,4 @@
-"""Imports: of files that are there, circles, arrows that go up, and private names that leave their folder."""
+"""Imports: whether their files exist, circles, arrows that go up, and private names outside their folder."""
 
 import ast
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from . import cpp
 from .modules import Module, Modules, modules_of
 from .sources import PACKAGES, TESTS, Tree
 
-Arrows = dict[str, set[str]]  # path -> paths of what it imports
-# What a package never imports. The trainer stands on the kernels, and the benchmarks on both.
+Arrows = dict[str, set[str]]  # path -> paths of its imports
+# Forbidden imports of each package. The trainer builds on the kernels, and the benchmarks on both.
 NEVER = {"tmkt_kernels": ("tmkt", "benchmarks", TESTS), "tmkt": ("benchmarks", TESTS), "benchmarks": (TESTS,)}
-OWN_BINARY = "tmkt_kernels._events"  # compiled from csrc/events, and no private module of another package
+OWN_BINARY = "tmkt_kernels._events"  # compiled from csrc/events, not a private module of another package
 
 
 def arrows(tree: Tree) -> Arrows:
-    """Imports of Python, wherever they stand, and includes of C++, between files of the packages and of csrc."""
+    """Return imports of Python, anywhere in a file, and includes of C++, between files of the packages and of csrc."""
     modules = modules_of(tree)
     found: Arrows = {s.path: set() for s in tree.product}
     for package in PACKAGES:
@@ -28,7 +28,7 @@ def arrows(tree: Tree) -> Arrows:
 
 
 def circles(graph: Arrows) -> list[list[str]]:
-    """Groups of nodes that reach one another, each sorted."""
+    """Return groups of nodes that reach one another, each sorted."""
     reached = {node: _reachable(graph, node) for node in graph}
     groups = {frozenset(n for n in reached[node] if node in reached[n]) for node in graph if node in reached[node]}
     return sorted(sorted(group) for group in groups)
@@ -46,7 +46,7 @@ def _reachable(graph: Arrows, node: str) -> set[str]:
 
 
 def room_circles(graph: Arrows) -> list[list[str]]:
-    """Circles in a folder that go through a sub-folder: an import anywhere under a sub-folder is the sub-folder's."""
+    """Return circles in a folder through a sub-folder: an import anywhere below a sub-folder is the sub-folder's."""
     folders = {str(parent) for path in graph for parent in PurePosixPath(path).parents}
     found = []
     for folder in sorted(folders):
@@ -61,13 +61,13 @@ def room_circles(graph: Arrows) -> list[list[str]]:
 
 
 def _room(path: str, folder: str) -> str:
-    """The file or sub-folder of `folder` that `path` is in; "" if it is elsewhere."""
+    """Return the file or sub-folder of `folder` that contains `path`; "" if it is elsewhere."""
     prefix = "" if folder == "." else folder + "/"
     return prefix + path.removeprefix(prefix).partition("/")[0] if path.startswith(prefix) else ""
 
 
 def broken_imports(tree: Tree) -> list[str]:
-    """Imports from our packages that name no file, which the other measures of imports and calls would not see."""
+    """Return imports from our packages that name no file, because the other measures would not see them."""
     modules = modules_of(tree)
     broken = {
         f"{module.path}:{each.line} imports {each.module}"
@@ -89,7 +89,7 @@ def upward_imports(tree: Tree) -> list[str]:
 
 
 def private_imports(tree: Tree, *places: str) -> list[str]:
-    """Imports of a private module or name of ours from another folder, and uses of one as `module._name`."""
+    """Return imports of a private module or name of ours from another folder, and uses of one as `module._name`."""
     modules = modules_of(tree)
     wanted = [m for m in modules if m.path.partition("/")[0] in places]
     return [f"{m.path}:{line} {name}" for m in wanted for name, line in sorted(set(_private_names(modules, m)))]

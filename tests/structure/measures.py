@@ -13,16 +13,16 @@ PREPARE = "tmkt.data", "prepare"  # from a run's configuration to its tensors
 
 @dataclass(frozen=True)
 class Result:
-    """`value` is what the limit is about, None where it could not be measured; `places` are what is counted."""
+    """`value` has the limit, and is None if it could not be measured; `places` are the places counted."""
 
     value: int | None
     places: list[str]
-    notes: tuple[str, ...] = ()  # what is exempt or without a limit, or why there is no value
+    notes: tuple[str, ...] = ()  # exempt places, places without a limit, or the reason why there is no value
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Below `least`, the measure no longer sees what it is about: a name that it looks for has changed, for example."""
+    """Below `least`, the measure has lost its subject, for example because a name that it looks for has changed."""
 
     name: str
     limit: int
@@ -95,14 +95,14 @@ def _visits(tree: Tree) -> Result:
 
 
 MEASURES = (
-    # A rule is written once for each device: one loop that goes forward, and one that comes back. They count as one
-    # where backward recomputes by forward's own loop.
+    # A rule is written once per device, as one loop forward and one backward. They count as one if backward recomputes
+    # by forward's own loop.
     Measure("loops over time, CPU", 2, partial(_loops, device="cpu"), least=1),
     Measure("loops over time, CUDA", 2, partial(_loops, device="cuda"), least=1),
     Measure("loops over time, Triton", 2, partial(_loops, device="triton"), least=1),
     Measure("loops over time, these three", 6, _compiled_loops, least=3),
     Measure("loops over time, reference", 1, partial(_loops, device="reference"), least=1),
-    # C++ for the CPU and CUDA, Triton, and the reference's by autograd.
+    # C++ for the CPU and CUDA, Triton, and autograd for the reference.
     Measure("adjoints of a step", 3, lambda tree: _counted(recurrences.adjoints(tree)), least=3),
     Measure(f"functions above {sizes.MOST_PARAMETERS} parameters", 0, _parameters),
     Measure(f"functions above {sizes.MOST_FUNCTION_LINES} lines", 0, _function_lines),
@@ -120,7 +120,7 @@ MEASURES = (
         ),
     ),
     Measure("assertions behind an if, in tests", 0, lambda tree: _counted(assertions.conditional_assertions(tree))),
-    # From the call of a layer to the kernel, and of the kernel what a reader of the CPU's operator opens.
+    # From the call of a layer to the kernel, and the files of the kernel that a reader of the CPU's operator opens.
     Measure("files from LIF to its kernel, reference", 5, partial(_way, backend="reference"), least=2),
     Measure("files from LIF to its kernel, native", 5, partial(_way, backend="native"), least=2),
     Measure("files from LIF to its kernel, Triton", 5, partial(_way, backend="triton"), least=2),

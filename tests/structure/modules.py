@@ -1,4 +1,4 @@
-"""Python's modules and the names in them: who imports what, and what a name stands for."""
+"""Python's modules and the names in them: imports of each module, and definitions of names."""
 
 import ast
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 class Import(NamedTuple):
-    """`from module import name as alias`; name is None of `import module`."""
+    """`from module import name as alias`; name is None for `import module`."""
 
     module: str
     name: str | None
@@ -39,7 +39,7 @@ class Module:
 
     @cached_property
     def imports(self) -> list[Import]:
-        """All of them, those inside functions too."""
+        """All imports, including those inside functions."""
         return list(self.imports_in(self.source.syntax))
 
     def imports_in(self, node: ast.AST) -> Iterator[Import]:
@@ -60,7 +60,7 @@ class Module:
         return self._from_here("." * node.level + (node.module or ""))
 
     def _from_here(self, name: str) -> str:
-        """Of a name that may begin with dots."""
+        """Return the absolute name of a name that may begin with dots."""
         level = len(name) - len(name.lstrip("."))
         if level == 0:
             return name
@@ -70,12 +70,12 @@ class Module:
 
     @cached_property
     def definitions(self) -> dict[str, Definition]:
-        """Functions and classes at the top, under an `if` or a `try` too."""
+        """Functions and classes at the top, including those under an `if` or a `try`."""
         return {n.name: n for n in _statements(self.source.syntax.body) if isinstance(n, Definition)}
 
     @cached_property
     def values(self) -> dict[str, ast.expr]:
-        """What is assigned at the top."""
+        """Values assigned at the top."""
         found: dict[str, ast.expr] = {}
         for node in _statements(self.source.syntax.body):
             if isinstance(node, ast.Assign):
@@ -86,13 +86,13 @@ class Module:
 
     @cached_property
     def imported(self) -> dict[str, Import]:
-        """By alias, those at the top."""
+        """Imports at the top, by alias."""
         tops = [n for n in _statements(self.source.syntax.body) if isinstance(n, (ast.Import, ast.ImportFrom))]
         return {i.alias: i for node in tops for i in self.imports_in(node)}
 
 
 class Found(NamedTuple):
-    """What a name stands for: a module (no node), a function, a class, or a value."""
+    """The definition of a name: a module (no node), a function, a class, or a value."""
 
     module: Module
     node: Definition | ast.expr | None = None
@@ -110,7 +110,7 @@ class Modules:
         return [m for m in self if m.name == package or m.name.startswith(package + ".")]
 
     def targets(self, an_import: Import) -> list[Module]:
-        """Our modules that an import names: a submodule, or else the module whose name it takes."""
+        """Return our modules that an import names: a submodule, or else the module from which it takes the name."""
         if an_import.name:
             submodule = self.by_name.get(f"{an_import.module}.{an_import.name}")
             module = self.by_name.get(an_import.module)
@@ -119,8 +119,8 @@ class Modules:
         return [m for m in (self.by_name.get(an_import.module),) if m]
 
     def resolve(self, module: Module, name: str) -> Found | None:
-        """What `name` stands for in `module`, through imports and plain assignments; None if it is not ours."""
-        for _ in range(20):  # imports in a circle end here
+        """Return the definition of `name` in `module`, through imports and plain assignments; None if not ours."""
+        for _ in range(20):  # stops for imports in a circle
             if name in module.definitions:
                 return Found(module, module.definitions[name])
             if name in module.values:
@@ -142,7 +142,7 @@ class Modules:
         return None
 
     def exported(self, name: str) -> Iterator[tuple[str, Found]]:
-        """(name, what it stands for) of a module's `__all__`, or of what it defines without an underscore."""
+        """Return (name, definition) for a module's `__all__`, or for its definitions without an underscore."""
         module = self.by_name[name]
         listed = module.values.get("__all__")
         names = ast.literal_eval(listed) if listed else [n for n in module.definitions if not n.startswith("_")]
@@ -152,7 +152,7 @@ class Modules:
                 yield each, found
 
     def method(self, owner: Found, name: str) -> Found | None:
-        """A method of a class or of its nearest base that is ours."""
+        """Return a method of a class or of its nearest base among ours."""
         assert isinstance(owner.node, ast.ClassDef)
         for node in owner.node.body:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == name:

@@ -1,4 +1,4 @@
-"""How often the recurrence is written: loops over time for each device, and adjoints of a neuron's step."""
+"""The number of times that the recurrence is written: loops over time per device, and adjoints of a neuron's step."""
 
 import ast
 from collections.abc import Iterator
@@ -7,21 +7,21 @@ from fnmatch import fnmatch
 from . import cpp
 from .sources import Function, Source, Tree, called_name
 
-# The functions of one time step of a neuron and of the step's adjoint, by every name that a device has for them. A
-# function that calls one of them in a loop runs the recurrence.
+# The functions of a neuron's time step and of the step's adjoint, by every name that they have on a device. A function
+# that calls one of them in a loop runs the recurrence.
 ADJOINT_NAMES = frozenset({"adjoint", "lif_adjoint", "lif_step_adjoint", "charge_adjoint", "lif_charge_adjoint"})
 STEP_NAMES = ADJOINT_NAMES | {
     *("charge", "lif_charge", "step", "lif_step"),
     *("parameter_gradients", "lif_parameter_gradients"),
 }
-# The names that ds/dh, the surrogate's derivative, has: an adjoint multiplies by it.
+# The names of ds/dh, the surrogate's derivative, by which an adjoint multiplies.
 DERIVATIVES = frozenset({"ds_dh", "derivative", "surrogate_derivative"})
 COMPILED = ("cpu", "cuda", "triton")
 DEVICES = (*COMPILED, "reference")
 
 
 def device_of(path: str) -> str | None:
-    """Headers that both compilers read count for the CPU."""
+    """Return the device of a file; headers that both compilers read count for the CPU."""
     if path.startswith("csrc/"):
         return "cuda" if fnmatch(path, "*.cu") or fnmatch(path, "*.cuh") else "cpu"
     if path.startswith("tmkt_kernels/"):
@@ -30,10 +30,11 @@ def device_of(path: str) -> str | None:
 
 
 def loops(tree: Tree, device: str) -> list[list[Function]]:
-    """Functions that call a neuron's step or adjoint in a loop, directly or through a function without such a loop.
+    """Return functions that call a neuron's step or adjoint in a loop, directly or through a function without such a
+    loop.
 
-    Those of which one calls the other, or that one function calls, are parts of one loop: backward recomputes a chunk
-    and then goes back through it.
+    Functions of which one calls the other, or that one function calls, are parts of one loop, because backward
+    recomputes a chunk and then goes back through it.
     """
     functions = [f for s in tree.product if device_of(s.path) == device for f in s.functions]
     calls = {f: list(_calls(f)) for f in functions}
@@ -47,7 +48,7 @@ def loops(tree: Tree, device: str) -> list[list[Function]]:
 
 
 def _joined(found: list[Function], together: list[set[str]]) -> list[list[Function]]:
-    """`found` in groups: functions whose names stand in one of the sets `together` are in one group."""
+    """Group `found`: functions with names in the same set of `together` are in one group."""
     groups: list[list[Function]] = []
     for function in found:
         with_it = [
@@ -67,7 +68,7 @@ def _calls(function: Function) -> Iterator[tuple[str, bool]]:
 
 def _python_calls(node: ast.AST, looped: bool) -> Iterator[tuple[str, bool]]:
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        return  # a function of its own
+        return  # a separate function
     if isinstance(node, ast.Call):
         yield called_name(node), looped
     repeats = isinstance(node, (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp))
@@ -97,5 +98,5 @@ def _is_derivative(node: ast.expr) -> bool:
 
 
 def _is_value(word: str) -> bool:
-    """Not the type of a pointer."""
+    """Whether the word is a value, and not the type of a pointer."""
     return word in ")]" or (word.isidentifier() and word not in ("float", "double", "Floats", "T", "V"))

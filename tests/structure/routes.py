@@ -1,4 +1,4 @@
-"""The files that one call leads through, in Python as it runs and in C++ by its includes."""
+"""The files on the way of one call, in Python at run time and in C++ by its includes."""
 
 import os
 import sys
@@ -15,10 +15,10 @@ CPU_FORWARD = ("csrc/lif/lif_cpu.cpp", "csrc/lif/lif_simd.cpp")
 
 
 def way_of(call: Callable[[], Any], root: Path, kernel: str = "") -> tuple[list[str], list[str]]:
-    """(the longest chain of Python files under `root` of which one function calls the next, all files entered).
+    """Return (the longest chain of Python files under `root` of which one function calls the next, all files entered).
 
-    The chain ends where the package `kernel` is entered, which runs the kernel; what a function on the chain asks of a
-    helper, which then returns, is entered only. Modules that are imported on the way are not entered by that.
+    The chain ends at the first call into the package `kernel`, which runs the kernel. Helpers that a function on the
+    chain calls, and that then return, count only as entered. Importing a module does not enter it.
     """
     entered: dict[str, None] = {}
     longest: list[str] = []
@@ -29,7 +29,7 @@ def way_of(call: Callable[[], Any], root: Path, kernel: str = "") -> tuple[list[
         if event == "call" and code.co_name != "<module>" and Path(code.co_filename).is_relative_to(root):
             entered[Path(code.co_filename).relative_to(root).as_posix()] = None
             chain = _chain(frame, root, kernel)
-            if len(chain) >= len(longest):  # the later of two, since helpers come first
+            if len(chain) >= len(longest):  # the later of two, because helpers come first
                 longest = chain
 
     before = sys.getprofile()
@@ -42,12 +42,12 @@ def way_of(call: Callable[[], Any], root: Path, kernel: str = "") -> tuple[list[
 
 
 def _chain(frame: FrameType | None, root: Path, kernel: str) -> list[str]:
-    """The files of the frames from the outermost to `frame`, each once."""
+    """Return the files of the frames from the outermost to `frame`, each once."""
     found: list[str] = []
     while frame is not None:
         path = Path(frame.f_code.co_filename)
         if kernel in path.parts and not path.is_relative_to(root):
-            found = []  # what is further in belongs to the kernel
+            found = []  # frames further in belong to the kernel
         elif path.is_relative_to(root):
             found.append(path.relative_to(root).as_posix())
         frame = frame.f_back
@@ -55,8 +55,8 @@ def _chain(frame: FrameType | None, root: Path, kernel: str) -> list[str]:
 
 
 def way_of_lif(backend: str) -> tuple[list[str], list[str]] | str:
-    """`way_of` the call of a LIF layer for an x on the CPU that needs a gradient; or the reason why the backend cannot
-    serve it. Triton serves the CPU in its interpreter.
+    """Return `way_of` the call of a LIF layer for an x on the CPU that needs a gradient, or the reason why the backend
+    cannot serve it. Triton serves the CPU in its interpreter.
 
     The second call counts, because the first one fills caches.
     """
@@ -79,7 +79,7 @@ def way_of_lif(backend: str) -> tuple[list[str], list[str]] | str:
 
 
 def included(tree: Tree, *starts: str) -> list[str]:
-    """The sources at `starts` and all that they include, but the vocabulary; in the order in which they are met."""
+    """Return the sources at `starts` and all their includes, except the vocabulary, in the order of their discovery."""
     found: dict[str, None] = {}
 
     def follow(path: str) -> None:
@@ -95,12 +95,12 @@ def included(tree: Tree, *starts: str) -> list[str]:
 
 
 def chain_of_calls(tree: Tree, paths: list[str], start: str, end: str) -> list[str]:
-    """Files on the shortest chain of calls from function `start` to function `end`, among those at `paths`, in order.
+    """Return the files on the shortest chain of calls from function `start` to `end`, among those at `paths`, in order.
 
-    A function that names another one calls it: C++ hands functions to macros and templates as well.
+    A function that names another one counts as its caller, because C++ also passes functions to macros and templates.
 
     Raises:
-        ValueError: no chain leads there.
+        ValueError: there is no such chain.
     """
     functions = [f for path in paths for f in tree.sources[path].functions]
     chains = [[f] for f in functions if f.short_name == start]

@@ -9,13 +9,13 @@ from .sources import PACKAGES, TESTS, Function, Source, Tree, called_name, decor
 MOST_PARAMETERS = 8
 MOST_FUNCTION_LINES = 60
 MOST_FILE_LINES = 400
-PUBLIC = ("tmkt_kernels", "tmkt_kernels.nn", "tmkt_kernels.events", "tmkt")  # whose __all__ is the public interface
-# Tables of formulas, with a case for each surrogate gradient: a reader looks one up, and does not read them through.
+PUBLIC = ("tmkt_kernels", "tmkt_kernels.nn", "tmkt_kernels.events", "tmkt")  # their __all__ is the public interface
+# Tables of formulas, with a case per surrogate gradient, in which a reader looks one up without reading the rest.
 FORMULAS = frozenset({"surrogate_derivative", "surrogate_derivatives"})
 
 
 def functions_with_many_parameters(tree: Tree) -> tuple[list[Function], list[tuple[Function, str]]]:
-    """(those above the limit, those that are exempt and why)."""
+    """Return (those above the limit, those that are exempt and why)."""
     reasons = exempt_from_parameters(tree)
     many = [f for f in tree.functions(*PACKAGES, "csrc") if f.parameters > MOST_PARAMETERS]
     held = [f for f in many if (f.path, f.line) not in reasons]
@@ -23,7 +23,7 @@ def functions_with_many_parameters(tree: Tree) -> tuple[list[Function], list[tup
 
 
 def exempt_from_parameters(tree: Tree) -> dict[tuple[str, int], str]:
-    """(path, line) of each function whose list of parameters somebody else decides, and who."""
+    """Return (path, line) of each function whose list of parameters is prescribed, and by what."""
     modules = modules_of(tree)
     exempt = {place: "public" for name in PUBLIC if name in modules.by_name for place in _public(modules, name)}
     launched, boxed = _launched(tree), set(_boxed(tree))
@@ -56,7 +56,7 @@ def _public(modules: Modules, name: str) -> Iterator[tuple[str, int]]:
 
 
 def _launched(tree: Tree) -> set[str]:
-    """Names of Triton kernels that are launched, kernel[grid](...), or handed to a function that launches them."""
+    """Names of Triton kernels that are launched, kernel[grid](...), or passed to a function that launches them."""
     syntax = [source.syntax for source in tree.of(*PACKAGES) if source.is_python]
     functions = [f.body for f in tree.functions(*PACKAGES) if not isinstance(f.body, list)]
     launchers = {f.name for f in functions if _launches_in(f) & {a.arg for a in f.args.args}}
@@ -71,14 +71,14 @@ def _launches_in(node: ast.AST) -> set[str]:
 
 
 def _boxed(tree: Tree) -> Iterator[str]:
-    """Names of the C++ operators, TORCH_BOX(&name<...>): a schema of PyTorch's is their list of parameters."""
+    """Return names of the C++ operators, TORCH_BOX(&name<...>); PyTorch's schema prescribes their parameters."""
     for source in tree.of("csrc"):
         for part in source.text.split("TORCH_BOX(&")[1:]:
             yield part.partition(")")[0].partition("<")[0].rpartition("::")[2]
 
 
 def long_functions(tree: Tree) -> tuple[list[Function], list[Function]]:
-    """(those above the limit, those that are exempt as tables of formulas)."""
+    """Return (those above the limit, those that are exempt as tables of formulas)."""
     long = [f for f in tree.functions(*PACKAGES, "csrc") if f.lines > MOST_FUNCTION_LINES]
     return [f for f in long if f.short_name not in FORMULAS], [f for f in long if f.short_name in FORMULAS]
 

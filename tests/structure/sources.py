@@ -1,4 +1,4 @@
-"""The files that are measured, each read and parsed once, and the functions in them."""
+"""The sources to measure, each read and parsed once, and the functions in them."""
 
 import ast
 import re
@@ -63,7 +63,7 @@ class Source:
 
 
 class Tree:
-    """The sources under a root. Places that are not there are empty."""
+    """The sources under a root. Missing places are empty."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -83,7 +83,7 @@ class Tree:
 
     @property
     def product(self) -> list[Source]:
-        """What is not a test, an example or a page."""
+        """Sources other than tests, examples and pages."""
         return self.of(*PACKAGES, "csrc")
 
     def functions(self, *places: str) -> list[Function]:
@@ -103,17 +103,17 @@ def _python_functions(path: str, node: ast.AST, prefix: str) -> Iterator[Functio
 
 
 def _count_parameters(node: ast.FunctionDef | ast.AsyncFunctionDef, in_class: bool) -> int:
-    """Without self and cls; *args and **kwargs are one each."""
+    """Count parameters without self and cls; *args and **kwargs are one each."""
     a = node.args
     names = [arg.arg for arg in (*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg) if arg]
     return len(names) - (in_class and names[:1] in (["self"], ["cls"]))
 
 
 def decorators(node: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
-    """Last names of the decorators: {"jit"} of @triton.jit(...)."""
+    """Return the last names of the decorators: {"jit"} for @triton.jit(...)."""
     return {re.sub(r"\(.*", "", ast.unparse(d), flags=re.DOTALL).rpartition(".")[2] for d in node.decorator_list}
 
 
 def called_name(call: ast.Call) -> str:
-    """Last name of what is called: `charge` of NEURON.charge(...); "" where it has none."""
+    """Return the last name of the called expression: `charge` for NEURON.charge(...); "" if it has none."""
     return getattr(call.func, "attr", getattr(call.func, "id", ""))

@@ -1,4 +1,4 @@
-"""Functions and calls in C++, read by tokens."""
+"""Functions and calls in C++, from tokens."""
 
 from tests.structure import cpp
 

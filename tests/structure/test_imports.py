@@ -1,4 +1,4 @@
-"""Imports of no file, in circles, upward and of private names."""
+"""Imports without a file, in circles, upward and of private names."""
 
 from tests.structure import imports
 

@@ -1,4 +1,4 @@
-"""Loops over time and adjoints, of each device."""
+"""Loops over time and adjoints, per device."""
 
 from tests.structure import recurrences
 

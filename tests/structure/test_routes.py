@@ -1,4 +1,4 @@
-"""The files that a call leads through, in Python and in C++."""
+"""The files on the way of a call, in Python and in C++."""
 
 import sys
 
@@ -8,7 +8,7 @@ from tests.structure import routes
 
 
 def test_the_way_of_a_call(tree, tmp_path, monkeypatch):
-    """a asks helper, which returns, and calls late; late calls the kernel's package, which calls inner."""
+    """a calls helper, which returns, and then late; late calls the kernel's package, which calls inner."""
     tree(
         **{
             "entered/__init__.py": "from .a import go\n",

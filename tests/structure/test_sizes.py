@@ -1,4 +1,4 @@
-"""Parameters and lines: what is above the limits, and what is exempt."""
+"""Parameters and lines: functions and files above the limits, and the exempt ones."""
 
 from tests.structure import sizes
 

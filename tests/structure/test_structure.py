@@ -1,4 +1,4 @@
-"""The limits of the structure; `make structure` prints what each measure counted."""
+"""The limits of the structure; `make structure` prints the places that each measure counted."""
 
 from pathlib import Path
 

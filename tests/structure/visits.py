@@ -1,9 +1,9 @@
-"""How often a reader who follows the calls of a function comes to each module.
+"""The number of visits to each module by a reader who follows the calls of a function.
 
-The reader goes into each function once, in the order in which calls stand in the source, and knows a method where
-annotations say whose it is. A stay is a run of functions in one module, and a visit the beginning of a stay: to come
-back to a caller's remaining lines is none. Where the program chooses as it runs, among the entries of a table or the
-classes behind a Protocol, the reader takes the first: a run has one of them.
+The reader enters each function once, in the order of calls in the source, and finds a method if annotations give its
+class. A stay is a run of functions in one module, and a visit is the beginning of a stay; the return to a caller's
+remaining lines is not a visit. If the program chooses at run time, among the entries of a table or the classes behind a
+Protocol, the reader takes the first, because a run has only one of them.
 """
 
 import ast
@@ -16,7 +16,7 @@ from .modules import Found, Modules
 
 
 def visits(modules: Modules, start: Found) -> list[tuple[str, list[str]]]:
-    """The stays of a walk that begins at the function `start` and does not leave its package: module, functions."""
+    """Return the stays of a walk that begins at the function `start` and stays in its package: module, functions."""
     steps = Walk(modules, start.module.name.partition(".")[0]).into(start, None)
     return [(module, [name for _, name in stay]) for module, stay in groupby(steps, key=lambda step: step[0])]
 
@@ -34,7 +34,7 @@ class Walk:
         self.classes = [Found(module, node) for module, node in classes if not _is_abstract(node)]
 
     def into(self, function: Found, owner: Found | None) -> Iterator[tuple[str, str]]:
-        """(module, name) of the functions that are entered, in order. `owner`: the class of a method."""
+        """Return (module, name) of the functions entered, in order. `owner`: the class of a method."""
         assert isinstance(function.node, Functions)
         if function.node in self.seen or function.module.name.partition(".")[0] != self.package:
             return
@@ -72,7 +72,7 @@ class Walk:
                 yield entry, None
 
     def _implementation(self, owner: Found) -> Found:
-        """The class itself; of a Protocol or an abstract class the first class that has its methods."""
+        """Return the class itself; for a Protocol or an abstract class, the first class that has its methods."""
         if not isinstance(owner.node, ast.ClassDef) or not _is_abstract(owner.node):
             return owner
         methods = [node.name for node in owner.node.body if isinstance(node, Functions)]
@@ -85,10 +85,10 @@ def _is_abstract(node: ast.ClassDef) -> bool:
 
 
 def _in_order(function: ast.AST) -> list[ast.AST]:
-    """What a function calls, the names that it hands on as arguments, and its assignments, in the order of the source.
+    """Return the calls in a function, the names that it passes as arguments, and its assignments, in the source's
+    order.
 
-    A call stands where the name of its function ends, an assignment behind its value, and a comprehension before what
-    it makes.
+    A call is at the end of its function's name, an assignment after its value, and a comprehension before its element.
     """
     found: list[tuple[tuple[int, int, int], ast.AST]] = []
     for node in ast.walk(function):
