@@ -1,6 +1,6 @@
-// A program without Python: loads libtmkt_kernels.so and an AOTInductor package, and runs it.
-//   deploy LIBRARY PACKAGE INPUT OUTPUT SIZE...
-// INPUT and OUTPUT are floats as they lie in memory; SIZE... is the shape of the input.
+// A program without Python that loads libtmkt_kernels.so and an AOTInductor package, and runs it.
+// deploy LIBRARY PACKAGE INPUT OUTPUT SIZE...
+// INPUT and OUTPUT are raw floats; SIZE... is the shape of the input.
 #include <ATen/ATen.h>
 #include <dlfcn.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>

@@ -1,6 +1,6 @@
 // Every decoder of csrc/events on random and damaged records, and the simulators on numbers of any size, for
-// AddressSanitizer and UndefinedBehaviorSanitizer: `make sanitize`. What they give must be in order of time, and as
-// much as a decoder counted.
+// AddressSanitizer and UndefinedBehaviorSanitizer: `make sanitize`. Decoded events must be in order of time, and as
+// many as the decoder counted.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -30,7 +30,7 @@ using Data = std::vector<uint8_t>;
 struct Format {
   const char* name;
   std::function<int64_t(Bytes, Event*)> decode;
-  std::function<Data(Random&)> make;  // records of which most are possible
+  std::function<Data(Random&)> make;  // records, of which most are valid
 };
 
 int64_t below(Random& random, int64_t end) { return static_cast<int64_t>(random.bits() % static_cast<uint64_t>(end)); }
@@ -44,7 +44,7 @@ void put_big(Data& data, uint32_t word) {
   for (int shift = 24; shift >= 0; shift -= 8) data.push_back(static_cast<uint8_t>(word >> shift));
 }
 
-// Words of the types that `types` lists, whose time goes on, and sometimes back.
+// Words of the types that `types` lists, with time that advances, and sometimes steps back.
 template <class Word>
 Data words(Random& random, const std::vector<uint64_t>& types, uint64_t time_type, int time_shift) {
   constexpr int bits = 8 * sizeof(Word);
@@ -131,7 +131,7 @@ void damage(Data& data, Random& random) {
   }
 }
 
-// How many events there are, or -1 for what is refused. Both buffers are of exactly their size.
+// Return the number of events, or -1 for refused records. Both buffers have exactly their size.
 int64_t decode(const Format& format, const Data& data, std::vector<Event>& events) {
   const std::unique_ptr<uint8_t[]> copy(new uint8_t[data.size()]);
   if (!data.empty()) std::memcpy(copy.get(), data.data(), data.size());
@@ -156,7 +156,7 @@ bool in_order(const std::vector<Event>& events) {
   return true;
 }
 
-// Numbers of every size: a simulation ends with events, is refused, or is stopped by its first poll.
+// With numbers of every size, a simulation returns events, is refused, or is stopped by its first poll.
 void simulate_anything(int64_t count) {
   struct Stopped {};
   const Poll stop = [] { throw Stopped(); };
@@ -234,7 +234,7 @@ int main(int argc, char** argv) {
     std::printf("fuzz: %s: %lld of %lld files decoded, the others refused\n", format.name,
                 static_cast<long long>(decoded), static_cast<long long>(files));
   }
-  // Time grows with the bytes, however often time steps back.
+  // Decoding time grows with the bytes, however often the recorded time steps back.
   Data steps;
   for (uint32_t i = 0; i < 1'000'000; ++i) {
     put(steps, i / 200 + (i % 2 ? 0u : 9'000u));

@@ -1,5 +1,5 @@
 // The CPU loops on buffers of exactly their size, for AddressSanitizer and
-// UndefinedBehaviorSanitizer: `make sanitize`. Compiled for one SIMD level at a time; no torch, no Python.
+// UndefinedBehaviorSanitizer: `make sanitize`. Compiled for one SIMD level at a time, without torch and Python.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -21,7 +21,7 @@ namespace {
 
 int64_t calls = 0;
 
-// `bytes` from the heap, aligned as torch aligns, whose end AddressSanitizer watches.
+// `bytes` from the heap, aligned as torch aligns; AddressSanitizer watches their end.
 std::shared_ptr<void> buffer(int64_t bytes) {
   void* memory = nullptr;
   if (posix_memalign(&memory, 64, bytes > 0 ? bytes : 1) != 0) std::abort();
@@ -34,7 +34,7 @@ std::shared_ptr<void> values(int64_t count, FloatKind kind) {
     const float value = std::sin(static_cast<float>(i)) * 2.0f;
     if (kind == FloatKind::kFloat32) {
       static_cast<float*>(memory.get())[i] = value;
-    } else {  // a bfloat16, and as a float16 some other number of its size
+    } else {  // a bfloat16; as a float16 it is another number of its size
       static_cast<uint16_t*>(memory.get())[i] = static_cast<uint16_t>(bit_cast<uint32_t>(value) >> 16);
     }
   }
@@ -47,7 +47,7 @@ void require(bool condition, const char* what) {
   std::exit(1);
 }
 
-// bn_lif plane by plane, as it is and pooled.
+// bn_lif plane by plane, plain and pooled.
 void check_planes(BnLifForwardArgs forward, BnLifBackwardArgs backward, bool stream, int64_t pool_width) {
   const int64_t inner = forward.bn.inner, planes = forward.N / inner;
   forward.bn.pool_width = backward.bn.pool_width = pool_width;
@@ -77,7 +77,7 @@ void check_planes(BnLifForwardArgs forward, BnLifBackwardArgs backward, bool str
   ++calls;
 }
 
-// Buffers of one case, each of just its size.
+// Buffers of one case, each of exactly its size.
 struct Case {
   int64_t T, channels, inner, N;
   FloatKind kind;
@@ -96,7 +96,7 @@ struct Case {
 
 float* floats(const std::shared_ptr<void>& memory) { return static_cast<float*>(memory.get()); }
 
-// `every`: with everything that a call may leave out.
+// `every`: with all optional arguments.
 LifForwardArgs forward_args(const Case& of, Reset reset, bool own, bool every) {
   LifForwardArgs args{};
   args.kind = of.kind;

@@ -1,6 +1,6 @@
-// A neuron that this library does not have, run by the loops of csrc/scan/ as a new operator would run it: a current
-// and a potential, each with its own leak. Its spikes and gradients are compared with plain loops in double. And a
-// value that a switch has no case for is an error.
+// A neuron outside this library, run by the loops of csrc/scan/ like a new operator: a current and a potential, each
+// with its own leak. Its spikes and gradients are compared with plain loops in double. Also, a value without a case in
+// a switch is an error.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -118,7 +118,7 @@ void require_close(const std::vector<float>& a, const std::vector<float>& b, flo
   for (size_t i = 0; i < a.size(); ++i) require(std::fabs(a[i] - b[i]) <= tolerance, what);
 }
 
-// Numbers with few digits, of which no sum of these loops rounds.
+// Numbers with few digits, so that no sum of these loops rounds.
 std::vector<float> numbers(int64_t count, int64_t seed) {
   std::vector<float> result(count);
   for (int64_t i = 0; i < count; ++i) result[i] = static_cast<float>((i * 37 + seed * 11) % 41 - 14) / 16.0f;

@@ -1,8 +1,8 @@
-"""Compiles csrc/*/*_cuda.cu into a library, or defects.cu into a program, for the CPU, and prints its path:
-`python build.py operators|defects [plain|address|thread]`, the latter two under that sanitizer.
+"""Compile csrc/*/*_cuda.cu into a library, or defects.cu into a program, for the CPU, and print its path: `python
+build.py operators|defects [plain|address|thread]`, the last two under that sanitizer.
 
-Of CUDA's syntax, C++ lacks `kernel<<<config>>>(arguments)` and `__shared__`; both are rewritten, line by line, so that
-messages name the places of the originals.
+Of CUDA's syntax, C++ lacks `kernel<<<config>>>(arguments)` and `__shared__`. Both are rewritten line by line, so that
+messages name positions in the originals.
 """
 
 import fcntl
@@ -20,8 +20,8 @@ ROOT = HERE.parents[1]
 BUILD = ROOT / "build/emulator"
 COMPILER = os.environ.get("CXX", "g++")
 
-# One g++ for all: what the CPU and CUDA compute differs in nothing but exp, log and cos. The checks are emulator.cpp's.
-# With few blocks enough, small tensors let a thread of bn_lif go from sample to sample.
+# One g++ for all, so that results on the CPU and CUDA differ only by exp, log and cos. emulator.cpp handles the checks.
+# A low limit of blocks makes a thread of bn_lif go from sample to sample even on small tensors.
 FLAGS = "-std=c++20 -O1 -g1 -fPIC -w -fvisibility=hidden -ffp-contract=off -mf16c -D__assert_fail=emulator_assert_fail"
 FLAGS += " -DTMKT_ENOUGH_BLOCKS=4"
 CHECKS = "-fsanitize=alignment,null,bounds,integer-divide-by-zero"
@@ -34,7 +34,7 @@ KINDS = {
 
 
 def closing(text: str, start: int) -> int:
-    """The place after the bracket that closes the one at `start`."""
+    """Return the index after the bracket that closes the one at `start`."""
     open_, close = text[start], {"(": ")", "<": ">", "[": "]"}[text[start]]
     depth = 0
     for at in range(start, len(text)):
@@ -60,7 +60,7 @@ def rewrite_launches(text: str) -> str:
 
 
 def split(text: str) -> list[str]:
-    """At the commas outside of brackets."""
+    """Split at commas outside brackets."""
     parts, depth = [""], 0
     for character in text:
         depth += (character in "<([") - (character in ">)]")
@@ -112,7 +112,7 @@ def is_cuda(source: Path) -> bool:
 
 
 def compile_all(kind: str, sources: list[Path], includes: list[str], target: Path, link: list[str]) -> Path:
-    """Builds `target` if a source, a header or a flag has changed; one process at a time."""
+    """Build `target` if a source, a header or a flag has changed, one process at a time."""
     folder = target.parent
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -125,7 +125,7 @@ def compile_all(kind: str, sources: list[Path], includes: list[str], target: Pat
         if target.exists() and stamp.exists() and stamp.read_text() == state.hexdigest():
             return target
         translated = folder / "src"
-        for path in ROOT.glob("csrc/**/*"):  # headers that hold device code are found there before csrc/
+        for path in ROOT.glob("csrc/**/*"):  # g++ finds these headers with device code before those in csrc/
             if is_cuda(path) and path.suffix != ".cu":
                 out = translated / path.relative_to(ROOT / "csrc")
                 out.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +133,7 @@ def compile_all(kind: str, sources: list[Path], includes: list[str], target: Pat
         sanitize, define = KINDS[kind]
 
         def compile_one(source: Path) -> Path:
-            own = source in SCHEDULER  # tells the sanitizers of its fibers, and is not under them itself
+            own = source in SCHEDULER  # describes its fibers to the sanitizers, and is not sanitized itself
             flags = [*FLAGS.split(), *(define.split() if own else [*CHECKS.split(), *sanitize.split()])]
             text = source
             if source.suffix == ".cu":
@@ -172,14 +172,14 @@ def torch_flags() -> list[str]:
 
 
 def build_operators(kind: str = "plain") -> Path:
-    """libtmkt_kernels.so with the CUDA launchers as the operators' implementation on the CPU."""
+    """Build libtmkt_kernels.so with the CUDA launchers as the operators' implementation on the CPU."""
     sources = [*SCHEDULER, ROOT / "csrc/module.cpp", *sorted(ROOT.glob("csrc/*/*_cuda.cu"))]
     link = ["-shared", f"-L{torch_folder() / 'lib'}", "-ltorch_cpu", "-Wl,--allow-shlib-undefined"]
     return compile_all(kind, sources, ["-include", "operators.h"], BUILD / kind / "libtmkt_kernels.so", link)
 
 
 def build_defects(kind: str = "plain") -> Path:
-    """The program of kernels with a planted defect each."""
+    """Build the program of kernels with one planted defect each."""
     sources = [*SCHEDULER, HERE / "defects.cu"]
     return compile_all(kind, sources, [], BUILD / f"defects-{kind}" / "defects", [])
 

@@ -1,4 +1,4 @@
-// Kernels with one planted defect each, and the same ones without: `defects NAME` prints what the launch came to.
+// Kernels with one planted defect each, and the same kernels without: `defects NAME` prints the result of the launch.
 // The emulator must report every defect (test_emulator.py), and nothing else.
 #include <cooperative_groups.h>
 #include <cuda_runtime.h>
@@ -37,7 +37,7 @@ __global__ void half_of_block(float* out) {
   __shared__ float values[kThreads];
   if (threadIdx.x >= 32) return;
   values[threadIdx.x] = 1.0f;
-  __syncthreads();  // of those that are left, as on a GPU
+  __syncthreads();  // of the threads that remain, as on a GPU
   out[threadIdx.x] = values[threadIdx.x ^ 1];
 }
 
@@ -100,7 +100,7 @@ __global__ void cluster_sum(float* out) {
   if (kLast) cluster.sync();
 }
 
-// Reads the neighbour's shared memory, which may have exited unless the blocks wait for one another at the end.
+// Reads the shared memory of a neighbour, which may have exited unless the blocks wait for one another at the end.
 template <bool kLast>
 __global__ void cluster_read(float* out) {
   __shared__ float value;
@@ -113,7 +113,7 @@ __global__ void cluster_read(float* out) {
   if (kLast) cluster.sync();
 }
 
-// Every thread of every block stores to one place.
+// Every thread of every block stores to the same address.
 __global__ void race_of_blocks(float* out) {
   if (threadIdx.x == 5) out[0] = static_cast<float>(blockIdx.x);
 }

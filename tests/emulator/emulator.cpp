@@ -1,4 +1,4 @@
-// The scheduler. Compiled without sanitizers: it tells them of its fibers instead.
+// The scheduler, compiled without sanitizers because it describes its fibers to them.
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -26,7 +26,7 @@ std::map<const void*, Grants> granted;
 Error error = kSuccess;
 std::string message;
 
-// The launch that runs.
+// The running launch.
 Memory memory;
 std::mt19937_64 generator{[] {
   const char* seed = std::getenv("TMKT_EMULATOR_SEED");
@@ -38,7 +38,7 @@ Fiber* self = nullptr;
 void* scheduler = nullptr;  // its stack pointer
 std::map<const void*, Variable> variables;
 size_t shared_bytes = 0, dynamic_bytes = 0;
-unsigned first_block = 0;  // of the cluster that runs
+unsigned first_block = 0;  // of the running cluster
 bool failed = false;
 char launched = 0, finished = 0;  // ThreadSanitizer's objects of the launch
 #ifdef EMULATOR_ADDRESS
@@ -83,7 +83,7 @@ void entry() {
   released(&finished);
   self->state = State::kDone;
   to_scheduler(true);
-  std::abort();  // nobody resumes a fiber that is done
+  std::abort();  // nobody resumes a finished fiber
 }
 
 void resume(Fiber& fiber) {
@@ -119,14 +119,14 @@ void make(Fiber& fiber, size_t i, unsigned rank, unsigned thread) {
   fiber.rank = rank;
   fiber.thread = thread;
   fiber.stack = memory.stack(i) + kPage;
-  // As emulator_swap leaves a stack: six registers, then where to return to, with the alignment of a call.
+  // The stack as emulator_swap leaves it: six registers, then the return address, with the alignment of a call.
   void** top = reinterpret_cast<void**>(memory.stack(i) + kStack);
   top[-1] = nullptr;
   top[-2] = reinterpret_cast<void*>(&entry);
   fiber.stack_pointer = std::fill_n(top - 8, 6, nullptr) - 6;
 }
 
-// Not by memset, which ThreadSanitizer sees as the scheduler's.
+// Without memset, which ThreadSanitizer would count as the scheduler's access.
 void poison(unsigned rank) {
   volatile uint64_t* words = reinterpret_cast<uint64_t*>(memory.shared(rank));
 #ifdef EMULATOR_ADDRESS
@@ -141,7 +141,7 @@ void poison(unsigned rank) {
 #endif
 }
 
-// At the end of the variables so far, with a gap for AddressSanitizer, and aligned to no more than is asked for.
+// Behind the variables so far, with a gap for AddressSanitizer, and with no more than the requested alignment.
 size_t place_variable(const void* key, size_t bytes, size_t alignment) {
   const auto found = variables.find(key);
   if (found != variables.end()) return found->second.offset;
@@ -168,7 +168,7 @@ void let_go_on(const Range& waiting) {
   for (Fiber* fiber : waiting) fiber->state = State::kReady;
 }
 
-// Whether all of `waiting` wait at one place; a failure if not.
+// Whether all of `waiting` wait at one place; otherwise notes a failure.
 bool at_one_place(const std::vector<Fiber*>& waiting, const char* group) {
   for (const Fiber* fiber : waiting) {
     const Site &here = fiber->site, &there = waiting[0]->site;
@@ -180,7 +180,7 @@ bool at_one_place(const std::vector<Fiber*>& waiting, const char* group) {
   return true;
 }
 
-// Lets each group of lanes go on whose mask names lanes that all wait, or have exited.
+// Resumes each group of lanes whose mask names only lanes that wait or have exited.
 void release_warp(Fiber* lanes, int count) {
   uint32_t waiting = 0, exited = count < kWarp ? ~0u << count : 0u;
   for (int i = 0; i < count; ++i) {
@@ -210,7 +210,7 @@ void release_warp(Fiber* lanes, int count) {
   }
 }
 
-// Lets `group` go on if all of it that has not exited waits in `state`.
+// Resumes `group` if all of its threads that have not exited wait in `state`.
 void release_all(Fiber* first, size_t count, State state, const char* group) {
   std::vector<Fiber*> waiting;
   int held = 0;
@@ -235,7 +235,7 @@ void describe_deadlock() {
   note_failure(text + " the others have exited");
 }
 
-// A cluster, from first to last instruction.
+// Runs a cluster from the first to the last instruction.
 void run_cluster() {
   const size_t threads = static_cast<size_t>(blockDim.x) * blockDim.y * blockDim.z;
   memory.reserve(cluster_size, cluster_size * threads);
@@ -246,7 +246,7 @@ void run_cluster() {
   }
   std::vector<Fiber*> ready;
 #ifdef EMULATOR_THREAD
-  // In random order, for ThreadSanitizer takes two fibers for one where the later has the number of the earlier.
+  // In random order, because ThreadSanitizer takes a fiber for an earlier one with the same number.
   for (Fiber& fiber : fibers) ready.push_back(&fiber);
   std::shuffle(ready.begin(), ready.end(), generator);
   for (Fiber* fiber : ready) fiber->tsan = __tsan_create_fiber(0);
@@ -271,7 +271,7 @@ void run_cluster() {
         release_warp(block + t, static_cast<int>(std::min<size_t>(kWarp, threads - t)));
       }
       if (!failed) release_all(block, threads, State::kInBlock, "block");
-      // The shared memory of a block that has exited is gone: the others of its cluster must not read it any more.
+      // The shared memory of a block that has exited is gone, and the others of its cluster must not read it any more.
       const auto exited = [](const Fiber& fiber) { return fiber.state == State::kDone; };
       if (!ended[rank] && std::all_of(block, block + threads, exited)) poison(rank), ended[rank] = true;
     }

@@ -25,7 +25,7 @@ void __tsan_release(void* address);
 }
 #endif
 
-// Pushes what a callee must preserve, leaves the stack pointer in *from and goes on where `to` was left.
+// Pushes the registers that a callee must preserve, stores the stack pointer in *from and continues where `to` stopped.
 extern "C" void emulator_swap(void** from, void* to) __attribute__((visibility("hidden")));
 asm(R"(
 .text
@@ -56,9 +56,9 @@ namespace {
 
 constexpr size_t kPage = 4096, kStack = 256 << 10, kShared = 256 << 10, kDynamicAlignment = 16;
 constexpr unsigned kPortableCluster = 8, kLargeCluster = 16;
-constexpr int kPoison = 0xff;  // NaN as float, double and both halves; -1 as an integer
+constexpr int kPoison = 0xff;  // NaN as float, double and both half types; -1 as an integer
 
-// What ThreadSanitizer must know of. Fibers are ordered by the launch, __syncwarp and barriers, and by nothing else.
+// Calls that describe fibers to ThreadSanitizer. Only the launch, __syncwarp and barriers order fibers.
 #ifdef EMULATOR_THREAD
 void released(void* object) { __tsan_release(object); }
 void acquired(void* object) { __tsan_acquire(object); }
@@ -76,11 +76,11 @@ struct Fiber {
   unsigned rank = 0, thread = 0;  // of the block in the cluster, of the thread in the block
   Site site{};
   bool predicate = false;
-  int count = 0;  // of the predicates of a block
+  int count = 0;  // of true predicates in a block
   uint32_t mask = 0;
   uint64_t value = 0;
   std::array<uint64_t, kWarp> received{};
-  unsigned turns[2] = {};  // how often it waited for its block, and for its cluster
+  unsigned turns[2] = {};  // number of waits for its block, and for its cluster
   void *fake_stack = nullptr, *tsan = nullptr;
 };
 
@@ -96,7 +96,7 @@ struct Variable {
 // Memory of a cluster: shared memory and synchronisation objects of each block, then stacks, each above a guard page.
 class Memory {
  public:
-  // ThreadSanitizer gets new memory for each cluster, or it would take successive clusters' accesses for races.
+  // ThreadSanitizer needs new memory per cluster; otherwise it reports races between successive clusters.
   void reserve(size_t blocks, size_t fibers) {
     const size_t wanted = blocks * (kShared + kPage) + fibers * kStack;
 #ifndef EMULATOR_THREAD
@@ -111,8 +111,8 @@ class Memory {
     for (size_t i = 0; i < fibers; ++i) mprotect(stack(i), kPage, PROT_NONE);
   }
   char* shared(size_t rank) const { return base_ + rank * (kShared + kPage); }
-  // What orders the threads that wait for one another, for ThreadSanitizer. Two turns of a barrier have two objects: a
-  // thread may be one barrier ahead.
+  // The object by which ThreadSanitizer orders threads that wait for one another. Two turns of a barrier have two
+  // objects, because a thread may be one barrier ahead.
   char* object(const Fiber& fiber, State state) const {
     const bool cluster = state == State::kInCluster;
     const unsigned slot = state == State::kInWarp ? 2 + fiber.thread / kWarp : cluster;

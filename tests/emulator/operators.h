@@ -1,4 +1,4 @@
-// Before each .cu file of csrc/: torch's headers, with a guard that takes the index of a tensor on the CPU.
+// Included before each .cu file of csrc/: torch's headers, with a guard that takes the index of a tensor on the CPU.
 #pragma once
 
 #include "common/stable.h"

@@ -1,4 +1,4 @@
-// Functions that device code and our library call in place of CUDA's and of GCC's run-time library.
+// Functions that device code and our library call instead of CUDA's and GCC's run-time libraries.
 #include "emulator.h"
 
 #include <cstdint>
@@ -7,8 +7,8 @@
 namespace emulator {
 namespace {
 
-// What GCC's -fsanitize=alignment,null,bounds,integer-divide-by-zero passes to its run-time library, which these
-// functions stand for.
+// Arguments that code compiled with GCC's -fsanitize=alignment,null,bounds,integer-divide-by-zero passes to its
+// run-time library, which these functions replace.
 struct Place {
   const char* file;
   uint32_t line, column;
@@ -51,12 +51,12 @@ void __ubsan_handle_divrem_overflow(const emulator::Place* place, uintptr_t, uin
   emulator::fail_at(*place, "integer division by zero");
 }
 
-// What device code stops with (build.py renames glibc's, which ends the process).
+// A failed assertion in device code (build.py renames glibc's function, which ends the process).
 void emulator_assert_fail(const char* assertion, const char* file, unsigned line, const char*) noexcept {
   emulator::fail_at({file, line, 0}, std::string("device-side assert triggered: ") + assertion);
 }
 
-// By which the tests know the library.
+// The tests recognise the library by this symbol.
 __attribute__((visibility("default"))) extern const char tmkt_emulated = 1;
 
 int aoti_torch_get_current_cuda_stream(int32_t, void** stream) {

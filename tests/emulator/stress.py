@@ -1,5 +1,5 @@
-"""Random calls of the operators against the reference; the last line is a digest of all outputs, the same for any order
-of the emulated threads (TMKT_EMULATOR_SEED): `python stress.py --cases N [--seed N]`, with TMKT_LIBRARY."""
+"""Compare random calls of the operators with the reference: `python stress.py --cases N [--seed N]`, with TMKT_LIBRARY.
+The last line is a digest of all outputs, the same for any order of the emulated threads (TMKT_EMULATOR_SEED)."""
 
 import argparse
 import hashlib
@@ -24,12 +24,12 @@ from tmkt_kernels.testing import (
 )
 
 FLOATS = [torch.float32, torch.bfloat16, torch.float16]
-# Their derivatives jump, or grow without bound, where the rounding of h decides: no tolerance holds for every input.
+# Where the rounding of h decides, their derivatives jump or grow without bound, so that no tolerance fits all inputs.
 SMOOTH = [s for s in Surrogate if s not in (Surrogate.INVERSE, Surrogate.RECTANGLE, Surrogate.LEAKY_RECTANGLE)]
 
 
 class Stress:
-    """Draws cases from a seed, checks them and keeps a digest of what the operators gave."""
+    """Draws cases from a seed, checks them and keeps a digest of the operators' outputs."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -39,7 +39,7 @@ class Stress:
         return self.random.choice(values)
 
     def view(self, tensor):
-        """The same values, at times as a view that starts a few elements into its storage."""
+        """Return the same values, at times as a view that starts a few elements into its storage."""
         offset = self.pick(0, 0, 1, 2, 4, 8)
         storage = tensor.new_zeros(tensor.numel() + offset)
         view = storage[offset:].view(tensor.shape)
@@ -113,7 +113,7 @@ class Stress:
         if pool == 1:
             assert_spikes_equal(outputs[0].double(), expected[0].double(), BN_FLIP_BUDGET)
         else:
-            pooled = [pool**2 * o[0].detach().double() for o in (outputs, expected)]  # spikes, counted
+            pooled = [pool**2 * o[0].detach().double() for o in (outputs, expected)]  # sums of spikes
             flips, allowed = float((pooled[0] - pooled[1]).abs().sum()), BN_FLIP_BUDGET * pool**2 * pooled[0].numel()
             assert flips <= max(1, allowed), (what, flips, allowed)
         if same and x.numel() // channels >= 64 and max(float(g.abs().max()) for g in expected_grads) < 1e3:
@@ -121,7 +121,7 @@ class Stress:
                 close(actual, truth, dtype, what, slack=10)
 
     def mixup(self) -> None:
-        # Many samples at few steps, because the emulator is slow.
+        # Many samples only with few steps, because the emulator is slow.
         T, B = self.pick((self.random.randint(1, 40), self.pick(1, 3, 5)), (2, 300))
         channels = self.pick(1, 2)
         plane, sources = self.pick((1, 1), (5, 7), (4, 8), (3, 2)), self.pick(1, 4)
@@ -149,7 +149,7 @@ class Stress:
 
 
 def close(actual, expected, dtype, what, slack: float = 1.0) -> None:
-    """As assert_gradient_close, with the case named; what is nothing but cancellation has no relative error."""
+    """As assert_gradient_close, with the case in the message; a result of pure cancellation has no relative error."""
     error, size = float((actual.double() - expected.double()).norm()), float(expected.double().norm())
     if slack == 1.0 and size > 1e-3:
         try:
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    torch.use_deterministic_algorithms(True, warn_only=True)  # memory that nobody wrote is NaN
+    torch.use_deterministic_algorithms(True, warn_only=True)  # unwritten memory is NaN
     torch.utils.deterministic.fill_uninitialized_memory = True
     stress = Stress(options.seed)
     for i in range(options.cases):

@@ -1,4 +1,4 @@
-"""The emulator itself: it reports each planted defect of defects.cu, and nothing in the same kernel without it."""
+"""The emulator itself: it reports each planted defect in defects.cu, and nothing in the same kernel without it."""
 
 import os
 import platform
@@ -40,7 +40,7 @@ REPORTED = {
     "dynamic-100": "invalid argument",
     "dynamic-228-granted": "invalid argument",
 }
-POISONED = ["missing-barrier", "uninitialised", "cluster-exited"]  # what nobody wrote yet, or any more, is NaN
+POISONED = ["missing-barrier", "uninitialised", "cluster-exited"]  # memory not written yet, or no longer valid, is NaN
 SOUND = {
     "barrier": [*range(1, 64), 0],
     "one-barrier": [1] * 64,
@@ -62,7 +62,7 @@ SOUND = {
 
 @pytest.fixture(scope="session")
 def programs() -> dict[str, str]:
-    """Kind of build -> the program of defects.cu."""
+    """Kind of build -> path of the program of defects.cu."""
 
     def build(kind: str) -> str:
         command = [sys.executable, HERE / "build.py", "defects", kind]
@@ -79,7 +79,7 @@ def run(program: str, case: str, seed: int = 1) -> subprocess.CompletedProcess[s
 
 
 def outcome(done: subprocess.CompletedProcess[str]) -> tuple[str, list[float]]:
-    """What the launch came to, and the first 64 numbers that it wrote."""
+    """Return the result of the launch, and the first 64 numbers that it wrote."""
     assert done.returncode == 0, done.stderr
     message, numbers = done.stdout.split("\n", 1)
     return message, [float(number) for number in numbers.split()]

@@ -12,7 +12,7 @@
 
 #include "emulator.h"
 
-#define __CUDA_ARCH__ 900  // device code's branches are taken, on the host too
+#define __CUDA_ARCH__ 900  // selects the branches for device code, on the host too
 #define __global__
 #define __device__
 #define __host__
@@ -70,7 +70,7 @@ inline const char* cudaGetErrorString(cudaError_t error) { return emulator::erro
 inline cudaError_t cudaDeviceSynchronize() { return emulator::last_error(true); }
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 
-// An H100's. TMKT_EMULATOR_CAPABILITY=80 and the like hides what a GPU without clusters lacks from code that asks.
+// An H100's. TMKT_EMULATOR_CAPABILITY=80, for example, makes code that checks see a GPU without clusters.
 struct cudaDeviceProp {
   char name[256] = "emulated";
   int major, minor, multiProcessorCount = emulator::kMultiprocessors, warpSize = emulator::kWarp;
@@ -170,7 +170,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
                                Arguments&&... arguments) {
   return emulator::launch(emulator::config_of(*config), kernel, arguments...);
 }
-// By threads and shared memory; registers are not known here.
+// From threads and shared memory; registers are unknown here.
 template <typename Kernel>
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Kernel*, int threads, size_t shared) {
   return *blocks = static_cast<int>(std::min<size_t>(2048 / threads, (228 << 10) / (shared + (1 << 10)))), cudaSuccess;
@@ -222,7 +222,7 @@ namespace emulator {
 inline int lane() {
   return static_cast<int>((threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) % kWarp);
 }
-// The value of lane `source`, which is left out where it lies beyond the caller's `width` lanes.
+// The value of lane `source`, or the caller's own if `source` is outside its `width` lanes.
 template <typename T>
 T shuffle(Site site, unsigned mask, T value, int source, bool inside) {
   static_assert(sizeof(T) <= 8 && std::is_trivially_copyable_v<T>, "a shuffle moves 8 bytes at most");
@@ -276,7 +276,7 @@ EMULATOR_STORE(__stcs)
 EMULATOR_STORE(__stwb)
 EMULATOR_STORE(__stwt)
 
-// No fiber comes between, but ThreadSanitizer must know that it is atomic.
+// No fiber runs in between, but ThreadSanitizer must know that it is atomic.
 inline unsigned long long atomicExch(unsigned long long* to, unsigned long long value) {
   return __atomic_exchange_n(to, value, __ATOMIC_RELAXED);
 }
