@@ -1,4 +1,4 @@
-"""Test set-up: uninitialised memory is poisoned, Triton runs in its interpreter where there is no GPU."""
+"""Test set-up: uninitialised memory is poisoned, and Triton runs in its interpreter if there is no GPU."""
 
 import multiprocessing
 import os
@@ -13,20 +13,20 @@ from pathlib import Path
 import pytest
 import torch
 
-# Triton reads this when a kernel is decorated, so it must stand before the first import of tmkt_kernels.
+# Triton reads this when a kernel is decorated, so that it must come before the first import of tmkt_kernels.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-# Inductor of torch 2.14 takes code that it cached under another ATEN_CPU_CAPABILITY, whose tensors have other strides:
-# seen to crash, and to give infinite gradients.
+# Inductor of torch 2.14 uses code that it cached under another ATEN_CPU_CAPABILITY, with other strides of tensors. It
+# crashed, and gave infinite gradients.
 _capability = os.environ.get("ATEN_CPU_CAPABILITY", "native")
 os.environ.setdefault(
     "TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"tmkt-inductor-{os.getuid()}-{_capability}")
 )
 
-sys.path.append(str(Path(__file__).parent))  # for the modules in it, which several test files use
+sys.path.append(str(Path(__file__).parent))  # for its modules, which several test files use
 
-# A shell has what it starts in the background ignore Ctrl-C, and its children too; tests are about those who hear it.
+# A shell makes background processes and their children ignore Ctrl-C, but tests need processes that react to it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -37,7 +37,7 @@ FEATURES = {
     "data": "no shared data|in the shared data|no real recordings",
     "triton": "Triton is not installed|import 'triton",
 }
-"""What a machine may lack: a pattern of the reasons for which its tests are skipped."""
+"""Features that a machine may lack, each with a pattern of the skip reasons of its tests."""
 
 REQUIRED = tuple(filter(None, os.environ.get("TMKT_REQUIRE", "").split(",")))
 if unknown := sorted(set(REQUIRED) - set(FEATURES)):
@@ -45,7 +45,7 @@ if unknown := sorted(set(REQUIRED) - set(FEATURES)):
 
 
 def fail_if_required(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """A test that skips for want of a feature in TMKT_REQUIRE, such as cuda,rivals,data, fails."""
+    """Fail a test that skips because a feature in TMKT_REQUIRE is missing, for example cuda,rivals,data."""
     if report.skipped and isinstance(report.longrepr, tuple):
         reason = report.longrepr[2]
         for feature in REQUIRED:
@@ -75,14 +75,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cuda: needs a GPU")
     config.addinivalue_line("markers", "slow: takes more than a second, or interprets Triton; not in make test-fast")
     config.addinivalue_line("markers", "gpu_code: compiles kernels for GPUs, which takes minutes; needs no GPU")
-    # It is to change what ATen computes. Inductor of torch 2.14 takes it too, and then writes code that is no C++.
+    # It should only change ATen's computation, but Inductor of torch 2.14 reads it too, and then writes invalid C++.
     if os.environ.get("ATEN_CPU_CAPABILITY") == "default":
-        import torch._inductor.config as inductor_config  # imports Triton, so not before it is told to interpret
+        import torch._inductor.config as inductor_config  # imports Triton, so only after the choice of the interpreter
 
         inductor_config.cpp.simdlen = 256
 
 
-# Files of minutes, first: started last, they would keep one process busy while the others have nothing left to do.
+# Files that take minutes, first, because one started last would keep one process busy while the others are idle.
 LONG = (
     *("test_triton_aot.py", "test_cuda_emulated.py", "test_simd_levels.py", "test_deploy.py"),
     *("test_training_signals.py", "test_distributed.py"),
@@ -108,7 +108,7 @@ def has_cuda_kernels() -> bool:
 
 @pytest.fixture(autouse=True)
 def poison_uninitialised_memory():
-    """torch.empty, in Python and in C++, gives NaN (or the largest integer): what a kernel leaves out shows."""
+    """torch.empty, in Python and C++, gives NaN (or the largest integer), so that an output left unwritten shows."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
     yield
@@ -122,16 +122,16 @@ def seed():
 
 @pytest.fixture(scope="session")
 def processes() -> BaseContext:
-    """Makes processes that start at once: forked from a server that has the trainer imported and, unlike the process of
-    the tests, no threads yet."""
+    """Makes processes that start at once. They are forked from a server that has imported the trainer and, unlike the
+    process of the tests, has no threads yet."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tmkt.training.trainer"])  # where that is not installed, nothing is imported ahead
+    context.set_forkserver_preload(["tmkt.training.trainer"])  # without the trainer, nothing is imported in advance
     return context
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real recordings and images (TMKT_DATA); the test is skipped where it is not there."""
+    """The folder of real recordings and images (TMKT_DATA); without it the test is skipped."""
     root = Path(__file__).parents[1]
     folder = Path(os.environ.get("TMKT_DATA", root / "../shared/data"))
     if not (folder / "N-MNIST-small").is_dir():

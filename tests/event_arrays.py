@@ -1,4 +1,4 @@
-"""Arrays of events for tests: of given columns, random ones, and Hypothesis's."""
+"""Arrays of events for tests: from columns, random, and by Hypothesis."""
 
 import numpy as np
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""A network of SpikingJelly's with a batch norm that is fused, and its comparison with the stock library."""
+"""A network of SpikingJelly's with a fused batch norm, and its comparison with the unmodified library."""
 
 import pytest
 import torch
@@ -16,8 +16,8 @@ def untouched(h):
 
 
 class Net(nn.Module):
-    """A convolution, a batch norm and a neuron. `switch` names another way around the neuron: a test sets it after
-    `accelerate`, whose proof does not see it."""
+    """A convolution, a batch norm and a neuron. `switch` names another path around the neuron. A test sets it after
+    `accelerate`, so that the proof does not see it."""
 
     def __init__(self):
         super().__init__()
@@ -56,7 +56,7 @@ def tensors(outcome):
 
 
 def everything(net, look, training):
-    """Outputs, gradients and statistics of one look at the net."""
+    """Return outputs, gradients and statistics of one look at the net."""
     net.train(training)
     x = X.clone().requires_grad_()
     found = tensors(look(net, x))
@@ -98,7 +98,7 @@ training_or_not = pytest.mark.parametrize("training", [True, False], ids=["train
 
 
 def replicated(module):
-    """As nn.DataParallel makes its replicas, which needs GPUs."""
+    """Return a replica as nn.DataParallel makes it, which itself needs GPUs."""
     replica = module._replicate_for_data_parallel()
     for name, child in module._modules.items():
         if child is not None:

@@ -1,11 +1,11 @@
-"""Damaged files of every format through `read_recording`: each must be read or named, whatever is in it.
+"""Damaged files of every format through `read_recording`: each is read, or its error names it, whatever its content.
 
     python tests/fuzz_readers.py --files 20000 [--formats evt3 npz ...] [--seed 0] [--keep FOLDER]
 
-Prints a line a format: how many were read as they were, read otherwise, or named; what must not be, that is other
+Prints one line per format: the number of files read unchanged, read otherwise, or named; the failures, that is other
 errors, crashes of the process and files that took more than a minute; and the most memory that reading took. Exit
-status 1 for any of these. The same seed makes the same files. AEDAT 4.0 needs a real file of TMKT_DATA: nothing here
-writes it.
+status 1 for a failure, or if reading took 1024 MB or more. The same seed makes the same files. AEDAT 4.0 needs a real
+file of TMKT_DATA, because nothing here writes it.
 """
 
 import argparse
@@ -32,17 +32,17 @@ from tmkt_kernels import events as ev
 sys.path.append(str(Path(__file__).parent))
 import recorded
 
-SECONDS = 60.0  # that one file may take
+SECONDS = 60.0  # limit per file
 MEMORY_MB = 1024
 DATA = Path(os.environ.get("TMKT_DATA", Path(__file__).parents[2] / "shared/data"))
-COUNT = 60  # events of an undamaged file: small files have each byte hit often
+COUNT = 60  # events of an undamaged file, few so that damage hits every byte often
 
 
 @dataclass
 class Report:
     outcomes: Counter[str] = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)  # what must not be, with the number of the file
-    peak_mb: int = 0  # that reading took in the process itself, and all of its child
+    failures: list[str] = field(default_factory=list)  # failures, with the number of the file
+    peak_mb: int = 0  # of reading in the process itself, and of all of its child
 
     @property
     def good(self) -> bool:
@@ -120,11 +120,11 @@ FORMATS: dict[str, tuple[str, Callable[[random.Random], bytes]]] = {  # extensio
 
 
 def damage(data: bytes, rng: random.Random) -> bytes:
-    """One to five changes, of which each kind is one that broke some reader."""
+    """Make one to five changes. Each kind of change has broken some reader."""
     out = bytearray(data)
     for _ in range(rng.choice([1, 1, 1, 2, 5])):
         kind = rng.randrange(9)
-        # The first bytes hold what the others mean: half of all changes are there.
+        # The first bytes give the meaning of the others, so that half of all changes are there.
         at = rng.randrange(max(1, min(len(out), 300))) if rng.randrange(2) else rng.randrange(max(1, len(out)))
         if kind == 0 and out:
             out[at] ^= 1 << rng.randrange(8)
@@ -163,7 +163,7 @@ def damaged(name: str, seed: int, k: int) -> bytes:
 
 
 def fuzz(name: str, files: int, seed: int = 0, keep: Path | None = None) -> Report:
-    """Reads the files one after the other in a process of its own, which goes on after the one that ended it."""
+    """Read the files in turn in a separate process; after a file that ends it, a new one continues."""
     report, context = Report(), multiprocessing.get_context("fork")
     at = 0
     with tempfile.TemporaryDirectory() as folder:

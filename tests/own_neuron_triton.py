@@ -11,7 +11,7 @@ from tmkt_kernels.surrogate import Surrogate
 
 
 class Parameters(NamedTuple):
-    """h = v + (a v (v - v_c) + current) / tau; a spike where h >= v_threshold, and v = v_reset after it."""
+    """h = v + (a v (v - v_c) + current) / tau; a spike where h >= v_threshold, then v = v_reset."""
 
     a: Any = 1.0
     v_c: Any = 0.5

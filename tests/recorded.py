@@ -1,4 +1,4 @@
-"""Recorded formats, written and read by the layout of their words, one at a time; nothing of csrc/ is in here.
+"""Recorded formats, written and read by the layout of their words, one at a time, without any code of csrc/.
 
 `events` are tuples (x, y, t, on). Encoders make the bytes after a header; `HEADERS` has a header for each format.
 """
@@ -39,7 +39,7 @@ def evt2(events: Events) -> bytes:
 
 
 def evt21(events: Events, *, high_half_first: bool = False) -> bytes:
-    """Neighbours in a row at one time share a word, 32 pixels of which have a bit each."""
+    """Neighbours in a row at the same time share a word, which has a bit for each of 32 pixels."""
     out, high, last = [], None, None
     for x, y, t, p in events:
         if t >> 6 != high:
@@ -55,7 +55,7 @@ def evt21(events: Events, *, high_half_first: bool = False) -> bytes:
 
 
 def evt3(events: Events, *, vectors: bool = True) -> bytes:
-    """Runs of pixels of one row, time and polarity are written as vectors of 12 and 8 pixels."""
+    """Runs of pixels with the same row, time and polarity are written as vectors of 12 and 8 pixels."""
     out, high, low, row = [], None, None, None
     runs: list[list[tuple[int, int, int, int]]] = []
     for event in events:
@@ -96,7 +96,7 @@ def davis240(events: Events) -> bytes:
 
 
 def aedat3(events: Events, *, packet: int = 100) -> bytes:
-    """Packets of up to `packet` events, within which the 31 bits of time do not begin again."""
+    """Packets of up to `packet` events, within which the 31 bits of time do not wrap."""
     out: list[tuple[int, list[bytes]]] = []
     for x, y, t, p in events:
         if not out or out[-1][0] != t >> 31 or len(out[-1][1]) == packet:
@@ -126,7 +126,7 @@ def file_of(name: str, events: Events) -> bytes:
 
 
 def random_events(rng: random.Random, name: str, count: int = 400, start: int = 0, gap: int = 900) -> list:
-    """Events in order of time, some of them next to each other at one time."""
+    """Events in order of time, some of them neighbours at the same time."""
     width, height = SENSORS.get(name, (640, 480))
     events, t = [], start
     while len(events) < count:
@@ -144,7 +144,7 @@ def random_events(rng: random.Random, name: str, count: int = 400, start: int = 
 
 
 def nearest(last: int | None, value: int, period: int) -> int:
-    """The time congruent to `value` that is nearest to the last one."""
+    """Return the time congruent to `value` that is nearest to the last one."""
     if last is None:
         return value
     return last + (value - last + period // 2) % period - period // 2
@@ -192,7 +192,7 @@ def read_evt2(words: Iterable[int]) -> list[tuple[int, int, int, int]]:
 
 
 def listed(events: np.ndarray) -> list[tuple[int, int, int, int]]:
-    """Of an array with the fields x, y, t and p."""
+    """Return the events of an array with the fields x, y, t and p."""
     return [(int(e["x"]), int(e["y"]), int(e["t"]), int(e["p"])) for e in events]
 
 

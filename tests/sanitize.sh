@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compiles the CPU loops for each SIMD level that this CPU has, with AddressSanitizer and UndefinedBehaviorSanitizer, and
-# runs them on odd and even sizes. Then the decoders of recordings on damaged ones, and the CUDA kernels, emulated
+# runs them on odd and even sizes. Then runs the decoders of recordings on damaged ones, and the CUDA kernels, emulated
 # on the CPU (emulator/README.md). Stops at the first finding.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -34,8 +34,8 @@ done
   tests/csrc/fuzz_events.cpp csrc/events/{bin,prophesee,aedat,simulator}.cpp -o build/sanitize/fuzz_events
 build/sanitize/fuzz_events 20000
 
-# Random calls of torch's operators against the reference. ThreadSanitizer knows each CUDA thread as a thread of its own,
-# which barriers alone order. Python has to load the sanitizers' libraries first; what it leaks is none of our business.
+# Random calls of torch's operators against the reference. ThreadSanitizer knows each CUDA thread as a separate thread,
+# which only barriers order. Python has to load the sanitizers' libraries first, and its own leaks do not matter here.
 export OMP_NUM_THREADS=1 PYTHONPATH=. ASAN_OPTIONS=detect_leaks=0
 runtime() { "${CXX:-g++}" -print-file-name="lib$1.so"; }
 stress() {  # kind, number of cases, runtime libraries

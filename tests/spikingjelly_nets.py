@@ -11,7 +11,7 @@ NODES = {
     "plif": lambda **k: neuron.ParametricLIFNode(init_tau=1.7, **k),
 }
 X = torch.randn(6, 4, 5, 40, generator=torch.Generator().manual_seed(0)) * 1.5
-MANY = torch.randn(6, 8, 5, 1000, generator=torch.Generator().manual_seed(0)) * 1.5  # in half, some round to a flip
+MANY = torch.randn(6, 8, 5, 1000, generator=torch.Generator().manual_seed(0)) * 1.5  # in half, rounding flips some
 
 
 def sequence(net, x):

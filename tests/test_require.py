@@ -1,4 +1,4 @@
-"""TMKT_REQUIRE turns the skips for want of a feature into failures, so that CI cannot pass by testing nothing."""
+"""TMKT_REQUIRE makes skips because of a missing feature fail, so that CI cannot pass without testing it."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ ON_A_GPU = "tests/kernels/test_cuda.py"
 
 
 def run(features: str) -> subprocess.CompletedProcess[str]:
-    """The tests of one file that all need a GPU, in a process that sees none."""
+    """Run the tests of one file that all need a GPU, in a process that sees none."""
     environment = os.environ | {"TMKT_REQUIRE": features, "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", ON_A_GPU, "-k", "compiles_once"]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What convolutions and linear layers take of SpikingJelly's own training steps: what docs/convert.md has of it.
+"""The share of convolutions and linear layers in SpikingJelly's own training steps, for docs/convert.md.
 
 OMP_NUM_THREADS=1 PYTHONPATH=examples python docs/results/dense_share.py
 """
@@ -24,7 +24,7 @@ for make in (models.vgg11, models.sew):
     net = make()
     functional.set_step_mode(net, "m")
     optimizer = torch.optim.SGD(net.parameters(), 0.02, momentum=0.9)
-    step(net, optimizer)  # the first allocates
+    step(net, optimizer)  # the first step allocates
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for _ in range(STEPS):
             step(net, optimizer)

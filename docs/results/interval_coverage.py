@@ -1,4 +1,4 @@
-"""How well the intervals of `tmkt compare` cover: prints what docs/experiments.md has as a table.
+"""The coverage of the intervals of `tmkt compare`: prints the table in docs/experiments.md.
 
 Two equal methods of accuracy 0.8, recordings of unequal difficulty (0.6 to 1), seeds that differ by `spread` (sd).
 """

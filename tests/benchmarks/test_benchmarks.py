@@ -1,4 +1,4 @@
-"""The benchmarks' own arithmetic: gates that can fail, memory and bytes by count, tables that go stale."""
+"""The benchmarks' own arithmetic: gates that can fail, counts of memory and bytes, tables that become outdated."""
 
 import json
 import sys
@@ -59,7 +59,7 @@ ROWS = [row("copy_", 1.0), row("tmkt native", 2.0), row("SpikingJelly", 6.0)]
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ONCE.values(), ids=[f"{op}-{name}" for op, name in ONCE])
 def test_every_case_passes_its_gate(case):
-    """All rivals that are installed; what torch.compile compiles is gated when it is timed."""
+    """All installed rivals; the gate of torch.compile's code is part of its timing."""
     shape = case.shape_on("cpu", small=True)
     inputs = case.inputs("cpu", torch.float32, shape)
     expected = case.expected(inputs)
@@ -123,7 +123,7 @@ def test_what_cannot_run_is_named_and_the_others_are_timed():
 
 @pytest.mark.slow
 def test_memory_is_the_calls_own_and_unknown_where_hooks_change_it():
-    """Eight tensors are kept, one after another, of which the peak holds one: what counts them must not hold them."""
+    """Eight tensors are saved in turn, but the peak holds only one, so that the counter must not keep them alive."""
 
     def run(inputs):
         for _ in range(8):
@@ -158,7 +158,7 @@ def test_layouts_stand_beside_each_other_by_dtype():
 
 
 def measured_training(shape, *names):
-    """Rows by contestant, of the named ones."""
+    """Return the rows of the named contestants."""
     made = measure(lif.training(shape), "cpu", torch.float32, shape, 3, print, lambda name, _: name in names)
     return {r["contestant"]: r for r in made}
 
@@ -168,8 +168,8 @@ def test_rows_hold_the_counts_and_the_memory():
     rows = measured_training((4, 2, 512), "tmkt native", "copy_", "copy_ + add", "plain loop")
     ours, x = rows["tmkt native"], 4 * 2 * 512 * 4
     assert ours["bytes"] == 5 * x + x // 4
-    assert ours["saved_mb"] == round(x / 1e6, 3)  # x, which the layer before keeps anyway
-    assert ours["peak_mb"] == pytest.approx(2 * x / 1e6, abs=2e-3)  # spikes and gradient, when v_last is gone
+    assert ours["saved_mb"] == round(x / 1e6, 3)  # x, which the previous layer keeps anyway
+    assert ours["peak_mb"] == pytest.approx(2 * x / 1e6, abs=2e-3)  # spikes and gradient, after v_last is freed
     assert ours["samples"] == 9
     low, high = ours["quartiles_ms"]
     assert low <= ours["median_ms"] <= high
@@ -194,7 +194,7 @@ def test_memory_meters():
     saved: dict[int, int] = {}
     weight, x = torch.nn.Parameter(torch.randn(100)), torch.randn(100, requires_grad=True)
     with kept_for_backward(saved):
-        _ = (x * weight) * x[:50].repeat(2)  # x once, though views of it are kept; the parameter not at all
+        _ = (x * weight) * x[:50].repeat(2)  # x once, although views of it are saved; the parameter not at all
     assert sorted(saved.values()) == [400, 400, 400]
 
 
@@ -231,7 +231,7 @@ def test_span():
 
 @pytest.fixture
 def root(tmp_path):
-    """A tree with two runs of one machine, and a README and docs page with marks."""
+    """A tree with two runs of one machine, and a README and a docs page with marks."""
     results = tmp_path / "benchmarks" / "results"
     results.mkdir(parents=True)
     (tmp_path / "docs" / "images").mkdir(parents=True)
@@ -291,14 +291,14 @@ def test_front_table_takes_the_worst_run_and_the_rivals_fastest_way():
     rows += [row("tmkt native", 2.0, **case | {"run": "c", "saved_mb": 10.0}), rows[2] | {"run": "c"}]
     rows += [row("tmkt native", 2.0, **half), row("SpikingJelly", 40.0, **half)]
     rows += [row("SpikingJelly precision", 8.0, **(half | {"saved_mb": 20.0}))]
-    # 3 / 2 and 6 / 2, not 1.2 times as many; 8 / 2, not 40 / 2; 5 over 10 in run c, and 20 over 5.
+    # 3 / 2 and 6 / 2, not times 1.2; 8 / 2, not 40 / 2; 5 over 10 in run c, and 20 over 5.
     line = "| LIF | 1.5x |  | 3.0x | 4.0x | 0.5x | 4.0x |"
     assert tables.front_table(Machine(Path("cpu-threads-1.jsonl"), rows)).splitlines()[2:] == [line]
 
 
 @pytest.mark.slow
 def test_charts_are_drawn(tmp_path):
-    """All of them, and each knows the rows that it was drawn from."""
+    """All charts, each with the rows from which it was drawn."""
     counted = {"bytes": 8_000, "operations": 6_000, "gop_per_s": 4.0}
     rows = [row("copy_", 1.0), row("tmkt native", 2.0, **counted), row("SpikingJelly", 60.0)]
     rows += [row("copy_", 1.0, op="machine"), row("matrix product", 9.0, op="machine", gop_per_s=50.0)]
@@ -317,7 +317,7 @@ def test_charts_are_drawn(tmp_path):
 
 
 class TestPeers:
-    """What design and docs say of the rivals, seen by running them."""
+    """Claims of design and docs about the rivals, tested by running them."""
 
     def test_spikingjelly_runs_half_types_in_its_python_loop(self, monkeypatch):
         pytest.importorskip("spikingjelly", reason="spikingjelly is not installed: pip install tmkt[rivals]")
@@ -347,7 +347,7 @@ class TestPeers:
 
 
 def test_memory_is_compared_within_a_run():
-    """Ours keeps less in the second run, and so does the rival: neither is set against the other run's."""
+    """Our memory is lower in the second run, and so is the rival's; neither is compared with the other run's."""
     runs = {
         name: {"tmkt native": {"median_ms": 1.0, "peak_mb": ours}, "SpikingJelly": {"peak_mb": theirs}}
         for name, ours, theirs in (("first", 40.0, 60.0), ("second", 20.0, 40.0))

@@ -1,4 +1,4 @@
-"""docs/faults.md names tests that are there."""
+"""The tests named in docs/faults.md exist."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The page of all settings, as docs/settings.py makes it from the fields."""
+"""The page of all settings, which docs/settings.py makes from the fields."""
 
 import runpy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The documentation builds without a warning, names every public thing, and loads nothing from the network."""
+"""The documentation builds without a warning, names everything public, and loads nothing from the network."""
 
 import inspect
 import re

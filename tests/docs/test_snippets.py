@@ -1,9 +1,9 @@
-"""Every snippet of the READMEs, CONTRIBUTING.md and docs/ runs, or is checked as far as it can be without running.
+"""Every snippet of the READMEs, CONTRIBUTING.md and docs/ runs, or is checked as far as possible without running.
 
-A page's blocks are taken in order, in a folder of their own. `python` runs, in one namespace a page. Of `sh`, our
-commands are parsed, with their configuration, and files, modules, targets and extras that are named must exist. `yaml`
-is parsed, checked if it is a configuration of ours, and saved if its first line is the comment `# NAME`. A comment
-above a block may say `<!-- needs: PACKAGE -->`, or `<!-- not run: REASON -->`.
+A page's blocks run in order, in a separate folder. `python` runs, in one namespace per page. In `sh`, our commands are
+parsed, with their configuration, and the files, modules, targets and extras in them must exist. `yaml` is parsed,
+checked if it is a configuration of ours, and saved if its first line is the comment `# NAME`. A comment above a block
+may say `<!-- needs: PACKAGE -->`, or `<!-- not run: REASON -->`.
 """
 
 import importlib.util
@@ -73,7 +73,7 @@ def check_yaml(block: Block) -> None:
 
 
 def commands(code: str) -> list[list[str]]:
-    """The words of each command, without comments and without variables that are set before it."""
+    """Return the words of each command, without comments and without variables set before it."""
     found = []
     for line in code.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
@@ -101,7 +101,7 @@ def missing_modules(words: list[str]) -> list[str]:
 
 
 def missing_targets(words: list[str]) -> list[str]:
-    """Those of the Makefile."""
+    """Targets of the Makefile."""
     named = [word for word in words[1:] if "=" not in word] if words[0] == "make" else []
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     return [f"target {name}" for name in named if name not in targets]
@@ -114,7 +114,7 @@ def missing_extras(words: list[str]) -> list[str]:
 
 
 def missing_files(words: list[str]) -> list[str]:
-    """Of words that begin with a folder of the tree."""
+    """Among words that begin with a folder of the tree."""
     folders = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"runs", "build", "dist"}
     named = [word for word in words if "/" in word and word.partition("/")[0] in folders]
     return [f"file {word}" for word in named if not (ROOT / word).exists()]
@@ -134,7 +134,7 @@ def check_tmkt(arguments: list[str], place: str) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """Of its headings, as GitHub and mkdocs make them."""
+    """Return the anchors of the page's headings, as GitHub and mkdocs make them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
@@ -153,7 +153,7 @@ def test_links_lead_to_files_and_headings(page):
 @pytest.mark.parametrize("page", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in PAGES if ALL[p]])
 def test_snippets(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry, "BACKBONES", dict(registry.BACKBONES))  # what a page registers ends with it
+    monkeypatch.setattr(registry, "BACKBONES", dict(registry.BACKBONES))  # a page's registrations end with it
     namespace: dict[str, object] = {"__name__": page.stem}
     for block in ALL[page]:
         assert block.language in LANGUAGES, f"{block.place}: expected a language of {LANGUAGES}, got {block.language!r}"
@@ -172,7 +172,7 @@ def test_snippets(page, tmp_path, monkeypatch):
 
 
 def test_no_snippet_escapes():
-    """Each fence that is written is one that was found, and few are left out, each with its reason."""
+    """Each fence in a page was found, and few are left out, each with its reason."""
     for page, found in ALL.items():
         assert len(re.findall(r"^ *```\w+", page.read_text(), re.MULTILINE)) == len(found), page
     everything = [block for found in ALL.values() for block in found]
@@ -201,7 +201,7 @@ def test_a_wrong_command_is_found(command):
 
 @pytest.mark.slow
 def test_pictures_are_drawn(tmp_path):
-    """The pictures of docs/images come from docs/pictures.py as it is."""
+    """docs/pictures.py draws the pictures of docs/images."""
     pictures = runpy.run_path(str(ROOT / "docs" / "pictures.py"))
     pictures["main"](tmp_path)
     for picture in pictures["PICTURES"]:

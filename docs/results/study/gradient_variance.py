@@ -1,9 +1,9 @@
 """Claim 2: is the gradient's variance lower with time-step mixup than with whole samples replaced at the same share?
 
-At fixed weights (untrained, and after 30 and 150 steps of tmkt) the gradient of the mixed stream's loss is taken on 64
-batches for either way of mixing, with the same pairs and crops for both. `python .../gradient_variance.py` writes
-gradient_variance.jsonl beside this file: trace of the covariance and squared norm of the mean gradient, once over
-everything that is drawn, once over the mixing alone (one batch of pairs, 64 draws of the switch steps).
+At fixed weights (untrained, and after 30 and 150 steps of tmkt) it computes the gradient of the mixed stream's loss on
+64 batches for both ways of mixing, with the same pairs and crops. `python .../gradient_variance.py` writes
+gradient_variance.jsonl beside this file: trace of the covariance and squared norm of the mean gradient, once over all
+random draws, once over the mixing alone (one batch of pairs, 64 draws of the switch steps).
 """
 
 import json
@@ -24,7 +24,7 @@ BATCHES, COUNT, AUGMENTATION = 64, 5, Augmentation(padding=2)
 
 
 def gradients(trainer: Trainer, config: Config, data: RunData, pairs: list[PairBatch]) -> Tensor:
-    """[BATCHES, parameters] of the backbone and head: classification loss of the mixed stream alone."""
+    """[BATCHES, parameters] of the backbone and head, for the classification loss of the mixed stream alone."""
     model, rows = trainer.model.train(), []
     parameters = [p for name, p in model.named_parameters() if "heads.mixed" not in name]
     for number, batch in enumerate(pairs):

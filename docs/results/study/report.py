@@ -1,7 +1,7 @@
 """Tables and figures of docs/study.md from the runs beside this file: `python docs/results/study/report.py`.
 
-Each table replaces what stands between <!-- NAME: begin --> and <!-- NAME: end --> in docs/study.md. Intervals and
-p values are those of tmkt.analysis.statistics; for a difference the seeds and recordings of both sides are the same.
+Each table replaces the text between <!-- NAME: begin --> and <!-- NAME: end --> in docs/study.md. Intervals and p
+values are those of tmkt.analysis.statistics; for a difference the seeds and recordings of both sides are the same.
 """
 
 import json
@@ -17,11 +17,11 @@ from tmkt.analysis.statistics import bootstrap, holm
 
 DOCS = Path(__file__).parents[2]
 NAMES = (*METHODS[:1], "events_only 2x", *METHODS[1:])
-Right = np.ndarray  # float [seeds, recordings]: 1 where right
+Right = np.ndarray  # float [seeds, recordings]: 1 if right
 
 
 def load(stage: str) -> dict[tuple[str, int], Right]:
-    """(name, recordings a class) -> right, rows in the order of the seeds; the seeds that all rows of a count have."""
+    """(name, recordings per class) -> right, one row per seed, in order; only seeds that all rows of a count have."""
     found: dict[tuple[str, int], dict[int, list[int]]] = defaultdict(dict)
     for record in read(stage):
         found[record["name"], record["count"]][record["seed"]] = [int(c) for c in record["test_right"]]
@@ -30,7 +30,7 @@ def load(stage: str) -> dict[tuple[str, int], Right]:
         for count in {count for _, count in found}
     }
     runs = {key: np.array([rows[s] for s in sorted(common[key[1]])], float) for key, rows in found.items()}
-    if stage == "grid":  # static_only reads no recording: one run a seed serves every count
+    if stage == "grid":  # static_only reads no recording, so that one run per seed serves every count
         runs |= {
             ("static_only", c): runs["static_only", 5][: len(runs["tmkt", c])] for c in COUNTS if ("tmkt", c) in runs
         }
@@ -95,7 +95,7 @@ def ablation_table() -> str:
 
 
 def validation(stage: str, name: str, seeds: int) -> str:
-    """Mean validation accuracy of a row at 5 recordings a class, over the first `seeds` seeds."""
+    """Return the mean validation accuracy of a row at 5 recordings per class, over the first `seeds` seeds."""
     rows = (r for r in read(stage) if (r["name"], r["count"]) == (name, 5) and r["seed"] in SEEDS[:seeds])
     return f"{100 * float(np.mean([r['validation'] for r in rows])):.1f}"
 
@@ -113,7 +113,7 @@ def longer_table() -> str:
 
 
 def variance_table() -> str:
-    """Trace of the covariance, TSM over whole samples: geometric mean and range over seeds; and the noise's share."""
+    """Trace of the covariance, TSM over whole samples: geometric mean and range over seeds, and the noise's share."""
     text = (Path(__file__).parent / "gradient_variance.jsonl").read_text(encoding="utf-8")
     found: dict[tuple[str, int, float], dict[str, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
     for record in map(json.loads, text.splitlines()):
@@ -130,13 +130,13 @@ def variance_table() -> str:
 
 
 def curves() -> Figure:
-    """Test accuracy against recordings a class."""
+    """Draw test accuracy against recordings per class."""
     runs, figure = load("grid"), Figure(figsize=(7.5, 4.6))
     axis = figure.subplots()
-    shown = [name for name in NAMES if name != "static_only"]  # far below, see the table
+    shown = [name for name in NAMES if name != "static_only"]  # far below; see the table
     for number, name in enumerate(shown):
         means, lows, highs = np.array([interval(runs[name, c]) for c in COUNTS]).T
-        x = np.array(COUNTS) * 1.03 ** (number - len(shown) / 2)  # beside each other
+        x = np.array(COUNTS) * 1.03 ** (number - len(shown) / 2)  # side by side
         style = {"lw": 2.5, "color": "black"} if name == "tmkt" else {"lw": 1.3}
         axis.errorbar(x, means, [means - lows, highs - means], marker="o", capsize=3, label=name, **style)
     axis.set(xscale="log", xlabel="training recordings a class", ylabel="test accuracy, %")

@@ -1,11 +1,11 @@
-"""The study of docs/study.md: every run of it, resumable. `python docs/results/study/study.py JOBS STAGE...`
-appends one JSON line a run to <STAGE>.jsonl beside this file and skips the runs that are there.
+"""The study of docs/study.md: every run of it, resumable. `python docs/results/study/study.py JOBS STAGE...` appends
+one JSON line per run to <STAGE>.jsonl beside this file and skips the runs that it already has.
 
-    tune    7 settings for each method, 5 recordings a class, 2 seeds, scored on validation recordings only
-    grid    each method at its best setting, 5, 20 and 40 recordings a class, scored on the test recordings
-    ablate  tmkt with one thing changed, 5 recordings a class
-    longer  three times the steps, 5 recordings a class
-    cifar   CIFAR-10 images to events simulated from other CIFAR-10 images, 20 a class
+    tune    7 settings for each method, 5 recordings per class, 2 seeds, scored on validation recordings only
+    grid    each method at its best setting, 5, 20 and 40 recordings per class, scored on the test recordings
+    ablate  tmkt with one change, 5 recordings per class
+    longer  three times the steps, 5 recordings per class
+    cifar   CIFAR-10 images to events simulated from other CIFAR-10 images, 20 per class
 
 Needs TMKT_DATA, the folder of MNIST, N-MNIST-small and cifar10_small.npz.
 """
@@ -36,7 +36,7 @@ from tmkt.training.trainer import Trainer
 HERE = Path(__file__).parent
 ROOT = os.environ.get("TMKT_DATA", "data")
 SPLIT_SEED, SEEDS, TUNING_SEEDS = 0, (1, 2, 3, 4, 5), (101, 102)
-COUNTS = (5, 20, 40)  # training recordings a class
+COUNTS = (5, 20, 40)  # training recordings per class
 SETTINGS = (
     "data.time_steps=6",
     "data.crop_padding=2",
@@ -54,7 +54,7 @@ NMNIST = (
     "data.static.exclude_twins=nmnist",
     f"data.events.root={ROOT}/N-MNIST-small/Train",
     "data.events.train_per_class=40",
-    "data.events.validation_per_class=12",  # the test recordings are the 280 that are left
+    "data.events.validation_per_class=12",  # the test recordings are the remaining 280
 )
 CIFAR = (
     "data.size=[32, 32]",
@@ -101,7 +101,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 
 class Cell(NamedTuple):
-    """One run: `name` says in which row of the report it belongs."""
+    """One run; `name` is its row in the report."""
 
     name: str
     method: str
@@ -116,8 +116,8 @@ class Cell(NamedTuple):
 
 def main(jobs: int, *stages: str) -> None:
     for stage in stages:
-        prepared(stage == "cifar")  # before the processes fork, which then share it
-        while cells := list(missing(stage)):  # what `tune` does next depends on what it has found
+        prepared(stage == "cifar")  # before the fork, so that the processes share it
+        while cells := list(missing(stage)):  # the next cells of `tune` depend on its results
             with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork")) as pool:
                 futures = [pool.submit(run, cell, stage) for cell in cells]
                 for number, future in enumerate(as_completed(futures), 1):
@@ -141,7 +141,7 @@ def prepared(cifar10: bool) -> tuple[Config, RunData]:
 
 
 def unpack_cifar(root: Path) -> None:
-    """cifar10_small.npz as the folders that torchvision's ImageFolder reads."""
+    """Unpack cifar10_small.npz into the folders that torchvision's ImageFolder reads."""
     if root.exists():
         return
     arrays = np.load(f"{ROOT}/cifar10_small.npz")
@@ -153,16 +153,16 @@ def unpack_cifar(root: Path) -> None:
 
 
 def run(cell: Cell, stage: str) -> dict[str, Any]:
-    """Train one cell in a folder of its own, which is removed; the seed also draws its training recordings."""
+    """Train one cell in a temporary folder; the seed also draws its training recordings."""
     began = time.process_time()
     base, data = prepared(stage == "cifar")
     with tempfile.TemporaryDirectory() as folder:
         config = base.replace(seed=cell.seed, out=folder, transfer__method=cell.method, **dotted(cell.changes))
         ours = subset(data, cell.count, cell.seed)
-        tuning = stage == "tune"  # the test recordings are not looked at
+        tuning = stage == "tune"  # without the test recordings
         trainer = Trainer(config, replace(ours, test=ours.validation if tuning else ours.test))
         teacher = Path(tempfile.gettempdir()) / f"study-teacher-{stage == 'cifar'}-{cell.seed}.safetensors"
-        if cell.method == "ckd" and teacher.exists():  # it depends on the seed and the images alone
+        if cell.method == "ckd" and teacher.exists():  # it depends only on the seed and the images
             shutil.copy(teacher, Path(folder) / "teacher.safetensors")
         trainer.run()
         if cell.method == "ckd":
@@ -174,7 +174,7 @@ def run(cell: Cell, stage: str) -> dict[str, Any]:
 
 
 def subset(data: RunData, count: int, seed: int) -> RunData:
-    """The same validation and test recordings, `count` training recordings a class drawn with the seed."""
+    """Keep validation and test recordings, and draw `count` training recordings per class with the seed."""
     events, rng = data.train.events, np.random.default_rng([seed, 77])
     labels = events.labels.numpy()
     chosen = [rng.permutation(np.flatnonzero(labels == k))[:count] for k in range(len(data.classes))]
@@ -188,7 +188,7 @@ def subset(data: RunData, count: int, seed: int) -> RunData:
 
 @torch.no_grad()
 def right(trainer: Trainer, events: EventFrames, config: Config) -> np.ndarray:
-    """bool [N]: which recordings the trained network classifies right."""
+    """bool [N]: whether the trained network classifies each recording right."""
     trainer.model.eval()
     logits = trainer.model(events.frames.float() * config.data.events.scale).logits.mean(0)
     return (logits.argmax(1) == events.labels).numpy()
@@ -204,7 +204,7 @@ def read(stage: str) -> list[dict[str, Any]]:
 
 
 def ranking(method: str) -> list[tuple[float, dict[str, Any]]]:
-    """(mean validation accuracy, setting) of a method's tuned settings, best first."""
+    """Return (mean validation accuracy, setting) of a method's tuned settings, best first."""
     scores = defaultdict(list)
     for record in read("tune"):
         if record["method"] == method:
@@ -218,7 +218,7 @@ def best(method: str) -> dict[str, Any]:
 
 
 def tune() -> Iterator[Cell]:
-    """Four learning rates, then three alternatives at the best of them: seven settings for every method."""
+    """Four learning rates, then three alternatives at the best of them: seven settings for each method."""
     for method in METHODS:
         for changes in RATES:
             for seed in TUNING_SEEDS:
@@ -227,7 +227,7 @@ def tune() -> Iterator[Cell]:
     for method in METHODS:
         rates = [changes for _, changes in ranking(method) if changes.keys() == {"train.lr"}]
         tried = [r for r in done if r["method"] == method and r["changes"].keys() == {"train.lr"}]
-        if len(tried) == len(RATES) * len(TUNING_SEEDS):  # else a second call of this stage goes on
+        if len(tried) == len(RATES) * len(TUNING_SEEDS):  # otherwise a second call of this stage continues
             for changes in ALTERNATIVES[method]:
                 for seed in TUNING_SEEDS:
                     yield Cell(method, method, 5, seed, {**rates[0], **changes})
@@ -237,14 +237,14 @@ def grid() -> Iterator[Cell]:
     for count in COUNTS:
         for seed in SEEDS:
             for method in METHODS:
-                if method != "static_only" or count == 5:  # it reads no recording: one run serves every count
+                if method != "static_only" or count == 5:  # it reads no recording, so that one run serves every count
                     yield Cell(method, method, count, seed, best(method))
-            # The other methods see two streams a step: events_only with as many sequences in all.
+            # The other methods see two streams per step; here events_only sees as many sequences in total.
             yield Cell("events_only 2x", "events_only", count, seed, {**best("events_only"), "train.steps": 300})
 
 
 def ablate() -> Iterator[Cell]:
-    """One thing changed in the best tmkt; those changes that are none give the grid's runs again."""
+    """One change to the best tmkt; changes without effect repeat the grid's runs."""
     for seed in SEEDS:
         for name, changes in ABLATIONS.items():
             yield Cell(name, "tmkt", 5, seed, {**best("tmkt"), **changes})
@@ -257,7 +257,7 @@ def longer() -> Iterator[Cell]:
 
 
 def cifar() -> Iterator[Cell]:
-    """The grid's settings as they are: no tuning of their own."""
+    """The grid's settings, without separate tuning."""
     for seed in SEEDS[:3]:
         for method in ("events_only", "static_only", "finetune", "joint", "sliding", "tmkt"):
             yield Cell(method, method, 20, seed, best(method))
