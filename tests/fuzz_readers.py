@@ -124,7 +124,7 @@ def damage(data: bytes, rng: random.Random) -> bytes:
     out = bytearray(data)
     for _ in range(rng.choice([1, 1, 1, 2, 5])):
         kind = rng.randrange(9)
-        # The first bytes give the meaning of the others, so that half of all changes are there.
+        # The first bytes give the meaning of the others, so that half of all changes hit them.
         at = rng.randrange(max(1, min(len(out), 300))) if rng.randrange(2) else rng.randrange(max(1, len(out)))
         if kind == 0 and out:
             out[at] ^= 1 << rng.randrange(8)

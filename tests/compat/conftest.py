@@ -12,7 +12,7 @@ from tmkt_kernels.testing import GRADIENT_TOLERANCE, assert_spikes_equal, relati
 
 @pytest.fixture
 def fused_calls(monkeypatch):
-    """A list that grows with each batch norm and neuron that run as one operator, by the shape of x_seq."""
+    """A list that receives the shape of x_seq for each batch norm and neuron that run as one operator."""
     calls, choose_backend = [], functional.choose_backend
 
     def count(operator, x_seq, *args):

@@ -116,7 +116,7 @@ class ChangedBetween(Net):
 
 @pytest.mark.parametrize("change", [lambda y: y.mul_(2), lambda y: y[0].zero_(), lambda y: nn.ReLU(inplace=True)(y)])
 def test_an_input_that_is_changed_before_the_neuron_is_called(change, monkeypatch):
-    """The proof sees it. On a path unknown to the proof it is refused, because the batch norm's input is lost."""
+    """The proof sees the change. On an unknown path the call is refused, because the batch norm's input is lost."""
     assert not tk.accelerate(ChangedBetween()).fused
     net = prepared().eval()
     tk.accelerate(net)

@@ -205,7 +205,7 @@ def test_twice_is_once():
 
 
 def test_explicit_states():
-    """to_functional_forward does not call a node by its forward: the batch norm before it is still applied."""
+    """to_functional_forward does not call a node's forward, but the batch norm before it is still applied."""
     net = csnn().eval()
     states = (0.0,) * 4
     expected, _ = base.to_functional_forward(net)((IMAGES,), states)

@@ -131,7 +131,7 @@ def test_each_shape(shape, dtype, mode, target):
     tau=st.floats(1, 9),
 )
 def test_any_size(T, batch, channels, inner, training, tau):
-    """With few values, the gradient through the statistics cancels nearly all the rest. Errors are relative to that."""
+    """With few values, the statistics' gradient cancels nearly all the rest; errors are relative to the rest."""
     assume(not training or T * batch * inner >= 8)
     inputs, neuron = inputs_of((T, batch, channels, inner), torch.float32), {"tau": tau}
     outputs, _ = run(inputs, neuron, "native", training)

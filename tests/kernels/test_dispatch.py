@@ -1,4 +1,4 @@
-"""The choice of a backend is explained, and never silent."""
+"""The choice of a backend is named, explained and never silent."""
 
 import importlib.util
 import json

@@ -145,7 +145,7 @@ for call in (lambda: tk.lif(x_seq, backend="native"), lambda: tk.events.to_frame
     assert printed.startswith("reference\n")
     assert said in printed
     assert "backend 'native' cannot serve this call" in printed
-    # Once for all calls, with a remedy that works although the package is on no index.
+    # Once for all calls. The remedy must work without an index, because the package is on none.
     assert warned.count("RuntimeWarning: tmkt_kernels: plain PyTorch serves tensors on cpu, several times slower") == 1
     remedy = (
         "in the folder of the sources (a checkout or the unpacked sdist), `pip install --force-reinstall --no-deps .`"

@@ -103,7 +103,7 @@ def test_any_size_and_parameter(T, batch, width, tau, v_threshold, v_reset, deca
 
 
 def test_reference_is_the_textbook_neuron():
-    """Against v + (x - (v - v_reset)) / tau in plain terms, which rounds in another order."""
+    """Against the plain formula v + (x - (v - v_reset)) / tau, which rounds in another order."""
     x = torch.randn(12, 50_000) * 1.5
     spikes, _ = tk.lif(x, tau=1.7, v_reset=0.2, backend="reference")
     v, expected = torch.full((50_000,), 0.2), []

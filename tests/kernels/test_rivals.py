@@ -1,5 +1,5 @@
-"""Same spikes and gradients as SpikingJelly 2.0.0 and snnTorch 1.0.0, neuron by neuron, if they are installed with `pip
-install tmkt[rivals]`. docs/surrogates.md lists the differences by definition."""
+"""Same spikes and gradients as SpikingJelly 2.0.0 and snnTorch 1.0.0, neuron by neuron, if they are installed
+(`pip install tmkt[rivals]`). docs/surrogates.md lists the differences by definition."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Synchronised batch norms: two processes use the statistics of their batches together, and give the same gradients."""
+"""Synchronised batch norms: statistics and gradients of two processes equal those of their batches together."""
 
 import importlib.util
 import itertools

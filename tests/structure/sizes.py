@@ -23,7 +23,7 @@ def functions_with_many_parameters(tree: Tree) -> tuple[list[Function], list[tup
 
 
 def exempt_from_parameters(tree: Tree) -> dict[tuple[str, int], str]:
-    """Return (path, line) of each function whose list of parameters is prescribed, and by what."""
+    """Return (path, line) of each function whose list of parameters is prescribed, and by whom."""
     modules = modules_of(tree)
     exempt = {place: "public" for name in PUBLIC if name in modules.by_name for place in _public(modules, name)}
     launched, boxed = _launched(tree), set(_boxed(tree))

@@ -200,7 +200,7 @@ def test_events_are_not_changed_by_checking(recordings):
 
 @pytest.mark.parametrize("folder", [None, "damaged"], ids=["made here", "with those that broke readers"])
 def test_any_tree_is_read_to_its_end(recordings, folder, request, capsys):
-    """Damaged files of every format, things other than files, and names unfit for a terminal."""
+    """Damaged files of every format, entries that are not files, and names unfit for a terminal."""
     for path in (request.getfixturevalue("shared_data") / folder).glob("*") if folder else ():
         shutil.copy(path, recordings / "0" / path.name)
     rng = random.Random(0)

@@ -76,7 +76,7 @@ def features():
 
 
 def alignment_of_share(rank):
-    """Return DA and its gradient of the process's own rows of both inputs."""
+    """Return DA, and its gradient with respect to the process's own rows of both inputs."""
     mixed, event = (f[:, 4 * rank : 4 * rank + 4].clone().requires_grad_() for f in features())
     loss = domain_alignment(gather_batch(mixed), gather_batch(event))
     loss.backward()

@@ -174,7 +174,7 @@ def test_a_compare_that_ends_leaves_no_run_and_the_next_goes_on(grid, tmp_path, 
     first = grid()
     eventually(lambda: running(folder))
     first.send_signal(number)
-    second = grid()  # at once, because the runs of the first may still be saving
+    second = grid()  # at once, while the runs of the first may still be saving
     assert second.wait(timeout=300) == 0, second.said()
     assert first.wait() == (-number if number == signal.SIGKILL else 130)
     assert children(folder) == []
