@@ -67,7 +67,7 @@ def _room(path: str, folder: str) -> str:
 
 
 def broken_imports(tree: Tree) -> list[str]:
-    """Return imports from our packages that name no file, because the other measures would not see them."""
+    """Return imports from our packages that name no file, which the other measures of imports and calls cannot see."""
     modules = modules_of(tree)
     broken = {
         f"{module.path}:{each.line} imports {each.module}"

@@ -13,7 +13,7 @@ PREPARE = "tmkt.data", "prepare"  # from a run's configuration to its tensors
 
 @dataclass(frozen=True)
 class Result:
-    """`value` has the limit, and is None if it could not be measured; `places` are the places counted."""
+    """`value` is compared with the limit, and is None if it could not be measured; `places` are the places counted."""
 
     value: int | None
     places: list[str]
