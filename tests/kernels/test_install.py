@@ -75,7 +75,7 @@ except RuntimeError as error:
 
 @pytest.mark.slow
 def test_works_without_a_gpu(tmp_path):
-    """Operators on the CPU initialise nothing on a GPU, even if there is one."""
+    """The operators run on the CPU when all GPUs are hidden."""
     script = f"{STEP}\nprint(torch.cuda.is_available(), torch.cuda.is_initialized())"
     assert python(script, tmp_path, CUDA_VISIBLE_DEVICES="").split() == ["False", "False"]
 

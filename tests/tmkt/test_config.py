@@ -108,7 +108,7 @@ def test_a_mistake_in_a_file_names_the_file_and_one_in_an_override_does_not(tmp_
     path = tmp_path / "c.yaml"
     path.write_text("train: {steps: 0}")
     with pytest.raises(UserError, match=r"^configuration .*c.yaml: train.steps: expected an integer"):
-        load_config(path, ["train.batch=8", "out=e"])  # not every message with this letter is about it
+        load_config(path, ["train.batch=8", "out=e"])  # the message holds an "e" too, but is not about this override
     with pytest.raises(UserError, match=r"^unknown key train.stepz"):
         load_config(path, ["train.steps=1", "train.stepz=1"])
     assert load_config(path, ["train.steps=1"]).train.steps == 1

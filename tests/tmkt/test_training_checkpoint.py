@@ -124,9 +124,8 @@ def test_nothing_is_unpickled(tmp_path):
     path = tmp_path / "step-00000002"
     sums = {file: ckpt.hashlib.sha256((path / file).read_bytes()).hexdigest() for file in FILES[:3]}
     sizes = {file: (path / file).stat().st_size for file in FILES[:3]}
-    (path / ckpt.MANIFEST).write_text(
-        json.dumps({**sums, "bytes": sizes})
-    )  # whoever plants code writes the checksums too
+    # Whoever plants code writes the checksums too.
+    (path / ckpt.MANIFEST).write_text(json.dumps({**sums, "bytes": sizes}))
     with pytest.raises(ckpt.DamagedError, match="not a safetensors file"):
         ckpt.Checkpoints(tmp_path).load(2)
 

@@ -69,7 +69,7 @@ def tuning_table() -> str:
 def grid_table(stage: str, counts: Sequence[int]) -> str:
     runs = load(stage)
     rows = [[name, *(accuracy(runs[name, c]) for c in counts)] for name in NAMES if (name, counts[0]) in runs]
-    return table(["method", *(f"{c} a class ({len(runs['tmkt', c])} seeds)" for c in counts)], rows)
+    return table(["method", *(f"{c} per class ({len(runs['tmkt', c])} seeds)" for c in counts)], rows)
 
 
 def paired_table(stage: str, counts: Sequence[int]) -> str:
@@ -79,7 +79,7 @@ def paired_table(stage: str, counts: Sequence[int]) -> str:
     p = iter(holm([bootstrap(d).p for d in differences]))
     cells = iter([gain(d, next(p)) for d in differences])
     return table(
-        ["tmkt minus", *(f"{c} a class" for c in counts)], [[n, *(next(cells) for _ in counts)] for n in rivals]
+        ["tmkt minus", *(f"{c} per class" for c in counts)], [[n, *(next(cells) for _ in counts)] for n in rivals]
     )
 
 
@@ -91,7 +91,7 @@ def ablation_table() -> str:
     for name in ABLATIONS:
         values = changed[name, 5]
         rows.append([name, validation("ablate", name, seeds), f"{100 * values.mean():.1f}", gain(values - tuned)])
-    return table([f"tmkt, 5 a class ({seeds} seeds)", "validation, %", "test, %", "test, minus as tuned"], rows)
+    return table([f"tmkt, 5 per class ({seeds} seeds)", "validation, %", "test, %", "test, minus as tuned"], rows)
 
 
 def validation(stage: str, name: str, seeds: int) -> str:
@@ -108,7 +108,13 @@ def longer_table() -> str:
         values, before = longer[method, 5], short[method, 5][:seeds]
         less = "" if method == "tmkt" else gain(longer["tmkt", 5] - values)
         rows.append([method, f"{100 * before.mean():.1f}", f"{100 * values.mean():.1f}", gain(values - before), less])
-    header = [f"5 a class ({seeds} seeds)", "150 steps, %", "450 steps, %", "450 minus 150", "tmkt minus it, 450 steps"]
+    header = [
+        f"5 per class ({seeds} seeds)",
+        "150 steps, %",
+        "450 steps, %",
+        "450 minus 150",
+        "tmkt minus it, 450 steps",
+    ]
     return table(header, rows)
 
 
@@ -139,7 +145,7 @@ def curves() -> Figure:
         x = np.array(COUNTS) * 1.03 ** (number - len(shown) / 2)  # side by side
         style = {"lw": 2.5, "color": "black"} if name == "tmkt" else {"lw": 1.3}
         axis.errorbar(x, means, [means - lows, highs - means], marker="o", capsize=3, label=name, **style)
-    axis.set(xscale="log", xlabel="training recordings a class", ylabel="test accuracy, %")
+    axis.set(xscale="log", xlabel="training recordings per class", ylabel="test accuracy, %")
     axis.set_xticks(COUNTS, [str(c) for c in COUNTS])
     axis.minorticks_off()
     axis.set_title("MNIST images to N-MNIST recordings; 95 % interval over seeds and recordings", fontsize=10)
