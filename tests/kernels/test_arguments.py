@@ -223,7 +223,7 @@ def test_bad_values_are_named(name):
 
 def test_no_message_names_a_source_file():
     x = torch.zeros(3, 4, 5)
-    params = Recurrence.lif().scalars
+    params = Recurrence.lif().scalars()
     calls = [
         lambda: torch.ops.tmkt.lif_fwd(x.transpose(1, 2), None, None, 1, *params, False),
         lambda: torch.ops.tmkt.bn_lif_fwd(x, None, x[0, 0].double(), None, None, None, 5, 1, 0, 1e-5, *params, False),

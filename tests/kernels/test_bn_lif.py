@@ -242,7 +242,7 @@ def test_opcheck(training, kernel_target):
     x, weight, bias, v_init = (inputs[n].requires_grad_() for n in ("x", "weight", "bias", "v_init"))
     ones = torch.ones(4, device=device)
     statistics = (None, None) if training else (ones * 0, ones)
-    sizes = (4, 5, 0, 1e-5, *Recurrence.lif().scalars)
+    sizes = (4, 5, 0, 1e-5, *Recurrence.lif().scalars())
     fwd, bwd = (getattr(torch.ops.tmkt, f"bn_lif_{direction}{suffix}") for direction in ("fwd", "bwd"))
     torch.library.opcheck(fwd, (x, v_init, weight, bias, *statistics, *sizes, True))
     plain = [t.detach() for t in (x, v_init, weight, bias)]

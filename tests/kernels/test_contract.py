@@ -82,6 +82,7 @@ def test_operator_has_sources_and_a_benchmark(name):
     assert any(case.op == name for case in CASES)
 
 
+@pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="the sources are not here: this is not a source tree")
 def test_only_one_header_includes_torch():
     texts = {path.relative_to(ROOT / "csrc").as_posix(): path.read_text() for path in (ROOT / "csrc").rglob("*.[ch]*")}
     assert [path for path, text in texts.items() if "#include <torch/" in text] == ["common/stable.h"]

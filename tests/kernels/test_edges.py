@@ -45,7 +45,7 @@ def test_gradients_of_parameters_that_are_floats(target):
     backend, device = target
     operator = getattr(torch.ops.tmkt, "lif_bwd" + ("_triton" if backend == "triton" else ""))
     x, grad = torch.randn(2, 4, 3, 8, device=device)
-    params = Recurrence.lif(tau=1.7).scalars
+    params = Recurrence.lif(tau=1.7).scalars()
     given = torch.tensor(params[:5], device=device)[:, None]
     results = [operator(grad, None, None, x, None, c, 1, *params, True) for c in (None, given)]
     for a, e in zip(*results, strict=True):

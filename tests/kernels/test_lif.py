@@ -213,7 +213,7 @@ def test_opcheck(case, return_v, kernel_target):
     neuron = (Recurrence.leaky if "beta" in case.neuron else Recurrence.lif)(**case.keywords(device))
     coefficients = neuron.coefficients
     coefficients = None if coefficients is None else coefficients.detach().requires_grad_()
-    extra = (coefficients, x[0, 0, 0].numel() if coefficients is not None else 1, *neuron.scalars)
+    extra = (coefficients, x[0, 0, 0].numel() if coefficients is not None else 1, *neuron.scalars())
     torch.library.opcheck(getattr(torch.ops.tmkt, "lif_fwd" + suffix), (x, v_init, *extra, return_v))
     grads = (*inputs["grads"][:2], inputs["grads"][2] if return_v else None)
     plain = [t if t is None else t.detach() for t in (x, v_init, coefficients)]
@@ -333,7 +333,7 @@ def test_an_unknown_surrogate_is_an_error_in_triton():
 
 
 def test_operators_guard_direct_calls():
-    params = (None, 1, *Recurrence.lif().scalars)
+    params = (None, 1, *Recurrence.lif().scalars())
     X = torch.zeros(4, 6)
     for x, v_init, message in (
         (torch.zeros(()), None, r"\[T, ...\] with T >= 1"),
@@ -350,8 +350,8 @@ def test_operators_guard_direct_calls():
         (torch.zeros(5, 1).double(), 1, "coefficients: expected dtype"),
     ):
         with pytest.raises(RuntimeError, match=message):
-            torch.ops.tmkt.lif_fwd(X, None, coefficients, inner, *Recurrence.lif().scalars, False)
+            torch.ops.tmkt.lif_fwd(X, None, coefficients, inner, *Recurrence.lif().scalars(), False)
     for field in ("surrogate", "reset"):
-        arguments = (X, None, None, X, None, None, 1, *Recurrence.lif()._replace(**{field: 99}).scalars, False)
+        arguments = (X, None, None, X, None, None, 1, *Recurrence.lif()._replace(**{field: 99}).scalars(), False)
         with pytest.raises(RuntimeError, match=f"{field}: unknown number 99"):
             torch.ops.tmkt.lif_bwd(*arguments)

@@ -58,5 +58,5 @@ def test_more_than_2_31_elements():
 
 def test_fake_tensors_of_more_than_2_31_elements():
     x = torch.empty(8, 1 << 20, 1 << 10, device="meta")
-    spikes, v_last, _ = torch.ops.tmkt.lif_fwd(x, None, None, 1, *Recurrence.lif().scalars, False)
+    spikes, v_last, _ = torch.ops.tmkt.lif_fwd(x, None, None, 1, *Recurrence.lif().scalars(), False)
     assert (spikes.shape, v_last.shape) == (x.shape, x.shape[1:])

@@ -123,7 +123,7 @@ def run(
         outputs = bn_lif_reference(x, v_init, norm, channels, inner, neuron, return_v)
     else:
         *vectors, eps = norm
-        outputs = CALL[chosen](x, v_init, *vectors, channels, inner, pool_width, eps, *neuron.scalars, return_v)
+        outputs = CALL[chosen](x, v_init, *vectors, channels, inner, pool_width, eps, *neuron.scalars(), return_v)
     *fired, mean, var = outputs
     spikes, *potentials = layout.neuron_outputs(fired, order, return_v)
     if pool == 2 and pool_width == 0:

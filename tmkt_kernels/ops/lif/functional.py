@@ -96,7 +96,7 @@ def run(x_seq: Tensor, v_init: Tensor | None, neuron: Recurrence, return_v: bool
     if chosen == "reference":
         outputs = lif_reference(x, v_init, neuron, return_v, inner)
     else:
-        outputs = CALL[chosen](x, v_init, neuron.coefficients, inner, *neuron.scalars, return_v)
+        outputs = CALL[chosen](x, v_init, neuron.coefficients, inner, *neuron.scalars(), return_v)
     return layout.neuron_outputs(outputs, order, return_v)
 
 

@@ -62,8 +62,7 @@ class Recurrence(NamedTuple):
     detach_reset: bool
     coefficients: Tensor | None = None
 
-    @property
-    def scalars(self) -> tuple[Any, ...]:
+    def scalars(self) -> tuple[Any, ...]:  # no property, which torch.compile of torch 2.10 cannot trace here
         """Return the fields of `SCHEMA`, in its order."""
         return self[:10]
 

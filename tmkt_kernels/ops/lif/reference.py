@@ -124,7 +124,7 @@ def lif_reference(
     step = x_seq.shape[1:]
     if neuron.coefficients is not None:
         five = of_neurons(neuron.coefficients.to(compute), inner, step.numel()).view(5, *step)
-        neuron = Recurrence(*five, *neuron.scalars[5:])
+        neuron = Recurrence(*five, *neuron.scalars()[5:])
     v = torch.zeros_like(x_seq[0], dtype=compute) + neuron.v_reset if v_init is None else v_init.to(compute)
     spikes, charges = [], []
     for x in x_seq.unbind(0):
