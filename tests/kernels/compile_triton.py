@@ -112,6 +112,9 @@ def lif_cases() -> dict[str, Any]:
         for need in (False, True):
             lif.lif_bwd((x, None, None), x, None, neuron, 64, need)
             rows[f"lif_bwd-own-{reset.name}-{'learned' if need else 'fixed'}"] = report(last)
+    x, neuron = torch.empty(40, 4096), soft._replace(coefficients=own)
+    lif.lif_bwd((x, None, None), x, None, neuron, 64, True)
+    rows["lif_bwd-own-SOFT-chunks-learned"] = report(last)
     return rows
 
 

@@ -84,10 +84,10 @@ def scan_backward(
 ) -> None:
     """Fill `out` from the gradients of the outputs; x [T, ...] is forward's."""
     chunks = (x.shape[0] - 1) // chunk_size(x.shape[0])
-    # 4 neurons per thread, which are 16 bytes in fp32. With five sums per neuron, or a batch norm and several chunks,
-    # there would not be enough registers.
-    narrow = out.coefficients is not None or (norm is not None and chunks > 0)
-    grid, sizes, constants = layout.launch(x, 2 if narrow else 4)
+    # 4 neurons per thread, which are 16 bytes in fp32. A batch norm and several chunks leave registers for 2, and five
+    # sums per neuron for 1.
+    vec = 1 if out.coefficients is not None else 2 if norm is not None and chunks > 0 else 4
+    grid, sizes, constants = layout.launch(x, vec)
     v_chunk = x.new_empty((chunks, x[0].numel()), dtype=torch.float32) if chunks else None
     with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
         scan_bwd_kernel[grid](
