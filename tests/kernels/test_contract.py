@@ -13,6 +13,9 @@ import torch
 import tmkt_kernels
 from tmkt_kernels.backends import OPERATORS
 from tmkt_kernels.extension import LIBRARY
+from tmkt_kernels.ops.bn_lif.reference import BatchNorm
+from tmkt_kernels.ops.lif.recurrence import Recurrence
+from tmkt_kernels.ops.mixup.reference import Selection
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(tmkt_kernels.__file__).parent
@@ -80,6 +83,12 @@ def test_operator_has_sources_and_a_benchmark(name):
     from benchmarks.cases import CASES
 
     assert any(case.op == name for case in CASES)
+
+
+@pytest.mark.parametrize("value", [Recurrence, BatchNorm, Selection])
+def test_values_of_a_call_have_no_properties(value):
+    """torch.compile of torch 2.10 cannot trace a property of a named tuple; only `make wheel` runs that torch."""
+    assert [name for name, member in vars(value).items() if isinstance(member, property)] == []
 
 
 @pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="the sources are not here: this is not a source tree")
