@@ -64,12 +64,19 @@ def median(measured: Measured, contestant: str, field: str) -> float | None:
 
 
 def one_of_each(machine: Machine) -> dict[Key, Measured]:
-    """Return fp32 cases at the first shape of each operator and name, with measurements of ours and of a rival."""
+    """Return fp32 cases at the first shape of each operator and name, with one run of ours and of a rival."""
     found: dict[tuple[str, str], tuple[Key, Measured]] = {}
-    for key, measured in machine.cases().items():
+    for key, all_runs in machine.cases().items():
+        measured = one_run(all_runs)
         if key.dtype == "float32" and measured.ours and compared(measured):
             found.setdefault((key.op, key.case), (key, measured))
     return dict(found.values())
+
+
+def one_run(measured: Measured) -> Measured:
+    """Return the latest of the runs with the most contestants, because bars of different runs do not compare."""
+    run, rows = max(reversed(measured.by_run.items()), key=lambda item: len(item[1]))
+    return Measured({run: rows})
 
 
 def compared(measured: Measured) -> list[str]:
@@ -146,7 +153,7 @@ def speed(machine: Machine) -> Figure:
             ratio = median(measured, name, "times_ours")
             axis.barh(place + i, ratio, left=0, height=0.85, color=COLOURS[name])
             milliseconds = median(measured, name, "median_ms")
-            axis.text(ratio * 1.04, place + i, f"{name}  {shown(milliseconds)} ms", va="center", fontsize=7)
+            axis.text(max(ratio, 1) * 1.04, place + i, f"{name}  {shown(milliseconds)} ms", va="center", fontsize=7)
         ticks.append((place + (length - 2) / 2, f"{key.title}\n[{', '.join(map(str, key.shape))}]"))
         place += length
     axis.set_xscale("log")

@@ -346,6 +346,16 @@ class TestPeers:
                 spikingjelly(1.0, torch.bfloat16)
 
 
+def test_a_chart_shows_one_run_of_a_case():
+    """The latest of those with the most contestants: not "c", which lacks the rival, and nothing of "a"."""
+    runs = (("a", 10.0, 20.0), ("b", 40.0, 30.0))
+    rows = [r | {"run": run} for run, *ms in runs for r in (row("tmkt native", ms[0]), row("SpikingJelly", ms[1]))]
+    rows.append(row("tmkt native", 5.0) | {"run": "c"})
+    (measured,) = charts.one_of_each(Machine(Path("cpu-threads-1.jsonl"), rows)).values()
+    assert list(measured.by_run) == ["b"]
+    assert [charts.median(measured, name, "median_ms") for name in ("tmkt native", "SpikingJelly")] == [40.0, 30.0]
+
+
 def test_memory_is_compared_within_a_run():
     """Our memory is lower in the second run, and so is the rival's; neither is compared with the other run's."""
     runs = {
