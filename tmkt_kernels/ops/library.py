@@ -54,6 +54,23 @@ def register(name: str, definition: Definition) -> dict[str, Callable[..., Any]]
     return calls
 
 
+def register_forward(
+    name: str, schema: str, fake: Callable[..., Any], kernel: str
+) -> dict[str, Callable[..., Any]]:
+    """Define both families of operator `name`, which has no derivative; return a callable for each backend.
+
+    kernel: the operator's folder, whose module `triton` has its Triton implementation `forward`.
+    """
+    calls = {}
+    for backend, suffix in (("native", ""), ("triton", "_triton")):
+        if not hasattr(torch.ops.tmkt, f"{name}{suffix}"):
+            torch.library.define(f"tmkt::{name}{suffix}", schema, tags=_TAGS)
+        torch.library.register_fake(f"tmkt::{name}{suffix}", fake)
+        calls[backend] = getattr(torch.ops.tmkt, f"{name}{suffix}").default
+    torch.library.impl(f"tmkt::{name}_triton", ("cpu", "cuda"), _triton_kernel(kernel, "forward"))
+    return calls
+
+
 def _triton_kernel(name: str, way: str) -> Callable[..., Any]:
     """`forward` or `backward` of ops/<name>/triton.py, imported at the first call, as Triton is optional and slow."""
 

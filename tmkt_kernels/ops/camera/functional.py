@@ -1,0 +1,148 @@
+"""From still images to what an event camera in front of them records."""
+
+import operator
+
+import torch
+from torch import Tensor
+
+from ... import backends
+from .. import arguments, library
+from . import op
+from .area import area_table
+from .display import display, grey
+from .frames import Bins, reference_frames
+from .motion import Motion, at_most
+from .random_numbers import sample_seeds
+from .scene import Scene, scene
+from .sensor import Camera
+
+CALL = library.register_forward("camera_frames", op.FRAMES_SCHEMA, op.fake_frames, "camera")
+"""The operator that makes frames, by backend."""
+
+MOST_SENSOR_PIXELS = 2**26
+_LARGEST_SIDE = 2**15
+
+
+def simulate_frames(
+    images: Tensor,
+    image_index: Tensor | None,
+    motion: Motion,
+    camera: Camera,
+    T: int,
+    size: tuple[int, int] | None = None,
+    *,
+    sensor_size: tuple[int, int] | None = None,
+    seed: int | Tensor,
+    backend: str = "auto",
+) -> Tensor:
+    """Simulate B recordings of still images and count their events in T bins of equal time.
+
+    Each image moves in front of a camera of its own. No event is stored. The model is that of `SensorModel` and
+    docs/simulator.md. The frames equal `events.to_frames` of the recording's events, with span=(0, duration), bit for
+    bit. All backends, any number of threads and any split of the batch give the same bits.
+
+    Args:
+        images: uint8 [N, 1, h, w], or [N, 3, h, w], of which the luminance is shown.
+        image_index: int64 [B], the image of each recording; None: all N images in turn, B = N.
+        motion: B motions of the images.
+        camera: B cameras.
+        T: number of frames; each covers a T-th of its recording's duration.
+        size: (width, height) of the frames, for which an event spreads over the cells that its pixel overlaps, in
+            parts of 2^-15 along each axis; None for the sensor's.
+        sensor_size: (width, height) of the cameras; None for that of the images.
+        seed: of thresholds and noise, 0 to 2^64 - 1, from which each recording of the batch gets its own; or int64
+            [B], 64 random bits for each, so that parts of a batch get the same numbers as the whole.
+        backend: "auto", "native", "triton" or "reference".
+
+    Returns:
+        [T, B, 2, height, width] on the images' device; channel 0 counts off events, 1 on events. int16 without
+        `size`, float32 with it.
+
+    Raises:
+        TypeError, ValueError, IndexError: a bad argument, or a motion that would take unbounded time; the message
+            names it.
+        RuntimeError: a backend chosen by name cannot serve these tensors, or a count exceeds int16 (on a GPU, by a
+            device-side assertion).
+    """
+    if not isinstance(motion, Motion) or not isinstance(camera, Camera):
+        got = f"{type(motion).__name__} and {type(camera).__name__}"
+        raise TypeError(f"motion, camera: expected a Motion and a Camera, got {got}")
+    if len(camera) != len(motion):
+        raise ValueError(f"camera: expected one for each of {len(motion)} motions, got {len(camera)}")
+    if isinstance(T, bool) or not isinstance(T, int) or not 1 <= T < 2**31:
+        raise ValueError(f"T: expected a number of frames from 1 to 2^31 - 1, got {T!r}")
+    images = _chosen_images(images, image_index, len(motion))
+    sensor_size = _checked_size("sensor_size", sensor_size or (images.shape[2], images.shape[1]))
+    out_size = sensor_size if size is None else _checked_size("size", size)
+    chosen = backends.choose("simulate_frames", images.device, torch.float32, backend)
+    made = show(images.float() / 255, motion, camera, sensor_size, _sample_seeds(seed, len(motion)))
+    ends = (motion.duration_us()[:, None] * torch.arange(1, T + 1) + (T - 1)) // T
+    tables: list[Tensor | None] = [None, None]
+    if size is not None:
+        tables = [torch.tensor(area_table(*axis)).to(images.device) for axis in zip(sensor_size, size, strict=True)]
+    bins = Bins(ends.int().to(images.device), *tables, *out_size)
+    if chosen == "reference":
+        return reference_frames(made, bins)
+    frames: Tensor = CALL[chosen](*made, *bins)
+    return frames
+
+
+def show(
+    images: Tensor, motion: Motion, camera: Camera, sensor_size: tuple[int, int], seeds: Tensor
+) -> Scene:
+    """Return the scene of images [B, h, w] from 0 to 1, each at the scale at which it fills its share of the sensor."""
+    width, height = sensor_size
+    at_most(width * height, MOST_SENSOR_PIXELS, "sensor_size: got # pixels", "simulate a smaller sensor")
+    scale = motion.fill * min(width / images.shape[2], height / images.shape[1])
+    steps = motion.steps(sensor_size, camera.latency_us)
+    return scene(display(images, scale, steps.corner, steps.size), steps, camera, seeds, sensor_size)
+
+
+def _chosen_images(images: Tensor, image_index: Tensor | None, batch: int) -> Tensor:
+    """Return uint8 [B, h, w], the image of each recording."""
+    expected = "uint8 [N, 1, h, w] or [N, 3, h, w]"
+    if arguments.dense("images", images, expected).dtype != torch.uint8:
+        raise TypeError(f"images: expected {expected}, got {images.dtype}; scale to 0 to 255 and convert it first")
+    if images.dim() != 4 or images.shape[1] not in (1, 3) or 0 in images.shape[2:]:
+        raise ValueError(f"images: expected {expected}, got shape {list(images.shape)}")
+    if image_index is None:
+        if len(images) != batch:
+            raise ValueError(f"image_index: needed, since there are {len(images)} images for {batch} motions")
+        return grey(images)
+    if arguments.dense("image_index", image_index, "int64 [B]").dtype != torch.int64:
+        raise TypeError(f"image_index: expected int64, got {image_index.dtype}; convert it first")
+    if image_index.shape != (batch,):
+        raise ValueError(f"image_index: expected shape [{batch}], one image per motion, got {list(image_index.shape)}")
+    if image_index.device.type == "cpu" and batch and not 0 <= image_index.min() <= image_index.max() < len(images):
+        low, high = int(image_index.min()), int(image_index.max())
+        raise IndexError(f"image_index: expected values in 0..{len(images) - 1}, got {low}..{high}")
+    return grey(images)[image_index.to(images.device)]
+
+
+def _checked_size(name: str, size: tuple[int, int]) -> tuple[int, int]:
+    try:
+        width, height = (operator.index(n) for n in size)
+    except (TypeError, ValueError):
+        width = height = 0
+    if not (1 <= width <= _LARGEST_SIDE and 1 <= height <= _LARGEST_SIDE):
+        raise ValueError(f"{name}: expected (width, height) in pixels, each from 1 to {_LARGEST_SIDE}, got {size!r}")
+    return width, height
+
+
+def _sample_seeds(seed: int | Tensor, batch: int) -> Tensor:
+    if isinstance(seed, Tensor):
+        if seed.dtype != torch.int64 or seed.shape != (batch,):
+            raise ValueError(f"seed: expected int64 [{batch}], got {seed.dtype} {list(seed.shape)}")
+        return seed
+    return sample_seeds(checked_seed(seed), batch)
+
+
+def checked_seed(seed: object) -> int:
+    """Return a seed of 64 bits, as an int; raise ValueError for anything else."""
+    try:
+        number = -1 if isinstance(seed, bool) else operator.index(seed)  # type: ignore[arg-type]
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**64:
+        raise ValueError(f"seed: expected an integer from 0 to 2^64 - 1, got {seed!r}")
+    return number

@@ -1,0 +1,232 @@
+"""Paths of images in front of the camera, and the steps in which the simulation follows them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from .ranges import drawn
+
+N_MNIST_PATH = ((-2.75, -1.6), (-0.95, 3.75), (2.8, -1.7), (-2.75, -1.6))
+"""The triangle of N-MNIST's three saccades: image centre relative to the sensor's, in pixels, y pointing down."""
+N_MNIST_FILL = 28 / 34
+"""Share of the sensor's side that an image of N-MNIST takes."""
+
+RANGES: dict[str, dict[str, tuple[float, float]]] = {
+    "any": {"legs": (3, 3), "amplitude": (1.5, 6.0), "leg_us": (40_000, 150_000), "rest_us": (0, 40_000), "fill": (0.7, 1.1)},
+}
+"""Ranges of `Motion.draw`, by name. Their reasons are in docs/simulator.md."""
+
+_MAX_STEP = 0.125  # pixels that the image may move between two samples of the intensity
+_MOST_STEPS = 10_000_000  # of all samples of a call
+LONGEST_US = 2.0**30
+"""Longest recording, 18 minutes."""
+MOST_PIXELS = 2.0**30
+"""Most pixels of a sensor, and of all displays of a call."""
+
+
+class Steps(NamedTuple):
+    """The steps of B recordings, each from its initial view, step 0 of no duration.
+
+    times: int32 [B, S, 3]: the view's upper left pixel in the display [height, width], flat; begin and duration, us.
+    shares: float32 [B, S, 3]: part of a pixel by which the view lies right of and below that pixel; share of the way
+        to the new light that the photoreceptor goes in the step.
+    count: int32 [B], number of steps of each; entries beyond it are without meaning.
+    corner: float64 [B, 2], upper left corner (x, y) of the display relative to the image's centre, in sensor pixels.
+    size: (width, height) of the display.
+    """
+
+    times: Tensor
+    shares: Tensor
+    count: Tensor
+    corner: Tensor
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """The motions of B images, each along a path of P points, in float64 on the CPU.
+
+    path: [B, P, 2], the image's centre relative to the sensor's (x, y), in sensor pixels, y pointing down.
+    leg_us: [B], duration from one point to the next; rest_us: [B], rest after it.
+    smooth: bool [B]: each leg starts and ends at rest (minimum jerk), or has one speed.
+    fill: [B], share of the sensor's side that the image takes, in the direction where it takes more.
+    """
+
+    path: Tensor
+    leg_us: Tensor
+    rest_us: Tensor
+    smooth: Tensor
+    fill: Tensor
+
+    def __post_init__(self) -> None:
+        """Raise TypeError or ValueError for a field of another shape or out of range; the message names it."""
+        for field in fields(self):
+            values = getattr(self, field.name)
+            dtype = torch.bool if field.name == "smooth" else torch.float64
+            if not (isinstance(values, Tensor) and values.dtype == dtype and values.device.type == "cpu"):
+                got = f"{values.dtype} on {values.device}" if isinstance(values, Tensor) else type(values).__name__
+                raise TypeError(f"{field.name}: expected a tensor of {dtype} on the CPU, got {got}")
+        path = self.path
+        if path.dim() != 3 or path.shape[1] < 2 or path.shape[2] != 2:
+            raise ValueError(f"path: expected shape [B, P, 2], P of 2 or more, got {list(path.shape)}")
+        if not path.isfinite().all():
+            raise ValueError("path: expected finite points")
+        for name, least in (("leg_us", "positive"), ("rest_us", "zero or positive"), ("fill", "positive")):
+            values = getattr(self, name)
+            if values.shape != path.shape[:1]:
+                raise ValueError(f"{name}: expected shape [B] = [{len(path)}], got {list(values.shape)}")
+            good = values.isfinite() & ((values > 0) | (values == 0 if name == "rest_us" else False))
+            if not good.all():
+                raise ValueError(f"{name}: expected finite numbers, {least}; got {values[~good][0].item()!r}")
+        if self.smooth.shape != path.shape[:1]:
+            raise ValueError(f"smooth: expected shape [B] = [{len(path)}], got {list(self.smooth.shape)}")
+
+    @classmethod
+    def along(
+        cls, batch: int, path: Sequence[Sequence[float]], *, leg_us: float, rest_us: float, smooth: bool, fill: float
+    ) -> Self:
+        """Return `batch` times the same motion."""
+        try:
+            points = torch.tensor([[float(x), float(y)] for x, y in path], dtype=torch.float64).reshape(-1, 2)
+        except (TypeError, ValueError):
+            points = torch.empty(0, 2, dtype=torch.float64)
+        if len(points) < 2 or not points.isfinite().all():
+            raise ValueError(f"path: expected two or more points (x, y), got {path!r}")
+        numbers = {"leg_us": leg_us, "rest_us": rest_us, "fill": fill}
+        filled = {name: torch.full((batch,), float(value), dtype=torch.float64) for name, value in numbers.items()}
+        return cls(points.repeat(batch, 1, 1), smooth=torch.full((batch,), smooth), **filled)
+
+    @classmethod
+    def saccades(
+        cls,
+        batch: int,
+        *,
+        path: Sequence[Sequence[float]] = N_MNIST_PATH,
+        saccade_us: float = 81_000,
+        fixation_us: float = 24_000,
+        fill: float = N_MNIST_FILL,
+    ) -> Self:
+        """Return the saccades of N-MNIST, or along another path, each followed by a fixation."""
+        return cls.along(batch, path, leg_us=saccade_us, rest_us=fixation_us, smooth=True, fill=fill)
+
+    @classmethod
+    def drift(
+        cls, batch: int, *, amplitude: float = 4.0, loops: int = 6, loop_us: float = 200_000, fill: float = 1.0
+    ) -> Self:
+        """Return loops along a square that stands on its corner, in the manner of CIFAR10-DVS (Li et al. 2017)."""
+        corners = [(0.0, -amplitude), (amplitude, 0.0), (0.0, amplitude), (-amplitude, 0.0)]
+        path = [*corners * loops, corners[0]]
+        return cls.along(batch, path, leg_us=loop_us / 4, rest_us=0.0, smooth=False, fill=fill)
+
+    @classmethod
+    def draw(
+        cls,
+        batch: int,
+        ranges: str | Mapping[str, tuple[float, float]] = "any",
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Self:
+        """Draw `batch` motions along random paths.
+
+        ranges: the name of a set in `RANGES`, or (lowest, highest) by name: legs (one number for the batch),
+        amplitude (the points lie uniformly in a disc of this radius, sensor pixels), leg_us, rest_us and fill. Each
+        motion is smooth, or of one speed, by an even chance.
+        """
+        defaults = {"legs": 3, "amplitude": 4.0, "leg_us": 81_000, "rest_us": 24_000, "fill": 1.0}
+        values = drawn(defaults, ranges, RANGES, batch, generator, uniform=("rest_us", "fill", "legs"))
+        legs = int(values.pop("legs").max().round()) if batch else 1
+        points = torch.rand(batch, legs + 1, 2, dtype=torch.float64, generator=generator)
+        radius = values.pop("amplitude")[:, None] * points[..., 0].sqrt()
+        angle = 2 * math.pi * points[..., 1]
+        path = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
+        smooth = torch.rand(batch, generator=generator) < 0.5
+        return cls(path, smooth=smooth, **values)
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+    def __getitem__(self, samples: slice | Tensor) -> Self:
+        return type(self)(**{field.name: getattr(self, field.name)[samples] for field in fields(self)})
+
+    def duration_us(self) -> Tensor:
+        """Return the duration [B] of each recording, whole microseconds, int64."""
+        legs = self.path.shape[1] - 1
+        duration = legs * (self.leg_us + self.rest_us)
+        at_most(duration, LONGEST_US, "the simulation lasts # us", "are its times in microseconds?")
+        return duration.floor().long()
+
+    def steps(self, sensor_size: tuple[int, int], latency_us: Tensor) -> Steps:
+        """Return the steps, of at most 1/8 pixel each, in which the simulation follows the motion.
+
+        Raises ValueError for a motion that would take unbounded time or memory; the message names the limit.
+        """
+        leg, k, moves, rests = self._legs()  # leg and k are [B, S], as all below
+        ends = torch.stack([leg, leg + 1], dim=-1).flatten(1)[..., None].expand(-1, -1, 2)
+        here, there = self.path.gather(1, ends).unflatten(1, (-1, 2)).unbind(2)
+        move, rest = moves.gather(1, leg), rests.gather(1, leg)
+        share = (k / move).clamp(max=1.0)
+        smooth_share = share * share * share * (10.0 + share * (-15.0 + 6.0 * share))  # Flash and Hogan 1985
+        way = torch.where(self.smooth[:, None], smooth_share, share)[..., None]
+        offset = -(here + way * (there - here))
+
+        leg_us, rest_us = self.leg_us[:, None], self.rest_us[:, None]
+        rest_share = (k - move).clamp(min=0.0) / rest.clamp(min=1.0)
+        end = leg * (leg_us + rest_us) + share * leg_us + rest_share * rest_us
+        end = torch.where(k == move + rest, (leg + 1) * (leg_us + rest_us), end).floor()  # no rounding adds up
+        duration = end.diff(dim=1, prepend=end[:, :1])
+        count = 1 + (moves + rests).sum(1)
+        alive = torch.arange(end.shape[1]) < count[:, None]
+        if (alive[:, 1:] & (duration[:, 1:] < 1)).any():
+            raise ValueError(
+                "a step of the motion takes less than 1 us: are the times in microseconds, and is the path in sensor "
+                "pixels?"
+            )
+        return steps(offset, end - duration, duration, latency_us, count.int(), sensor_size)
+
+    def _legs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the leg of each step and its number in the leg [B, S], and how many steps legs and rests have [B, P - 1]."""
+        self.duration_us()
+        pace = torch.where(self.smooth, 15.0 / 8.0, 1.0)[:, None]  # the fastest of a leg over its mean
+        fastest = pace * self.path.diff(dim=1).square().sum(-1).sqrt()
+        moves = (fastest / _MAX_STEP).ceil().clamp(min=1.0)
+        rests = (self.rest_us[:, None] / (self.leg_us[:, None] / moves)).ceil()
+        ends = (moves + rests).cumsum(1)
+        remedy = "is the path in sensor pixels, and are the times in microseconds?"
+        at_most(ends[:, -1], _MOST_STEPS, "the motion takes # steps of 1/8 pixel, rests included", remedy)
+        most = int(ends[:, -1].max()) if len(self) else 0
+        at_most(len(self) * most, _MOST_STEPS, "the motions take # steps of 1/8 pixel together, rests included", remedy)
+        number = torch.arange(1 + most, dtype=torch.float64).expand(len(self), -1).contiguous()
+        leg = torch.searchsorted(ends, number).clamp(max=ends.shape[1] - 1)
+        return leg, number - (ends - moves - rests).gather(1, leg), moves, rests
+
+
+def steps(
+    offset: Tensor, begin: Tensor, duration: Tensor, latency_us: Tensor, count: Tensor, sensor_size: tuple[int, int]
+) -> Steps:
+    """Return the steps of views at `offset` [B, S, 2] (x, y): what the sensor's pixels see, relative to a resting image."""
+    alive = (torch.arange(offset.shape[1]) < count[:, None])[..., None]
+    offset = torch.where(alive, offset, offset[:, :1])
+    whole = offset.floor()
+    base = whole.amin(1)
+    whole_offset = (whole - base[:, None]).long()
+    extent = whole_offset.amax((0, 1)).tolist() if len(offset) else [0, 0]
+    width, height = (n + extra + 1 for n, extra in zip(sensor_size, extent, strict=True))  # a view needs one more
+    at_most(len(offset) * width * height, MOST_PIXELS, "what the cameras see has # pixels", "simulate fewer at once")
+    corner = whole_offset[..., 1] * width + whole_offset[..., 0]
+    follow = duration / (duration + latency_us[:, None])
+    times = torch.stack([corner, begin.long(), duration.long()], dim=-1).int()
+    shares = torch.cat([offset - whole, follow[..., None].nan_to_num(1.0)], dim=-1).float()
+    half = torch.tensor(sensor_size, dtype=torch.float64) / 2
+    return Steps(times, shares, count, base - half, (width, height))
+
+
+def at_most(values: Tensor | float, limit: float, problem: str, remedy: str) -> None:
+    """Raise ValueError if a value, # in the message, exceeds the limit or is NaN."""
+    numbers = torch.as_tensor(values, dtype=torch.float64).reshape(-1)
+    bad = ~(numbers <= limit)
+    if bad.any():
+        raise ValueError(f"{problem.replace('#', f'{numbers[bad].max():.4g}')}; expected {limit:.4g} at most: {remedy}")
