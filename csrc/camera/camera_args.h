@@ -10,7 +10,7 @@ struct SensorValues {
   float on, off;  // thresholds, log2 units
   float mismatch;
   float refractory_us;
-  float leak;                     // log2 units per us
+  float leak;                        // log2 units per us
   float noise_wait_us, hot_wait_us;  // mean wait between background events, times ln 2
   float dead_below, hot_from;
   float noise_on_share;
@@ -30,15 +30,15 @@ struct StepShares {
 };
 
 struct CameraScene {
-  int64_t B, S;                    // recordings, steps of the longest
+  int64_t B, S;  // recordings, steps of the longest
   int64_t display_width, display_height;
-  int64_t width, height;           // of the sensor
-  const float* display;            // [B, display_height, display_width], intensity plus dark
-  const StepTimes* times;          // [B, S]
-  const StepShares* shares;        // [B, S]
-  const int32_t* count;            // [B], steps of each; the first is the initial view
-  const SensorValues* sensor;      // [B]
-  const int64_t* seeds;            // [B]
+  int64_t width, height;       // of the sensor
+  const float* display;        // [B, display_height, display_width], intensity plus dark
+  const StepTimes* times;      // [B, S]
+  const StepShares* shares;    // [B, S]
+  const int32_t* n_steps;      // [B], steps of each; the first is the initial view
+  const SensorValues* sensor;  // [B]
+  const int64_t* seeds;        // [B]
 };
 
 // Where events are counted. With tables, an event spreads over cells in whole parts; without, a cell is a pixel.
@@ -61,7 +61,7 @@ struct CameraSample {
   const float* display;
   const StepTimes* times;
   const StepShares* shares;
-  int32_t count;
+  int32_t n_steps;
   SensorValues sensor;
   uint64_t seed;
 
@@ -69,11 +69,11 @@ struct CameraSample {
       : display(scene.display + b * scene.display_height * scene.display_width),
         times(scene.times + b * scene.S),
         shares(scene.shares + b * scene.S),
-        count(scene.count[b]),
+        n_steps(scene.n_steps[b]),
         sensor(scene.sensor[b]),
         seed(static_cast<uint64_t>(scene.seeds[b])) {}
 
-  TMKT_INLINE int32_t duration_us() const { return times[count - 1].begin_us + times[count - 1].duration_us; }
+  TMKT_INLINE int32_t duration_us() const { return times[n_steps - 1].begin_us + times[n_steps - 1].duration_us; }
 };
 
 }  // namespace tmkt

@@ -117,7 +117,7 @@ class EventList final : public EventSink {
  public:
   void take(const FiredEvent* events, int64_t count) override {
     check(static_cast<int64_t>(records_.size()) + count <= kMostEvents, "the simulation makes more than ", kMostEvents,
-          " events: raise threshold or refractory_us, or simulate less at once");
+          " events: raise threshold or refractory_us");
     for (int64_t i = 0; i < count; ++i) {
       records_.push_back({events[i].x, events[i].y, events[i].time_us, events[i].on});
     }
@@ -137,11 +137,11 @@ class EventList final : public EventSink {
 };
 
 // Events of the one recording of a scene in rows first..last, as bytes [N, 13].
-Tensor camera_events(const Tensor& display, const Tensor& times, const Tensor& shares, const Tensor& count,
+Tensor camera_events(const Tensor& display, const Tensor& times, const Tensor& shares, const Tensor& n_steps,
                      const Tensor& sensor, const Tensor& seeds, int64_t width, int64_t height, int64_t first,
                      int64_t last) {
   const CameraScene scene =
-      camera_scene("camera_events", display, times, shares, count, sensor, seeds, width, height);
+      camera_scene("camera_events", display, times, shares, n_steps, sensor, seeds, width, height);
   check(scene.B == 1, "camera_events: expected one recording, got ", scene.B);
   check(0 <= first && first <= last && last <= height, "camera_events: expected rows from 0 to ", height);
   EventList events;
@@ -156,8 +156,8 @@ Tensor camera_events(const Tensor& display, const Tensor& times, const Tensor& s
 }  // namespace
 
 // The schemas of tmkt_kernels/ops/camera/op.py, see lif_cpu.cpp.
-#define TMKT_CAMERA_SCENE                                                                                     \
-  "Tensor display, Tensor times, Tensor shares, Tensor count, Tensor sensor, Tensor seeds, int width, int height"
+#define TMKT_CAMERA_SCENE \
+  "Tensor display, Tensor times, Tensor shares, Tensor n_steps, Tensor sensor, Tensor seeds, int width, int height"
 STABLE_TORCH_LIBRARY_FRAGMENT(tmkt, m) {
   m.def("camera_frames(" TMKT_CAMERA_SCENE
         ", Tensor ends, Tensor? columns, Tensor? rows, int out_width, int out_height) -> Tensor");

@@ -1,4 +1,5 @@
-// tmkt::camera_frames and tmkt::camera_events: checks and outputs around a backend, which the CPU and CUDA files define.
+// tmkt::camera_frames and tmkt::camera_events: checks and outputs around a backend, which the CPU and CUDA files
+// define.
 #pragma once
 
 #include "camera/camera_args.h"
@@ -18,19 +19,19 @@ const T* camera_table(const char* op, const char* name, const Tensor& table, int
 }
 
 inline CameraScene camera_scene(const char* op, const Tensor& display, const Tensor& times, const Tensor& shares,
-                                const Tensor& count, const Tensor& sensor, const Tensor& seeds, int64_t width,
+                                const Tensor& n_steps, const Tensor& sensor, const Tensor& seeds, int64_t width,
                                 int64_t height) {
   check_tensor(op, "display", display, 3, display);
   check_dtype(op, "display", display, ScalarType::Float);
   check_tensor(op, "times", times, 3, display);
   check_tensor(op, "shares", shares, 3, display);
   check_tensor(op, "sensor", sensor, 2, display);
-  check_tensor(op, "count", count, 1, display);
-  check_dtype(op, "count", count, ScalarType::Int);
+  check_tensor(op, "n_steps", n_steps, 1, display);
+  check_dtype(op, "n_steps", n_steps, ScalarType::Int);
   check_tensor(op, "seeds", seeds, 1, display);
   check_dtype(op, "seeds", seeds, ScalarType::Long);
   const int64_t B = display.size(0);
-  check(count.size(0) == B && seeds.size(0) == B, op, ": count and seeds: expected B = ", B);
+  check(n_steps.size(0) == B && seeds.size(0) == B, op, ": n_steps and seeds: expected B = ", B);
   check(shares.size(1) == times.size(1), op, ": shares: expected as many steps as times");
   check(width > 0 && height > 0 && width < display.size(2) && height < display.size(1), op,
         ": display: expected more than the sensor's ", width, " x ", height, " pixels");
@@ -43,7 +44,7 @@ inline CameraScene camera_scene(const char* op, const Tensor& display, const Ten
           .display = data<float>(display),
           .times = camera_table<StepTimes>(op, "times", times, 3, display),
           .shares = camera_table<StepShares>(op, "shares", shares, 3, display),
-          .count = data<int32_t>(count),
+          .n_steps = data<int32_t>(n_steps),
           .sensor = camera_table<SensorValues>(op, "sensor", sensor, kSensorValues, display),
           .seeds = data<int64_t>(seeds)};
 }
@@ -59,12 +60,11 @@ inline int64_t camera_taps(const char* name, const OptionalTensor& table, int64_
 }
 
 template <typename Backend>
-Tensor camera_frames(const Tensor& display, const Tensor& times, const Tensor& shares, const Tensor& count,
+Tensor camera_frames(const Tensor& display, const Tensor& times, const Tensor& shares, const Tensor& n_steps,
                      const Tensor& sensor, const Tensor& seeds, int64_t width, int64_t height, const Tensor& ends,
-                     const OptionalTensor& columns, const OptionalTensor& rows, int64_t out_width,
-                     int64_t out_height) {
+                     const OptionalTensor& columns, const OptionalTensor& rows, int64_t out_width, int64_t out_height) {
   const CameraScene scene =
-      camera_scene("camera_frames", display, times, shares, count, sensor, seeds, width, height);
+      camera_scene("camera_frames", display, times, shares, n_steps, sensor, seeds, width, height);
   check_tensor("camera_frames", "ends", ends, 2, display);
   check_dtype("camera_frames", "ends", ends, ScalarType::Int);
   check(ends.size(0) == scene.B, "camera_frames: ends: expected B = ", scene.B);

@@ -1,5 +1,6 @@
 // Pixels of an event camera; mirrors tmkt_kernels/ops/camera/reference.py, rounding included.
-// V is a float, or a compiler vector of floats: as many pixels. I and W are the signed and unsigned integers of its size.
+// V is a float, or a compiler vector of floats: as many pixels. I and W are the signed and unsigned integers of its
+// size.
 #pragma once
 
 #include <type_traits>
@@ -99,10 +100,10 @@ constexpr int32_t kNever = 1 << 30;  // us; recordings are at most as long
 
 template <typename V>
 struct CameraPixel {
-  V level;      // of the photoreceptor
-  V high, low;  // levels at which on and off events fire
-  V blind;      // rest of the refractory period, us; negative: not blind
-  V on, off;    // thresholds
+  V level;               // of the photoreceptor
+  V high, low;           // levels at which on and off events fire
+  V blind;               // rest of the refractory period, us; negative: not blind
+  V on, off;             // thresholds
   LaneInts<V> noise_at;  // time of the first background event, us
 
   // The pixels numbered `counter`, which see `light` first. Where `dead`, a pixel never fires.
@@ -181,7 +182,7 @@ TMKT_INLINE void add_noise(const CameraSample& sample, int64_t display_width, in
   int32_t step = 0;
   for (uint32_t draw = 3; first < duration_us; ++draw) {
     philox(MultiplyWords{}, sample.seed, static_cast<uint32_t>(pixel), draw, words);
-    while (step + 1 < sample.count && sample.times[step + 1].begin_us <= first) ++step;
+    while (step + 1 < sample.n_steps && sample.times[step + 1].begin_us <= first) ++step;
     const float light = light_at(sample, display_width, step, pixel % width, pixel / width);
     const float kept_below = (1.0f + sensor.noise_dimming * sensor.dark) - sensor.noise_dimming * light;
     if (uniform<float>(words[1]) < kept_below) emit(first, uniform<float>(words[0]) < sensor.noise_on_share);

@@ -39,6 +39,15 @@ TMKT_INLINE unsigned lanes_of(Ints mask) {
 #endif
 }
 
+TMKT_INLINE bool any_crosses(Floats level, Floats high, Floats low) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask((__m512)level, (__m512)high, _CMP_GE_OQ) |
+         _mm512_cmp_ps_mask((__m512)level, (__m512)low, _CMP_LE_OQ);
+#else
+  return lanes_of((level >= high) | (level <= low));
+#endif
+}
+
 // Neighbouring rows of one sensor, as one array. Each row has one more pixel, whose light the one before it needs and
 // which never fires.
 class Rows {
@@ -63,7 +72,7 @@ class Rows {
   void simulate() {
     look(0);
     for (int64_t k = 0; k < vectors_; ++k) start(k);
-    for (int32_t step = 1; step < sample_.count; ++step) {
+    for (int32_t step = 1; step < sample_.n_steps; ++step) {
       const bool resting = sample_.times[step].corner == sample_.times[step - 1].corner &&
                            sample_.shares[step].right == sample_.shares[step - 1].right &&
                            sample_.shares[step].down == sample_.shares[step - 1].down;
@@ -90,8 +99,7 @@ class Rows {
   void look(int32_t step) {
     const StepShares share = sample_.shares[step];
     for (int64_t row = 0; row < rows_; ++row) {
-      const float* upper =
-          sample_.display + sample_.times[step].corner + (first_ + row) * scene_.display_width;
+      const float* upper = sample_.display + sample_.times[step].corner + (first_ + row) * scene_.display_width;
       const float* lower = upper + scene_.display_width;
       float* target = between() + row * pitch_;
       const auto mix = [&](auto access, int64_t x) {
@@ -131,15 +139,22 @@ class Rows {
   void expose(int32_t step) {
     const float us = static_cast<float>(sample_.times[step].duration_us);
     const float follow = sample_.shares[step].follow, sunk = sample_.sensor.leak * us;
+    sunk == 0.0f ? expose<false>(step, follow, sunk) : expose<true>(step, follow, sunk);
+  }
+
+  template <bool kLeak>
+  void expose(int32_t step, float follow, float sunk) {
+    Floats *const levels = &level(0), *const highs = &high(0), *const lows = &low(0);
+    const Floats* const lights = &light(0);
     for (int64_t k = 0; k < vectors_; ++k) {
-      const Floats before = level(k);
-      const Floats after = before + follow * (light(k) - before);
-      const Floats end = after + sunk;
-      level(k) = after;
-      if (lanes_of((end >= high(k)) | (end <= low(k)))) fire(k, before, end, step);
-      if (sunk != 0.0f) {
-        high(k) -= sunk;
-        low(k) -= sunk;
+      const Floats before = levels[k];
+      const Floats after = before + follow * (lights[k] - before);
+      const Floats end = kLeak ? after + sunk : after;
+      levels[k] = after;
+      if (any_crosses(end, highs[k], lows[k])) fire(k, before, end, step);
+      if constexpr (kLeak) {
+        highs[k] -= sunk;
+        lows[k] -= sunk;
       }
     }
   }

@@ -6,6 +6,8 @@ convention, so that tonic's transforms accept these recordings, and these functi
 The loops run in C++ (csrc/events) and release the GIL; see docs/simulator.md for the simulator.
 """
 
+from ..ops.camera.motion import N_MNIST_PATH
+from ..ops.camera.sensor import SensorModel
 from .arrays import EVENT_DTYPE, as_events
 from .files import (
     DamagedRecordingError,
@@ -19,9 +21,7 @@ from .files import (
 )
 from .frames import to_frames
 from .simulation import (
-    N_MNIST_PATH,
     SIMULATOR_VERSION,
-    SensorModel,
     simulate_drift,
     simulate_saccades,
     simulate_video,

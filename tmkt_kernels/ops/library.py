@@ -55,19 +55,21 @@ def register(name: str, definition: Definition) -> dict[str, Callable[..., Any]]
 
 
 def register_forward(
-    name: str, schema: str, fake: Callable[..., Any], kernel: str
+    name: str, schema: str, fake: Callable[..., Any], triton_folder: str | None = None
 ) -> dict[str, Callable[..., Any]]:
-    """Define both families of operator `name`, which has no derivative; return a callable for each backend.
+    """Define operator `name`, which has no derivative; return a callable for each backend.
 
-    kernel: the operator's folder, whose module `triton` has its Triton implementation `forward`.
+    triton_folder: the operator's folder, whose module `triton` has its Triton implementation `forward`; None if it has
+        none.
     """
     calls = {}
-    for backend, suffix in (("native", ""), ("triton", "_triton")):
+    for backend, suffix in (("native", ""), ("triton", "_triton"))[: 1 if triton_folder is None else 2]:
         if not hasattr(torch.ops.tmkt, f"{name}{suffix}"):
             torch.library.define(f"tmkt::{name}{suffix}", schema, tags=_TAGS)
         torch.library.register_fake(f"tmkt::{name}{suffix}", fake)
         calls[backend] = getattr(torch.ops.tmkt, f"{name}{suffix}").default
-    torch.library.impl(f"tmkt::{name}_triton", ("cpu", "cuda"), _triton_kernel(kernel, "forward"))
+    if triton_folder is not None:
+        torch.library.impl(f"tmkt::{name}_triton", ("cpu", "cuda"), _triton_kernel(triton_folder, "forward"))
     return calls
 
 

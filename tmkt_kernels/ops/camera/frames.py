@@ -1,4 +1,4 @@
-"""Events of the reference counted into frames; mirrors what the kernels do as they fire."""
+"""Events of the reference, counted into frames or listed; mirrors what the kernels do as they fire."""
 
 from typing import NamedTuple
 
@@ -10,6 +10,10 @@ from .reference import simulate
 from .scene import Scene
 
 MOST_COUNT = 2**15 - 1
+TOO_MANY = (
+    "simulate_frames: more than 32767 events of one polarity at a pixel in one bin, which int16 cannot count; raise T "
+    "or the threshold, or pass size"
+)
 
 
 class Bins(NamedTuple):
@@ -51,12 +55,22 @@ def reference_frames(scene: Scene, bins: Bins) -> Tensor:
     if bins.columns is not None:
         return frames.float() * 2.0 ** (-2 * SHARE_BITS)
     if frames.numel() and int(frames.max()) > MOST_COUNT:
-        raise RuntimeError(too_many())
+        raise RuntimeError(TOO_MANY)
     return frames.to(torch.int16)
 
 
-def too_many() -> str:
-    return (
-        "simulate_frames: more than 32767 events of one polarity at a pixel in one bin, which int16 cannot count; raise T "
-        "or the threshold, or pass size"
-    )
+def reference_events(scene: Scene) -> Tensor:
+    """Return the events of the one recording of a scene, int64 [N, 4]: x, y, time in us, polarity.
+
+    They are in order of time; at one time, in order of rows and columns; at one pixel, as they came.
+    """
+    parts: list[Tensor] = []
+
+    def keep(pixel: Tensor, at: Tensor, on: Tensor) -> None:
+        parts.append(torch.stack([pixel % scene.width, pixel // scene.width, at.long(), on.long()], dim=1))
+
+    simulate(scene, keep)
+    events = torch.cat([torch.empty(0, 4, dtype=torch.int64, device=scene.display.device), *parts])
+    for column in (0, 1, 2):
+        events = events[events[:, column].sort(stable=True).indices]
+    return events

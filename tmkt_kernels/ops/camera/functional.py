@@ -9,17 +9,16 @@ from ... import backends
 from .. import arguments, library
 from . import op
 from .area import area_table
-from .display import display, grey
+from .display import grey
 from .frames import Bins, reference_frames
-from .motion import Motion, at_most
-from .random_numbers import sample_seeds
-from .scene import Scene, scene
+from .motion import Motion
+from .random_numbers import checked_seed, sample_seeds
+from .scene import moving_images
 from .sensor import Camera
 
 CALL = library.register_forward("camera_frames", op.FRAMES_SCHEMA, op.fake_frames, "camera")
 """The operator that makes frames, by backend."""
 
-MOST_SENSOR_PIXELS = 2**26
 _LARGEST_SIDE = 2**15
 
 
@@ -71,31 +70,20 @@ def simulate_frames(
         raise ValueError(f"camera: expected one for each of {len(motion)} motions, got {len(camera)}")
     if isinstance(T, bool) or not isinstance(T, int) or not 1 <= T < 2**31:
         raise ValueError(f"T: expected a number of frames from 1 to 2^31 - 1, got {T!r}")
-    images = _chosen_images(images, image_index, len(motion))
-    sensor_size = _checked_size("sensor_size", sensor_size or (images.shape[2], images.shape[1]))
+    shown = _chosen_images(images, image_index, len(motion)).float() / 255
+    sensor_size = _checked_size("sensor_size", sensor_size or (shown.shape[2], shown.shape[1]))
     out_size = sensor_size if size is None else _checked_size("size", size)
     chosen = backends.choose("simulate_frames", images.device, torch.float32, backend)
-    made = show(images.float() / 255, motion, camera, sensor_size, _sample_seeds(seed, len(motion)))
+    made = moving_images(shown, motion, camera, sensor_size, _sample_seeds(seed, len(motion)))
     ends = (motion.duration_us()[:, None] * torch.arange(1, T + 1) + (T - 1)) // T
     tables: list[Tensor | None] = [None, None]
     if size is not None:
         tables = [torch.tensor(area_table(*axis)).to(images.device) for axis in zip(sensor_size, size, strict=True)]
-    bins = Bins(ends.int().to(images.device), *tables, *out_size)
+    bins = Bins(ends.int().to(images.device), tables[0], tables[1], *out_size)
     if chosen == "reference":
         return reference_frames(made, bins)
     frames: Tensor = CALL[chosen](*made, *bins)
     return frames
-
-
-def show(
-    images: Tensor, motion: Motion, camera: Camera, sensor_size: tuple[int, int], seeds: Tensor
-) -> Scene:
-    """Return the scene of images [B, h, w] from 0 to 1, each at the scale at which it fills its share of the sensor."""
-    width, height = sensor_size
-    at_most(width * height, MOST_SENSOR_PIXELS, "sensor_size: got # pixels", "simulate a smaller sensor")
-    scale = motion.fill * min(width / images.shape[2], height / images.shape[1])
-    steps = motion.steps(sensor_size, camera.latency_us)
-    return scene(display(images, scale, steps.corner, steps.size), steps, camera, seeds, sensor_size)
 
 
 def _chosen_images(images: Tensor, image_index: Tensor | None, batch: int) -> Tensor:
@@ -135,14 +123,3 @@ def _sample_seeds(seed: int | Tensor, batch: int) -> Tensor:
             raise ValueError(f"seed: expected int64 [{batch}], got {seed.dtype} {list(seed.shape)}")
         return seed
     return sample_seeds(checked_seed(seed), batch)
-
-
-def checked_seed(seed: object) -> int:
-    """Return a seed of 64 bits, as an int; raise ValueError for anything else."""
-    try:
-        number = -1 if isinstance(seed, bool) else operator.index(seed)  # type: ignore[arg-type]
-    except TypeError:
-        number = -1
-    if not 0 <= number < 2**64:
-        raise ValueError(f"seed: expected an integer from 0 to 2^64 - 1, got {seed!r}")
-    return number

@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from .limits import LONGEST_US, MOST_PIXELS, MOST_STEPS, at_most
 from .ranges import drawn
 
 N_MNIST_PATH = ((-2.75, -1.6), (-0.95, 3.75), (2.8, -1.7), (-2.75, -1.6))
@@ -16,16 +17,11 @@ N_MNIST_FILL = 28 / 34
 """Share of the sensor's side that an image of N-MNIST takes."""
 
 RANGES: dict[str, dict[str, tuple[float, float]]] = {
-    "any": {"legs": (3, 3), "amplitude": (1.5, 6.0), "leg_us": (40_000, 150_000), "rest_us": (0, 40_000), "fill": (0.7, 1.1)},
+    "any": {"amplitude": (1.5, 6.0), "leg_us": (40_000, 150_000), "rest_us": (0, 40_000), "fill": (0.7, 1.1)},
 }
 """Ranges of `Motion.draw`, by name. Their reasons are in docs/simulator.md."""
 
 _MAX_STEP = 0.125  # pixels that the image may move between two samples of the intensity
-_MOST_STEPS = 10_000_000  # of all samples of a call
-LONGEST_US = 2.0**30
-"""Longest recording, 18 minutes."""
-MOST_PIXELS = 2.0**30
-"""Most pixels of a sensor, and of all displays of a call."""
 
 
 class Steps(NamedTuple):
@@ -34,14 +30,14 @@ class Steps(NamedTuple):
     times: int32 [B, S, 3]: the view's upper left pixel in the display [height, width], flat; begin and duration, us.
     shares: float32 [B, S, 3]: part of a pixel by which the view lies right of and below that pixel; share of the way
         to the new light that the photoreceptor goes in the step.
-    count: int32 [B], number of steps of each; entries beyond it are without meaning.
+    n_steps: int32 [B], number of steps of each; entries beyond it are without meaning.
     corner: float64 [B, 2], upper left corner (x, y) of the display relative to the image's centre, in sensor pixels.
     size: (width, height) of the display.
     """
 
     times: Tensor
     shares: Tensor
-    count: Tensor
+    n_steps: Tensor
     corner: Tensor
     size: tuple[int, int]
 
@@ -165,8 +161,9 @@ class Motion:
         Raises ValueError for a motion that would take unbounded time or memory; the message names the limit.
         """
         leg, k, moves, rests = self._legs()  # leg and k are [B, S], as all below
+        self.duration_us()  # raises if they are too long
         ends = torch.stack([leg, leg + 1], dim=-1).flatten(1)[..., None].expand(-1, -1, 2)
-        here, there = self.path.gather(1, ends).unflatten(1, (-1, 2)).unbind(2)
+        here, there = self.path.gather(1, ends).view(*leg.shape, 2, 2).unbind(2)
         move, rest = moves.gather(1, leg), rests.gather(1, leg)
         share = (k / move).clamp(max=1.0)
         smooth_share = share * share * share * (10.0 + share * (-15.0 + 6.0 * share))  # Flash and Hogan 1985
@@ -178,37 +175,36 @@ class Motion:
         end = leg * (leg_us + rest_us) + share * leg_us + rest_share * rest_us
         end = torch.where(k == move + rest, (leg + 1) * (leg_us + rest_us), end).floor()  # no rounding adds up
         duration = end.diff(dim=1, prepend=end[:, :1])
-        count = 1 + (moves + rests).sum(1)
-        alive = torch.arange(end.shape[1]) < count[:, None]
+        n_steps = 1 + (moves + rests).sum(1)
+        alive = torch.arange(end.shape[1]) < n_steps[:, None]
         if (alive[:, 1:] & (duration[:, 1:] < 1)).any():
             raise ValueError(
                 "a step of the motion takes less than 1 us: are the times in microseconds, and is the path in sensor "
                 "pixels?"
             )
-        return steps(offset, end - duration, duration, latency_us, count.int(), sensor_size)
+        return steps(offset, end - duration, duration, latency_us, n_steps.int(), sensor_size)
 
     def _legs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the leg of each step and its number in the leg [B, S], and how many steps legs and rests have [B, P - 1]."""
-        self.duration_us()
+        """Return each step's leg and its number there [B, S], and how many steps legs and rests have [B, P - 1]."""
         pace = torch.where(self.smooth, 15.0 / 8.0, 1.0)[:, None]  # the fastest of a leg over its mean
         fastest = pace * self.path.diff(dim=1).square().sum(-1).sqrt()
         moves = (fastest / _MAX_STEP).ceil().clamp(min=1.0)
         rests = (self.rest_us[:, None] / (self.leg_us[:, None] / moves)).ceil()
         ends = (moves + rests).cumsum(1)
         remedy = "is the path in sensor pixels, and are the times in microseconds?"
-        at_most(ends[:, -1], _MOST_STEPS, "the motion takes # steps of 1/8 pixel, rests included", remedy)
+        at_most(ends[:, -1], MOST_STEPS, "the motion takes # steps of 1/8 pixel, rests included", remedy)
         most = int(ends[:, -1].max()) if len(self) else 0
-        at_most(len(self) * most, _MOST_STEPS, "the motions take # steps of 1/8 pixel together, rests included", remedy)
+        at_most(len(self) * most, MOST_STEPS, "the motions take # steps of 1/8 pixel together, rests included", remedy)
         number = torch.arange(1 + most, dtype=torch.float64).expand(len(self), -1).contiguous()
         leg = torch.searchsorted(ends, number).clamp(max=ends.shape[1] - 1)
         return leg, number - (ends - moves - rests).gather(1, leg), moves, rests
 
 
 def steps(
-    offset: Tensor, begin: Tensor, duration: Tensor, latency_us: Tensor, count: Tensor, sensor_size: tuple[int, int]
+    offset: Tensor, begin: Tensor, duration: Tensor, latency_us: Tensor, n_steps: Tensor, sensor_size: tuple[int, int]
 ) -> Steps:
-    """Return the steps of views at `offset` [B, S, 2] (x, y): what the sensor's pixels see, relative to a resting image."""
-    alive = (torch.arange(offset.shape[1]) < count[:, None])[..., None]
+    """Return the steps of views at `offset` [B, S, 2] (x, y), relative to a resting image."""
+    alive = (torch.arange(offset.shape[1]) < n_steps[:, None])[..., None]
     offset = torch.where(alive, offset, offset[:, :1])
     whole = offset.floor()
     base = whole.amin(1)
@@ -217,16 +213,12 @@ def steps(
     width, height = (n + extra + 1 for n, extra in zip(sensor_size, extent, strict=True))  # a view needs one more
     at_most(len(offset) * width * height, MOST_PIXELS, "what the cameras see has # pixels", "simulate fewer at once")
     corner = whole_offset[..., 1] * width + whole_offset[..., 0]
-    follow = duration / (duration + latency_us[:, None])
     times = torch.stack([corner, begin.long(), duration.long()], dim=-1).int()
-    shares = torch.cat([offset - whole, follow[..., None].nan_to_num(1.0)], dim=-1).float()
+    shares = torch.cat([offset - whole, follow(duration, latency_us)[..., None]], dim=-1).float()
     half = torch.tensor(sensor_size, dtype=torch.float64) / 2
-    return Steps(times, shares, count, base - half, (width, height))
+    return Steps(times, shares, n_steps, base - half, (width, height))
 
 
-def at_most(values: Tensor | float, limit: float, problem: str, remedy: str) -> None:
-    """Raise ValueError if a value, # in the message, exceeds the limit or is NaN."""
-    numbers = torch.as_tensor(values, dtype=torch.float64).reshape(-1)
-    bad = ~(numbers <= limit)
-    if bad.any():
-        raise ValueError(f"{problem.replace('#', f'{numbers[bad].max():.4g}')}; expected {limit:.4g} at most: {remedy}")
+def follow(duration_us: Tensor, latency_us: Tensor) -> Tensor:
+    """Return the share of the way to new light that photoreceptors go in steps [B, S]: implicit Euler, without exp."""
+    return (duration_us / (duration_us + latency_us[:, None])).nan_to_num(1.0)

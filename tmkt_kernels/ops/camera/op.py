@@ -9,7 +9,7 @@ from .frames import Bins, reference_frames
 from .scene import Scene
 
 _SCENE = (
-    "Tensor display, Tensor times, Tensor shares, Tensor count, Tensor sensor, Tensor seeds, int width, int height"
+    "Tensor display, Tensor times, Tensor shares, Tensor n_steps, Tensor sensor, Tensor seeds, int width, int height"
 )
 FRAMES_SCHEMA = f"({_SCENE}, Tensor ends, Tensor? columns, Tensor? rows, int out_width, int out_height) -> Tensor"
 EVENTS_SCHEMA = f"({_SCENE}, int first_row, int last_row) -> Tensor"

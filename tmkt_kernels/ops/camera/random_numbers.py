@@ -1,5 +1,7 @@
 """Counter-based random numbers: the same for any order, split or device."""
 
+import operator
+
 import torch
 from torch import Tensor
 
@@ -54,3 +56,14 @@ def sample_seeds(seed: int, samples: int) -> Tensor:
     key = torch.tensor(seed - 2**64 if seed >= 2**63 else seed, dtype=torch.int64)
     low, high, _, _ = philox(key, torch.arange(samples), 0)
     return low | (high << 32)
+
+
+def checked_seed(seed: object) -> int:
+    """Return a seed of 64 bits, as an int; raise ValueError for anything else."""
+    try:
+        number = -1 if isinstance(seed, bool) else operator.index(seed)  # type: ignore[arg-type]
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**64:
+        raise ValueError(f"seed: expected an integer from 0 to 2^64 - 1, got {seed!r}")
+    return number

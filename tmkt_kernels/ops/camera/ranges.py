@@ -26,7 +26,9 @@ def drawn(
     """
     if isinstance(ranges, str):
         if ranges not in known:
-            raise ValueError(f"ranges: expected one of {', '.join(known)}, or (lowest, highest) by field; got {ranges!r}")
+            raise ValueError(
+                f"ranges: expected one of {', '.join(known)}, or (lowest, highest) by field; got {ranges!r}"
+            )
         ranges = known[ranges]
     if unknown := set(ranges) - set(defaults):
         raise ValueError(f"ranges: expected fields of {', '.join(defaults)}; got {', '.join(sorted(unknown))}")

@@ -91,7 +91,7 @@ class _Pixels:
         """Show the view of a step for its duration. Within it, the photoreceptors' levels move linearly."""
         _, begin, whole_us = (self.scene.times[:, step, i, None, None] for i in range(3))
         follow = self.scene.shares[:, step, 2, None, None]
-        alive = (step < self.scene.count)[:, None, None]
+        alive = (step < self.scene.n_steps)[:, None, None]
         us = torch.where(alive, whole_us, 1).float()
         before = self.level
         after = before + follow * (log2(self.seen(step)) - before)
@@ -115,9 +115,7 @@ class _Pixels:
             self.blind = torch.where(fires, time + self.refractory, torch.where(going, -1.0, self.blind))
             going = fires & (self.blind < us)
         self.blind = torch.where(alive & (self.blind >= 0), self.blind - us, self.blind)
-        self.high, self.low = (
-            torch.where(alive, crossing - sunk, crossing) for crossing in (self.high, self.low)
-        )
+        self.high, self.low = (torch.where(alive, crossing - sunk, crossing) for crossing in (self.high, self.low))
         self.level = torch.where(alive, after, before)
 
     def add_noise(self, emit: Emit) -> None:
@@ -125,10 +123,12 @@ class _Pixels:
         wait = torch.where(self.hot, self.hot_wait, self.wait)
         times = self.scene.times
         samples = torch.arange(len(times), device=times.device)[:, None, None]
-        last = (self.scene.count.long() - 1)[:, None, None]
+        last = (self.scene.n_steps.long() - 1)[:, None, None]
         duration = times[samples, last, 1] + times[samples, last, 2]
         at = torch.zeros_like(self.flat)
-        begins = torch.where(torch.arange(times.shape[1], device=times.device) < self.scene.count[:, None], times[..., 1], 2**31 - 1)
+        begins = torch.where(
+            torch.arange(times.shape[1], device=times.device) < self.scene.n_steps[:, None], times[..., 1], 2**31 - 1
+        )
         share, number = self.first_wait, 2
         while True:
             at = at + (-log2(share) * wait + 0.5).clamp(max=2.0**30).int()

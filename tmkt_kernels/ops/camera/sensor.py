@@ -10,16 +10,17 @@ from torch import Tensor
 
 from .ranges import drawn
 
-_POSITIVE = ("dark", "threshold", "threshold_off")
 _SHARES = ("noise_on_share", "noise_dimming", "hot_share", "dead_share")
+_RATES = ("leak_rate", "noise_rate", "hot_rate")
+_MOST_RATE = 1e5  # events per second; times are whole microseconds
 _LEAST = {"dark": 1e-6, "threshold": 0.01, "threshold_off": 0.01}
 """Smaller values would bring crossings within the rounding of float32."""
 
 
 def _check(name: str, value: Any) -> float:
     """Return the field as a float; raise ValueError for one out of its range."""
-    least, most = _LEAST.get(name, 0.0), 1.0 if name in _SHARES else math.inf
-    expected = f"from {least:g} to 1" if most == 1.0 else f"of {least:g} or more"
+    least, most = _LEAST.get(name, 0.0), 1.0 if name in _SHARES else _MOST_RATE if name in _RATES else math.inf
+    expected = f"of {least:g} or more" if most == math.inf else f"from {least:g} to {most:g}"
     number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     if not (least <= number <= most and math.isfinite(number)):
         raise ValueError(f"{name}: expected a finite number {expected}, got {value!r}")
@@ -66,9 +67,7 @@ class SensorModel:
             if not (name == "threshold_off" and value is None):
                 _check(name, value)
         if self.hot_share + self.dead_share > 1:
-            raise ValueError(
-                f"hot_share + dead_share: expected 1 at most, got {self.hot_share + self.dead_share!r}"
-            )
+            raise ValueError(f"hot_share + dead_share: expected 1 at most, got {self.hot_share + self.dead_share!r}")
 
 
 RANGES: dict[str, dict[str, tuple[float, float]]] = {
@@ -112,9 +111,7 @@ class Camera:
         for field in fields(self):
             values = getattr(self, field.name)
             if not (isinstance(values, Tensor) and values.dtype == torch.float64 and values.device.type == "cpu"):
-                got = (
-                    f"{values.dtype} on {values.device}" if isinstance(values, Tensor) else type(values).__name__
-                )
+                got = f"{values.dtype} on {values.device}" if isinstance(values, Tensor) else type(values).__name__
                 raise TypeError(f"{field.name}: expected a float64 tensor [B] on the CPU, got {got}")
             if values.shape != self.dark.shape or values.dim() != 1:
                 raise ValueError(
