@@ -73,6 +73,12 @@ struct CameraSample {
         sensor(scene.sensor[b]),
         seed(static_cast<uint64_t>(scene.seeds[b])) {}
 
+  // Whether a step shows what the one before it showed.
+  TMKT_INLINE bool rests(int32_t step) const {
+    return times[step].corner == times[step - 1].corner && shares[step].right == shares[step - 1].right &&
+           shares[step].down == shares[step - 1].down;
+  }
+
   TMKT_INLINE int32_t duration_us() const { return times[n_steps - 1].begin_us + times[n_steps - 1].duration_us; }
 };
 

@@ -73,10 +73,7 @@ class Rows {
     look(0);
     for (int64_t k = 0; k < vectors_; ++k) start(k);
     for (int32_t step = 1; step < sample_.n_steps; ++step) {
-      const bool resting = sample_.times[step].corner == sample_.times[step - 1].corner &&
-                           sample_.shares[step].right == sample_.shares[step - 1].right &&
-                           sample_.shares[step].down == sample_.shares[step - 1].down;
-      if (!resting) look(step);
+      if (!sample_.rests(step)) look(step);
       expose(step);
     }
     for (int64_t k = 0; k < vectors_; ++k) noise(k);

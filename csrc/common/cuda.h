@@ -11,7 +11,16 @@
 // Defined in libtorch_cuda, which CPU builds of torch lack. A weak reference lets the same library load on both.
 extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device, void** stream);
 
+// CUDA's <assert.h> declares it only without NDEBUG, but bad values must stop the program in release builds too.
+extern "C" __device__ void __assert_fail(const char* assertion, const char* file, unsigned int line,
+                                         const char* function) noexcept(true);
+
 namespace tmkt {
+
+// Stops the program with a message that names the function of the user.
+__device__ __forceinline__ void require(bool condition, const char* message, const char* function) {
+  if (!condition) __assert_fail(message, __FILE__, __LINE__, function);
+}
 
 constexpr int kThreads = 128;
 

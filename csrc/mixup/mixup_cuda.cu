@@ -3,10 +3,6 @@
 #include "common/cuda.h"
 #include "mixup/mixup_op.h"
 
-// CUDA's <assert.h> declares it only without NDEBUG, but a bad index must stop the program in release builds too.
-extern "C" __device__ void __assert_fail(const char* assertion, const char* file, unsigned int line,
-                                         const char* function) noexcept(true);
-
 namespace tmkt {
 namespace {
 
@@ -14,7 +10,7 @@ constexpr int kSteps = 16;  // longer sequences are split, so that a few samples
 constexpr int kAhead = 4;   // loads that a thread has in flight before it uses the first
 
 __device__ __forceinline__ void require(bool condition, const char* message) {
-  if (!condition) __assert_fail(message, __FILE__, __LINE__, "time_step_mixup");
+  require(condition, message, "time_step_mixup");
 }
 
 __device__ __forceinline__ void require_step(const MixupArgs& args, int64_t switch_step) {

@@ -280,6 +280,9 @@ EMULATOR_STORE(__stwt)
 inline unsigned long long atomicExch(unsigned long long* to, unsigned long long value) {
   return __atomic_exchange_n(to, value, __ATOMIC_RELAXED);
 }
+inline unsigned long long atomicAdd(unsigned long long* to, unsigned long long value) {
+  return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
+}
 
 // --- numbers ---
 namespace emulator {
