@@ -7,7 +7,6 @@
 #include <stdexcept>
 #include <string>
 
-#include "events/area.h"
 #include "events/random.h"
 
 namespace tmkt {
@@ -85,6 +84,34 @@ struct Samples {
       low[i] = static_cast<int64_t>(inside);
       high[i] = std::min(low[i] + 1, source - 1);
       share[i] = inside - static_cast<double>(low[i]);
+    }
+  }
+};
+
+// Area resize along one axis: source pixel i spreads over the cells first[i] .. first[i] + taps - 1 with
+// weights[i * taps ...], which sum to 1. Shares are exact integers before the one division, so that they round the same
+// on every platform.
+struct AreaTable {
+  int taps;
+  std::vector<int> first;
+  std::vector<float> weights;
+
+  AreaTable(int64_t source, int64_t target) : taps(1), first(source), weights() {
+    // In units of 1 / (source * target) of the axis, a pixel is `target` long and a cell `source` long.
+    for (int64_t i = 0; i < source; ++i) {
+      taps = std::max(taps, static_cast<int>(((i + 1) * target - 1) / source - i * target / source + 1));
+    }
+    // At least two taps, even where one would do, so that all down-sampling has one form, whose loop is unrolled.
+    taps = static_cast<int>(std::min<int64_t>(std::max(taps, 2), target));
+    weights.resize(source * taps);
+    for (int64_t i = 0; i < source; ++i) {
+      const int64_t begin = i * target;
+      first[i] = static_cast<int>(std::min(begin / source, target - taps));
+      for (int k = 0; k < taps; ++k) {
+        const int64_t cell = (first[i] + k) * source;
+        const int64_t overlap = std::min(begin + target, cell + source) - std::max(begin, cell);
+        weights[i * taps + k] = static_cast<float>(std::max<int64_t>(overlap, 0)) / static_cast<float>(target);
+      }
     }
   }
 };
