@@ -59,19 +59,26 @@ Bytes encode(const Bytes& raw) {
   return to_bytes(records.data(), records.size());
 }
 
-void count_frames(const Bytes& raw, std::pair<int64_t, int64_t> sensor, Array<int16_t>& frames) {
-  const int64_t T = frames.shape(0);
+// frames: [T, 2, height, width].
+void count_frames(const Bytes& raw, int64_t begin, int64_t duration, Array<int16_t>& frames) {
+  const tmkt::Bins bins{begin, duration, frames.shape(0)};
+  const tmkt::Size sensor{frames.shape(3), frames.shape(2)};
   int16_t* out = frames.mutable_data();
   py::gil_scoped_release release;
-  tmkt::count_frames(events_of(raw), count_of(raw), T, {sensor.first, sensor.second}, out);
+  tmkt::count_frames(events_of(raw), count_of(raw), bins, sensor, out);
 }
 
-void area_frames(const Bytes& raw, std::pair<int64_t, int64_t> sensor, Array<float>& frames) {
-  const int64_t T = frames.shape(0);
+tmkt::AreaShares shares_of(const Array<int32_t>& table) { return {table.data(), table.shape(1) - 1}; }
+
+// columns, rows: tables of tmkt_kernels/ops/camera/area.py, for the sensor's width and height.
+void area_frames(const Bytes& raw, int64_t begin, int64_t duration, const Array<int32_t>& columns,
+                 const Array<int32_t>& rows, Array<float>& frames) {
+  const tmkt::Bins bins{begin, duration, frames.shape(0)};
+  const tmkt::Size sensor{columns.shape(0), rows.shape(0)};
   const tmkt::Size target{frames.shape(3), frames.shape(2)};
   float* out = frames.mutable_data();
   py::gil_scoped_release release;
-  tmkt::area_frames(events_of(raw), count_of(raw), T, {sensor.first, sensor.second}, target, out);
+  tmkt::area_frames(events_of(raw), count_of(raw), bins, sensor, target, shares_of(columns), shares_of(rows), out);
 }
 
 // Lets Ctrl-C end the work.
@@ -116,8 +123,10 @@ PYBIND11_MODULE(_events, m) {
       },
       py::arg("records"), py::arg("sensor_size"), py::kw_only(), py::arg("davis"));
   m.def("encode_bin", &encode);
-  m.def("count_frames", &count_frames, py::arg("events"), py::arg("sensor_size"), py::arg("frames").noconvert());
-  m.def("area_frames", &area_frames, py::arg("events"), py::arg("sensor_size"), py::arg("frames").noconvert());
+  m.def("count_frames", &count_frames, py::arg("events"), py::arg("begin"), py::arg("duration"),
+        py::arg("frames").noconvert());
+  m.def("area_frames", &area_frames, py::arg("events"), py::arg("begin"), py::arg("duration"), py::arg("columns"),
+        py::arg("rows"), py::arg("frames").noconvert());
   py::class_<tmkt::SensorParams>(m, "SensorParams")
       .def(py::init([](double dark, double threshold, double mismatch, double latency_us, double refractory_us,
                        double noise_rate, uint64_t seed) {

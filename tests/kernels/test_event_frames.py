@@ -18,13 +18,26 @@ def area_weights(source, target):
     return np.maximum(end - begin, 0) / target
 
 
-def reference_frames(events, T, sensor_size):
+def parts_of(source, target):
+    """[target, source]: shares of each source pixel in parts of 2^15. Running sums are rounded, so that they add up."""
+    before = np.cumsum(area_weights(source, target) * target, axis=0).round().astype(int)  # whole numbers up to target
+    return np.diff((before * 2**16 + target) // (2 * target), axis=0, prepend=0)
+
+
+def fixed_point_frames(events, T, sensor_size, size, span=None):
+    """Resize the counts of `reference_frames` in integers, with one rounding at the end."""
+    counts = reference_frames(events, T, sensor_size, span).astype(np.int64)
+    columns, rows = (parts_of(*axis) for axis in zip(sensor_size, size, strict=True))
+    return (rows @ counts @ columns.T).astype(np.float32) * np.float32(2**-30)
+
+
+def reference_frames(events, T, sensor_size, span=None):
     """Count events by the formula of the docstring, in Python's unbounded integers."""
     width, height = sensor_size
     frames = np.zeros((T, 2, height, width), np.int16)
     if len(events):
-        first, last = int(events["t"][0]), int(events["t"][-1])
-        bins = [(int(t) - first) * T // (last - first + 1) for t in events["t"]]
+        begin, end = span or (int(events["t"][0]), int(events["t"][-1]) + 1)
+        bins = [(int(t) - begin) * T // (end - begin) for t in events["t"]]
         np.add.at(frames, (bins, events["p"].astype(int), events["y"], events["x"]), 1)
     return frames
 
@@ -74,25 +87,94 @@ def test_area_resize_equals_a_dense_one(size):
     assert frames.shape == (3, 2, size[1], size[0])
     counts = reference_frames(events, 3, sensor).astype(np.float64)
     dense = area_weights(180, size[1]) @ counts @ area_weights(240, size[0]).T
-    assert np.allclose(frames, dense, rtol=1e-5, atol=1e-6)
+    touching = (area_weights(180, size[1]) > 0) @ counts @ (area_weights(240, size[0]) > 0).T
+    # Along each axis, a share is rounded to 2^-15.
+    assert (np.abs(frames - dense) <= 2.0**-14 * touching + 1e-6 * dense).all()
     assert frames.sum(dtype=np.float64) == pytest.approx(len(events), rel=1e-6)
 
 
-def test_area_resize_bit_for_bit():
-    """Weights are correctly rounded quotients, and cells add them in the order of the events."""
-    events = random_recording()
-    events["p"] = True
-    wx, wy = (area_weights(n, 48).astype(np.float32) for n in (240, 180))
-    expected = np.zeros((48, 48), np.float32)
-    for event in events:
-        expected += wy[:, event["y"], None] * wx[None, :, event["x"]]
-    assert np.array_equal(ev.to_frames(events, 1, (240, 180), (48, 48))[0, 1], expected)
+@pytest.mark.parametrize(
+    "sensor, size", [((240, 180), (48, 48)), ((34, 34), (24, 24)), ((7, 5), (12, 3)), ((3, 2), (1, 9))]
+)
+def test_area_resize_bit_for_bit(sensor, size):
+    """Cells sum whole parts of 2^-30 and are rounded to float32 once."""
+    events = random_recording(5000, *sensor)
+    frames = ev.to_frames(events, 3, sensor, size)
+    assert np.array_equal(frames, fixed_point_frames(events, 3, sensor, size))
+
+
+def test_area_resize_is_rounded_once_beyond_the_mantissa_of_a_double():
+    n = 2**22 + 1  # 2^52 parts and more
+    events = recording([1], [0], [0], [1]).repeat(n)
+    parts = n * parts_of(3, 2)[:, 1] * 2**15
+    expected = parts.astype(np.float32) * np.float32(2**-30)
+    assert np.array_equal(ev.to_frames(events, 1, (3, 1), (2, 1))[0, 1, 0], expected)
+
+
+def test_the_order_of_events_at_one_time_does_not_matter():
+    events = random_recording(span=50)
+    shuffled = np.random.default_rng(1).permutation(events)
+    shuffled = shuffled[np.argsort(shuffled["t"], kind="stable")]
+    assert not np.array_equal(shuffled, events)
+    for size in (48, 48), (7, 400):
+        expected = ev.to_frames(events, 3, (240, 180), size)
+        assert np.array_equal(ev.to_frames(shuffled, 3, (240, 180), size), expected)
+
+
+@pytest.mark.parametrize("span", [(7, 300_007), (0, 2**62 - 1), (-(2**61), 2**61 - 1), (-13, 400_000), (6, 300_009)])
+@pytest.mark.parametrize("T", [1, 3, 10, 1000])
+def test_bins_divide_a_span(span, T):
+    events = random_recording(2000, 7, 5)
+    assert np.array_equal(ev.to_frames(events, T, (7, 5), span=span), reference_frames(events, T, (7, 5), span))
+    frames = ev.to_frames(events, T, (7, 5), (4, 3), span=span)
+    assert np.array_equal(frames, fixed_point_frames(events, T, (7, 5), (4, 3), span))
+    assert frames.sum(dtype=np.float64) == pytest.approx(len(events), rel=1e-6)
+
+
+def test_the_edges_of_a_span():
+    events = recording([0] * 4, [0] * 4, [10, 14, 15, 19], [0] * 4)
+    assert ev.to_frames(events, 2, (1, 1), span=(10, 20))[:, 0].ravel().tolist() == [2, 2]
+    assert ev.to_frames(events[:2], 2, (1, 1), span=(np.int64(10), 20))[:, 0].ravel().tolist() == [2, 0]
+    assert ev.to_frames(events[2:], 2, (1, 1), (1, 1), span=(10, 20))[:, 0].ravel().tolist() == [0, 2]
+    assert ev.to_frames(recording([0], [0], [2**63 - 2], [0]), 1, (1, 1), span=(2**62, 2**63 - 1)).sum() == 1
+
+
+@pytest.mark.parametrize("size", [None, (2, 2)], ids=["counts", "area"])
+@pytest.mark.parametrize(
+    "times, message",
+    [
+        ([9, 12, 13], "event 0: t = 9 us lies outside the span of 10 us that begins at 10 us"),
+        ([-(2**63), 12, 13], "event 0: t = -9223372036854775808 us lies outside"),
+        ([10, 20, 21], "event 1: t = 20 us lies outside"),
+        ([10, 19, 2**63 - 1], "event 2: t = 9223372036854775807 us lies outside"),
+        ([10, 25, 12], "event 2: time runs backwards, from 25 to 12 us; sort with"),
+        ([10, 9, 12], "event 1: time runs backwards, from 10 to 9 us; sort with"),
+    ],
+)
+def test_events_outside_the_span_are_named(times, message, size):
+    events = recording([0] * 3, [0] * 3, times, [0] * 3)
+    with pytest.raises(ValueError, match=message):
+        ev.to_frames(events, 2, (3, 3), size, span=(10, 20))
+
+
+def test_a_step_back_after_an_event_later_than_the_last():
+    with pytest.raises(ValueError, match="event 2: time runs backwards, from 9 to 5 us"):
+        ev.to_frames(recording([0] * 3, [0] * 3, [0, 9, 5], [0] * 3), 2, (3, 3))
+
+
+@pytest.mark.parametrize(
+    "span", [(5, 5), (5, 4), (0, 2**62), (0.0, 5), (0, 2.5), (2**63, 2**63 + 1), 7, (1, 2, 3), "ab"], ids=str
+)
+def test_bad_spans_are_named(span):
+    with pytest.raises(ValueError, match=r"span: expected \(begin, end\) in whole us"):
+        ev.to_frames(np.empty(0, ev.EVENT_DTYPE), 4, (34, 34), span=span)
 
 
 def test_empty_recording_gives_zero_frames():
     empty = np.empty(0, ev.EVENT_DTYPE)
     assert not ev.to_frames(empty, 4, (34, 34)).any()
     assert ev.to_frames(empty, 4, (34, 34), (8, 6)).shape == (4, 2, 6, 8)
+    assert not ev.to_frames(empty, 4, (34, 34), (8, 6), span=(5, 9)).any()
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint16], ids=lambda dtype: dtype.__name__)

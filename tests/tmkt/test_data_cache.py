@@ -67,6 +67,14 @@ def test_every_parameter_has_its_own_files(cached, change):
     assert same(frames(changed), frames(prepare(cached.replace(data__cache=None, **change))))
 
 
+def test_another_version_of_the_frames_has_its_own_files(cached, monkeypatch):
+    prepare(cached)
+    before = files(cached)
+    monkeypatch.setattr("tmkt.data.loading.FRAMES_VERSION", 0)
+    prepare(cached)
+    assert len(files(cached)) == 2 * len(before)
+
+
 def test_a_changed_recording_is_noticed_and_said(cached, recordings, capsys):
     prepare(cached)
     count = len(files(cached))

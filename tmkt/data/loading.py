@@ -10,7 +10,7 @@ from ..config import DataConfig
 from ..progress import track
 from .cache import Entry, FrameCache
 from .pairs import EventFrames
-from .sources.events import EventSource, Recording
+from .sources.events import FRAMES_VERSION, EventSource, Recording
 from .sources.images import IMAGE_VERSION, StaticSource, fit_image
 
 
@@ -34,6 +34,7 @@ def load_events(source: EventSource, recordings: Sequence[Recording], config: Da
     else:
         settings, entries = source.key(recordings)
         settings |= {
+            "frames": FRAMES_VERSION,
             "time_steps": config.time_steps,
             "size": config.size,
             "sensor_size": config.events.sensor_size,

@@ -36,11 +36,6 @@ def as_events(events: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(events)
 
 
-def raw_events(events: np.ndarray) -> np.ndarray:
-    """Return the bytes of a recording as EVENT_DTYPE."""
-    return as_events(events).view(np.uint8)
-
-
 def _converted(events: np.ndarray) -> np.ndarray:
     """Return a copy as EVENT_DTYPE. A value that does not fit is an error and is never wrapped."""
     out = np.empty(events.shape, EVENT_DTYPE)

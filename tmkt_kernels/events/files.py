@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import EVENT_DTYPE, as_events, checked_size, compiled, raw_events
+from .arrays import EVENT_DTYPE, as_events, checked_size, compiled
 
 
 class DamagedRecordingError(ValueError):
@@ -162,7 +162,7 @@ def write_bin(path: str | os.PathLike[str], events: np.ndarray) -> None:
             event that the format cannot hold: x or y outside 0..255, y = 240, a time outside
             0..2^32 - 1 us or before the previous one.
     """
-    raw = raw_events(events)
+    raw = as_events(events).view(np.uint8)
     if raw.size == 0:
         raise ValueError("events: expected at least one event, got none; the format has no empty recording")
     _write_whole(path, compiled().encode_bin(raw))

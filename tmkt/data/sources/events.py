@@ -11,6 +11,8 @@ from tmkt_kernels import events as ev
 from ...config import DataConfig
 from ..cache import Entry
 
+FRAMES_VERSION = 1  # part of every cache key; increase it when the same events give other frames
+
 
 @dataclass(frozen=True)
 class Recording:
