@@ -18,7 +18,7 @@ from torch.autograd import forward_ad
 
 from .extension import driver_version, extension
 
-OPERATORS = ("bn_lif", "lif", "mixup")
+OPERATORS = ("bn_lif", "camera", "lif", "mixup")
 BACKENDS = ("native", "triton", "reference")
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

@@ -141,7 +141,7 @@ Tensor camera_events(const Tensor& display, const Tensor& times, const Tensor& s
                      const Tensor& sensor, const Tensor& seeds, int64_t width, int64_t height, int64_t first,
                      int64_t last) {
   const CameraScene scene =
-      camera_scene("camera_events", display, times, shares, n_steps, sensor, seeds, width, height);
+      camera_scene("camera_events", {display, times, shares, n_steps, sensor, seeds, width, height});
   check(scene.B == 1, "camera_events: expected one recording, got ", scene.B);
   check(0 <= first && first <= last && last <= height, "camera_events: expected rows from 0 to ", height);
   EventList events;

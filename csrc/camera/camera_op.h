@@ -18,9 +18,13 @@ const T* camera_table(const char* op, const char* name, const Tensor& table, int
   return data<T>(table);
 }
 
-inline CameraScene camera_scene(const char* op, const Tensor& display, const Tensor& times, const Tensor& shares,
-                                const Tensor& n_steps, const Tensor& sensor, const Tensor& seeds, int64_t width,
-                                int64_t height) {
+struct SceneTensors {
+  const Tensor &display, &times, &shares, &n_steps, &sensor, &seeds;
+  int64_t width, height;
+};
+
+inline CameraScene camera_scene(const char* op, const SceneTensors& tensors) {
+  const auto& [display, times, shares, n_steps, sensor, seeds, width, height] = tensors;
   check_tensor(op, "display", display, 3, display);
   check_dtype(op, "display", display, ScalarType::Float);
   check_tensor(op, "times", times, 3, display);
@@ -64,7 +68,7 @@ Tensor camera_frames(const Tensor& display, const Tensor& times, const Tensor& s
                      const Tensor& sensor, const Tensor& seeds, int64_t width, int64_t height, const Tensor& ends,
                      const OptionalTensor& columns, const OptionalTensor& rows, int64_t out_width, int64_t out_height) {
   const CameraScene scene =
-      camera_scene("camera_frames", display, times, shares, n_steps, sensor, seeds, width, height);
+      camera_scene("camera_frames", {display, times, shares, n_steps, sensor, seeds, width, height});
   check_tensor("camera_frames", "ends", ends, 2, display);
   check_dtype("camera_frames", "ends", ends, ScalarType::Int);
   check(ends.size(0) == scene.B, "camera_frames: ends: expected B = ", scene.B);

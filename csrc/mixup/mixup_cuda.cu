@@ -10,7 +10,7 @@ constexpr int kSteps = 16;  // longer sequences are split, so that a few samples
 constexpr int kAhead = 4;   // loads that a thread has in flight before it uses the first
 
 __device__ __forceinline__ void require(bool condition, const char* message) {
-  require(condition, message, "time_step_mixup");
+  tmkt::require(condition, message, "time_step_mixup");
 }
 
 __device__ __forceinline__ void require_step(const MixupArgs& args, int64_t switch_step) {

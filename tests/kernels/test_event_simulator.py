@@ -91,7 +91,7 @@ def test_refractory_period_keeps_events_of_a_pixel_apart():
 
 def test_bits_of_the_simulation_are_pinned():
     """The same seed gives the same recording on every platform. Only a change of the model may change this."""
-    assert zlib.crc32(ev.simulate_saccades(bar(), seed=7).tobytes()) == 381169058
+    assert zlib.crc32(ev.simulate_saccades(bar(), seed=7).tobytes()) == 1139507200
 
 
 @pytest.mark.parametrize("shape, sensor", [((8, 8), (34, 34)), ((96, 64), (34, 34)), ((32, 32), (64, 48))], ids=str)
@@ -215,14 +215,18 @@ def test_bad_video_arguments_are_named(kwargs, message):
         ({"path": ((0, 0), (1e12, 0))}, r"the motion takes 1\.944e\+13 steps of 1/8 pixel.*expected 1e\+07 at most"),
         ({"path": ((0, 0), (1e300, 0))}, "the motion takes inf steps"),
         ({"path": ((-1e308, 0), (1e308, 0))}, "the motion takes inf steps"),
-        ({"path": [(0, 0), (100, 100)] * 5000}, r"the motion takes 1e\+07 steps"),
+        ({"path": [(0, 0), (100, 100)] * 5000}, r"the motion takes 2\.751e\+07 steps"),
         ({"fixation_us": 1e18}, r"the motion takes .* steps"),
         ({"saccade_us": 1e-300}, "the motion takes .* steps"),
-        ({"saccade_us": 1e-300, "fixation_us": 0}, "a step of the motion takes .* us; expected 1e-06 or more"),
+        ({"saccade_us": 1e-300, "fixation_us": 0}, "a step of the motion takes less than 1 us"),
         ({"saccade_us": 1e18, "fixation_us": 0, "noise_rate": 0}, r"the simulation lasts 3e\+18 us"),
-        ({"noise_rate": 1e15}, r"noise_rate: it makes about 3\.641e\+17 background events; expected 6\.711e\+07"),
+        ({"noise_rate": 1e15}, "noise_rate: expected a finite number from 0 to 100000"),
+        (
+            {"noise_rate": 1e5, "sensor_size": (64, 64)},
+            r"noise_rate: it makes about 1\.29e\+08 background events; expected 6\.711e\+07",
+        ),
         ({"sensor_size": (32768, 32768)}, r"sensor_size: got 1\.074e\+09 pixels"),
-        ({"dark": 5e-324}, "dark: expected 1e-300 or more"),
+        ({"dark": 5e-324}, "dark: expected a finite number of 1e-06 or more"),
         ({"seed": None}, "seed: expected an integer from 0 to .*, got None"),
         ({"seed": 1.5}, "seed: expected an integer from 0 to .*, got 1.5"),
         ({"seed": -1}, "seed: expected an integer from 0 to"),
@@ -251,8 +255,8 @@ def test_drifts_without_end_are_refused(change, message):
 @pytest.mark.parametrize(
     "times, message",
     [
-        ([0, 1e300, 3e300], r"the simulation lasts 3e\+300 us; expected 9\.007e\+15 at most: are its times in micro"),
-        ([0, 1.8e12, 3.6e12], "noise_rate: it makes about .* background events"),
+        ([0, 1e300, 3e300], r"the simulation lasts 3e\+300 us; expected 1\.074e\+09 at most: are its times in micro"),
+        ([0, 1.8e12, 3.6e12], r"the simulation lasts 3\.6e\+12 us"),
         ([0, 1, np.inf], "the simulation lasts inf us"),
     ],
     ids=str,

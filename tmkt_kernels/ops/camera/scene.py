@@ -62,8 +62,9 @@ def sensor_values(camera: Camera) -> Tensor:
 def moving_images(images: Tensor, motion: Motion, camera: Camera, sensor_size: tuple[int, int], seeds: Tensor) -> Scene:
     """Return the scene of images [B, h, w] from 0 to 1, each at the scale at which it fills its share of the sensor."""
     width, height = sensor_size
+    at_most(width * height, MOST_SENSOR_PIXELS, "sensor_size: got # pixels", "simulate a smaller sensor")
     steps = motion.steps(sensor_size, camera.latency_us)
-    _check_load(camera, width * height, motion.duration_us())
+    _check_noise(camera, width * height, motion.duration_us())
     scale = motion.fill * min(width / images.shape[2], height / images.shape[1])
     return _scene(display(images, scale, steps.corner, steps.size), steps, camera, seeds, sensor_size)
 
@@ -76,7 +77,7 @@ def video(frames: Tensor, times_us: Tensor, camera: Camera, seeds: Tensor) -> Sc
     n, height, width = frames.shape
     at_most(times_us[-1:], LONGEST_US, "the simulation lasts # us", "are its times in microseconds?")
     at_most(frames.numel(), MOST_PIXELS, "frames: got # pixels", "simulate the video in parts")
-    _check_load(camera, width * height, times_us[-1:])
+    _check_noise(camera, width * height, times_us[-1:])
     # One below the other, each a view. What a view has beyond its frame counts for nothing, as no frame is shifted.
     shown = torch.nn.functional.pad(frames.reshape(1, n * height, width), (0, 1, 0, 1))
     corner = torch.arange(n, dtype=torch.float64)[None, :] * (height * (width + 1))
@@ -88,8 +89,7 @@ def video(frames: Tensor, times_us: Tensor, camera: Camera, seeds: Tensor) -> Sc
     return _scene(shown, steps, camera, seeds, (width, height))
 
 
-def _check_load(camera: Camera, pixels: int, duration_us: Tensor) -> None:
-    at_most(pixels, MOST_SENSOR_PIXELS, "sensor_size: got # pixels", "simulate a smaller sensor")
+def _check_noise(camera: Camera, pixels: int, duration_us: Tensor) -> None:
     per_pixel = camera.noise_rate * (1 - camera.hot_share) + camera.hot_rate * camera.hot_share  # and second
     remedy = "it is events per pixel and second, and times are in microseconds"
     at_most(
