@@ -24,6 +24,9 @@ from triton.runtime.jit import JITFunction
 
 from tmkt_kernels.ops.bn_lif import triton as bn_lif
 from tmkt_kernels.ops.bn_lif.reference import BatchNorm
+from tmkt_kernels.ops.camera import triton as camera
+from tmkt_kernels.ops.camera.frames import Bins
+from tmkt_kernels.ops.camera.scene import SENSOR_VALUES, Scene
 from tmkt_kernels.ops.lif import triton as lif
 from tmkt_kernels.ops.lif.recurrence import Recurrence, Reset
 from tmkt_kernels.ops.mixup import triton as mixup
@@ -72,6 +75,8 @@ def report(kernel: Any) -> dict[str, Any]:
         "spilled": int(usage["STACK"]) + int(usage["LOCAL"]) + len(re.findall(r"\b(?:LDL|STL)\b", sass)),
         "widths": dict(widths),
         "fma": len(re.findall(r"\bfma\.", ptx)) + len(re.findall(r"\bFFMA\b", sass)),
+        # What IEEE 754 does not fix, in the PTX, since division takes FMAs in machine code.
+        "inexact": len(re.findall(r"\bfma\.|\bdiv\.full|\.approx|\.ftz", ptx)),
         "asserts": ptx.count("__assertfail"),
     }
 
@@ -172,10 +177,29 @@ def mixup_cases() -> dict[str, Any]:
     return rows
 
 
+def compile_camera(B: int, S: int, T: int, sensor: tuple[int, int], size: tuple[int, int] | None) -> None:
+    """Launch with arguments of these sizes, (width, height); without `size`, frames have the sensor's."""
+    width, height = sensor
+    times, shares = torch.empty(B, S, 3, dtype=torch.int32), torch.empty(B, S, 3)
+    n_steps, values, seeds = torch.empty(B, dtype=torch.int32), torch.empty(B, SENSOR_VALUES), torch.empty(B).long()
+    scene = Scene(torch.empty(B, height + 3, width + 2), times, shares, n_steps, values, seeds, width, height)
+    tables = [None, None] if size is None else [torch.empty(n, 3, dtype=torch.int32) for n in sensor]
+    camera.camera_frames(scene, Bins(torch.empty(B, T, dtype=torch.int32), *tables, *(size or sensor)))
+
+
+def camera_cases() -> dict[str, Any]:
+    rows = {}
+    for name, size in (("counts", None), ("resized", (28, 20))):
+        compile_camera(2, 50, 10, (34, 34), size)
+        rows[f"camera_frames-{name}"] = report(last)
+    return rows
+
+
 def variants() -> dict[str, int]:
     """Return the number of variants of each kernel that are compiled over many sizes, all else being equal."""
     kernels = (scan_fwd_kernel, scan_bwd_kernel, mixup.mixup_fwd_kernel)
     kernels = (*kernels, mixup.mixup_bwd_static_kernel, mixup.mixup_bwd_events_kernel)
+    kernels = (*kernels, camera.camera_frames_kernel)
     for kernel in kernels:
         kernel.device_caches.clear()
     for T in (17, 20, 32, 100):
@@ -189,6 +213,9 @@ def variants() -> dict[str, int]:
         events = torch.empty(T, B, C, size, size)
         mixed = mixup.mixup_fwd(static, events, selection, torch.float32)
         mixup.mixup_bwd(mixed, static, events, selection, True, True)
+    for B, S, T, sensor in ((1, 1, 1, (1, 1)), (1, 2, 3, (4, 1)), (4, 16, 16, (16, 16)), (5, 33, 2, (7, 5))):
+        for size in (None, (1, 1), (16, 3)):
+            compile_camera(B, S, T, sensor, size)
     return {kernel.fn.__name__: len(kernel.device_caches[0][0]) for kernel in kernels}
 
 
@@ -198,6 +225,10 @@ if __name__ == "__main__":
     JITFunction.run = compile_only
     print(
         json.dumps(
-            {"triton": triton.__version__, "rows": lif_cases() | bn_lif_cases() | mixup_cases(), "variants": variants()}
+            {
+                "triton": triton.__version__,
+                "rows": lif_cases() | bn_lif_cases() | mixup_cases() | camera_cases(),
+                "variants": variants(),
+            }
         )
     )

@@ -101,6 +101,14 @@ def test_mixup_checks_its_indices(report: dict[str, Any]) -> None:
         assert row["asserts"] >= 3, name
 
 
+def test_camera_rounds_after_each_operation(report: dict[str, Any]) -> None:
+    """There is no FMA, approximate division or flushed subnormal in the PTX, since all backends have the same bits."""
+    assert not {name: row["inexact"] for name, row in kernels(report, "camera").items() if row["inexact"]}
+
+
 def test_sizes_do_not_recompile(report: dict[str, Any]) -> None:
-    """40 sizes of T > MAX_CHUNK and N, including N = 1, and five of mixup need two variants: aligned, unaligned."""
+    """40 sizes of T > MAX_CHUNK and N, including N = 1, and five of mixup need two variants: aligned, unaligned.
+
+    Twelve of the camera need two: with tables, without.
+    """
     assert set(report["variants"].values()) == {2}, report["variants"]

@@ -38,7 +38,7 @@ def _resampled(planes: Tensor, scale: Tensor, start: Tensor, size: int) -> Tenso
     first = begin.floor()
     samples = torch.arange(len(planes), device=device)[:, None]
     total = torch.zeros(len(planes), size, planes.shape[2], device=device)
-    for tap in range(math.ceil(float(extent.max())) + 1):
+    for tap in range(math.ceil(max(extent.tolist(), default=0.0)) + 1):
         low = first + tap
         overlap = (torch.minimum(end, low + 1) - torch.maximum(begin, low)).clamp(min=0)
         weight = (overlap / extent[:, None]).float().to(device)

@@ -134,7 +134,8 @@ class Motion:
         """
         defaults = {"legs": 3, "amplitude": 4.0, "leg_us": 81_000, "rest_us": 24_000, "fill": 1.0}
         values = drawn(defaults, ranges, RANGES, batch, generator, uniform=("rest_us", "fill", "legs"))
-        legs = int(values.pop("legs").max().round()) if batch else 1
+        drawn_legs = values.pop("legs")
+        legs = int(drawn_legs.max().round()) if batch else 1
         points = torch.rand(batch, legs + 1, 2, dtype=torch.float64, generator=generator)
         radius = values.pop("amplitude")[:, None] * points[..., 0].sqrt()
         angle = 2 * math.pi * points[..., 1]

@@ -44,11 +44,11 @@ def normal(words: tuple[Tensor, ...]) -> Tensor:
     """
     total = sum((word >> 16) + (word & 0xFFFF) for word in words)
     assert isinstance(total, Tensor)
-    return (total - _MEAN).float() * _SCALE
+    return (total - NORMAL_MEAN).float() * NORMAL_SCALE
 
 
-_MEAN = 8 * 65535 // 2
-_SCALE = float(torch.tensor((8 * (65536**2 - 1) / 12) ** -0.5, dtype=torch.float32))
+NORMAL_MEAN = 8 * 65535 // 2
+NORMAL_SCALE = float(torch.tensor((8 * (65536**2 - 1) / 12) ** -0.5, dtype=torch.float32))
 
 
 def sample_seeds(seed: int, samples: int) -> Tensor:

@@ -12,7 +12,7 @@ from .random_numbers import normal, philox, uniform
 from .scene import Scene
 
 # log2(1 + r) / r on [sqrt(1/2) - 1, sqrt(2) - 1], minimax; the logarithm's error is below 4e-7.
-_LOG2 = (
+LOG2 = (
     1.442699670791626, -0.7213758826255798, 0.48046502470970154, -0.3589618504047394, 0.297262579202652,
     -0.27269792556762695, 0.17063450813293457,
 )  # fmt: skip
@@ -29,8 +29,8 @@ def log2(x: Tensor) -> Tensor:
     bits = x.contiguous().view(torch.int32)
     exponent = (bits - 0x3F3504F3) >> 23  # subtracting sqrt(1/2) puts the rest into [sqrt(1/2), sqrt(2))
     r = (bits - (exponent << 23)).view(torch.float32) - 1.0
-    p = torch.full_like(r, _LOG2[-1])
-    for coefficient in reversed(_LOG2[:-1]):
+    p = torch.full_like(r, LOG2[-1])
+    for coefficient in reversed(LOG2[:-1]):
         p = p * r + coefficient
     return exponent.float() + r * p
 
