@@ -40,35 +40,48 @@ def test_every_folder_of_operators_is_listed():
     assert sorted(path.parent.name for path in FOLDERS.glob("*/op.py")) == sorted(OPERATORS)
 
 
+DIFFERENTIABLE = [name for name in OPERATORS if name != "camera"]
+
+
+def schemas(name):
+    """The schemas of an operator's parts, by their name in torch."""
+    op = importlib.import_module(f"tmkt_kernels.ops.{name}.op")
+    if name in DIFFERENTIABLE:
+        return {f"{name}_fwd": op.FORWARD_SCHEMA, f"{name}_bwd": op.BACKWARD_SCHEMA}
+    return {f"{name}_frames": op.FRAMES_SCHEMA}
+
+
 @pytest.mark.parametrize("name", OPERATORS)
 def test_operator_is_complete(name):
     for part in ("functional.py", "reference.py", "op.py", "triton.py"):
         assert (FOLDERS / name / part).exists(), part
     for family in ("", "_triton"):
-        for direction in ("fwd", "bwd"):
-            op = getattr(torch.ops.tmkt, f"{name}_{direction}{family}").default
-            qualified = op._schema.name
+        for part in schemas(name):
+            qualified = getattr(torch.ops.tmkt, f"{part}{family}").default._schema.name
             assert torch._C._dispatch_has_kernel_for_dispatch_key(qualified, "CPU"), qualified
-            assert torch._C._dispatch_has_kernel_for_dispatch_key(qualified, "Autograd"), qualified
             assert torch._library.simple_registry.singleton.find(qualified).fake_impl.kernel is not None, qualified
-    source = (ROOT / "tests" / "kernels" / f"test_{name}.py").read_text()
-    assert "opcheck" in source
-    assert "fullgraph=True" in source
+    assert "opcheck" in (ROOT / "tests" / "kernels" / f"test_{name}.py").read_text()
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_operator_has_derivatives(name):
+    for family in ("", "_triton"):
+        for part in schemas(name):
+            assert torch._C._dispatch_has_kernel_for_dispatch_key(f"tmkt::{part}{family}", "Autograd"), part
+    assert "fullgraph=True" in (ROOT / "tests" / "kernels" / f"test_{name}.py").read_text()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATORS)
 def test_library_and_python_define_one_schema(name):
     """C++ has the schema for programs without Python, and Python for installations without a compiled library."""
-    op = importlib.import_module(f"tmkt_kernels.ops.{name}.op")
     script = "import sys, torch; torch.ops.load_library(sys.argv[1]); print(torch.ops.tmkt.{}.default._schema)"
-    for way, schema in (("fwd", op.FORWARD_SCHEMA), ("bwd", op.BACKWARD_SCHEMA)):
-        command = [sys.executable, "-c", script.format(f"{name}_{way}"), str(LIBRARY)]
+    for part, schema in schemas(name).items():
+        command = [sys.executable, "-c", script.format(part), str(LIBRARY)]
         by_library = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        assert by_library == f"tmkt::{name}_{way}{schema}"
-        assert str(getattr(torch.ops.tmkt, f"{name}_{way}_triton").default._schema) == by_library.replace(
-            f"{way}(", f"{way}_triton(", 1
-        )
+        assert by_library == f"tmkt::{part}{schema}"
+        by_python = str(getattr(torch.ops.tmkt, f"{part}_triton").default._schema)
+        assert by_python == by_library.replace(f"{part}(", f"{part}_triton(", 1)
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -78,8 +91,8 @@ def test_operator_has_sources_and_a_benchmark(name):
         pytest.skip("tests run apart from the source tree")
     for part in (f"{name}_cpu.cpp", f"{name}_cuda.cu"):
         text = (csrc / part).read_text()
-        assert f'"{name}_fwd"' in text
-        assert f'"{name}_bwd"' in text
+        for operator_name in schemas(name):
+            assert f'"{operator_name}"' in text
     from benchmarks.cases import CASES
 
     assert any(case.op == name for case in CASES)

@@ -42,7 +42,7 @@ def environment():
     return os.environ | {"TMKT_LIBRARY": built.stdout.strip(), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
-@pytest.mark.parametrize("name", ["lif", "bn_lif", "mixup", "edges", "arguments"])
+@pytest.mark.parametrize("name", ["lif", "bn_lif", "mixup", "camera", "edges", "arguments"])
 def test_operator(name, environment):
     files = sorted(HERE.glob(f"test_{name}*.py"))
     command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", CASES, *files]
