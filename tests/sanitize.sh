@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 mkdir -p build/sanitize
 flags=(-std=c++20 -O1 -g -ffp-contract=off -fno-trapping-math -fno-math-errno -Icsrc -w
   -fsanitize=address,undefined -fno-sanitize-recover=all)
-sources=(tests/csrc/sanitize.cpp csrc/lif/lif_simd.cpp csrc/bn_lif/{bn_lif,bn_planes,statistics}_simd.cpp csrc/mixup/mixup_simd.cpp)
+sources=(tests/csrc/sanitize.cpp csrc/lif/lif_simd.cpp csrc/bn_lif/{bn_lif,bn_planes,statistics}_simd.cpp csrc/{mixup/mixup,camera/camera}_simd.cpp)
 levels=(baseline)
 if grep -q avx2 /proc/cpuinfo; then levels+=(avx2); fi
 if grep -q avx512vl /proc/cpuinfo; then levels+=(avx512); fi
@@ -29,9 +29,9 @@ for level in "${levels[@]}"; do
   "build/sanitize/$level"
 done
 
-# The decoders of recorded formats, on random and damaged records, and the simulators.
+# The decoders of recorded formats, on random and damaged records.
 "${CXX:-g++}" "${flags[@]}" -fsanitize=float-cast-overflow \
-  tests/csrc/fuzz_events.cpp csrc/events/{bin,prophesee,aedat,simulator}.cpp -o build/sanitize/fuzz_events
+  tests/csrc/fuzz_events.cpp csrc/events/{bin,prophesee,aedat}.cpp -o build/sanitize/fuzz_events
 build/sanitize/fuzz_events 20000
 
 # Random calls of torch's operators against the reference. ThreadSanitizer knows each CUDA thread as a separate thread,

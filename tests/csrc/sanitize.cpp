@@ -10,6 +10,7 @@
 #include "bn_lif/bn_lif_simd.h"
 #include "bn_lif/bn_planes_simd.h"
 #include "bn_lif/statistics_simd.h"
+#include "camera/camera_simd.h"
 #include "common/cpu.h"
 #include "lif/lif_simd.h"
 #include "mixup/mixup_simd.h"
@@ -205,9 +206,82 @@ void check_mixup(int64_t count, PixelKind source, FloatKind target) {
   ++calls;
 }
 
+// Takes events, which must lie in the rows and steps that were simulated.
+struct Recording final : EventSink {
+  int64_t width, first, last, events = 0;
+  int32_t duration_us;
+
+  Recording(int64_t width, int64_t first, int64_t last, int32_t duration_us)
+      : width(width), first(first), last(last), duration_us(duration_us) {}
+
+  void take(const FiredEvent* fired, int64_t count) override {
+    for (int64_t i = 0; i < count; ++i) {
+      require(fired[i].x >= 0 && fired[i].x < width && fired[i].y >= first && fired[i].y < last, "camera: a pixel");
+      require(fired[i].time_us >= 0 && fired[i].time_us < duration_us, "camera: a time");
+    }
+    events += count;
+  }
+};
+
+// A view that moves over a display of exactly its size. Returns the number of events.
+int64_t check_camera(int64_t width, int64_t height, SensorValues sensor) {
+  constexpr int32_t kSteps = 30, kStepUs = 900;
+  const int64_t extra = 3, display_width = width + extra + 1, display_height = height + extra + 1;
+  const auto display = buffer(display_width * display_height * 4);
+  for (int64_t i = 0; i < display_width * display_height; ++i) floats(display)[i] = 0.14f + (i * i % 7) / 7.0f;
+  const auto times = buffer(kSteps * sizeof(StepTimes)), shares = buffer(kSteps * sizeof(StepShares));
+  for (int32_t k = 0; k < kSteps; ++k) {
+    const int64_t moved = k % 3 ? k / 8 : extra;  // rests now and then
+    static_cast<StepTimes*>(times.get())[k] = {static_cast<int32_t>(moved * (display_width + 1)),
+                                               k > 0 ? (k - 1) * kStepUs : 0, k > 0 ? kStepUs : 0};
+    static_cast<StepShares*>(shares.get())[k] = {0.25f, 0.75f, 0.5f};
+  }
+  const int32_t n_steps = kSteps;
+  const int64_t seed = -1;
+  const CameraScene scene{.B = 1,
+                          .S = kSteps,
+                          .display_width = display_width,
+                          .display_height = display_height,
+                          .width = width,
+                          .height = height,
+                          .display = floats(display),
+                          .times = static_cast<StepTimes*>(times.get()),
+                          .shares = static_cast<StepShares*>(shares.get()),
+                          .n_steps = &n_steps,
+                          .sensor = &sensor,
+                          .seeds = &seed};
+  const CameraSample sample(scene, 0);
+  Recording recording(width, height / 3, height, sample.duration_us());
+  camera_rows(scene, sample, height / 3, height, recording);
+  ++calls;
+  return recording.events;
+}
+
 }  // namespace
 
 int main() {
+  int64_t events = 0;
+  for (const float refractory_us : {0.0f, 950.0f, 5000.0f}) {
+    for (const int64_t width : {1, 2, 3, 7, 8, 16, 34, 35, 600}) {
+      for (const int64_t height : {1, 2, 5, 40}) {
+        events += check_camera(width, height,
+                               {.on = 0.3f,
+                                .off = 0.2f,
+                                .mismatch = 0.2f,
+                                .refractory_us = refractory_us,
+                                .leak = width % 2 ? 1e-5f : 0.0f,
+                                .noise_wait_us = 1e4f,
+                                .hot_wait_us = 10.0f,
+                                .dead_below = 0.1f,
+                                .hot_from = 0.95f,
+                                .noise_on_share = 0.7f,
+                                .noise_dimming = 0.5f,
+                                .dark = 0.14f});
+      }
+    }
+  }
+  require(events > 100'000, "camera: hardly an event");
+  std::printf("sanitize: %lld events of cameras\n", static_cast<long long>(events));
   for (const FloatKind kind : {FloatKind::kFloat32, FloatKind::kBFloat16, FloatKind::kFloat16}) {
     for (const int64_t inner : {1, 3, 16, 65, 576}) {
       for (const int64_t T : {1, 2, 7, 21}) {
