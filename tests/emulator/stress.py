@@ -147,6 +147,23 @@ class Stress:
         for actual, truth in zip(grads, exact_grads, strict=True):
             close(actual, truth, torch.bfloat16, (T, B, static.shape, events.shape, kinds, dtype))
 
+    def camera(self) -> None:
+        """Frames of random cameras and motions, equal bit for bit."""
+        B, T = self.pick(1, 3), self.pick(1, 4, 9)
+        images = torch.randint(0, 256, (B, self.pick(1, 3), self.pick(3, 8), self.pick(2, 9)), dtype=torch.uint8)
+        rough = {"refractory_us": (0, 10), "threshold": (0.02, 0.1), "leak_rate": (0.1, 50)}
+        noisy = {"noise_rate": (1, 100), "noise_dimming": (0, 1), "hot_share": (0, 0.3), "hot_rate": (10, 500)}
+        camera = tk.Camera.draw(B, self.pick("any", rough, noisy, noisy | {"dead_share": (0, 0.5)}))
+        path = {"legs": (2, 2), "amplitude": (0.3, 1.5), "leg_us": (5_000, 30_000), "rest_us": (0, 20_000)}
+        motion = tk.Motion.draw(B, path | {"fill": (0.4, 2)})
+        sizes = self.pick(None, (5, 4), (17, 12)), self.pick((1, 1), (7, 6), (20, 13))
+        results = [
+            tk.simulate_frames(images, None, motion, camera, T, sizes[0], sensor_size=sizes[1], seed=B, backend=backend)
+            for backend in ("native", "reference")
+        ]
+        self.note(results[0])
+        assert torch.equal(*results), (images.shape, T, sizes)
+
 
 def close(actual, expected, dtype, what, slack: float = 1.0) -> None:
     """As assert_gradient_close, with the case in the message; a result of pure cancellation has no relative error."""
@@ -171,7 +188,7 @@ def main() -> None:
     stress = Stress(options.seed)
     for i in range(options.cases):
         torch.manual_seed(stress.random.randrange(1 << 30))
-        (stress.lif, stress.bn_lif, stress.mixup)[i % 3]()
+        (stress.lif, stress.bn_lif, stress.mixup, stress.camera)[i % 4]()
     print(f"{options.cases} cases agree with the reference")
     print(stress.digest.hexdigest())
 
