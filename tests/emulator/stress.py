@@ -154,8 +154,8 @@ class Stress:
         rough = {"refractory_us": (0, 10), "threshold": (0.02, 0.1), "leak_rate": (0.1, 50)}
         noisy = {"noise_rate": (1, 100), "noise_dimming": (0, 1), "hot_share": (0, 0.3), "hot_rate": (10, 500)}
         camera = tk.Camera.draw(B, self.pick("any", rough, noisy, noisy | {"dead_share": (0, 0.5)}))
-        path = {"legs": (2, 2), "amplitude": (0.3, 1.5), "leg_us": (5_000, 30_000), "rest_us": (0, 20_000)}
-        motion = tk.Motion.draw(B, path | {"fill": (0.4, 2)})
+        path = {"amplitude": (0.3, 1.5), "leg_us": (5_000, 30_000), "rest_us": (0, 20_000)}
+        motion = tk.Motion.draw(B, path | {"fill": (0.4, 2)}, legs=2)
         sizes = self.pick(None, (5, 4), (17, 12)), self.pick((1, 1), (7, 6), (20, 13))
         results = [
             tk.simulate_frames(images, None, motion, camera, T, sizes[0], sensor_size=sizes[1], seed=B, backend=backend)

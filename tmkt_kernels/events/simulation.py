@@ -18,7 +18,6 @@ from .arrays import EVENT_DTYPE, checked_size
 SIMULATOR_VERSION = 2  # of the model; a cache of simulated recordings is valid for one version only
 
 N_MNIST_SENSOR = SensorModel()
-_MOST_LOOPS = 100_000  # each has four legs, and the limit is 10^7 steps
 
 
 def _check_numbers(positive: dict[str, float], never_negative: dict[str, float]) -> None:
@@ -107,10 +106,8 @@ def simulate_drift(
 
     For the seed, the result and the errors, see `simulate_saccades`.
     """
-    if not (isinstance(loops, int | np.integer) and 1 <= loops <= _MOST_LOOPS):
-        raise ValueError(f"loops: expected a whole number from 1 to {_MOST_LOOPS}, got {loops!r}")
     _check_numbers({"amplitude": amplitude, "loop_us": loop_us}, {})
-    motion = Motion.drift(1, amplitude=amplitude, loops=int(loops), loop_us=loop_us)
+    motion = Motion.drift(1, amplitude=amplitude, loops=loops, loop_us=loop_us)
     return _move(image, sensor_size, scale, motion, sensor, seed)
 
 

@@ -1,6 +1,7 @@
 """From still images to what an event camera in front of them records."""
 
 import operator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,15 +12,17 @@ from . import op
 from .area import area_table
 from .display import grey
 from .frames import Bins, reference_frames
+from .limits import MOST_WORK, at_most
 from .motion import Motion
 from .random_numbers import checked_seed, sample_seeds
-from .scene import moving_images
+from .scene import Scene, moving_images
 from .sensor import Camera
 
 CALL = library.register_forward("camera_frames", op.FRAMES_SCHEMA, op.fake_frames, "camera")
 """The operator that makes frames, by backend."""
 
 _LARGEST_SIDE = 2**15
+_WORK = 2**32  # pixels times steps of one call on the CPU
 
 
 def simulate_frames(
@@ -82,8 +85,24 @@ def simulate_frames(
     bins = Bins(ends.int().to(images.device), tables[0], tables[1], *out_size)
     if chosen == "reference":
         return reference_frames(made, bins)
-    frames: Tensor = CALL[chosen](*made, *bins)
-    return frames
+    return _in_calls(CALL[chosen], made, bins)
+
+
+def _in_calls(call: Callable[..., Tensor], made: Scene, bins: Bins) -> Tensor:
+    """Call the operator on as many recordings at once as keep Ctrl-C waiting for some seconds at most."""
+    work = made.times.shape[1] * made.width * made.height
+    at_most(
+        work, MOST_WORK, "a recording has # pixels times steps", "list its events, as events.simulate_saccades does"
+    )
+    at_once = max(1, _WORK // max(1, work))
+    if len(made.display) <= at_once or made.display.is_cuda:
+        return call(*made, *bins)
+    parts = []
+    for begin in range(0, len(made.display), at_once):
+        part = slice(begin, begin + at_once)
+        tensors = (tensor[part] for tensor in made[:6])
+        parts.append(call(*tensors, made.width, made.height, bins.ends[part], *bins[1:]))
+    return torch.cat(parts, dim=1)
 
 
 def _chosen_images(images: Tensor, image_index: Tensor | None, batch: int) -> Tensor:

@@ -1,5 +1,7 @@
 """Bounds on the time and memory of a simulation."""
 
+import operator
+
 import torch
 from torch import Tensor
 
@@ -7,11 +9,24 @@ LONGEST_US = 2.0**30
 """Longest recording, 18 minutes."""
 MOST_EVENTS = 2**26
 """Most events of a recording that is listed, and most expected background events of any."""
-MOST_PIXELS = 2**30
+MOST_PIXELS = 2**28
 """Most pixels of all that the cameras of a call see."""
 MOST_SENSOR_PIXELS = 2**26
+MOST_SAMPLES = 2**31 - 1
+MOST_LEGS = 400_000
+"""Most legs of a path, as many as a drift of 100,000 loops has."""
+MOST_WORK = 2**34
+"""Most pixels times steps of a recording that is counted into frames: a quarter of a minute on one thread."""
 MOST_STEPS = 10_000_000
 """Most steps of all recordings of a call."""
+
+
+def whole(name: str, value: object, least: int, most: int) -> int:
+    """Return `value` if it is a whole number in the range; raise ValueError otherwise."""
+    number = least - 1 if isinstance(value, bool) or not hasattr(value, "__index__") else operator.index(value)
+    if not least <= number <= most:
+        raise ValueError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
+    return number
 
 
 def at_most(values: Tensor | float, limit: float, problem: str, remedy: str) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from .limits import LONGEST_US, MOST_PIXELS, MOST_STEPS, at_most
+from .limits import LONGEST_US, MOST_LEGS, MOST_PIXELS, MOST_SAMPLES, MOST_STEPS, at_most, whole
 from .ranges import drawn
 
 N_MNIST_PATH = ((-2.75, -1.6), (-0.95, 3.75), (2.8, -1.7), (-2.75, -1.6))
@@ -86,6 +86,7 @@ class Motion:
         cls, batch: int, path: Sequence[Sequence[float]], *, leg_us: float, rest_us: float, smooth: bool, fill: float
     ) -> Self:
         """Return `batch` times the same motion."""
+        batch = whole("batch", batch, 0, MOST_SAMPLES)
         try:
             points = torch.tensor([[float(x), float(y)] for x, y in path], dtype=torch.float64).reshape(-1, 2)
         except (TypeError, ValueError):
@@ -114,9 +115,42 @@ class Motion:
         cls, batch: int, *, amplitude: float = 4.0, loops: int = 6, loop_us: float = 200_000, fill: float = 1.0
     ) -> Self:
         """Return loops along a square that stands on its corner, in the manner of CIFAR10-DVS (Li et al. 2017)."""
+        loops = whole("loops", loops, 1, MOST_LEGS // 4)
         corners = [(0.0, -amplitude), (amplitude, 0.0), (0.0, amplitude), (-amplitude, 0.0)]
         path = [*corners * loops, corners[0]]
         return cls.along(batch, path, leg_us=loop_us / 4, rest_us=0.0, smooth=False, fill=fill)
+
+    @classmethod
+    def handheld(
+        cls,
+        batch: int,
+        *,
+        amplitude: float = 3.0,
+        duration_us: float = 300_000,
+        fill: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Self:
+        """Draw `batch` smooth random paths, as of a camera in a hand; none is fitted.
+
+        Each is the sum of eight oscillations of 0.5 to 10 Hz in random directions, of amplitudes that fall with the
+        frequency. amplitude: root mean square of the distance from the path's centre, in sensor pixels.
+        """
+        batch = whole("batch", batch, 0, MOST_SAMPLES)
+        oscillations, points = 8, 33
+        low, high = math.log(0.5), math.log(10.0)
+        frequency = (
+            low + (high - low) * torch.rand(batch, oscillations, dtype=torch.float64, generator=generator)
+        ).exp()
+        phase = 2 * math.pi * torch.rand(batch, 2, oscillations, dtype=torch.float64, generator=generator)
+        weight = torch.randn(batch, 2, oscillations, dtype=torch.float64, generator=generator) / frequency[:, None]
+        seconds = torch.linspace(0, duration_us * 1e-6, points, dtype=torch.float64)
+        angle = 2 * math.pi * frequency[:, None, None] * seconds[:, None] + phase[:, :, None]
+        path = (weight[:, :, None] * angle.sin()).sum(-1).transpose(1, 2)  # [B, P, 2]
+        path = path - path.mean(1, keepdim=True)
+        path = path * (amplitude / path.square().sum(-1).mean(1).sqrt())[:, None, None]
+        numbers = {"leg_us": duration_us / (points - 1), "rest_us": 0.0, "fill": fill}
+        filled = {name: torch.full((batch,), float(value), dtype=torch.float64) for name, value in numbers.items()}
+        return cls(path, smooth=torch.zeros(batch, dtype=torch.bool), **filled)
 
     @classmethod
     def draw(
@@ -124,18 +158,18 @@ class Motion:
         batch: int,
         ranges: str | Mapping[str, tuple[float, float]] = "any",
         *,
+        legs: int = 3,
         generator: torch.Generator | None = None,
     ) -> Self:
         """Draw `batch` motions along random paths.
 
-        ranges: the name of a set in `RANGES`, or (lowest, highest) by name: legs (one number for the batch),
-        amplitude (the points lie uniformly in a disc of this radius, sensor pixels), leg_us, rest_us and fill. Each
-        motion is smooth, or of one speed, by an even chance.
+        ranges: the name of a set in `RANGES`, or (lowest, highest) by name: amplitude (the points lie uniformly in a
+        disc of this radius, sensor pixels), leg_us, rest_us and fill. legs: of each path. Each motion is smooth, or of
+        one speed, by an even chance.
         """
-        defaults = {"legs": 3, "amplitude": 4.0, "leg_us": 81_000, "rest_us": 24_000, "fill": 1.0}
-        values = drawn(defaults, ranges, RANGES, batch, generator, uniform=("rest_us", "fill", "legs"))
-        drawn_legs = values.pop("legs")
-        legs = int(drawn_legs.max().round()) if batch else 1
+        defaults = {"amplitude": 4.0, "leg_us": 81_000, "rest_us": 24_000, "fill": 1.0}
+        values = drawn(defaults, ranges, RANGES, batch, generator, uniform=("rest_us", "fill"))
+        legs = whole("legs", legs, 1, MOST_LEGS)
         points = torch.rand(batch, legs + 1, 2, dtype=torch.float64, generator=generator)
         radius = values.pop("amplitude")[:, None] * points[..., 0].sqrt()
         angle = 2 * math.pi * points[..., 1]

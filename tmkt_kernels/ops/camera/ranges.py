@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from .limits import MOST_SAMPLES, whole
+
 
 def drawn(
     defaults: Mapping[str, Any],
@@ -24,6 +26,7 @@ def drawn(
     Raises:
         ValueError: an unknown name of ranges or of a field, or a range that is no pair of growing finite numbers.
     """
+    batch = whole("batch", batch, 0, MOST_SAMPLES)
     if isinstance(ranges, str):
         if ranges not in known:
             raise ValueError(

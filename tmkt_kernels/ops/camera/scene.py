@@ -63,9 +63,11 @@ def moving_images(images: Tensor, motion: Motion, camera: Camera, sensor_size: t
     """Return the scene of images [B, h, w] from 0 to 1, each at the scale at which it fills its share of the sensor."""
     width, height = sensor_size
     at_most(width * height, MOST_SENSOR_PIXELS, "sensor_size: got # pixels", "simulate a smaller sensor")
+    scale = motion.fill * min(width / images.shape[2], height / images.shape[1])
+    shrinks = 1 / (scale * min(images.shape[1:]))
+    at_most(shrinks, 1.0, "fill: the image takes 1 / # of a pixel of the sensor", "show it larger")
     steps = motion.steps(sensor_size, camera.latency_us)
     _check_noise(camera, width * height, motion.duration_us())
-    scale = motion.fill * min(width / images.shape[2], height / images.shape[1])
     return _scene(display(images, scale, steps.corner, steps.size), steps, camera, seeds, sensor_size)
 
 

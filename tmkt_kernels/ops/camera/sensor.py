@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from .limits import MOST_SAMPLES, whole
 from .ranges import drawn
 
 _SHARES = ("noise_on_share", "noise_dimming", "hot_share", "dead_share")
@@ -125,6 +126,7 @@ class Camera:
     @classmethod
     def of(cls, sensor: SensorModel, batch: int) -> Self:
         """Return `batch` cameras with the pixels of one sensor. Their thresholds and noise still differ by seed."""
+        batch = whole("batch", batch, 0, MOST_SAMPLES)
         values = asdict(sensor)
         if values["threshold_off"] is None:
             values["threshold_off"] = values["threshold"]
