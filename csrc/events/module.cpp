@@ -9,7 +9,6 @@
 #include "events/decode.h"
 #include "events/event.h"
 #include "events/frames.h"
-#include "events/simulator.h"
 
 namespace py = pybind11;
 
@@ -81,22 +80,6 @@ void area_frames(const Bytes& raw, int64_t begin, int64_t duration, const Array<
   tmkt::area_frames(events_of(raw), count_of(raw), bins, sensor, target, shares_of(columns), shares_of(rows), out);
 }
 
-// Lets Ctrl-C end the work.
-void poll_signals() {
-  py::gil_scoped_acquire acquire;
-  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-}
-
-template <class Simulate>
-Bytes simulate(Simulate run) {
-  std::vector<tmkt::Event> events;
-  {
-    py::gil_scoped_release release;
-    events = run();
-  }
-  return to_bytes(events.data(), events.size() * sizeof(tmkt::Event));
-}
-
 }  // namespace
 
 PYBIND11_MODULE(_events, m) {
@@ -127,32 +110,4 @@ PYBIND11_MODULE(_events, m) {
         py::arg("frames").noconvert());
   m.def("area_frames", &area_frames, py::arg("events"), py::arg("begin"), py::arg("duration"), py::arg("columns"),
         py::arg("rows"), py::arg("frames").noconvert());
-  py::class_<tmkt::SensorParams>(m, "SensorParams")
-      .def(py::init([](double dark, double threshold, double mismatch, double latency_us, double refractory_us,
-                       double noise_rate, uint64_t seed) {
-             return tmkt::SensorParams{dark, threshold, mismatch, latency_us, refractory_us, noise_rate, seed};
-           }),
-           py::kw_only(), py::arg("dark"), py::arg("threshold"), py::arg("mismatch"), py::arg("latency_us"),
-           py::arg("refractory_us"), py::arg("noise_rate"), py::arg("seed"));
-  m.def(
-      "simulate_motion",
-      [](const Array<double>& image, std::pair<int64_t, int64_t> sensor, const tmkt::SensorParams& params,
-         std::vector<std::pair<double, double>> path, double leg_us, double rest_us, double scale, bool smooth) {
-        const tmkt::Motion motion{std::move(path), leg_us, rest_us, scale, smooth};
-        const tmkt::Size size{image.shape(1), image.shape(0)};
-        const double* pixels = image.data();
-        return simulate([&] {
-          return tmkt::simulate_motion(pixels, size, {sensor.first, sensor.second}, motion, params, poll_signals);
-        });
-      },
-      py::arg("image"), py::arg("sensor_size"), py::arg("params"), py::kw_only(), py::arg("path"), py::arg("leg_us"),
-      py::arg("rest_us"), py::arg("scale"), py::arg("smooth"));
-  m.def(
-      "simulate_video",
-      [](const Array<double>& frames, const std::vector<double>& times_us, const tmkt::SensorParams& params) {
-        const tmkt::Size sensor{frames.shape(2), frames.shape(1)};
-        const double* pixels = frames.data();
-        return simulate([&] { return tmkt::simulate_video(pixels, times_us, sensor, params, poll_signals); });
-      },
-      py::arg("frames"), py::arg("times_us"), py::arg("params"));
 }

@@ -23,6 +23,7 @@ from .frames import to_frames
 from .simulation import (
     SIMULATOR_VERSION,
     simulate_drift,
+    simulate_recording,
     simulate_saccades,
     simulate_video,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "read_dat",
     "read_raw",
     "simulate_drift",
+    "simulate_recording",
     "simulate_saccades",
     "simulate_video",
     "to_frames",

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..ops.camera.motion import N_MNIST_PATH, Motion
+from ..ops.camera.motion import N_MNIST_FILL, N_MNIST_PATH, Motion
 from ..ops.camera.random_numbers import checked_seed, sample_seeds
 from ..ops.camera.recording import record
 from ..ops.camera.scene import moving_images, video
@@ -74,8 +73,9 @@ def simulate_saccades(
     """
     sensor = SensorModel(dark, threshold, mismatch, latency_us, refractory_us, noise_rate)
     _check_numbers({"saccade_us": saccade_us}, {"fixation_us": fixation_us})
-    motion = Motion.saccades(1, path=path, saccade_us=saccade_us, fixation_us=fixation_us)
-    return _move(image, sensor_size, scale, motion, sensor, seed)
+    fill = _fill(image, sensor_size, scale, N_MNIST_FILL)
+    motion = Motion.saccades(1, path=path, saccade_us=saccade_us, fixation_us=fixation_us, fill=fill)
+    return simulate_recording(image, motion, Camera.of(sensor, 1), sensor_size=sensor_size, seed=seed)
 
 
 def simulate_drift(
@@ -107,8 +107,9 @@ def simulate_drift(
     For the seed, the result and the errors, see `simulate_saccades`.
     """
     _check_numbers({"amplitude": amplitude, "loop_us": loop_us}, {})
-    motion = Motion.drift(1, amplitude=amplitude, loops=loops, loop_us=loop_us)
-    return _move(image, sensor_size, scale, motion, sensor, seed)
+    fill = _fill(image, sensor_size, scale, 1.0)
+    motion = Motion.drift(1, amplitude=amplitude, loops=loops, loop_us=loop_us, fill=fill)
+    return simulate_recording(image, motion, Camera.of(sensor, 1), sensor_size=sensor_size, seed=seed)
 
 
 def simulate_video(
@@ -139,23 +140,35 @@ def simulate_video(
     return events
 
 
-def _move(
-    image: np.ndarray,
-    sensor_size: tuple[int, int],
-    scale: float | None,
-    motion: Motion,
-    sensor: SensorModel,
-    seed: int,
+def simulate_recording(
+    image: np.ndarray, motion: Motion, camera: Camera, *, sensor_size: tuple[int, int], seed: int
 ) -> np.ndarray:
-    """Record a moving image at `scale`, or at the motion's share of the sensor."""
+    """Simulate the recording of an image by any camera, along any path: `simulate_frames`' events.
+
+    Args:
+        image: [H, W] intensities, uint8 or float from 0 to 1.
+        motion, camera: of one recording, as `Motion.handheld(1)` and `Camera.draw(1)`.
+        sensor_size: (width, height) in pixels.
+
+    For the seed, the result and the errors, see `simulate_saccades`.
+    """
+    if len(motion) != 1 or len(camera) != 1:
+        raise ValueError(f"motion and camera: expected those of one recording, got {len(motion)} and {len(camera)}")
     seeds = sample_seeds(checked_seed(seed), 1)
     shown = _intensities(image, "image: expected one channel, shape [H, W]", 2)
+    return record(
+        moving_images(shown[None], motion, camera, checked_size("sensor_size", sensor_size), seeds), EVENT_DTYPE
+    )
+
+
+def _fill(image: np.ndarray, sensor_size: tuple[int, int], scale: float | None, default: float) -> float:
+    """Return the share of the sensor's side that an image at `scale` takes; None: the default."""
+    if scale is None:
+        return default
+    _check_numbers({"scale": scale}, {})
     width, height = checked_size("sensor_size", sensor_size)
-    if scale is not None:
-        _check_numbers({"scale": scale}, {})
-        fill = scale / min(width / shown.shape[1], height / shown.shape[0])
-        motion = replace(motion, fill=torch.full_like(motion.fill, fill))
-    return record(moving_images(shown[None], motion, Camera.of(sensor, 1), (width, height), seeds), EVENT_DTYPE)
+    rows, columns = np.asarray(image).shape if np.ndim(image) == 2 and np.size(image) else (1, 1)
+    return scale / min(width / columns, height / rows)
 
 
 def _intensities(image: np.ndarray, expected: str, ndim: int) -> Tensor:

@@ -75,17 +75,24 @@ def simulate_frames(
         raise ValueError(f"T: expected a number of frames from 1 to 2^31 - 1, got {T!r}")
     shown = _chosen_images(images, image_index, len(motion)).float() / 255
     sensor_size = _checked_size("sensor_size", sensor_size or (shown.shape[2], shown.shape[1]))
-    out_size = sensor_size if size is None else _checked_size("size", size)
+    size = None if size is None else _checked_size("size", size)
     chosen = backends.choose("simulate_frames", images.device, torch.float32, backend)
     made = moving_images(shown, motion, camera, sensor_size, _sample_seeds(seed, len(motion)))
-    ends = (motion.duration_us()[:, None] * torch.arange(1, T + 1) + (T - 1)) // T
-    tables: list[Tensor | None] = [None, None]
-    if size is not None:
-        tables = [torch.tensor(area_table(*axis)).to(images.device) for axis in zip(sensor_size, size, strict=True)]
-    bins = Bins(ends.int().to(images.device), tables[0], tables[1], *out_size)
+    bins = _bins(motion, T, sensor_size, size, images.device)
     if chosen == "reference":
         return reference_frames(made, bins)
     return _in_calls(CALL[chosen], made, bins)
+
+
+def _bins(
+    motion: Motion, T: int, sensor_size: tuple[int, int], size: tuple[int, int] | None, device: torch.device
+) -> Bins:
+    """Return T bins of equal time over each motion's duration, with tables if the frames are resized."""
+    ends = (motion.duration_us()[:, None] * torch.arange(1, T + 1) + (T - 1)) // T
+    columns, rows = None, None
+    if size is not None:
+        columns, rows = (torch.tensor(area_table(*axis)).to(device) for axis in zip(sensor_size, size, strict=True))
+    return Bins(ends.int().to(device), columns, rows, *(size or sensor_size))
 
 
 def _in_calls(call: Callable[..., Tensor], made: Scene, bins: Bins) -> Tensor:

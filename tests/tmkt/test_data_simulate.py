@@ -1,0 +1,78 @@
+"""`tmkt data simulate`: recordings of the images of a folder."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tmkt.cli import main
+from tmkt.data.check import check_folder
+from tmkt.data.simulate import CAMERAS, MOTIONS, simulate_folder
+from tmkt.errors import UserError
+from tmkt_kernels import events as ev
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Two classes of one and two images, of different sizes."""
+    generator = np.random.default_rng(0)
+    for name, size in {"cat/a": (20, 30), "cat/b": (16, 16), "dog/c": (40, 24)}.items():
+        path = tmp_path / "images" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        blocks = generator.integers(0, 256, (size[1] // 4, size[0] // 4), dtype=np.uint8)
+        Image.fromarray(blocks).resize(size).save(path)
+    return tmp_path / "images"
+
+
+def read(path):
+    with np.load(path) as file:
+        return file["events"], tuple(file["sensor_size"].tolist())
+
+
+def test_each_image_gets_its_recordings(images, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["data", "simulate", str(images), str(out), "--n", "2"]) == 0
+    assert "6 recordings of 3 images" in capsys.readouterr().out
+    names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.npz"))
+    assert names == [f"{name}-{k}.npz" for name in ("cat/a", "cat/b", "dog/c") for k in (0, 1)]
+    (first, size), (second, _) = (read(out / f"cat/a-{k}.npz") for k in (0, 1))
+    assert size == (20, 30)
+    assert len(first) > 50
+    assert not np.array_equal(first, second)
+    assert check_folder(out).problems == []
+
+
+def test_the_seed_decides(images, tmp_path):
+    for folder, seed in (("one", 1), ("again", 1), ("other", 2)):
+        simulate_folder(images, tmp_path / folder, seed=seed)
+    one, again, other = (read(tmp_path / folder / "dog/c-0.npz")[0] for folder in ("one", "again", "other"))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+@pytest.mark.parametrize("camera", CAMERAS)
+def test_every_camera_and_motion(camera, motion, images, tmp_path):
+    simulate_folder(images, tmp_path / "out", camera=camera, motion=motion, sensor=(34, 34), format="bin")
+    recordings = [ev.read_bin(path) for path in sorted((tmp_path / "out").rglob("*.bin"))]
+    assert [len(events) > 100 for events in recordings] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"n": 0}, "--n and --seed: expected 1 or more"),
+        ({"seed": -1}, "--n and --seed: expected 1 or more and 0 or more, got 1 and -1"),
+        ({"sensor": (0, 4)}, r"cat/a.png: sensor_size: expected \(width, height\)"),
+        ({"sensor": (300, 300), "format": "bin"}, "cat/a.png: event .* x"),
+    ],
+)
+def test_wrong_options_are_named(options, message, images, tmp_path):
+    with pytest.raises(UserError, match=message):
+        simulate_folder(images, tmp_path / "out", **options)
+
+
+def test_an_image_without_events_is_named(tmp_path):
+    (tmp_path / "images/cat").mkdir(parents=True)
+    Image.fromarray(np.zeros((1, 1), np.uint8)).save(tmp_path / "images/cat/black.png")
+    with pytest.raises(UserError, match=r"black\.png: events: expected at least one event, got none"):
+        simulate_folder(tmp_path / "images", tmp_path / "out", camera="nmnist", motion="saccades")
