@@ -1,4 +1,4 @@
-"""Draws docs/images/simulator_*.png and prints their figures: simulated recordings beside real ones.
+"""Draws docs/images/simulator_*.png and prints the figures of docs/simulator.md: simulated recordings beside real ones.
 
     TMKT_DATA=FOLDER python docs/simulator_figures.py
 
@@ -15,7 +15,9 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 
+import tmkt_kernels
 from tmkt.data.strokes import read_strokes, render_strokes, simulate_strokes
 from tmkt_kernels import events as ev
 
@@ -25,11 +27,12 @@ SENSOR, BIN_US, END_US = (34, 34), 5_000, 315_000
 SACCADES_US = np.array([0, 105_000, 210_000, 315_000])
 
 
-def twins(step: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return real recordings of N-MNIST-small, every `step`-th, each with the MNIST image that it shows."""
+def held_out() -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the 760 recordings of N-MNIST-small that the frames were not fitted to, and the MNIST images they show."""
     images = np.fromfile(DATA / "MNIST/raw/train-images-idx3-ubyte", np.uint8, offset=16).reshape(-1, 28, 28)
-    paths = sorted((DATA / "N-MNIST-small").rglob("*.bin"))[::step]
-    return [(ev.read_bin(path), images[int(path.stem) - 1]) for path in paths]
+    paths = sorted((DATA / "N-MNIST-small").rglob("*.bin"))
+    paths = [path for k, path in enumerate(paths) if k % 20]  # every 20th was fitted
+    return [ev.read_bin(path) for path in paths], [images[int(path.stem) - 1] for path in paths]
 
 
 def simulate(image: np.ndarray, seed: int, *, dark_on_bright: bool = True) -> np.ndarray:
@@ -49,48 +52,93 @@ def show(axis, counts: np.ndarray, title: str = "") -> None:
     axis.axis("off")
 
 
+def near_ink(image: np.ndarray) -> np.ndarray:
+    """Return bool [34, 34]: pixels at most 7 from ink, which the saccades move by less than 4."""
+    ink = np.argwhere(np.pad(image, 3))
+    pixels = np.indices(SENSOR).reshape(2, -1, 1)
+    return (np.hypot(*(pixels - ink.T[:, None])).min(1) <= 7).reshape(SENSOR)
+
+
+def background_rate(recordings: list[np.ndarray], images: list[np.ndarray]) -> float:
+    """Return events per pixel and second far from ink, without the one hot pixel of the real sensor."""
+    far = np.array([~near_ink(image) for image in images])
+    far[:, 13, 1] = False
+    counts = np.array([ev.to_frames(events, 1, SENSOR)[0].sum(0) for events in recordings])
+    return float((counts * far).sum() / (far.sum() * END_US / 1e6))
+
+
+def intervals_ms(events: np.ndarray) -> np.ndarray:
+    """Return times below 50 ms between successive events of one polarity at one pixel."""
+    events = events[np.lexsort((events["t"], events["p"], events["x"], events["y"]))]
+    place, interval = events[["x", "y", "p"]], np.diff(events["t"]) / 1e3
+    return interval[(place[1:] == place[:-1]) & (interval < 50)]
+
+
 def statistics(recordings: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Return per recording: rates (1/s) overall and between saccades, shares of on events and of the saccades [3]."""
+    """Return figures of each recording, [N] or, for the three saccades, [N, 3]."""
     between = [np.histogram(e["t"], [90_000, 105_000, 195_000, 210_000])[0][[0, 2]].sum() / 0.03 for e in recordings]
+    per_pixel = [ev.to_frames(e, 1, SENSOR)[0].sum(0) for e in recordings]
     return {
-        "events a second": np.array([len(e) / (END_US / 1e6) for e in recordings]),
-        "events a second in 90 to 105 and 195 to 210 ms": np.array(between),
+        "events": np.array([len(e) for e in recordings]),
+        "events per second in 90 to 105 and 195 to 210 ms": np.array(between),
         "share of on events": np.array([e["p"].mean() for e in recordings]),
-        "share in saccade 1, 2, 3": np.array([np.histogram(e["t"], SACCADES_US)[0] / len(e) for e in recordings]),
+        "shares of the saccades": np.array([np.histogram(e["t"], SACCADES_US)[0] / len(e) for e in recordings]),
+        "last event, ms": np.array([e["t"][-1] / 1e3 for e in recordings]),
+        "pixels with more than two events": np.array([(counts > 2).sum() for counts in per_pixel]),
     }
 
 
+def rates(recordings: list[np.ndarray], bin_us: int) -> np.ndarray:
+    """Return the mean number of events in bins of `bin_us`."""
+    return np.mean([np.histogram(e["t"], np.arange(0, END_US + 1, bin_us))[0] for e in recordings], axis=0)
+
+
+def alike(some: list[np.ndarray], others: list[np.ndarray]) -> float:
+    """Return the mean correlation of the frames of two recordings, 10 bins, both polarities."""
+    frames = [[ev.to_frames(e, 10, SENSOR).ravel() for e in recordings] for recordings in (some, others)]
+    return float(np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(*frames, strict=True)]))
+
+
+def print_figures(images: list[np.ndarray], sides: dict[str, list[np.ndarray]]) -> None:
+    """Print what the page says of real and simulated recordings."""
+    for name, recordings in sides.items():
+        print(f"{name}: {len(recordings)} recordings")
+        for label, values in statistics(recordings).items():
+            low, median, high = np.percentile(values, [5, 50, 95], axis=0).round(3)
+            print(f"  {label}: {values.mean(0).round(3)} +- {values.std(0).round(3)}, median {median}, {low} to {high}")
+        intervals = np.concatenate([intervals_ms(events) for events in recordings])
+        print(f"  interval of one polarity at a pixel, ms: {np.percentile(intervals, [25, 50, 75]).round(1)}")
+        print(f"  background events per pixel and second: {background_rate(recordings, images):.3f}")
+        print(f"  events per 10 ms: {' '.join(f'{n:.0f}' for n in rates(recordings, 10_000))}")
+    real, simulated = sides.values()
+    swapped = [simulate(image, k, dark_on_bright=False) for k, image in enumerate(images)]
+    again = [simulate(image, k + len(images)) for k, image in enumerate(images)]
+    print(f"counts correlate with {np.corrcoef([len(e) for e in real], [len(e) for e in simulated])[0, 1]:.3f}")
+    print(f"frames correlate with {alike(real, simulated):.3f}, digits bright on dark with {alike(real, swapped):.3f}, "
+          f"those of two simulations with {alike(simulated, again):.3f}")  # fmt: skip
+
+
 def nmnist() -> None:
-    pairs = twins(4)
-    real, simulated = [e for e, _ in pairs], [simulate(image, k) for k, (_, image) in enumerate(pairs)]
-    for name, values in statistics(real).items():
-        other = statistics(simulated)[name]
-        print(f"{name}: real {values.mean(0).round(3)} +- {values.std(0).round(3)}, simulated "
-              f"{other.mean(0).round(3)} +- {other.std(0).round(3)}")  # fmt: skip
-    for dark in (True, False):
-        alike = [
-            np.corrcoef(*(ev.to_frames(e, 10, SENSOR).ravel() for e in (r, simulate(image, k, dark_on_bright=dark))))
-            for k, (r, image) in enumerate(pairs)
-        ]
-        print(f"{'dark on bright' if dark else 'bright on dark'}: frames correlate with the real ones with "
-              f"{np.mean([c[0, 1] for c in alike]):.3f}")  # fmt: skip
+    real, images = held_out()
+    simulated = [simulate(image, k) for k, image in enumerate(images)]
+    sides = {"real": real, "simulated": simulated}
+    print_figures(images, sides)
 
     figure = plt.figure(figsize=(9, 6), layout="constrained")
     rows = figure.add_gridspec(3, 6)
-    chosen = range(0, len(pairs), len(pairs) // 6)
+    chosen = range(0, len(real), len(real) // 6)
     for column, k in enumerate(list(chosen)[:6]):
         for row, (events, title) in enumerate(((real[k], "real"), (simulated[k], "simulated"))):
             part = events[events["t"] < SACCADES_US[1]]
             show(figure.add_subplot(rows[row, column]), picture(part, SENSOR), title)
     axis = figure.add_subplot(rows[2, :3])
-    for recordings, name in ((real, "real"), (simulated, "simulated")):
-        counts = np.mean([np.histogram(e["t"], np.arange(0, END_US + 1, BIN_US))[0] for e in recordings], axis=0)
-        axis.plot(np.arange(0, END_US, BIN_US) / 1e3, counts * 1e3 / BIN_US, label=name)
+    for name, recordings in sides.items():
+        axis.plot(np.arange(0, END_US, BIN_US) / 1e3, rates(recordings, BIN_US) * 1e3 / BIN_US, label=name)
     axis.set(xlabel="ms", ylabel="events / ms")
-    axis.legend()
     axis = figure.add_subplot(rows[2, 3:])
-    for recordings, name in ((real, "real"), (simulated, "simulated")):
-        axis.hist([e["p"].mean() for e in recordings], np.linspace(0.42, 0.62, 41), alpha=0.6, label=name)
+    for name, recordings in sides.items():
+        axis.hist([e["p"].mean() for e in recordings], np.linspace(0.47, 0.57, 41), alpha=0.6, label=name)
+    axis.legend()
     axis.set(xlabel="share of on events", ylabel="recordings")
     figure.suptitle("First saccade of N-MNIST recordings, on (blue) minus off (red), and of their simulated twins")
     figure.savefig(OUT / "simulator_nmnist.png", dpi=110)
@@ -121,6 +169,32 @@ def drift_and_strokes() -> None:
     figure.savefig(OUT / "simulator_drift_strokes.png", dpi=110)
 
 
+def cameras() -> None:
+    """Draw one image in front of nine random cameras, with the same motion."""
+    image = np.load(DATA / "cifar10_small.npz")["train_images"][0].max(-1)
+    camera = tmkt_kernels.Camera.draw(9, generator=torch.Generator().manual_seed(0))
+    images, index = torch.from_numpy(image)[None, None], torch.zeros(9, dtype=torch.int64)
+    frames = tmkt_kernels.simulate_frames(
+        images, index, tmkt_kernels.Motion.saccades(9), camera, 3, sensor_size=(64, 64), seed=0
+    )
+    figure, axes = plt.subplots(2, 5, figsize=(9, 4.4), layout="constrained")
+    axes.flat[0].imshow(image, cmap="gray")
+    axes.flat[0].set_title("the image", fontsize=8)
+    axes.flat[0].axis("off")
+    for k, axis in enumerate(axes.flat[1:]):
+        counts = (frames[0, k, 1].int() - frames[0, k, 0].int()).numpy()
+        axis.imshow(counts, cmap="RdBu", vmin=-8, vmax=8)
+        axis.axis("off")
+        axis.set_title(
+            f"on {camera.threshold[k]:.2f}, off {camera.threshold_off[k]:.2f},\n{camera.latency_us[k] / 1e3:.1f} ms, "
+            f"noise {camera.noise_rate[k]:.2f}", fontsize=8
+        )  # fmt: skip
+    print(f"nine random cameras: {sorted(frames.sum((0, 2, 3, 4)).tolist())} events")
+    figure.suptitle("First saccade seen by nine random cameras: thresholds, latency, background events per second")
+    figure.savefig(OUT / "simulator_cameras.png", dpi=110)
+
+
 if __name__ == "__main__":
     nmnist()
     drift_and_strokes()
+    cameras()

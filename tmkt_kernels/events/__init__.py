@@ -3,7 +3,8 @@
 A recording is a numpy structured array with the fields x, y (pixels, origin at the top left), t
 (microseconds) and p (polarity: True where the pixel became brighter), in order of time. This is tonic's
 convention, so that tonic's transforms accept these recordings, and these functions those of tonic's datasets.
-The loops run in C++ (csrc/events) and release the GIL; see docs/simulator.md for the simulator.
+The loops run in C++ (csrc/events, and csrc/camera for the simulator) and release the GIL. docs/simulator.md describes
+the simulator.
 """
 
 from ..ops.camera.motion import N_MNIST_PATH

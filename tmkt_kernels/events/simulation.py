@@ -46,8 +46,9 @@ def simulate_saccades(
 
     A pixel follows log(intensity + dark) through a low-pass and fires where it has moved by the
     pixel's threshold since its last event, at the time found by linear interpolation (as ESIM,
-    Rebecq et al. 2018, and v2e, Hu et al. 2021, arXiv 2006.07722). The image is sampled bilinearly,
-    at steps of at most 1/8 pixel; beyond its edge, the outermost pixels continue.
+    Rebecq et al. 2018, and v2e, Hu et al. 2021, arXiv 2006.07722). The image is resampled once to the
+    scale of the sensor's pixels, which then sample it bilinearly, at steps of at most 1/8 pixel; beyond
+    its edge, the outermost pixels continue.
 
     The defaults are fitted to N-MNIST (Orchard et al. 2015), three saccades in 0.315 s; figures in
     docs/simulator.md. It shows digits dark on bright: `simulate_saccades(255 - digit, seed=0)` for
@@ -61,7 +62,7 @@ def simulate_saccades(
         saccade_us: duration of each movement, which starts and ends smoothly (minimum jerk).
         fixation_us: rest after each.
         scale: sensor pixels per image pixel; None shows the image at 28/34 of the sensor's side, as
-            N-MNIST. Below 1 the image is averaged over areas first.
+            N-MNIST. The image is interpolated linearly above 1, and averaged over areas below.
         dark, threshold, mismatch, latency_us, refractory_us, noise_rate: the sensor, see `SensorModel`.
         seed: 0 to 2^64 - 1; equal seeds give equal bits, by arithmetic that IEEE 754 fixes.
 
@@ -69,7 +70,7 @@ def simulate_saccades(
         [N] array of `EVENT_DTYPE`, sorted by time, from t = 0.
 
     Raises:
-        ValueError: an argument is out of range; the message names it.
+        ValueError: an argument is out of range, or there are more than 2^26 events; the message names it.
     """
     sensor = SensorModel(dark, threshold, mismatch, latency_us, refractory_us, noise_rate)
     _check_numbers({"saccade_us": saccade_us}, {"fixation_us": fixation_us})

@@ -37,17 +37,16 @@ def simulate_frames(
     seed: int | Tensor,
     backend: str = "auto",
 ) -> Tensor:
-    """Simulate B recordings of still images and count their events in T bins of equal time.
+    """Simulate B recordings of still images and count their events in T bins of equal time, by docs/simulator.md.
 
-    Each image moves in front of a camera of its own. No event is stored. The model is that of `SensorModel` and
-    docs/simulator.md. The frames equal `events.to_frames` of the recording's events, with span=(0, duration), bit for
-    bit. All backends, any number of threads and any split of the batch give the same bits.
+    Each image moves in front of a camera of its own. No event is stored. The frames equal `events.to_frames` of the
+    recording's events, with span=(0, duration), bit for bit. On a device, all backends and any number of threads give
+    the same bits. There are no derivatives, and torch.compile splits its graph here.
 
     Args:
         images: uint8 [N, 1, h, w], or [N, 3, h, w], of which the luminance is shown.
         image_index: int64 [B], the image of each recording; None: all N images in turn, B = N.
-        motion: B motions of the images.
-        camera: B cameras.
+        motion, camera: B of each.
         T: number of frames; each covers a T-th of its recording's duration.
         size: (width, height) of the frames, for which an event spreads over the cells that its pixel overlaps, in
             parts of 2^-15 along each axis; None for the sensor's.
@@ -61,8 +60,7 @@ def simulate_frames(
         `size`, float32 with it.
 
     Raises:
-        TypeError, ValueError, IndexError: a bad argument, or a motion that would take unbounded time; the message
-            names it.
+        TypeError, ValueError, IndexError: a bad argument, or too long a motion; the message names it.
         RuntimeError: a backend chosen by name cannot serve these tensors, or a count exceeds int16 (on a GPU, by a
             device-side assertion).
     """

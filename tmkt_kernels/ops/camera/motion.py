@@ -85,7 +85,7 @@ class Motion:
     def along(
         cls, batch: int, path: Sequence[Sequence[float]], *, leg_us: float, rest_us: float, smooth: bool, fill: float
     ) -> Self:
-        """Return `batch` times the same motion."""
+        """Return `batch` times the same motion; path: points (x, y), the rest one number each, see `Motion`."""
         batch = whole("batch", batch, 0, MOST_SAMPLES)
         try:
             points = torch.tensor([[float(x), float(y)] for x, y in path], dtype=torch.float64).reshape(-1, 2)
@@ -114,7 +114,10 @@ class Motion:
     def drift(
         cls, batch: int, *, amplitude: float = 4.0, loops: int = 6, loop_us: float = 200_000, fill: float = 1.0
     ) -> Self:
-        """Return loops along a square that stands on its corner, in the manner of CIFAR10-DVS (Li et al. 2017)."""
+        """Return loops along a square that stands on its corner, in the manner of CIFAR10-DVS (Li et al. 2017).
+
+        amplitude: distance from the loop's centre to its corners, in sensor pixels.
+        """
         loops = whole("loops", loops, 1, MOST_LEGS // 4)
         corners = [(0.0, -amplitude), (amplitude, 0.0), (0.0, amplitude), (-amplitude, 0.0)]
         path = [*corners * loops, corners[0]]
@@ -164,8 +167,11 @@ class Motion:
         """Draw `batch` motions along random paths.
 
         ranges: the name of a set in `RANGES`, or (lowest, highest) by name: amplitude (the points lie uniformly in a
-        disc of this radius, sensor pixels), leg_us, rest_us and fill. legs: of each path. Each motion is smooth, or of
-        one speed, by an even chance.
+        disc of this radius, sensor pixels), leg_us, rest_us and fill. Amplitude and leg_us are uniform in the
+        logarithm, unless their range begins at 0; rest_us and fill are uniform. legs: of each path. Each motion is
+        smooth, or of one speed, by an even chance.
+
+        Raises ValueError for an unknown name, or a range that is no pair of growing finite numbers from 0 on.
         """
         defaults = {"amplitude": 4.0, "leg_us": 81_000, "rest_us": 24_000, "fill": 1.0}
         values = drawn(defaults, ranges, RANGES, batch, generator, uniform=("rest_us", "fill"))

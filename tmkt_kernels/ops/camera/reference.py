@@ -18,7 +18,7 @@ LOG2 = (
 )  # fmt: skip
 
 LEAST_FACTOR = 0.1
-"""An unlucky draw leaves a pixel at least this share of its camera's threshold, as it would else fire without end."""
+"""A pixel keeps at least this share of its camera's threshold, because at 0 it would fire without end."""
 
 Emit = Callable[[Tensor, Tensor, Tensor], None]
 """Called with events: flat index of the pixel in [B, height, width], time in us, and whether it is an on event."""

@@ -39,11 +39,11 @@ class SensorModel:
     refractory_us: dead time of a pixel after an event; the pixel then resets its reference.
     noise_rate: background events per pixel and second, a Poisson process.
     threshold_off: contrast threshold of off events; None for that of on events.
-    leak_rate: on events per pixel and second by which the reference sinks, without light changing.
-    noise_on_share: share of on events in the background.
+    leak_rate: on events per second that a pixel fires under constant light, because its reference sinks.
+    noise_on_share: share of on events in the background, that of hot pixels included.
     noise_dimming: share of the background that bright light takes away: a white pixel has noise_rate times
         1 - noise_dimming, a black one noise_rate, and grey ones between.
-    hot_share: share of the pixels that are hot; hot_rate: their background events per second.
+    hot_share: share of the pixels that are hot; hot_rate: their background events per second, in place of noise_rate.
     dead_share: share of the pixels that never fire.
 
     Raises ValueError for a value out of range; the message names it.
@@ -142,9 +142,11 @@ class Camera:
     ) -> Self:
         """Draw `batch` cameras.
 
-        ranges: the name of a set in `RANGES`, or (lowest, highest) by field. Shares are uniform in their range, all
-        else is uniform in the logarithm. A field without a range keeps `SensorModel`'s default; threshold_off without
-        one equals the threshold.
+        ranges: the name of a set in `RANGES`, or (lowest, highest) by field. Shares are uniform in their range, and
+        so is a range from 0 on; all else is uniform in the logarithm. A field without a range keeps `SensorModel`'s
+        default; threshold_off without one equals the threshold.
+
+        Raises ValueError for an unknown name, or a range that is not within the field's limits.
         """
         values = drawn(asdict(SensorModel()), ranges, RANGES, batch, generator, uniform=_SHARES)
         if values["threshold_off"] is None:
