@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..ops.camera.display import intensities
 from ..ops.camera.motion import N_MNIST_FILL, N_MNIST_PATH, Motion
 from ..ops.camera.random_numbers import checked_seed, sample_seeds
 from ..ops.camera.recording import record
@@ -178,7 +179,7 @@ def _intensities(image: np.ndarray, expected: str, ndim: int) -> Tensor:
     if image.ndim != ndim or image.size == 0:
         raise ValueError(f"{expected}, got shape {list(image.shape)}")
     if image.dtype == np.uint8:
-        return torch.from_numpy(np.ascontiguousarray(image)).float() / 255
+        return intensities(torch.from_numpy(np.ascontiguousarray(image)))
     if image.dtype.kind == "f" and image.min() >= 0 and image.max() <= 1:
         return torch.from_numpy(np.ascontiguousarray(image, np.float32))
     name = expected.partition(":")[0]

@@ -14,6 +14,11 @@ def grey(images: Tensor) -> Tensor:
     return ((77 * red + 150 * green + 29 * blue + 128) >> 8).to(torch.uint8)
 
 
+def intensities(images: Tensor) -> Tensor:
+    """Return float32 from 0 to 1 for uint8, from a table: on a GPU, torch divides by a number only approximately."""
+    return (torch.arange(256.0) / 255).to(images.device)[images.long()]
+
+
 def display(images: Tensor, scale: Tensor, corner: Tensor, size: tuple[int, int]) -> Tensor:
     """Return intensities [B, height, width] of images [B, h, w] from 0 to 1, shown at `scale`, in float32.
 

@@ -10,7 +10,7 @@ from ... import backends
 from .. import arguments, library
 from . import op
 from .area import area_table
-from .display import grey
+from .display import grey, intensities
 from .frames import Bins, reference_frames
 from .limits import MOST_WORK, at_most
 from .motion import Motion
@@ -40,7 +40,7 @@ def simulate_frames(
     """Simulate B recordings of still images and count their events in T bins of equal time, by docs/simulator.md.
 
     Each image moves in front of a camera of its own. No event is stored. The frames equal `events.to_frames` of the
-    recording's events, with span=(0, duration), bit for bit. On a device, all backends and any number of threads give
+    recording's events, with span=(0, duration), bit for bit. All backends and devices, and any number of threads, give
     the same bits. There are no derivatives, and torch.compile splits its graph here.
 
     Args:
@@ -71,7 +71,7 @@ def simulate_frames(
         raise ValueError(f"camera: expected one for each of {len(motion)} motions, got {len(camera)}")
     if isinstance(T, bool) or not isinstance(T, int) or not 1 <= T < 2**31:
         raise ValueError(f"T: expected a number of frames from 1 to 2^31 - 1, got {T!r}")
-    shown = _chosen_images(images, image_index, len(motion)).float() / 255
+    shown = intensities(_chosen_images(images, image_index, len(motion)))
     sensor_size = _checked_size("sensor_size", sensor_size or (shown.shape[2], shown.shape[1]))
     size = None if size is None else _checked_size("size", size)
     chosen = backends.choose("simulate_frames", images.device, torch.float32, backend)
