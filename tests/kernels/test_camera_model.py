@@ -117,6 +117,23 @@ def test_parts_of_a_batch_equal_the_whole(target):
         assert torch.equal(whole[:, part], alone)
 
 
+@pytest.mark.parametrize("size", [None, (12, 11)])
+def test_first_frames_alone_are_those_of_the_whole(size, target):
+    backend, device = target
+    generator = torch.Generator().manual_seed(3)
+    camera = Camera.draw(6, {"noise_rate": (1, 50), "leak_rate": (0, 20)}, generator=generator)
+    scene = Motion.draw(6, generator=generator), camera, 5, size
+    index, n_frames = torch.tensor([0, 2, 1, 1, 0, 2], device=device), torch.tensor([0, 1, 2, 3, 4, 5])
+    whole, first = (
+        simulate_frames(images().to(device), index, *scene, n_frames=n, seed=1, backend=backend)
+        for n in (None, n_frames)
+    )
+    for b, n in enumerate(n_frames.tolist()):
+        assert torch.equal(first[:n, b], whole[:n, b])
+        assert not first[n:, b].any()
+        assert whole[n:, b].any() or n == 5
+
+
 @pytest.mark.parametrize("size", [None, (20, 15)])
 def test_any_number_of_threads_gives_the_same_bits(size):
     """Also where two threads share one recording."""
@@ -207,6 +224,9 @@ def simulate(image=None, index=None, motion=None, camera=None, T=4, size=None, *
         (ValueError, lambda: simulate(T=0), "T: expected a number of frames"),
         (ValueError, lambda: simulate(T=2.0), "T: expected a number of frames"),
         (ValueError, lambda: simulate(T=True), "T: expected a number of frames"),
+        (ValueError, lambda: simulate(n_frames=torch.tensor([0, 1, 5])), "n_frames: expected values from 0 to 4"),
+        (ValueError, lambda: simulate(n_frames=torch.tensor([0, 1])), r"n_frames: expected int64 \[3\]"),
+        (ValueError, lambda: simulate(n_frames=3), r"n_frames: expected int64 \[3\]"),
         (ValueError, lambda: simulate(size=(0, 3)), "size: expected"),
         (ValueError, lambda: simulate(size=5), "size: expected"),
         (ValueError, lambda: simulate(sensor_size=(2.5, 3)), "sensor_size: expected"),

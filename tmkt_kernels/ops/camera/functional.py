@@ -1,5 +1,6 @@
 """From still images to what an event camera in front of them records."""
 
+import functools
 import operator
 from collections.abc import Callable
 
@@ -34,6 +35,7 @@ def simulate_frames(
     size: tuple[int, int] | None = None,
     *,
     sensor_size: tuple[int, int] | None = None,
+    n_frames: Tensor | None = None,
     seed: int | Tensor,
     backend: str = "auto",
 ) -> Tensor:
@@ -51,6 +53,8 @@ def simulate_frames(
         size: (width, height) of the frames, for which an event spreads over the cells that its pixel overlaps, in
             parts of 2^-15 along each axis; None for the sensor's.
         sensor_size: (width, height) of the cameras; None for that of the images.
+        n_frames: int64 [B] on the CPU, 0 to T: only so many first frames of each recording are simulated, and the
+            others are zero, as the static side of a mixup needs its switch step; None: all.
         seed: of thresholds and noise, 0 to 2^64 - 1, from which each recording of the batch gets its own; or int64
             [B], 64 random bits for each, so that parts of a batch get the same numbers as the whole.
         backend: "auto", "native", "triton" or "reference".
@@ -77,9 +81,8 @@ def simulate_frames(
     chosen = backends.choose("simulate_frames", images.device, torch.float32, backend)
     made = moving_images(shown, motion, camera, sensor_size, _sample_seeds(seed, len(motion)))
     bins = _bins(motion, T, sensor_size, size, images.device)
-    if chosen == "reference":
-        return reference_frames(made, bins)
-    return _in_calls(CALL[chosen], made, bins)
+    call = reference_frames if chosen == "reference" else functools.partial(_in_calls, CALL[chosen])
+    return call(made, bins) if n_frames is None else _first_frames(call, made, bins, n_frames)
 
 
 def _bins(
@@ -91,6 +94,21 @@ def _bins(
     if size is not None:
         columns, rows = (torch.tensor(area_table(*axis)).to(device) for axis in zip(sensor_size, size, strict=True))
     return Bins(ends.int().to(device), columns, rows, *(size or sensor_size))
+
+
+def _first_frames(call: Callable[[Scene, Bins], Tensor], made: Scene, bins: Bins, n_frames: Tensor) -> Tensor:
+    """Simulate each recording until its first `n_frames` are complete."""
+    B, T = bins.ends.shape
+    if not isinstance(n_frames, Tensor) or n_frames.dtype != torch.int64 or n_frames.shape != (B,):
+        raise ValueError(f"n_frames: expected int64 [{B}], got {n_frames!r}")
+    if n_frames.is_cuda or (B and not 0 <= n_frames.min() <= n_frames.max() <= T):
+        raise ValueError(f"n_frames: expected values from 0 to {T} on the CPU, got {n_frames!r}")
+    n_frames = n_frames.to(bins.ends.device)
+    until = torch.cat([torch.zeros_like(bins.ends[:, :1]), bins.ends], dim=1).gather(1, n_frames[:, None])
+    n_steps = torch.minimum((made.times[..., 1] < until).sum(1).clamp(min=1).int(), made.n_steps)
+    frames = call(made._replace(n_steps=n_steps), bins)
+    late = torch.arange(T, device=frames.device)[:, None] >= n_frames  # the last step may reach into a later frame
+    return frames.masked_fill_(late[..., None, None, None], 0)
 
 
 def _in_calls(call: Callable[..., Tensor], made: Scene, bins: Bins) -> Tensor:
