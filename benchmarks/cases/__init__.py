@@ -2,11 +2,11 @@
 
 from benchmarks.case import Case
 
-from . import bn_lif, events, lif, machine, mixup, scaling, spikingjelly_models, vgg_snn
+from . import bn_lif, camera, events, lif, machine, mixup, scaling, spikingjelly_models, vgg_snn
 
 CASES: list[Case] = [
     case
-    for module in (machine, lif, bn_lif, mixup, events, vgg_snn, spikingjelly_models, scaling)
+    for module in (machine, lif, bn_lif, mixup, events, camera, vgg_snn, spikingjelly_models, scaling)
     for case in module.CASES
 ]
 

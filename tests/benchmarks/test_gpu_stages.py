@@ -130,7 +130,7 @@ def test_cases_come_by_rank_and_a_dry_run_has_those_of_a_gpu(monkeypatch):
     ranks = [case.rank for case, *_ in points]
     assert ranks == sorted(ranks)
     assert points[0][0].op == "lif"
-    assert {case.op for case, *_ in points} == {"lif", "bn_lif", "mixup", "machine"}
+    assert {case.op for case, *_ in points} == {"lif", "bn_lif", "mixup", "camera", "machine"}
     assert all("cuda" in case.devices and max(shape) <= 6 for case, _, shape in points if not case.sweep)
 
 
