@@ -52,7 +52,7 @@ CASES = {
     "many-bins": Case(NOISY, T=13),
     "one-pixel": Case(NOISY, (1, 1)),
     "one-row": Case({"threshold": 0.12}, (12, 1)),
-    "one-column": Case({}, (1, 11)),
+    "one-column": Case(NOISY, (1, 11)),
     "smaller": Case(NOISY, (7, 6), 3, (4, 5)),
     "larger": Case(NOISY, (7, 5), 2, (12, 16)),
     "wider-and-lower": Case({}, (6, 12), 2, (12, 1)),

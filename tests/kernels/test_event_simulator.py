@@ -91,7 +91,7 @@ def test_refractory_period_keeps_events_of_a_pixel_apart():
 
 def test_bits_of_the_simulation_are_pinned():
     """The same seed gives the same recording on every platform. Only a change of the model may change this."""
-    assert zlib.crc32(ev.simulate_saccades(bar(), seed=7).tobytes()) == 1139507200
+    assert zlib.crc32(ev.simulate_saccades(bar(), seed=7).tobytes()) == 1572654856
 
 
 @pytest.mark.parametrize("shape, sensor", [((8, 8), (34, 34)), ((96, 64), (34, 34)), ((32, 32), (64, 48))], ids=str)
@@ -212,10 +212,10 @@ def test_bad_video_arguments_are_named(kwargs, message):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"path": ((0, 0), (1e12, 0))}, r"the motion takes 1\.944e\+13 steps of 1/8 pixel.*expected 1e\+07 at most"),
+        ({"path": ((0, 0), (1e12, 0))}, r"the motion takes 1\.353e\+13 steps of 1/8 pixel.*expected 1e\+07 at most"),
         ({"path": ((0, 0), (1e300, 0))}, "the motion takes inf steps"),
         ({"path": ((-1e308, 0), (1e308, 0))}, "the motion takes inf steps"),
-        ({"path": [(0, 0), (100, 100)] * 5000}, r"the motion takes 2\.751e\+07 steps"),
+        ({"path": [(0, 0), (100, 100)] * 5000}, r"the motion takes 1\.915e\+07 steps"),
         ({"fixation_us": 1e18}, r"the motion takes .* steps"),
         ({"saccade_us": 1e-300}, "the motion takes .* steps"),
         ({"saccade_us": 1e-300, "fixation_us": 0}, "a step of the motion takes less than 1 us"),

@@ -179,9 +179,9 @@ def _intensities(image: np.ndarray, expected: str, ndim: int) -> Tensor:
     if image.ndim != ndim or image.size == 0:
         raise ValueError(f"{expected}, got shape {list(image.shape)}")
     if image.dtype == np.uint8:
-        return intensities(torch.from_numpy(np.ascontiguousarray(image)))
+        return intensities(torch.tensor(image))
     if image.dtype.kind == "f" and image.min() >= 0 and image.max() <= 1:
-        return torch.from_numpy(np.ascontiguousarray(image, np.float32))
+        return torch.tensor(image, dtype=torch.float32)
     name = expected.partition(":")[0]
     raise ValueError(
         f"{name}: expected uint8, or floats from 0 to 1, got {image.dtype} from {image.min()} to {image.max()}"

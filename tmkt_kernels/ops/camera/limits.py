@@ -17,6 +17,8 @@ MOST_LEGS = 400_000
 """Most legs of a path, as many as a drift of 100,000 loops has."""
 MOST_WORK = 2**34
 """Most pixels times steps of a recording that is counted into frames: a quarter of a minute on one thread."""
+MOST_SHRUNK = 16.0
+"""Most by which an image may be smaller than a pixel of the sensor."""
 MOST_STEPS = 10_000_000
 """Most steps of all recordings of a call."""
 

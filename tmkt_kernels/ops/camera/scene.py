@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .display import display
-from .limits import LONGEST_US, MOST_EVENTS, MOST_PIXELS, MOST_SENSOR_PIXELS, at_most
+from .limits import LONGEST_US, MOST_EVENTS, MOST_PIXELS, MOST_SENSOR_PIXELS, MOST_SHRUNK, at_most
 from .motion import Motion, Steps, follow
 from .sensor import Camera
 
@@ -64,8 +64,8 @@ def moving_images(images: Tensor, motion: Motion, camera: Camera, sensor_size: t
     width, height = sensor_size
     at_most(width * height, MOST_SENSOR_PIXELS, "sensor_size: got # pixels", "simulate a smaller sensor")
     scale = motion.fill * min(width / images.shape[2], height / images.shape[1])
-    shrinks = 1 / (scale * min(images.shape[1:]))
-    at_most(shrinks, 1.0, "fill: the image takes 1 / # of a pixel of the sensor", "show it larger")
+    shrinks = 1 / (scale * max(images.shape[1:]))
+    at_most(shrinks, MOST_SHRUNK, "fill: the image takes 1 / # of a pixel of the sensor", "show it larger")
     steps = motion.steps(sensor_size, camera.latency_us)
     _check_noise(camera, width * height, motion.duration_us())
     return _scene(display(images, scale, steps.corner, steps.size), steps, camera, seeds, sensor_size)
