@@ -6,6 +6,7 @@ set -euo pipefail
 python=$1 wheel=$(realpath "$2") here=$(cd "$(dirname "$0")" && pwd)
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
+export OMP_NUM_THREADS=1 # one thread per process of pytest, as in the Makefile
 export PIP_CONSTRAINT=/dev/null # a limit of this machine on torch must not restrict tests; empty would not lift it
 cp -r "$here" "$here/../benchmarks" "$place" # benchmarks: for the tests of the machine code
 cd "$place"
@@ -16,5 +17,6 @@ for torch in ${TORCH:-torch==2.10.0 torch==2.13.0 torch}; do
   venv/bin/pip install --quiet "$torch" "$numpy"
   venv/bin/pip install --quiet "$wheel[test]"
   venv/bin/python -m tmkt_kernels
-  venv/bin/pytest -q -c /dev/null --rootdir tests -o pythonpath="$place $place/tests" --import-mode=importlib -p no:cacheprovider tests/kernels "${@:3}"
+  venv/bin/pytest -q -c /dev/null --rootdir tests -o pythonpath="$place $place/tests" --import-mode=importlib -p no:cacheprovider \
+    --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/kernels "${@:3}"
 done

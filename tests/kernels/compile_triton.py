@@ -31,7 +31,7 @@ from tmkt_kernels.ops.lif import triton as lif
 from tmkt_kernels.ops.lif.recurrence import Recurrence, Reset
 from tmkt_kernels.ops.mixup import triton as mixup
 from tmkt_kernels.ops.mixup.reference import Selection
-from tmkt_kernels.ops.scan_launch import Layout
+from tmkt_kernels.ops.scan_launch_triton import Layout
 from tmkt_kernels.ops.scan_triton import scan_bwd_kernel, scan_fwd_kernel
 from tmkt_kernels.surrogate import Surrogate
 

@@ -62,7 +62,7 @@ def test_a_neuron_of_ones_own_runs_in_the_scan(normalised, T):
     pytest.importorskip("triton")
     from own_neuron_triton import QIF, Parameters
 
-    from tmkt_kernels.ops.scan_launch import Layout, scan_backward, scan_forward
+    from tmkt_kernels.ops.scan_launch_triton import Layout, scan_backward, scan_forward
     from tmkt_kernels.ops.scan_values import Gradients, Norm, Outputs, Results
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

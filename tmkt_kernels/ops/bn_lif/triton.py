@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..lif.neuron_triton import backward_neuron, forward_neuron
 from ..lif.recurrence import Recurrence
-from ..scan_launch import LAUNCH_FWD, Layout, block_sizes, chunk_size, scan_backward, scan_forward
+from ..scan_launch_triton import LAUNCH_FWD, Layout, block_sizes, chunk_size, scan_backward, scan_forward
 from ..scan_triton import load_steps, neurons
 from ..scan_values import Gradients, Norm, Outputs, Results, Statistics
 from .op import backward_arguments, forward_arguments

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..scan_launch import Layout, scan_backward, scan_forward
+from ..scan_launch_triton import Layout, scan_backward, scan_forward
 from ..scan_values import Gradients, Outputs, Results
 from .neuron_triton import backward_neuron, forward_neuron
 from .recurrence import Recurrence
