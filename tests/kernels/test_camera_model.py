@@ -1,19 +1,14 @@
 """The simulated camera: what its parameters mean, how batches split, and which inputs are refused."""
 
 import math
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
+from interrupting import assert_hears_ctrl_c
 
 from tmkt_kernels import Camera, Motion, simulate_frames
 from tmkt_kernels.events import SensorModel
 
-ROOT = Path(__file__).parents[2]
 STILL = {"path": [(0, 0), (0.01, 0)], "saccade_us": 1_000_000, "fixation_us": 0}
 
 
@@ -274,16 +269,4 @@ def test_frames_hear_ctrl_c():
         "motion, camera = tk.Motion.saccades(400), tk.Camera.draw(400)\n"
         "tk.simulate_frames(images, torch.zeros(400, dtype=torch.int64), motion, camera, 2, (48, 48), seed=0)\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(2)
-        process.send_signal(signal.SIGINT)
-        began = time.monotonic()
-        error = process.communicate(timeout=60)[1]
-    finally:
-        process.kill()
-    assert time.monotonic() - began < 25
-    assert error.splitlines()[-1] == "KeyboardInterrupt"
+    assert_hears_ctrl_c(script, within=25)

@@ -1,20 +1,14 @@
 """Simulated recordings: saccades, drift and video, against the model's formulas and the real recordings."""
 
-import signal
-import subprocess
-import sys
-import time
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
+from interrupting import assert_hears_ctrl_c
 
 from tmkt_kernels import events as ev
 
 pytest.importorskip("tmkt_kernels._events", reason="tmkt_kernels._events is not compiled here")
-
-ROOT = Path(__file__).parents[2]
 
 
 def bar():
@@ -274,16 +268,4 @@ def test_a_simulation_hears_ctrl_c():
         "image = np.tile(np.arange(256, dtype=np.uint8), (480, 3))[:, :640]\n"
         "events.simulate_saccades(image, sensor_size=(640, 480), path=[(-300, 0), (300, 0)] * 40, seed=0)\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(1)
-        process.send_signal(signal.SIGINT)
-        began = time.monotonic()
-        error = process.communicate(timeout=60)[1]
-    finally:
-        process.kill()
-    assert time.monotonic() - began < 10
-    assert error.splitlines()[-1] == "KeyboardInterrupt"
+    assert_hears_ctrl_c(script, within=10)
