@@ -62,7 +62,7 @@ struct CameraSample {
   const StepTimes* times;
   const StepShares* shares;
   int32_t n_steps;
-  SensorValues sensor;
+  const SensorValues& sensor;  // not a copy, which would take twelve registers on a GPU
   uint64_t seed;
 
   TMKT_INLINE CameraSample(const CameraScene& scene, int64_t b)

@@ -98,6 +98,15 @@ TMKT_INLINE LaneInts<V> wait_of(V uniform_number, V wait_us) {
 
 constexpr int32_t kNever = 1 << 30;  // us; recordings are at most as long
 
+// Time of the first background event, us, by the words of draw 2; kNever for dead pixels.
+template <typename V, typename W>
+TMKT_INLINE LaneInts<V> first_noise(const SensorValues& sensor, const W (&words)[4]) {
+  const V kind = uniform<V>(words[0]);
+  const V wait_us = kind >= sensor.hot_from ? sensor.hot_wait_us : sensor.noise_wait_us;
+  const LaneInts<V> time = wait_of(uniform<V>(words[2]), wait_us);
+  return kind < sensor.dead_below ? kNever : time;
+}
+
 template <typename V>
 struct CameraPixel {
   V level;               // of the photoreceptor
@@ -122,8 +131,7 @@ struct CameraPixel {
     high = dead ? __builtin_inff() : reference + on;
     low = dead ? -__builtin_inff() : reference - off;
     blind = V{} - 1.0f;
-    const V wait_us = uniform<V>(words[0]) >= sensor.hot_from ? sensor.hot_wait_us : sensor.noise_wait_us;
-    noise_at = dead ? kNever : wait_of(uniform<V>(words[2]), wait_us);
+    noise_at = first_noise<V>(sensor, words);
   }
 
   // Fires the events of a step of `us` in which the level moves linearly from `before` to `end`. Calls
