@@ -14,6 +14,6 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(step_seed(seed, step))
 
 
-def recording_seed(seed: int, image: int) -> int:
-    """Return the seed of a simulated recording's noise, from the index of the image that it shows."""
-    return int(np.random.SeedSequence([seed, image]).generate_state(1)[0])
+def recording_seed(seed: int, image: int, copy: int = 0) -> int:
+    """Return the seed of a simulated recording, from the index of the image that it shows and its number among them."""
+    return int(np.random.SeedSequence([seed, image, copy]).generate_state(1)[0])

@@ -81,7 +81,7 @@ class Rows {
   }
 
  private:
-  // Arrays of vectors, one after the other; lower_light_ has one vector more.
+  // Arrays of vectors, one after the other; the last has one vector more, because `look` reads one pixel ahead.
   static constexpr int64_t kArrays = 8;
   Floats& level(int64_t k) { return floats_[k]; }
   Floats& high(int64_t k) { return floats_[vectors_ + k]; }

@@ -225,6 +225,7 @@ def simulate(image=None, index=None, motion=None, camera=None, T=4, size=None, *
         (ValueError, lambda: simulate(size=(0, 3)), "size: expected"),
         (ValueError, lambda: simulate(size=5), "size: expected"),
         (ValueError, lambda: simulate(sensor_size=(2.5, 3)), "sensor_size: expected"),
+        (ValueError, lambda: simulate(sensor_size=()), "sensor_size: expected"),
         (ValueError, lambda: simulate(seed=-1), "seed: expected an integer"),
         (ValueError, lambda: simulate(seed=torch.zeros(3)), r"seed: expected int64 \[3\]"),
         (ValueError, lambda: simulate(seed=None), "seed: expected an integer"),

@@ -49,6 +49,14 @@ def test_the_seed_decides(images, tmp_path):
     assert not np.array_equal(one, other)
 
 
+def test_more_recordings_leave_the_first_as_they_are(images, tmp_path):
+    for n in (1, 3):
+        simulate_folder(images, tmp_path / str(n), n=n)
+    for name in ("cat/a", "cat/b", "dog/c"):
+        one, three = (read(tmp_path / str(n) / f"{name}-0.npz")[0] for n in (1, 3))
+        assert np.array_equal(one, three)
+
+
 @pytest.mark.parametrize("motion", MOTIONS)
 @pytest.mark.parametrize("camera", CAMERAS)
 def test_every_camera_and_motion(camera, motion, images, tmp_path):

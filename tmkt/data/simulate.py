@@ -40,8 +40,8 @@ def simulate_folder(
 ) -> str:
     """Write `n` recordings of each image `images`/<class>/<image> to `out`/<class>/<image>-<k>.<format>.
 
-    Each has a camera and a path of its own, drawn from the seed, the image and k. sensor: (width, height); None for
-    that of each image. Returns a line that describes what was written.
+    Each has a camera and a path of its own, drawn from the seed, the image's place in the folder, and k. sensor:
+    (width, height); None for that of each image. Returns a line that describes what was written.
 
     Raises:
         UserError: an image cannot be read, a number is out of range, or a recording has no events.
@@ -52,7 +52,7 @@ def simulate_folder(
     files, n_events = list(source.files or ()), 0
     jobs = [(index, k) for index in range(len(files)) for k in range(n)]
     for index, k in track(jobs, "recordings"):
-        own = recording_seed(seed, index * n + k)
+        own = recording_seed(seed, index, k)
         generator = torch.Generator().manual_seed(own)
         image = source.read(index)[0].numpy()
         size = (image.shape[1], image.shape[0]) if sensor is None else (sensor[0], sensor[1])

@@ -54,13 +54,3 @@ def _converted(events: np.ndarray) -> np.ndarray:
             raise ValueError(f"event {i}: expected {name} from {low} to {high}, got {field[i]}{hint}")
         out[name] = field
     return out
-
-
-def checked_size(name: str, size: tuple[int, int]) -> tuple[int, int]:
-    try:
-        width, height = size
-    except (TypeError, ValueError):
-        width = height = 0
-    if not all(isinstance(n, int | np.integer) and 1 <= n <= 2**15 for n in (width, height)):
-        raise ValueError(f"{name}: expected (width, height) in pixels, each from 1 to 32768, got {size!r}")
-    return int(width), int(height)

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import EVENT_DTYPE, as_events, checked_size, compiled
+from ..ops.arguments import checked_size
+from .arrays import EVENT_DTYPE, as_events, compiled
 
 
 class DamagedRecordingError(ValueError):

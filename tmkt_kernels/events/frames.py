@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from ..ops.arguments import checked_size
 from ..ops.camera.area import area_table
-from .arrays import as_events, checked_size, compiled
+from .arrays import as_events, compiled
 
 _TOO_LONG = 2**62  # us
 

@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..ops.arguments import checked_size
 from ..ops.camera.display import intensities
 from ..ops.camera.motion import N_MNIST_FILL, N_MNIST_PATH, Motion
 from ..ops.camera.random_numbers import checked_seed, sample_seeds
 from ..ops.camera.recording import record
 from ..ops.camera.scene import moving_images, video
 from ..ops.camera.sensor import Camera, SensorModel
-from .arrays import EVENT_DTYPE, checked_size
+from .arrays import EVENT_DTYPE
 
 SIMULATOR_VERSION = 2  # of the model; a cache of simulated recordings is valid for one version only
 

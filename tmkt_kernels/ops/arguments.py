@@ -1,6 +1,7 @@
 """Argument checks shared by the operators. A message names the argument, what was expected, and what came."""
 
 import math
+import operator
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 FLOAT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 LARGEST = math.nextafter(math.inf, 0)
+_LARGEST_SIDE = 2**15  # pixels; events hold coordinates in int16
 
 
 def dense(name: str, value: Any, expected: str) -> Tensor:
@@ -49,3 +51,14 @@ def finite(name: str, value: Any, expected: str = "a finite float") -> float:
     if not -LARGEST <= value <= LARGEST:  # not math.isfinite, which torch.compile cannot trace for symbols
         raise ValueError(f"{name}: expected {expected}, got {value}")
     return float(value)
+
+
+def checked_size(name: str, size: tuple[int, int]) -> tuple[int, int]:
+    """Return `size`, (width, height) in pixels, as ints; raise ValueError for anything else."""
+    try:
+        width, height = (operator.index(n) for n in size)
+    except (TypeError, ValueError):
+        width = height = 0
+    if not (1 <= width <= _LARGEST_SIDE and 1 <= height <= _LARGEST_SIDE):
+        raise ValueError(f"{name}: expected (width, height) in pixels, each from 1 to {_LARGEST_SIDE}, got {size!r}")
+    return width, height

@@ -1,7 +1,6 @@
 """From still images to what an event camera in front of them records."""
 
 import functools
-import operator
 from collections.abc import Callable
 
 import torch
@@ -22,7 +21,6 @@ from .sensor import Camera
 CALL = library.register_forward("camera_frames", op.FRAMES_SCHEMA, op.fake_frames, "camera")
 """The operator that makes frames, by backend."""
 
-_LARGEST_SIDE = 2**15
 _WORK = 2**32  # pixels times steps of one call on the CPU
 
 
@@ -76,8 +74,9 @@ def simulate_frames(
     if isinstance(T, bool) or not isinstance(T, int) or not 1 <= T < 2**31:
         raise ValueError(f"T: expected a number of frames from 1 to 2^31 - 1, got {T!r}")
     shown = intensities(_chosen_images(images, image_index, len(motion)))
-    sensor_size = _checked_size("sensor_size", sensor_size or (shown.shape[2], shown.shape[1]))
-    size = None if size is None else _checked_size("size", size)
+    sensor_size = (shown.shape[2], shown.shape[1]) if sensor_size is None else sensor_size
+    sensor_size = arguments.checked_size("sensor_size", sensor_size)
+    size = None if size is None else arguments.checked_size("size", size)
     chosen = backends.choose("simulate_frames", images.device, torch.float32, backend)
     made = moving_images(shown, motion, camera, sensor_size, _sample_seeds(seed, len(motion)))
     bins = _bins(motion, T, sensor_size, size, images.device)
@@ -147,16 +146,6 @@ def _chosen_images(images: Tensor, image_index: Tensor | None, batch: int) -> Te
         low, high = int(image_index.min()), int(image_index.max())
         raise IndexError(f"image_index: expected values in 0..{len(images) - 1}, got {low}..{high}")
     return grey(images)[image_index.to(images.device)]
-
-
-def _checked_size(name: str, size: tuple[int, int]) -> tuple[int, int]:
-    try:
-        width, height = (operator.index(n) for n in size)
-    except (TypeError, ValueError):
-        width = height = 0
-    if not (1 <= width <= _LARGEST_SIDE and 1 <= height <= _LARGEST_SIDE):
-        raise ValueError(f"{name}: expected (width, height) in pixels, each from 1 to {_LARGEST_SIDE}, got {size!r}")
-    return width, height
 
 
 def _sample_seeds(seed: int | Tensor, batch: int) -> Tensor:

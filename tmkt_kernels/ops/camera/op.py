@@ -5,9 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .frames import Bins, reference_frames
-from .scene import Scene
-
 _SCENE = (
     "Tensor display, Tensor times, Tensor shares, Tensor n_steps, Tensor sensor, Tensor seeds, int width, int height"
 )
@@ -24,7 +21,3 @@ def fake_frames(display: Tensor, *args: Any) -> Tensor:
 def fake_events(display: Tensor, *args: Any) -> Tensor:
     n_events = torch.library.get_ctx().new_dynamic_size()
     return display.new_empty((n_events, 13), dtype=torch.uint8)
-
-
-def frames_by_reference(*args: Any) -> Tensor:
-    return reference_frames(Scene(*args[:8]), Bins(*args[8:]))
