@@ -2,9 +2,12 @@
 
     TMKT_DATA=FOLDER python docs/simulator_figures.py
 
-Reads N-MNIST-small, MNIST, cifar10_small.npz and the strokes of Omniglot in $TMKT_DATA.
+Reads N-MNIST-small, MNIST, an N-Caltech101 recording and its image, cifar10_small.npz and the strokes of Omniglot in
+$TMKT_DATA.
 """
 
+import dataclasses
+import itertools
 import os
 import tempfile
 import zipfile
@@ -16,6 +19,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from PIL import Image
 
 import tmkt_kernels
 from tmkt.data.strokes import read_strokes, render_strokes, simulate_strokes
@@ -144,6 +148,82 @@ def nmnist() -> None:
     figure.savefig(OUT / "simulator_nmnist.png", dpi=110)
 
 
+REGION, SACCADE_US = (152, 174), 100_000  # pixels that an N-Caltech101 recording keeps, in blocks of 4x4
+
+
+def face() -> tuple[np.ndarray, np.ndarray]:
+    """Return the recording of N-Caltech101 at hand, and its image [H, W]."""
+    image = Image.open(DATA / "caltech101/Faces_easy/image_0001.jpg").convert("L")
+    return ev.read_bin(DATA / "formats/ncaltech101_faces_easy_0001.bin"), np.asarray(image)
+
+
+def face_frames(image: np.ndarray, motion: tmkt_kernels.Motion, bins: int) -> np.ndarray:
+    """Return the frames [B, bins, 2, H, W] of B simulations, in blocks of 4x4 pixels."""
+    n, size = len(motion), (REGION[0] // 4, REGION[1] // 4)
+    camera = tmkt_kernels.Camera.draw(n, "ncaltech101", generator=torch.Generator().manual_seed(0))
+    images, index = torch.tensor(image)[None, None], torch.zeros(n, dtype=torch.int64)
+    frames = tmkt_kernels.simulate_frames(
+        images, index, motion, camera, bins, size, sensor_size=REGION, seed=torch.arange(n)
+    )
+    return frames.transpose(0, 1).numpy().astype(float)
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+def print_face_figures(real: np.ndarray, image: np.ndarray) -> None:
+    """Print what the page says of the recording of N-Caltech101 and of 64 simulations."""
+    preset = tmkt_kernels.Motion.preset(64, "ncaltech101")
+    other = torch.tensor([ev.N_MNIST_PATH], dtype=torch.float64).repeat(64, 1, 1)
+    motions = {
+        "the preset": preset,
+        "the path negated": dataclasses.replace(preset, path=-preset.path),
+        "N-MNIST's path": dataclasses.replace(preset, path=other),
+        "fill 1": dataclasses.replace(preset, fill=torch.ones_like(preset.fill)),
+    }
+    size = (REGION[0] // 4, REGION[1] // 4)
+    for bins in (30, 10):
+        truth = ev.to_frames(real, bins, REGION, size, span=(0, 3 * SACCADE_US))
+        for name, motion in motions.items():
+            frames = face_frames(image, motion, bins)
+            one = np.mean([correlation(frame, truth) for frame in frames])
+            two = np.mean([correlation(a, b) for a, b in itertools.pairwise(frames)])
+            print(f"{name}, {bins} bins: one simulation correlates with {one:.3f}, the mean of all with "
+                  f"{correlation(frames.mean(0), truth):.3f}, two of them with {two:.3f}")  # fmt: skip
+    truth = ev.to_frames(real, 30, REGION, size, span=(0, 3 * SACCADE_US))
+    for name, frames in {"real": truth[None].astype(float), "simulated": face_frames(image, preset, 30)}.items():
+        counts = frames.sum((-2, -1))  # [B, 30, 2]
+        total = counts.sum((1, 2))
+        print(f"{name}: {total.mean():,.0f} events ({total.min():,.0f} to {total.max():,.0f}), off and on "
+              f"{counts.mean(0).sum(0).round()}, by saccade {counts.mean(0).reshape(3, 20).sum(1).round()}, "
+              f"per 10 ms {counts.mean(0).sum(1).round().astype(int).tolist()}")  # fmt: skip
+
+
+def ncaltech101() -> None:
+    real, image = face()
+    print_face_figures(real, image)
+    motion = tmkt_kernels.Motion.preset(1, "ncaltech101")
+    camera = tmkt_kernels.Camera.draw(1, "ncaltech101", generator=torch.Generator().manual_seed(0))
+    simulated = ev.simulate_recording(image, motion, camera, sensor_size=REGION, seed=0)
+    figure, axes = plt.subplots(2, 7, figsize=(9, 3.6), layout="constrained", width_ratios=[1.4, *[1] * 6])
+    axes[0, 0].imshow(image, cmap="gray")
+    axes[0, 0].axis("off")
+    for row, events, name in ((0, real, "real"), (1, simulated, "simulated")):
+        for k, axis in enumerate(axes[row, 1:]):
+            begin = k * SACCADE_US // 2
+            part = events[(events["t"] >= begin) & (events["t"] < begin + SACCADE_US // 2)]
+            show(axis, picture(part, REGION), f"{name}, {begin // 1000} ms")
+        rate = np.histogram(events["t"], np.arange(0, 3 * SACCADE_US + 1, BIN_US))[0] * 1e3 / BIN_US
+        axes[1, 0].plot(np.arange(0, 3 * SACCADE_US, BIN_US) / 1e3, rate, label=name)
+    axes[1, 0].set(xlabel="ms", ylabel="events / ms")
+    axes[1, 0].legend(fontsize=6)
+    figure.suptitle(
+        "An N-Caltech101 recording, on (blue) minus off (red) in 50 ms, and its simulated twin", fontsize=10
+    )
+    figure.savefig(OUT / "simulator_ncaltech101.png", dpi=110)
+
+
 def drift_and_strokes() -> None:
     figure, axes = plt.subplots(4, 7, figsize=(9, 5.6), layout="constrained")
     images = np.load(DATA / "cifar10_small.npz")["train_images"].max(-1)
@@ -196,5 +276,6 @@ def cameras() -> None:
 
 if __name__ == "__main__":
     nmnist()
+    ncaltech101()
     drift_and_strokes()
     cameras()

@@ -5,6 +5,10 @@ from typing import Any
 
 from . import __version__
 
+# The names of the simulator's cameras and motions, which would take seconds to import.
+CAMERAS = ("any", "nmnist", "ncaltech101")
+MOTIONS = ("any", "nmnist", "ncaltech101", "cifar10dvs", "handheld")
+
 EXAMPLES = """\
 examples:
   tmkt demo                           # needs no data; one to two minutes
@@ -125,12 +129,14 @@ def _add_data(commands: Any) -> None:
     )
     simulate.add_argument("images", metavar="IMAGES", help="folder of <class>/<image>")
     simulate.add_argument("out", metavar="OUT", help="folder for <class>/<image>-<k>.npz; existing files are replaced")
-    simulate.add_argument("--camera", choices=("any", "nmnist"), default="any", help="its pixels (default: any)")
+    simulate.add_argument(
+        "--camera", choices=CAMERAS, default="any", help="its pixels: any (random), or a published set's (default: any)"
+    )
     simulate.add_argument(
         "--motion",
-        choices=("any", "saccades", "drift", "handheld"),
+        choices=MOTIONS,
         default="any",
-        help="path of the image: any (random), N-MNIST's saccades, a drift in loops, or a hand's (default: any)",
+        help="path of the image: any (random), a published set's, or a hand's (default: any)",
     )
     simulate.add_argument("--n", type=int, default=1, help="recordings of each image (default: 1)")
     simulate.add_argument(

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tmkt.arguments import CAMERAS, MOTIONS
 from tmkt.cli import main
 from tmkt.data.check import check_folder
-from tmkt.data.simulate import CAMERAS, MOTIONS, simulate_folder
+from tmkt.data.simulate import simulate_folder
 from tmkt.errors import UserError
 from tmkt_kernels import events as ev
+from tmkt_kernels.ops.camera import motion as camera_motion
+from tmkt_kernels.ops.camera import sensor as camera_sensor
 
 
 @pytest.fixture
@@ -57,6 +60,11 @@ def test_more_recordings_leave_the_first_as_they_are(images, tmp_path):
         assert np.array_equal(one, three)
 
 
+def test_the_command_takes_every_name():
+    assert tuple(camera_sensor.RANGES) == CAMERAS
+    assert tuple(camera_motion.MOTIONS) == MOTIONS
+
+
 @pytest.mark.parametrize("motion", MOTIONS)
 @pytest.mark.parametrize("camera", CAMERAS)
 def test_every_camera_and_motion(camera, motion, images, tmp_path):
@@ -83,4 +91,4 @@ def test_an_image_without_events_is_named(tmp_path):
     (tmp_path / "images/cat").mkdir(parents=True)
     Image.fromarray(np.zeros((1, 1), np.uint8)).save(tmp_path / "images/cat/black.png")
     with pytest.raises(UserError, match=r"black\.png: events: expected at least one event, got none"):
-        simulate_folder(tmp_path / "images", tmp_path / "out", camera="nmnist", motion="saccades")
+        simulate_folder(tmp_path / "images", tmp_path / "out", camera="nmnist", motion="nmnist")

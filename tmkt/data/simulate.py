@@ -1,6 +1,5 @@
 """`tmkt data simulate`: recordings of the images of a folder, by simulated cameras."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +13,6 @@ from ..errors import UserError
 from ..progress import count, track
 from ..seeding import recording_seed
 from .sources.images import open_static
-
-CAMERAS: dict[str, Callable[[torch.Generator], Camera]] = {
-    "any": lambda generator: Camera.draw(1, generator=generator),
-    "nmnist": lambda _: Camera.of(ev.SensorModel(), 1),
-}
-MOTIONS: dict[str, Callable[[torch.Generator], Motion]] = {
-    "any": lambda generator: Motion.draw(1, generator=generator),
-    "saccades": lambda _: Motion.saccades(1, fill=1.0),
-    "drift": lambda _: Motion.drift(1),
-    "handheld": lambda generator: Motion.handheld(1, generator=generator),
-}
 
 
 def simulate_folder(
@@ -40,8 +28,9 @@ def simulate_folder(
 ) -> str:
     """Write `n` recordings of each image `images`/<class>/<image> to `out`/<class>/<image>-<k>.<format>.
 
-    Each has a camera and a path of its own, drawn from the seed, the image's place in the folder, and k. sensor:
-    (width, height); None for that of each image. Returns a line that describes what was written.
+    camera, motion: names for `Camera.draw` and `Motion.preset`. What they draw, and the noise, differ from recording to
+    recording, by the seed, the image's place in the folder, and k. sensor: (width, height); None for that of each
+    image. Returns a line that describes what was written.
 
     Raises:
         UserError: an image cannot be read, a number is out of range, or a recording has no events.
@@ -58,7 +47,7 @@ def simulate_folder(
         size = (image.shape[1], image.shape[0]) if sensor is None else (sensor[0], sensor[1])
         target = Path(out) / source.classes[source.labels[index]] / f"{files[index].stem}-{k}.{format}"
         try:
-            shown = MOTIONS[motion](generator), CAMERAS[camera](generator)
+            shown = Motion.preset(1, motion, generator=generator), Camera.draw(1, camera, generator=generator)
             events = ev.simulate_recording(image, *shown, sensor_size=size, seed=own)
             _write(target, events, size)
         except ValueError as error:

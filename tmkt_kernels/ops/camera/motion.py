@@ -1,7 +1,7 @@
 """Paths of images in front of the camera, and the steps in which the simulation follows them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple, Self
 
@@ -15,6 +15,10 @@ N_MNIST_PATH = ((-2.75, -1.6), (-0.95, 3.75), (2.8, -1.7), (-2.75, -1.6))
 """The triangle of N-MNIST's three saccades: image centre relative to the sensor's, in pixels, y pointing down."""
 N_MNIST_FILL = 28 / 34
 """Share of the sensor's side that an image of N-MNIST takes."""
+N_CALTECH101_PATH = ((-4.0, -4.0), (-1.1, 3.3), (3.1, -4.2), (-3.0, -4.0))
+"""The triangle of N-Caltech101's three saccades, which take 100 ms each and follow each other without a rest."""
+N_CALTECH101_FILL = 1.047
+"""Its recordings are cut to the pixels that the image covers at every moment, and so the image is larger than they."""
 
 RANGES: dict[str, dict[str, tuple[float, float]]] = {
     "any": {"amplitude": (1.5, 6.0), "leg_us": (40_000, 150_000), "rest_us": (0, 40_000), "fill": (0.7, 1.1)},
@@ -183,6 +187,16 @@ class Motion:
         smooth = torch.rand(batch, generator=generator) < 0.5
         return cls(path, smooth=smooth, **values)
 
+    @staticmethod
+    def preset(batch: int, name: str = "any", *, generator: torch.Generator | None = None) -> "Motion":
+        """Return `batch` motions by their name in `MOTIONS`; those of "any" and "handheld" are drawn.
+
+        Raises ValueError for an unknown name; the message lists the names.
+        """
+        if name not in MOTIONS:
+            raise ValueError(f"name: expected one of {', '.join(MOTIONS)}; got {name!r}")
+        return MOTIONS[name](batch, generator)
+
     def __len__(self) -> int:
         return len(self.path)
 
@@ -244,6 +258,18 @@ class Motion:
         number = torch.arange(1 + most, dtype=torch.float64).expand(len(self), -1).contiguous()
         leg = torch.searchsorted(ends, number).clamp(max=ends.shape[1] - 1)
         return leg, number - (ends - moves - rests).gather(1, leg), moves, rests
+
+
+MOTIONS: dict[str, Callable[[int, torch.Generator | None], Motion]] = {
+    "any": lambda batch, generator: Motion.draw(batch, generator=generator),
+    "nmnist": lambda batch, _: Motion.saccades(batch),
+    "ncaltech101": lambda batch, _: Motion.saccades(
+        batch, path=N_CALTECH101_PATH, saccade_us=100_000, fixation_us=0, fill=N_CALTECH101_FILL
+    ),
+    "cifar10dvs": lambda batch, _: Motion.drift(batch),
+    "handheld": lambda batch, generator: Motion.handheld(batch, generator=generator),
+}
+"""Motions of `Motion.preset`, by name: random ones, or those of a published set. See docs/simulator.md."""
 
 
 def steps(

@@ -82,8 +82,19 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {
         "noise_rate": (0.02, 3.0),
         "noise_on_share": (0.5, 1.0),
     },
+    "nmnist": {},  # SensorModel's defaults
+    "ncaltech101": {
+        "dark": (0.26, 0.26),
+        "threshold": (0.12, 0.12),
+        "threshold_off": (0.107, 0.107),
+        "refractory_us": (2_100, 2_100),
+        # The one recording at hand does not determine these.
+        "mismatch": (0.03, 0.2),
+        "latency_us": (0, 1_000),
+        "noise_rate": (0.2, 1.2),
+    },
 }
-"""Ranges of `Camera.draw`, by name. Their reasons are in docs/simulator.md."""
+"""Ranges of `Camera.draw`, by name: wide ones, or those of a published set. Their reasons are in docs/simulator.md."""
 
 
 @dataclass(frozen=True)
