@@ -124,7 +124,7 @@ def _add_data(commands: Any) -> None:
         "simulate",
         help="write simulated recordings of the images of a folder",
         description="Simulate an event camera in front of each image of IMAGES/<class>/<image> and write what it "
-        "records to OUT/<class>/<image>-<k>.npz (or .bin). Camera and path differ from recording to recording.",
+        "records to OUT/<class>/<image>-<k>.npz (or .bin, .raw). Camera and path differ from recording to recording.",
         epilog="example: tmkt data simulate photos recordings --camera any --motion handheld --n 3 --sensor 240 180",
     )
     simulate.add_argument("images", metavar="IMAGES", help="folder of <class>/<image>")
@@ -145,9 +145,9 @@ def _add_data(commands: Any) -> None:
     simulate.add_argument("--seed", type=int, default=0, help="seed of cameras, paths and noise (default: 0)")
     simulate.add_argument(
         "--format",
-        choices=("npz", "bin"),
+        choices=("npz", "bin", "evt3"),
         default="npz",
-        help="npz (any sensor), or N-MNIST's bin, to 256 x 240 (default: npz)",
+        help="npz (any sensor), N-MNIST's bin, to 256 x 240, or Prophesee's evt3, .raw, to 2048 x 2048 (default: npz)",
     )
 
 

@@ -73,6 +73,20 @@ def test_every_camera_and_motion(camera, motion, images, tmp_path):
     assert [len(events) > 100 for events in recordings] == [True] * 3
 
 
+def test_evt3_states_its_sensor_and_holds_the_same_events(images, tmp_path):
+    arguments = ["data", "simulate", str(images), str(tmp_path / "raw"), "--format", "evt3", "--sensor", "300", "260"]
+    assert main(arguments) == 0
+    simulate_folder(images, tmp_path / "npz", sensor=(300, 260))
+    paths = sorted((tmp_path / "raw").rglob("*.raw"))
+    assert [path.stem for path in paths] == ["a-0", "b-0", "c-0"]
+    for path in paths:
+        got = ev.read_raw(path)
+        assert got.sensor_size == (300, 260)
+        assert np.array_equal(got.events, read(tmp_path / "npz" / path.parent.name / f"{path.stem}.npz")[0])
+    assert check_folder(tmp_path / "raw").problems == []
+    assert check_folder(tmp_path / "raw", sensor_size=(299, 260)).problems != []
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -80,6 +94,7 @@ def test_every_camera_and_motion(camera, motion, images, tmp_path):
         ({"seed": -1}, "--n and --seed: expected 1 or more and 0 or more, got 1 and -1"),
         ({"sensor": (0, 4)}, r"cat/a.png: sensor_size: expected \(width, height\)"),
         ({"sensor": (300, 300), "format": "bin"}, "cat/a.png: event .* x"),
+        ({"sensor": (2049, 4), "format": "evt3"}, "cat/a.png: sensor_size: expected 2048 x 2048 at most"),
     ],
 )
 def test_wrong_options_are_named(options, message, images, tmp_path):

@@ -14,6 +14,8 @@ from ..progress import count, track
 from ..seeding import recording_seed
 from .sources.images import open_static
 
+SUFFIXES = {"npz": ".npz", "bin": ".bin", "evt3": ".raw"}
+
 
 def simulate_folder(
     images: str | Path,
@@ -26,11 +28,11 @@ def simulate_folder(
     seed: int = 0,
     format: str = "npz",
 ) -> str:
-    """Write `n` recordings of each image `images`/<class>/<image> to `out`/<class>/<image>-<k>.<format>.
+    """Write `n` recordings of each image `images`/<class>/<image> to `out`/<class>/<image>-<k>.npz, .bin or .raw.
 
     camera, motion: names for `Camera.draw` and `Motion.preset`. What they draw, and the noise, differ from recording to
     recording, by the seed, the image's place in the folder, and k. sensor: (width, height); None for that of each
-    image. Returns a line that describes what was written.
+    image. format: npz, bin (N-MNIST's) or evt3 (.raw). Returns a line that describes what was written.
 
     Raises:
         UserError: an image cannot be read, a number is out of range, or a recording has no events.
@@ -45,7 +47,7 @@ def simulate_folder(
         generator = torch.Generator().manual_seed(own)
         image = source.read(index)[0].numpy()
         size = (image.shape[1], image.shape[0]) if sensor is None else (sensor[0], sensor[1])
-        target = Path(out) / source.classes[source.labels[index]] / f"{files[index].stem}-{k}.{format}"
+        target = Path(out) / source.classes[source.labels[index]] / f"{files[index].stem}-{k}{SUFFIXES[format]}"
         try:
             shown = Motion.preset(1, motion, generator=generator), Camera.draw(1, camera, generator=generator)
             events = ev.simulate_recording(image, *shown, sensor_size=size, seed=own)
@@ -63,5 +65,7 @@ def _write(path: Path, events: np.ndarray, sensor_size: tuple[int, int]) -> None
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".bin":
         ev.write_bin(path, events)
+    elif path.suffix == ".raw":
+        ev.write_evt3(path, events, sensor_size)
     else:
         ev.write_npz(path, events, sensor_size)

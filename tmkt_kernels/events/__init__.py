@@ -18,6 +18,7 @@ from .files import (
     read_dat,
     read_raw,
     write_bin,
+    write_evt3,
     write_npz,
 )
 from .frames import to_frames
@@ -47,5 +48,6 @@ __all__ = [
     "simulate_video",
     "to_frames",
     "write_bin",
+    "write_evt3",
     "write_npz",
 ]
