@@ -5,9 +5,10 @@ from typing import Any
 
 from . import __version__
 
-# The names of the simulator's cameras and motions, which would take seconds to import.
+# The names of the simulator's cameras, motions and formats, whose tables would take seconds to import.
 CAMERAS = ("any", "nmnist", "ncaltech101")
 MOTIONS = ("any", "nmnist", "ncaltech101", "cifar10dvs", "handheld")
+FORMATS = ("npz", "bin", "evt3")
 
 EXAMPLES = """\
 examples:
@@ -124,7 +125,8 @@ def _add_data(commands: Any) -> None:
         "simulate",
         help="write simulated recordings of the images of a folder",
         description="Simulate an event camera in front of each image of IMAGES/<class>/<image> and write what it "
-        "records to OUT/<class>/<image>-<k>.npz (or .bin, .raw). Camera and path differ from recording to recording.",
+        "records to OUT/<class>/<image>-<k>.npz (or .bin, .raw). A random camera or path is another one for each "
+        "recording.",
         epilog="example: tmkt data simulate photos recordings --camera any --motion handheld --n 3 --sensor 240 180",
     )
     simulate.add_argument("images", metavar="IMAGES", help="folder of <class>/<image>")
@@ -145,7 +147,7 @@ def _add_data(commands: Any) -> None:
     simulate.add_argument("--seed", type=int, default=0, help="seed of cameras, paths and noise (default: 0)")
     simulate.add_argument(
         "--format",
-        choices=("npz", "bin", "evt3"),
+        choices=FORMATS,
         default="npz",
         help="npz (any sensor), N-MNIST's bin, to 256 x 240, or Prophesee's evt3, .raw, to 2048 x 2048 (default: npz)",
     )

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tmkt.arguments import CAMERAS, MOTIONS
+from tmkt.arguments import CAMERAS, FORMATS, MOTIONS
 from tmkt.cli import main
 from tmkt.data.check import check_folder
-from tmkt.data.simulate import simulate_folder
+from tmkt.data.simulate import WRITERS, simulate_folder
 from tmkt.errors import UserError
 from tmkt_kernels import events as ev
 from tmkt_kernels.ops.camera import motion as camera_motion
@@ -63,6 +63,7 @@ def test_more_recordings_leave_the_first_as_they_are(images, tmp_path):
 def test_the_command_takes_every_name():
     assert tuple(camera_sensor.RANGES) == CAMERAS
     assert tuple(camera_motion.MOTIONS) == MOTIONS
+    assert tuple(WRITERS) == FORMATS
 
 
 @pytest.mark.parametrize("motion", MOTIONS)
@@ -100,6 +101,13 @@ def test_evt3_states_its_sensor_and_holds_the_same_events(images, tmp_path):
 def test_wrong_options_are_named(options, message, images, tmp_path):
     with pytest.raises(UserError, match=message):
         simulate_folder(images, tmp_path / "out", **options)
+
+
+def test_two_images_that_would_be_one_recording_are_named(images, tmp_path):
+    Image.open(images / "cat/b.png").save(images / "cat/b.bmp")
+    with pytest.raises(UserError, match=r"b\.bmp and .*b\.png: expected one image cat/b; rename one of them"):
+        simulate_folder(images, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_image_without_events_is_named(tmp_path):

@@ -1,5 +1,6 @@
 """`tmkt data simulate`: recordings of the images of a folder, by simulated cameras."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,14 @@ from ..config import StaticConfig
 from ..errors import UserError
 from ..progress import count, track
 from ..seeding import recording_seed
-from .sources.images import open_static
+from .sources.images import StaticSource, open_static
 
-SUFFIXES = {"npz": ".npz", "bin": ".bin", "evt3": ".raw"}
+WRITERS: dict[str, tuple[str, Callable[[Path, np.ndarray, tuple[int, int]], None]]] = {
+    "npz": (".npz", ev.write_npz),
+    "bin": (".bin", lambda path, events, _: ev.write_bin(path, events)),
+    "evt3": (".raw", ev.write_evt3),
+}
+"""The ending of a file and its writer, by format."""
 
 
 def simulate_folder(
@@ -32,28 +38,31 @@ def simulate_folder(
 
     camera, motion: names for `Camera.draw` and `Motion.preset`. What they draw, and the noise, differ from recording to
     recording, by the seed, the image's place in the folder, and k. sensor: (width, height); None for that of each
-    image. format: npz, bin (N-MNIST's) or evt3 (.raw). Returns a line that describes what was written.
+    image. format: a name of `WRITERS`. Returns a line that describes what was written.
 
     Raises:
-        UserError: an image cannot be read, a number is out of range, or a recording has no events.
+        UserError: an image cannot be read, two images have one name, a number is out of range, or a recording has no
+            events.
     """
     if n < 1 or seed < 0:
         raise UserError(f"--n and --seed: expected 1 or more and 0 or more, got {n} and {seed}")
     source = open_static(StaticConfig(source="folder", root=str(images)))
-    files, n_events = list(source.files or ()), 0
-    jobs = [(index, k) for index in range(len(files)) for k in range(n)]
-    for index, k in track(jobs, "recordings"):
+    (ending, write), n_events = WRITERS[format], 0
+    files = _files_by_target(source)
+    jobs = [(index, target, k) for index, target in enumerate(files) for k in range(n)]
+    for index, target, k in track(jobs, "recordings"):
         own = recording_seed(seed, index, k)
         generator = torch.Generator().manual_seed(own)
         image = source.read(index)[0].numpy()
         size = (image.shape[1], image.shape[0]) if sensor is None else (sensor[0], sensor[1])
-        target = Path(out) / source.classes[source.labels[index]] / f"{files[index].stem}-{k}{SUFFIXES[format]}"
+        path = Path(out) / f"{target}-{k}{ending}"
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             shown = Motion.preset(1, motion, generator=generator), Camera.draw(1, camera, generator=generator)
             events = ev.simulate_recording(image, *shown, sensor_size=size, seed=own)
-            _write(target, events, size)
+            write(path, events, size)
         except ValueError as error:
-            raise UserError(f"{files[index]}: {error}") from error
+            raise UserError(f"{files[target]}: {error}") from error
         n_events += len(events)
     mean = n_events / len(jobs)
     return (
@@ -61,11 +70,12 @@ def simulate_folder(
     )
 
 
-def _write(path: Path, events: np.ndarray, sensor_size: tuple[int, int]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".bin":
-        ev.write_bin(path, events)
-    elif path.suffix == ".raw":
-        ev.write_evt3(path, events, sensor_size)
-    else:
-        ev.write_npz(path, events, sensor_size)
+def _files_by_target(source: StaticSource) -> dict[str, Path]:
+    """Return the image files in their order, by <class>/<image>; raise UserError where two would be one."""
+    files: dict[str, Path] = {}
+    for label, path in zip(source.labels, source.files or (), strict=True):
+        target = f"{source.classes[label]}/{path.stem}"
+        if target in files:
+            raise UserError(f"{files[target]} and {path}: expected one image {target}; rename one of them")
+        files[target] = path
+    return files

@@ -170,7 +170,7 @@ class Motion:
     ) -> Self:
         """Draw `batch` motions along random paths.
 
-        ranges: the name of a set in `RANGES`, or (lowest, highest) by name: amplitude (the points lie uniformly in a
+        ranges: "any", or (lowest, highest) by name: amplitude (the points lie uniformly in a
         disc of this radius, sensor pixels), leg_us, rest_us and fill. Amplitude and leg_us are uniform in the
         logarithm, unless their range begins at 0; rest_us and fill are uniform. legs: of each path. Each motion is
         smooth, or of one speed, by an even chance.
@@ -189,7 +189,10 @@ class Motion:
 
     @staticmethod
     def preset(batch: int, name: str = "any", *, generator: torch.Generator | None = None) -> "Motion":
-        """Return `batch` motions by their name in `MOTIONS`; those of "any" and "handheld" are drawn.
+        """Return `batch` motions by name.
+
+        name: "any" (`draw`), "nmnist" and "ncaltech101" (`saccades`), "cifar10dvs" (`drift`) or "handheld". The
+        generator is for "any" and "handheld".
 
         Raises ValueError for an unknown name; the message lists the names.
         """

@@ -153,8 +153,8 @@ class Camera:
     ) -> Self:
         """Draw `batch` cameras.
 
-        ranges: the name of a set in `RANGES`, or (lowest, highest) by field. Shares are uniform in their range, and
-        so is a range from 0 on; all else is uniform in the logarithm. A field without a range keeps `SensorModel`'s
+        ranges: "any" (wide), "nmnist", "ncaltech101", or (lowest, highest) by field. Shares are uniform in their range,
+        and so is a range from 0 on; all else is uniform in the logarithm. A field without a range keeps `SensorModel`'s
         default; threshold_off without one equals the threshold.
 
         Raises ValueError for an unknown name, or a range that is not within the field's limits.
