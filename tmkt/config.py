@@ -8,10 +8,10 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from .errors import UserError
 from .settings import AsNumber, AsTuple, Number, Section, setting
@@ -22,6 +22,7 @@ Size = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 _Whole = Annotated[int, Field(ge=0)]
 Window = Annotated[tuple[_Whole, _Whole, _Whole, _Whole], AsTuple]
 """x, y, width and height in pixels."""
+_Ranges = dict[str, Annotated[tuple[Number, Number], AsTuple]]
 
 
 class StaticConfig(Section):
@@ -55,14 +56,17 @@ class EventsConfig(Section):
     """The event recordings and their split."""
 
     section: ClassVar[str] = "data.events"
-    source: Literal["folder", "simulated", "strokes"] = setting(
+    source: Literal["folder", "simulated", "camera", "strokes"] = setting(
         "folder",
-        "folder: recordings in files. simulated: made from images, which are then held out of the static set. strokes: "
-        "made from Omniglot's pen strokes, <root>/.../*.txt",
+        "folder: recordings in files. simulated: made once from images, which are then held out of the static set. "
+        "camera: new ones of the static images in every step; those of test_root validate and test. strokes: made from "
+        "Omniglot's pen strokes, <root>/.../*.txt",
     )
     invert: bool = setting(False, "simulate from the negative, as N-MNIST shows its digits: dark on bright")
-    simulator: Literal["saccades", "drift"] = setting(
-        "saccades", "how the image moves: as for N-MNIST, or as for CIFAR10-DVS"
+    simulator: Literal["saccades", "drift", "ncaltech101", "any"] = setting(
+        "saccades",
+        "source simulated: saccades, as for N-MNIST; drift, as for CIFAR10-DVS; ncaltech101, as there; any, a camera "
+        "and a path drawn for each recording",
     )
     root: str = setting("", "folder of <class>/<id>.<ext>, or a pattern of such folders")
     layout: Literal["folders", "n_omniglot", "cep_dvs"] = setting(
@@ -82,9 +86,10 @@ class EventsConfig(Section):
     test_root: str = setting("", "a separate folder of test recordings, as N-MNIST has it")
     train_per_class: int | None = setting(
         5,
-        "recordings to train on; null: all that are left, which needs split or test_root",
+        "recordings to train on; null: all that are left, which needs split or test_root. 0 needs simulated ones in "
+        "place of every recording: data.bridge camera, bridge_place events, bridge_share 1",
         "recordings per class",
-        ge=1,
+        ge=0,
     )
     validation_per_class: int = setting(10, "recordings to validate on", "recordings per class", ge=0)
     test_per_class: int | None = setting(
@@ -112,8 +117,55 @@ class DataConfig(Section):
         "class", "a recording is paired with an image of its class, or with the image that it shows"
     )
     cache: str | None = setting(None, "folder that keeps frames from run to run; null: recordings are read anew")
+    bridge: Literal["camera"] | None = setting(
+        None, "camera: new simulated recordings of the static images in every step; null: none"
+    )
+    bridge_share: Number = setting(0.5, "share of the pairs that have a simulated recording", ge=0, le=1)
+    bridge_place: Literal["events", "images", "between"] = setting(
+        "images",
+        "where it stands. events: in place of the recording. images: in place of the image. between: in the mixed "
+        "stream, after the image and before the recording",
+    )
+    camera: str | _Ranges = setting(
+        "any",
+        "simulated cameras of bridge and of events.source camera: any, nmnist, ncaltech101, or {field: [lowest, "
+        "highest]} of tmkt_kernels.Camera",
+    )
+    motion: str | _Ranges = setting(
+        "any",
+        "their motions: any, nmnist, ncaltech101, cifar10dvs, handheld, or {name: [lowest, highest]} of "
+        "tmkt_kernels.Motion.draw",
+    )
     static: StaticConfig = StaticConfig()
     events: EventsConfig = EventsConfig()
+
+    @property
+    def sensor_size(self) -> tuple[int, int] | None:
+        """Width and height of recordings, within `events.window`; None: each has a size of its own."""
+        return self.events.window[2:] if self.events.window else self.events.sensor_size
+
+    @property
+    def simulated(self) -> tuple[str, float] | None:
+        """Place of simulated recordings in a step, as `bridge_place`, and their share of the pairs; None: no place."""
+        if self.events.source == "camera":
+            return "events", 1.0
+        return None if self.bridge is None else (self.bridge_place, self.bridge_share)
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        events = self.events
+        if events.source == "camera":
+            if not events.test_root:
+                yield "events.test_root", "source camera needs a folder of recordings to test on; name it here"
+            for key in ("root", "split"):
+                if getattr(events, key):
+                    yield f"events.{key}", "source camera trains on no recordings; leave it empty, or use source folder"
+            if self.bridge:
+                yield "bridge", "events.source camera simulates every recording already; set bridge to null"
+        elif events.train_per_class == 0 and self.simulated != ("events", 1.0):
+            remedy = "bridge camera, bridge_place events, bridge_share 1"
+            yield "events.train_per_class", f"0 recordings need simulated ones in place of all: {remedy}"
+        if self.simulated and self.sensor_size is None:
+            yield "events.sensor_size", "simulated recordings need a width and a height, null was given"
 
 
 class NeuronConfig(Section):
@@ -203,14 +255,7 @@ class TransferConfig(Section):
     )
     teacher: TeacherConfig = TeacherConfig()
 
-    @model_validator(mode="after")
-    def _agrees(self) -> Self:
-        for key, problem in self._contradictions():
-            raise ValueError(f"{key}: {problem}")
-        return self
-
-    def _contradictions(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, problem and remedy) for settings that exclude each other."""
+    def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.schedule == "constant" and self.ratio_end is not None:
             yield "ratio_end", "schedule constant has none; set schedule to linear, cosine, power or random"
         if self.schedule != "constant" and self.ratio_end is None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import UserError
 
@@ -48,8 +48,7 @@ class Section(BaseModel):
     """Checks types, ranges and keys at construction, so that every existing settings object is valid.
 
     Raises:
-        UserError: the first mistake, with its dotted key. A validator of a subclass raises a ValueError whose message
-            begins with the key, relative to its section.
+        UserError: the first mistake, with its dotted key.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -62,6 +61,16 @@ class Section(BaseModel):
 
     # Inner sections are not built by this __init__, so that the outermost one gets an error with its whole path.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, problem and remedy) for settings that exclude each other; the key is relative to the section."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        for key, problem in self.contradictions():
+            raise ValueError(f"{key}: {problem}")
+        return self
 
     @classmethod
     def of(cls, values: Any) -> Self:
@@ -86,6 +95,8 @@ def describe(schema: dict[str, Any]) -> str:
     """Return a value's type and range in words, from its JSON schema: "an integer of at least 1 or null"."""
     if "anyOf" in schema:
         return " or ".join(describe(choice) for choice in schema["anyOf"])
+    if "const" in schema:
+        return str(schema["const"])
     if "enum" in schema:
         return f"one of {', '.join(schema['enum'])}"
     if schema["type"] != "array":

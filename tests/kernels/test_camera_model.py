@@ -186,6 +186,24 @@ def test_draws_lie_in_their_ranges_and_follow_the_generator():
     assert not torch.equal(camera.threshold, other.threshold)
 
 
+@pytest.mark.parametrize("rest_us", [0.0, 1e-9, 0.3, 0.999, 1.0, 1.5, 900.5])
+def test_a_rest_takes_its_time_however_short_it_is(rest_us):
+    motion = Motion.saccades(2, fixation_us=rest_us)
+    steps = motion.steps((34, 34), torch.full((2,), 1e3, dtype=torch.float64))
+    assert (steps.times[:, 1:, 2] > 0).all()
+    assert (steps.times[:, -1, 1:].sum(1) == motion.duration_us()).all()
+    assert motion.duration_us().tolist() == [int(3 * (81_000 + rest_us))] * 2
+
+
+def test_draws_with_short_rests_are_simulated():
+    generator = torch.Generator().manual_seed(0)
+    motion = Motion.draw(3000, {"rest_us": (0, 3)}, generator=generator)
+    assert (motion.rest_us < 1).sum() > 900
+    steps = motion.steps((34, 34), torch.full((3000,), 1e3, dtype=torch.float64))
+    alive = torch.arange(1, steps.times.shape[1]) < steps.n_steps[:, None]
+    assert (steps.times[:, 1:, 2][alive] > 0).all()
+
+
 def test_a_hand_moves_smoothly_as_far_as_asked():
     motion = Motion.handheld(200, amplitude=2.5, generator=torch.Generator().manual_seed(0))
     distance = motion.path.square().sum(-1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .augment import NO_AUGMENTATION, Augmentation, Transform
+from .camera import Draws, SimulatedCamera
 
 
 @dataclass(frozen=True)
@@ -44,33 +45,49 @@ class ClassIndex(NamedTuple):
 
 
 class PairBatch(NamedTuple):
-    """B pairs: rows of the static set and of the recordings, their class, each int64 [B], and their augmentation."""
+    """B pairs: rows of the static set and of the recordings, their class, each int64 [B], and their augmentation.
+
+    Without recordings, event_index is 0. simulated: their simulated recordings; None in a run without cameras.
+    """
 
     static_index: Tensor
     event_index: Tensor
     label: Tensor
     transform: Transform
+    simulated: Draws | None = None
 
     def share(self, part: slice) -> "PairBatch":
         """Return some of the pairs."""
         transform = Transform(*(values[part] for values in self.transform))
-        return PairBatch(self.static_index[part], self.event_index[part], self.label[part], transform)
+        simulated = None if self.simulated is None else self.simulated.share(part)
+        return PairBatch(self.static_index[part], self.event_index[part], self.label[part], transform, simulated)
 
 
 class PairedData:
     """The training set: images uint8 [Ns, 1, H, W] and events, each with at least one sample of every class.
 
-    twins int64 [Ne]: the row of the image that each recording shows, for exact pairs; None pairs by class.
+    twins int64 [Ne]: the row of the image that each recording shows, for exact pairs; None pairs by class. camera:
+    simulates recordings of the images; where these take the place of all recordings, `events` may be empty.
     """
 
     def __init__(
-        self, images: Tensor, image_labels: Tensor, events: EventFrames, num_classes: int, twins: Tensor | None = None
+        self,
+        images: Tensor,
+        image_labels: Tensor,
+        events: EventFrames,
+        num_classes: int,
+        twins: Tensor | None = None,
+        camera: SimulatedCamera | None = None,
     ) -> None:
-        self.images, self.events, self.num_classes, self.twins = images, events, num_classes, twins
+        self.images, self.events, self.num_classes = images, events, num_classes
+        self.twins, self.camera = twins, camera
         # Pairs are drawn on the CPU, whatever device holds the tensors, so that a seed always gives the same pairs.
         self.static_by_class = ClassIndex.of(image_labels, num_classes)
         self.events_by_class = ClassIndex.of(events.labels, num_classes)
-        for what, index in {"static images": self.static_by_class, "recordings": self.events_by_class}.items():
+        needed = {"static images": self.static_by_class, "recordings": self.events_by_class}
+        if camera is not None and camera.replaces_recordings:
+            del needed["recordings"]
+        for what, index in needed.items():
             if int(index.size.min()) == 0:
                 raise ValueError(f"{what}: class {int(index.size.argmin())} has none, every class needs one")
 
@@ -78,6 +95,7 @@ class PairedData:
         """Return a copy with images and recordings on `device`."""
         moved = copy(self)
         moved.images, moved.events = self.images.to(device), self.events.to(device)
+        moved.camera = None if self.camera is None else self.camera.to(device)
         return moved
 
 
@@ -86,12 +104,18 @@ def sample_pairs(
 ) -> PairBatch:
     """Draw `batch` pairs: classes as equally often as `batch` allows, then an image and a recording of each class.
 
-    With `data.twins` the image is the one that the recording shows. Every pair gets a transform of `augmentation`.
+    With `data.twins` the image is the one that the recording shows. Every pair gets a transform of `augmentation`, and
+    with `data.camera` a simulated recording: of its image, or in place of its recording, of another image of the class
+    unless pairs are twins.
     """
     rounds = -(-batch // data.num_classes)
     label = torch.cat([torch.randperm(data.num_classes, generator=generator) for _ in range(rounds)])[:batch]
     static_index = data.static_by_class.draw(label, generator)
-    event_index = data.events_by_class.draw(label, generator)
+    event_index = data.events_by_class.draw(label, generator) if len(data.events) else torch.zeros_like(label)
     if data.twins is not None:
         static_index = data.twins[event_index]
-    return PairBatch(static_index, event_index, label, augmentation.draw(batch, generator))
+    pairs = PairBatch(static_index, event_index, label, augmentation.draw(batch, generator))
+    if data.camera is None:
+        return pairs
+    shown = static_index if data.camera.shows_twins else data.static_by_class.draw(label, generator)
+    return pairs._replace(simulated=data.camera.draw(shown, generator))

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from tmkt_kernels.events import SIMULATOR_VERSION
+
 from ..config import Config
 from ..errors import UserError
 from .bundled import ClassMap, load_class_map
 from .loading import load_events, load_images
 from .pairs import EventFrames, PairedData
-from .sources.opening import has_images, open_events, open_folder, open_pair
+from .scenes import open_camera
+from .sources.opening import as_recorded, has_images, open_events, open_folder, open_pair
 from .splits import Split, choose_images, draw_test_recordings, split_recordings
 
 PARTS = (*Split._fields, "static_images")  # keys of a record
@@ -36,14 +39,15 @@ class RunData:
 
 def prepare(config: Config) -> RunData:
     """Open, split and load the data of `config`. Raises UserError, naming the file and its fault."""
-    data = config.data
     images, classes = open_pair(config)
-    events = open_events(config, images, classes)
+    recorded = as_recorded(config)
+    data = recorded.data
+    events = open_events(recorded, images, classes)
     recordings = events.recordings()
     split = split_recordings(recordings, images.classes, data.events, config.seed)
     sources = dict.fromkeys(Split._fields, events)
     if data.events.test_root:
-        sources["test"] = open_events(config, images, classes, data.events.test_root)
+        sources["test"] = open_events(recorded, images, classes, data.events.test_root)
         split = split._replace(test=draw_test_recordings(sources["test"].recordings(), images.classes, config))
     paired = has_images(config)
     index, twins = choose_images(config, images, split) if paired else (np.arange(len(images.labels)), None)
@@ -51,6 +55,10 @@ def prepare(config: Config) -> RunData:
         part: load_events(source, getattr(split, part), data, f"{part} recordings") for part, source in sources.items()
     }
     static = load_images(images, index, data.size, data.static.fit, "static images", data.cache)
+    camera = open_camera(config.data, images, index)
+    digests_of_images = digests(static[None]) if paired else []
+    if camera is not None:  # what it sees may differ where what the network sees does not
+        digests_of_images = [a + b for a, b in zip(digests_of_images, digests(camera.images[None]), strict=True)]
     record = {
         "seed": config.seed,
         "classes": list(images.classes),
@@ -58,11 +66,12 @@ def prepare(config: Config) -> RunData:
         "static_images": index.tolist() if paired else [],
         "digests": {
             **{part: digests(events.frames) for part, events in frames.items()},
-            "static_images": digests(static[None]) if paired else [],
+            "static_images": digests_of_images,
         },
+        **({} if camera is None else {"simulator": SIMULATOR_VERSION}),
     }
     labels = torch.from_numpy(images.labels[index])
-    train = PairedData(static, labels, frames["train"], len(images.classes), twins)
+    train = PairedData(static, labels, frames["train"], len(images.classes), twins, camera)
     return RunData(images.classes, train, frames["validation"], frames["test"], record)
 
 

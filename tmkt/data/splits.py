@@ -70,7 +70,7 @@ def choose_images(config: Config, images: StaticSource, split: Split) -> tuple[n
     image only as its twin.
     """
     static = config.data.static
-    if config.data.pairing == "twin":
+    if config.data.pairing == "twin" and split.train:
         if static.exclude_twins == "none" and any(recording.image is None for recording in split.train):
             raise UserError("data.pairing: twin needs data.static.exclude_twins, which says what recordings show")
         if static.per_class is not None:
@@ -111,9 +111,9 @@ def _count_out(split: Split, shuffled: list[Recording], name: str, config: Event
     """Deal one class's recordings: to validation, to test if that is `counted` here, the rest to training."""
     validation, train = config.validation_per_class, config.train_per_class
     test = config.test_per_class or 0 if counted else 0
-    needed = validation + (train or 1) + (max(test, 1) if counted else 0)
+    needed = validation + (1 if train is None else train) + (max(test, 1) if counted else 0)
     if len(shuffled) < needed:
-        parts = f"{train or '1 or more'} to train, {validation} to validate"
+        parts = f"{'1 or more' if train is None else train} to train, {validation} to validate"
         parts += f", {max(test, 1)} or more to test" if counted else ""
         raise UserError(
             f"data.events: class {name!r} has {len(shuffled)} recordings, {needed} are needed ({parts}); "

@@ -15,6 +15,7 @@ from ..mixup import event_step_mask, sample_switch_steps
 from ..models import SpikingClassifier
 from ..models.modes import frozen_running_statistics
 from . import losses
+from .simulated import simulated_part
 from .teacher import Targets
 
 TWO_STREAMS = ("tmkt", "sliding", "ckd", "joint")
@@ -96,17 +97,23 @@ def build_streams(
 ) -> Streams:
     """Gather and mix the sequences of one step on the data's device, without repeating an image in memory.
 
-    `targets`: the teacher's, for every static image of `data` (ckd). `share`: the pairs to make sequences of. Random
-    numbers are drawn for all pairs, so that the shares of a batch are consistent.
+    With `data.camera`, some steps show recordings that are simulated here, see `draw_spans`. `targets`: the teacher's,
+    for every static image of `data` (ckd). `share`: the pairs to make sequences of. Random numbers are drawn for all
+    pairs, so that the shares of a batch are consistent.
     """
-    frames = data.events.frames
-    T, device = frames.shape[0], frames.device
-    switch_step = draw_switch_steps(config, len(pairs.label), T, progress, generator)
-    switch_step = None if switch_step is None else switch_step[share]
-    pairs = pairs.share(share)
-    static_index, event_index = pairs.static_index.to(device), pairs.event_index.to(device)
+    T, device = data.events.frames.shape[0], data.events.frames.device
+    static = config.method == "static_only" or (config.method == "finetune" and progress < 0.5)
+    main = torch.full_like(pairs.label, T if static else 0)
+    mixed = draw_switch_steps(config, len(pairs.label), T, progress, generator)
+    simulated = simulated_part(data, pairs, main, mixed, generator, share)
+    pairs, main, mixed = pairs.share(share), main[share], None if mixed is None else mixed[share]
 
-    def sequence(switch_step: Tensor) -> Tensor:
+    static_index, label = pairs.static_index.to(device), pairs.label.to(device)
+    frames, event_index = data.events.frames, pairs.event_index.to(device)
+    if simulated is not None and not len(data.events):  # each pair has its own
+        frames, event_index, simulated = simulated.frames, torch.arange(len(pairs.label), device=device), None
+
+    def sequence(stream: int, switch_step: Tensor) -> Tensor:
         x_seq = time_step_mixup(
             data.images,
             frames,
@@ -116,15 +123,14 @@ def build_streams(
             scale=(1 / 255, event_scale),
             dtype=torch.float32,
         )
+        if simulated is not None:
+            x_seq = simulated.put_into(x_seq, stream, event_scale)
         return pairs.transform.apply(x_seq)
 
-    label = pairs.label.to(device)
-    static = config.method == "static_only" or (config.method == "finetune" and progress < 0.5)
-    main = sequence(torch.full_like(pairs.label, T if static else 0))
-    if switch_step is None:
-        return Streams(main, None, None, label)
+    if mixed is None:
+        return Streams(sequence(0, main), None, None, label)
     batch_targets = None if targets is None else targets.at(static_index)
-    return Streams(main, sequence(switch_step), switch_step.to(device), label, batch_targets)
+    return Streams(sequence(0, main), sequence(1, mixed), mixed.to(device), label, batch_targets)
 
 
 class TransferTask(nn.Module):

@@ -43,7 +43,7 @@ def changed_data(old: dict[str, Any], new: dict[str, Any]) -> str:
         "of another content": sorted(key for key in before.keys() & after.keys() if before[key] != after[key]),
     }
     parts = [f"{len(k)} {what} ({', '.join(k[:3])}{', ...' if len(k) > 3 else ''})" for what, k in found.items() if k]
-    return ", ".join(parts) or "their order, classes or seed"
+    return ", ".join(parts) or "their order, classes, seed or simulator"
 
 
 def _contents(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -31,21 +31,37 @@ def environment(device: torch.device) -> dict[str, Any]:
 def introduction(
     config: Config, data: RunData, device: torch.device, parameters: int, batch: int, processes: int
 ) -> list[str]:
-    """Return a line each for data, model, training, device and folder; `batch`: samples per optimiser step."""
+    """Return a line each for data, cameras, model, training, device, folder; `batch`: samples per optimiser step."""
     images = count(len(data.train.images), "image") if data.record["static_images"] else "no images"
+    recordings = count(len(data.train.events), "recording") if len(data.train.events) else "no recordings"
     parts = f"{len(data.validation)} to validate, {len(data.test)} to test"
     width, height = config.data.size
     backend = backends.choose("lif", device.type, torch.float32, config.model.neuron.backend)
     threads = f", {count(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else ""
     together = f", {processes} processes" if processes > 1 else ""
     return [
-        f"data:   {count(len(data.train.events), 'recording')} to train on, {parts}; {images}",
+        f"data:   {recordings} to train on, {parts}; {images}",
+        *_camera(config),
         f"model:  {config.model.name}, {parameters:,} parameters; {len(data.classes)} classes, "
         f"{count(config.data.time_steps, 'time step')} of {width}x{height} pixels",
         f"method: {config.transfer.method}, {config.train.steps} optimiser steps of {batch} samples",
         f"device: {_device_name(device)}{threads}{together}; backend {backend}",
         f"out:    {config.out}",
     ]
+
+
+def _camera(config: Config) -> list[str]:
+    """Return a line for the simulated cameras, if there are any."""
+    if config.data.simulated is None:
+        return []
+    place, share = config.data.simulated
+    where = {
+        "events": f"in place of {share:.0%} of the recordings",
+        "images": f"in place of {share:.0%} of the images",
+        "between": f"between image and recording of {share:.0%} of the pairs",
+    }[place]
+    camera, motion = (c if isinstance(c, str) else "of own ranges" for c in (config.data.camera, config.data.motion))
+    return [f"camera: new simulated recordings in each step, {where}; camera {camera}, motion {motion}"]
 
 
 def _device_name(device: torch.device) -> str:

@@ -30,9 +30,20 @@ def open_pair(config: Config) -> tuple[StaticSource, ClassMap]:
 
 
 def has_images(config: Config) -> bool:
-    """Return whether the run has a static set. Without one it learns from recordings, if these are not simulated."""
-    alone = config.transfer.method == "events_only" and config.data.events.source != "simulated"
+    """Return whether the run has a static set. Without one it learns from recordings, if none is simulated."""
+    simulates = config.data.events.source == "simulated" or config.data.simulated is not None
+    alone = config.transfer.method == "events_only" and not simulates
     return bool(config.data.static.source) or not alone
+
+
+def as_recorded(config: Config) -> Config:
+    """Return `config` with events.source camera written as a folder of recordings to validate and test on."""
+    events = config.data.events
+    if events.source != "camera":
+        return config
+    folder = {"source": "folder", "root": events.test_root, "test_root": "", "train_per_class": 0}
+    data = config.data.model_copy(update={"events": events.model_copy(update=folder)})
+    return config.model_copy(update={"data": data})
 
 
 def open_events(config: Config, images: StaticSource, classes: ClassMap, root: str | Path | None = None) -> EventSource:

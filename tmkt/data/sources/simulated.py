@@ -1,11 +1,13 @@
 """Recordings simulated from the images of a static set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from zlib import crc32
 
 import numpy as np
+import torch
 
+from tmkt_kernels import Camera, Motion
 from tmkt_kernels import events as ev
 
 from ...config import DataConfig
@@ -15,7 +17,13 @@ from ..cache import Entry
 from .events import Recording, to_frames
 from .images import StaticSource
 
-SIMULATORS: dict[str, Callable[..., np.ndarray]] = {"saccades": ev.simulate_saccades, "drift": ev.simulate_drift}
+SIMULATORS = {
+    "saccades": ("nmnist", "nmnist"),
+    "drift": ("cifar10dvs", "nmnist"),
+    "ncaltech101": ("ncaltech101", "ncaltech101"),
+    "any": ("any", "any"),
+}
+"""Names of motion and camera, by `data.events.simulator`."""
 
 
 class SimulatedEvents:
@@ -40,8 +48,12 @@ class SimulatedEvents:
         image = self.images.read(recording.index)[0].numpy()
         if self.config.events.invert:
             image = 255 - image
-        simulate, seed = SIMULATORS[self.config.events.simulator], recording_seed(self.seed, recording.index)
-        return to_frames(simulate(image, sensor_size=self.sensor_size, seed=seed), self.sensor_size, self.config)
+        seed = recording_seed(self.seed, recording.index)
+        generator = torch.Generator().manual_seed(seed)
+        motion, camera = SIMULATORS[self.config.events.simulator]
+        shown = Motion.preset(1, motion, generator=generator), Camera.draw(1, camera, generator=generator)
+        events = ev.simulate_recording(image, *shown, sensor_size=self.sensor_size, seed=seed)
+        return to_frames(events, self.sensor_size, self.config)
 
     def key(self, recordings: Sequence[Recording]) -> tuple[dict[str, Any], list[Entry]]:
         events, static = self.config.events, self.config.static

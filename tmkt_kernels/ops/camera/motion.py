@@ -253,6 +253,7 @@ class Motion:
         fastest = pace * self.path.diff(dim=1).square().sum(-1).sqrt()
         moves = (fastest / _MAX_STEP).ceil().clamp(min=1.0)
         rests = (self.rest_us[:, None] / (self.leg_us[:, None] / moves)).ceil()
+        rests = torch.where(self.rest_us[:, None] < 1.0, 0.0, rests)  # the leg's last step takes it in
         ends = (moves + rests).cumsum(1)
         remedy = "is the path in sensor pixels, and are the times in microseconds?"
         at_most(ends[:, -1], MOST_STEPS, "the motion takes # steps of 1/8 pixel, rests included", remedy)
