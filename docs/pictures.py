@@ -12,8 +12,9 @@ from tmkt.analysis import figures
 from tmkt.analysis.example_batch import example_batch
 from tmkt.analysis.figures import EVENT_COLOUR, STATIC_COLOUR, save
 from tmkt.config import TransferConfig, load_config
-from tmkt.data import prepare
+from tmkt.data import prepare, sample_pairs
 from tmkt.demo import SETTINGS
+from tmkt.method.simulated import SimulatedPart, draw_spans
 from tmkt.method.transfer import draw_switch_steps
 from tmkt.mixup import event_step_mask, replacement_probability
 from tmkt_kernels import lif
@@ -29,6 +30,27 @@ def mixed_batch() -> Figure:
     mixed = example_batch(config, prepare(config), progress=0.0)
     assert mixed is not None
     return figures.mixed_batch(*mixed)
+
+
+def bridge() -> Figure:
+    """The mixed stream of one pair of the demo's data, with its simulated recording in no place and in each."""
+    settings = ["data.bridge=camera", "data.bridge_share=1", "data.motion=nmnist"]
+    data = prepare(load_config(None, [*SETTINGS, *settings])).train
+    assert data.camera is not None
+    T, switch = len(data.events.frames), torch.tensor([5])
+    pairs = sample_pairs(data, 1, torch.Generator().manual_seed(4))
+    assert pairs.simulated is not None
+    image, recording = data.images[pairs.static_index].expand(T, 1, 2, -1, -1), data.events.frames[:, pairs.event_index]
+    plain = torch.where(torch.arange(T).view(T, 1, 1, 1, 1) < switch, image / 255, recording.float())
+    frames = data.camera.frames(pairs.simulated, torch.tensor([T]))
+    rows, shown = [plain], [torch.zeros(T, 1, dtype=torch.bool)]
+    for place in ("images", "between", "events"):
+        spans = draw_spans(place, pairs.simulated.used, switch * 0, switch, T, torch.Generator().manual_seed(4))
+        rows.append(SimulatedPart(frames, spans).put_into(plain, 1, 1.0))
+        shown.append(spans.mask(1, T))
+    labels = ["bridge: null", *(f"bridge_place:\n{place}" for place in ("images", "between", "events"))]
+    title = "The mixed stream of one pair: its simulated recording in each place"
+    return figures.sequences(torch.cat(rows, 1), switch.expand(4), labels, title, torch.cat(shown, 1))
 
 
 def switch_steps() -> Figure:
@@ -107,7 +129,7 @@ def surrogates() -> Figure:
     return figure
 
 
-PICTURES: tuple[Callable[[], Figure], ...] = (mixed_batch, switch_steps, streams, neurons, surrogates)
+PICTURES: tuple[Callable[[], Figure], ...] = (mixed_batch, bridge, switch_steps, streams, neurons, surrogates)
 
 
 def main(folder: Path = IMAGES) -> None:

@@ -117,13 +117,19 @@ def nmnist(root, sample):
     return [*(f"data.events.{part}_per_class={count}" for part, count in counts.items()), *SMALL]
 
 
+def nmnist_camera(root, sample):
+    nmnist_full(root, sample)
+    return ["data.events.validation_per_class=1", "data.events.test_per_class=3"]
+
+
 def cifar10_simulated(root, sample):
     cifar10dvs(root, sample)
     counts = {"train": 2, "validation": 1, "test": 3}
     return [*(f"data.events.{part}_per_class={count}" for part, count in counts.items()), *SMALL]
 
 
-PAIRS = {f.__name__: f for f in (ncaltech101, cifar10dvs, nomniglot, cepdvs, nmnist_full, nmnist, cifar10_simulated)}
+PUBLISHED = (ncaltech101, cifar10dvs, nomniglot, cepdvs, nmnist_full, nmnist)
+PAIRS = {f.__name__: f for f in (*PUBLISHED, nmnist_camera, cifar10_simulated)}
 EXPECTED = {  # classes, training, validation and test recordings
     "ncaltech101": (100, 500, 0, 100),
     "cifar10dvs": (10, 40, 0, 10),
@@ -131,6 +137,7 @@ EXPECTED = {  # classes, training, validation and test recordings
     "cepdvs": (20, 40, 0, 20),
     "nmnist_full": (10, 40, 20, 60),
     "nmnist": (10, 20, 10, 30),
+    "nmnist_camera": (10, 0, 10, 30),
     "cifar10_simulated": (10, 20, 10, 30),
 }
 

@@ -23,7 +23,7 @@ from .results import Mean
 from .statistics import wilson
 
 matplotlib.use("Agg")
-STATIC_COLOUR, EVENT_COLOUR = "#d95f02", "#1b6ca8"
+STATIC_COLOUR, EVENT_COLOUR, SIMULATED_COLOUR = "#d95f02", "#1b6ca8", "#1b9e77"
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -34,47 +34,61 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def mixed_batch(mixed: Tensor, switch_step: Tensor, classes: Sequence[str]) -> Figure:
-    """Draw one row per sample, frames in time order; image steps framed in orange, event steps in blue.
+    """Draw one row per sample, with its class and its switch step; see `sequences`."""
+    T = len(mixed)
+    names = {0: "events only", T: "image only"}
+    labels = [
+        f"class {name}\n{names.get(switch, f'events from step {switch}')}"
+        for name, switch in zip(classes, switch_step.tolist(), strict=True)
+    ]
+    title = "What the network sees: an image, then the event frames of a recording of its class\n"
+    return sequences(mixed, switch_step, labels, f"{title}(samples chosen to show different switch steps)")
 
-    mixed [T, B, 2, H, W], switch_step int64 [B]. On events are red, off events blue, on white.
+
+def sequences(
+    mixed: Tensor, switch_step: Tensor, labels: Sequence[str], title: str, simulated: Tensor | None = None
+) -> Figure:
+    """Draw one row per sequence, frames in time order; image steps framed in orange, event steps in blue.
+
+    mixed [T, B, 2, H, W], switch_step int64 [B]. On events are red, off events blue, on white. simulated: bool [T, B],
+    the steps of a simulated recording, framed in green; None: those before the switch whose two channels differ.
     """
     T, batch = mixed.shape[:2]
     height = batch + 1.25  # inches: the rows, the legend and the title above them
     figure = Figure(figsize=(0.95 * T + 1.6, height))
     place = {"left": 1.5 / (0.95 * T + 1.6), "right": 0.995, "bottom": 0.05 / height, "top": 1 - 1.2 / height}
     axes: Any = figure.subplots(batch, T, squeeze=False, gridspec_kw={"wspace": 0.16, "hspace": 0.12, **place})
+    before = torch.arange(T)[:, None] < switch_step
+    if simulated is None:
+        simulated = before & (mixed[:, :, 0] != mixed[:, :, 1]).flatten(2).any(2)
     for b, t in np.ndindex(batch, T):
-        axis, switch = axes[b, t], int(switch_step[b])
-        if t < switch:
+        axis, image = axes[b, t], before[t, b] and not simulated[t, b]
+        if image:
             axis.imshow(1 - mixed[t, b, 0].numpy(), cmap="gray", vmin=0, vmax=1)
         else:
             axis.imshow(_event_image(mixed[t, b]))
         axis.set(xticks=[], yticks=[])
-        axis.spines[:].set(color=STATIC_COLOUR if t < switch else EVENT_COLOUR, linewidth=2)
+        colour = STATIC_COLOUR if image else SIMULATED_COLOUR if simulated[t, b] else EVENT_COLOUR
+        axis.spines[:].set(color=colour, linewidth=2)
         if b == 0:
             axis.set_title(f"step {t}", fontsize=10)
-        if 0 < t == switch:  # the sample switches here; mark the gap before its first event frame
+        if 0 < t == switch_step[b]:  # the sample switches here; mark the gap before its first event frame
             axis.add_line(
                 Line2D([-0.08] * 2, [-0.06, 1.06], color="black", lw=4, transform=axis.transAxes, clip_on=False)
             )
-    for b, (name, switch) in enumerate(zip(classes, switch_step.tolist(), strict=True)):
-        switches = "events only" if switch == 0 else "image only" if switch == T else f"events from step {switch}"
-        axes[b, 0].set_ylabel(f"class {name}\n{switches}", fontsize=10, rotation=0, ha="right", va="center")
+    for b, label in enumerate(labels):
+        axes[b, 0].set_ylabel(label, fontsize=10, rotation=0, ha="right", va="center")
     frame: Any = {"facecolor": "white", "linewidth": 2}
     handles = [
         Patch(**frame, edgecolor=STATIC_COLOUR, label="image step"),
+        *([Patch(**frame, edgecolor=SIMULATED_COLOUR, label="simulated step")] if simulated.any() else []),
         Patch(**frame, edgecolor=EVENT_COLOUR, label="event step"),
         Line2D([], [], color="black", lw=4, label="switch step"),
         Patch(facecolor="red", label="on event (pixel brighter)"),
         Patch(facecolor="blue", label="off event (pixel darker)"),
         Patch(facecolor="black", label="both in one step"),
     ]
-    figure.suptitle(
-        "What the network sees: an image, then the event frames of a recording of its class\n"
-        "(samples chosen to show different switch steps)",
-        fontsize=12,
-        y=1 - 0.08 / height,
-    )
+    figure.suptitle(title, fontsize=12, y=1 - 0.08 / height)
     above: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, 1 - 0.55 / height), "ncols": len(handles)}
     figure.legend(handles=handles, frameon=False, fontsize=9, handlelength=1.2, columnspacing=1.4, **above)
     return figure

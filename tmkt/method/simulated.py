@@ -18,6 +18,11 @@ class Spans(NamedTuple):
         """Return those of some of the pairs."""
         return Spans(self.begin[:, part], self.end[:, part])
 
+    def mask(self, stream: int, T: int) -> Tensor:
+        """Return bool [T, B], true at the steps of a stream that show the recording."""
+        steps = torch.arange(T)[:, None]
+        return (self.begin[stream] <= steps) & (steps < self.end[stream])
+
 
 class SimulatedPart(NamedTuple):
     """Simulated recordings of a batch, frames [T, B, 2, H, W], and the steps of each stream that show them."""
@@ -27,9 +32,8 @@ class SimulatedPart(NamedTuple):
 
     def put_into(self, x_seq: Tensor, stream: int, scale: float) -> Tensor:
         """Return the sequences x_seq [T, B, 2, H, W] of a stream with its span of the frames, times `scale`."""
-        steps = torch.arange(len(x_seq))[:, None]
-        shown = (self.spans.begin[stream] <= steps) & (steps < self.spans.end[stream])
-        return torch.where(shown.to(x_seq.device)[..., None, None, None], self.frames.float() * scale, x_seq)
+        shown = self.spans.mask(stream, len(x_seq)).to(x_seq.device)
+        return torch.where(shown[..., None, None, None], self.frames.float() * scale, x_seq)
 
 
 def simulated_part(

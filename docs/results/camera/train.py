@@ -1,10 +1,12 @@
 """Trains on simulated recordings of MNIST images alone and tests on all real N-MNIST recordings at hand.
 
 `python docs/results/camera/train.py` appends one JSON line per run to train.jsonl beside this file and skips the runs
-that it already has: cameras nmnist and any, drawn afresh in every step or once for each image, five seeds. The images
-that the recordings show are left out. Needs TMKT_DATA, the folder of MNIST and N-MNIST-small.
+that it already has: 2,000 or 100 images per class, cameras nmnist and any, drawn afresh in every step or once for each
+image, five seeds. The images that the recordings show are left out. Needs TMKT_DATA, the folder of MNIST and
+N-MNIST-small.
 """
 
+import itertools
 import json
 import os
 import tempfile
@@ -22,13 +24,13 @@ from tmkt.training.trainer import Trainer
 
 ROWS = Path(__file__).with_name("train.jsonl")
 ROOT = os.environ.get("TMKT_DATA", "data")
+KEYS = ("images", "camera", "drawn", "seed")
 SETTINGS = (
     "data.time_steps=6",
     "data.crop_padding=2",
     "data.static.source=MNIST",
     f"data.static.root={ROOT}",
     "data.static.fit=pad",
-    "data.static.per_class=2000",
     "data.static.exclude_twins=nmnist",
     "data.events.source=camera",
     f"data.events.test_root={ROOT}/N-MNIST-small/Train",
@@ -74,20 +76,21 @@ def run(config: Config, data: RunData, once: bool) -> tuple[int, int]:
 
 def main() -> None:
     known = [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
-    done = {(row["camera"], row["drawn"], row["seed"]) for row in known}
-    for seed in range(1, 6):
-        for camera in ("nmnist", "any"):
-            config = load_config(None, [*SETTINGS, f"data.camera={camera}", f"data.motion={camera}", f"seed={seed}"])
-            data = prepare(config)
-            for drawn in ("in every step", "once"):
-                if (camera, drawn, seed) in done:
-                    continue
-                began = time.monotonic()
-                correct, total = run(config, data, drawn == "once")
-                row = {"camera": camera, "drawn": drawn, "seed": seed, "correct": correct, "total": total}
-                row |= {"seconds": round(time.monotonic() - began)}
-                with ROWS.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+    done = {tuple(row[key] for key in KEYS) for row in known}
+    for images, seed, camera in itertools.product((2000, 100), range(1, 6), ("nmnist", "any")):
+        left = [d for d in ("in every step", "once") if (images, camera, d, seed) not in done]
+        if not left:
+            continue
+        own = [f"data.static.per_class={images}", f"data.camera={camera}", f"data.motion={camera}", f"seed={seed}"]
+        config = load_config(None, [*SETTINGS, *own])
+        data = prepare(config)
+        for drawn in left:
+            began = time.monotonic()
+            correct, total = run(config, data, drawn == "once")
+            row = dict(zip(KEYS, (images, camera, drawn, seed), strict=True))
+            row |= {"correct": correct, "total": total, "seconds": round(time.monotonic() - began)}
+            with ROWS.open("a") as file:
+                file.write(json.dumps(row) + "\n")
 
 
 if __name__ == "__main__":
