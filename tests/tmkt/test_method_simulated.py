@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from tmkt.analysis.example_batch import example_batch
+from tmkt.analysis.grid import make_grid
 from tmkt.cli import main
 from tmkt.config import TransferConfig
 from tmkt.data import Augmentation, prepare, sample_pairs
+from tmkt.errors import UserError
 from tmkt.method.simulated import draw_spans
 from tmkt.method.transfer import build_streams
 from tmkt.training.trainer import Trainer, train
@@ -175,6 +177,23 @@ def test_the_command_trains_without_recordings_and_evaluates(tiny, recordings, t
     assert main(["eval", config.out, "--events", str(recordings)]) == 0
     told = capsys.readouterr()
     assert "6 of these 24 recordings are ones that it was validated on" in told.err
+
+
+def test_other_commands_know_runs_of_the_camera(tiny, recordings, tmp_path, capsys):
+    settings = {"source": "camera", "root": "", "test_root": str(recordings)}
+    config = tiny.replace(**{f"data__events__{key}": value for key, value in settings.items()})
+    path = tmp_path / "camera.yaml"
+    path.write_text(config.dump())
+    assert main(["data", "check", str(recordings), "--config", str(path)]) == 0
+    assert main(["data", "prepare", str(path), f"data.cache={tmp_path / 'cache'}"]) == 0
+    assert "0 train, 6 validation, 18 test recordings" in capsys.readouterr().out
+    train(config)
+    assert main(["diagnose", config.out, "--draws", "2", "--samples", "9"]) == 0
+    assert "gradient variance" in capsys.readouterr().out
+    (cell,) = make_grid(path, [], methods=["tmkt"], seeds=[1], per_class=[], out=tmp_path / "grid")
+    assert cell.per_class == cell.config.data.events.train_per_class == 0
+    with pytest.raises(UserError, match="trains on no recordings; leave it out"):
+        make_grid(path, [], methods=["tmkt"], seeds=[1], per_class=[3], out=tmp_path / "grid")
 
 
 def test_pictures_show_the_bridge(tiny):

@@ -95,7 +95,7 @@ def two(tiny, backbone, processes, tmp_path, monkeypatch):
     """A run of two processes with six pairs each; rank 1 has another output folder, which it must not touch."""
     monkeypatch.setitem(registry.BACKBONES, "smooth", smooth)
     name, options, _ = backbone
-    config = tiny.replace(train__log_every=1, model__name=name, model__options=options)
+    config = tiny.replace(train__log_every=1, model__name=name, model__options=options, data__bridge="camera")
     port = free_port()
     workers = [processes.Process(target=member, args=(rank, port, config, tmp_path)) for rank in range(2)]
     for worker in workers:

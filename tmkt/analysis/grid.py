@@ -16,6 +16,7 @@ from pathlib import Path
 
 from .. import atomic_files
 from ..config import Config, load_config
+from ..data.sources.opening import as_recorded
 from ..errors import UNHEARD, UserError
 from ..progress import bar, say
 from ..training.run_folder import RunFolder
@@ -83,7 +84,7 @@ def make_grid(
     """
     variants = dict(parse_method(text) for text in methods)
     if not per_class:
-        configured = load_config(config, overrides).data.events.train_per_class
+        configured = as_recorded(load_config(config, overrides)).data.events.train_per_class
         if configured is None:
             raise UserError("--per-class: the configuration's data.events.train_per_class is null; give numbers")
         per_class = [configured]
@@ -98,6 +99,8 @@ def make_grid(
         arguments = [*overrides, *own]
         cells.append(Cell(name, count, seed, load_config(config, arguments), (str(config), *arguments)))
     for cell in cells:
+        if cell.config.data.events.source == "camera" and cell.per_class:
+            raise UserError("--per-class: events.source camera trains on no recordings; leave it out")
         cell.folder.check_same_run(cell.config)
     return cells
 

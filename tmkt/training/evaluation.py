@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..data import EventFrames, digests, load_folder, prepare
+from ..data.sources.opening import as_recorded
 from ..models import SpikingClassifier
 from ..models.finite import check_finite, finite_inputs
 from ..models.modes import evaluation_mode
@@ -107,7 +108,8 @@ def evaluate_parts(run_dir: str | Path, events: str | Path | None = None) -> Eva
     with enough_memory(config):
         frames = prepare(config).test if events is None else load_folder(config, classes, events)
         score = evaluate(model.to(device), frames, config.data.events.scale, device)
-    own = events is None or Path(events).resolve() == Path(config.data.events.root).resolve()
+    root = as_recorded(config).data.events.root
+    own = events is None or (bool(root) and Path(events).resolve() == Path(root).resolve())
     membership = _membership(frames, run.split(), own)
     right = [answer == label for answer, label in zip(score.predicted, frames.labels.tolist(), strict=True)]
     parts = {part: [r for r, m in zip(right, membership, strict=True) if m == part] for part in MEMBERSHIPS}
