@@ -15,7 +15,9 @@ def grey(images: Tensor) -> Tensor:
 
 
 def intensities(images: Tensor) -> Tensor:
-    """Return float32 from 0 to 1 for uint8, from a table: on a GPU, torch divides by a number only approximately."""
+    """Return float32 from 0 to 1 for uint8. On a GPU, where torch divides only approximately, from a table."""
+    if images.device.type == "cpu":
+        return images.float() / 255
     return (torch.arange(256.0) / 255).to(images.device)[images.long()]
 
 
@@ -29,24 +31,25 @@ def display(images: Tensor, scale: Tensor, corner: Tensor, size: tuple[int, int]
     averaged where it shrinks, interpolated linearly where it grows, and kept at scale 1. Beyond its edges, the
     outermost pixels continue.
     """
-    rows = _resampled(images, scale, corner[:, 1], size[1])
-    return _resampled(rows.transpose(1, 2), scale, corner[:, 0], size[0]).transpose(1, 2).contiguous()
+    rows = _resampled(images, 1, scale, corner[:, 1], size[1])
+    return _resampled(rows, 2, scale, corner[:, 0], size[0])
 
 
-def _resampled(planes: Tensor, scale: Tensor, start: Tensor, size: int) -> Tensor:
-    """Resample planes [B, n, m] along n to [B, size, m]. Weights are rounded once; the order of the sum is fixed."""
-    n = planes.shape[1]
-    device = planes.device
-    extent = (1 / scale).clamp(min=1)  # of a pixel, in pixels of the plane
+def _resampled(planes: Tensor, dim: int, scale: Tensor, start: Tensor, size: int) -> Tensor:
+    """Resample planes [B, n, m] along dimension 1 or 2. Weights are rounded once; the order of the sum is fixed."""
+    B, n = len(planes), planes.shape[dim]
+    along = (B, -1, 1) if dim == 1 else (B, 1, -1)
+    shape = (B, size, planes.shape[2]) if dim == 1 else (B, planes.shape[1], size)
+    extent = (1 / scale).clamp(min=1)[:, None]  # of a pixel, in pixels of the plane
     centre = (start[:, None] + torch.arange(size, dtype=torch.float64) + 0.5) / scale[:, None] + n / 2
-    begin, end = centre - extent[:, None] / 2, centre + extent[:, None] / 2
+    begin, end = centre - extent / 2, centre + extent / 2
     first = begin.floor()
-    samples = torch.arange(len(planes), device=device)[:, None]
-    total = torch.zeros(len(planes), size, planes.shape[2], device=device)
-    for tap in range(math.ceil(max(extent.tolist(), default=0.0)) + 1):
+    total = torch.zeros((), device=planes.device)
+    for tap in range(math.ceil(max(extent[:, 0].tolist(), default=0.0)) + 1):
         low = first + tap
-        overlap = (torch.minimum(end, low + 1) - torch.maximum(begin, low)).clamp(min=0)
-        weight = (overlap / extent[:, None]).float().to(device)
-        index = low.clamp(0, n - 1).long().to(device)
-        total = total + planes[samples, index] * weight[:, :, None]
-    return total
+        weight = ((torch.minimum(end, low + 1) - torch.maximum(begin, low)) / extent).clamp(min=0).float()
+        if weight.any():
+            index = low.clamp(0, n - 1).long().to(planes.device)
+            picked = planes.gather(dim, index.view(along).expand(shape))
+            total = total + picked * weight.to(planes.device).view(along)
+    return total.expand(shape)

@@ -216,18 +216,21 @@ class Motion:
     def steps(self, sensor_size: tuple[int, int], latency_us: Tensor) -> Steps:
         """Return the steps, of at most 1/8 pixel each, in which the simulation follows the motion.
 
+        latency_us: [B], of each camera.
+
         Raises ValueError for a motion that would take unbounded time or memory; the message names the limit.
         """
-        leg, k, moves, rests = self._legs()  # leg and k are [B, S], as all below
+        if len(self) > 1 and all(bool((values == values[:1]).all()) for values in vars(self).values()):
+            return self[:1].steps(sensor_size, latency_us)  # one motion, of all cameras
+        leg, k, moves, rests = self._legs(len(latency_us))  # leg and k are [B, S], as all below
         self.duration_us()  # raises if they are too long
         ends = torch.stack([leg, leg + 1], dim=-1).flatten(1)[..., None].expand(-1, -1, 2)
         here, there = self.path.gather(1, ends).view(*leg.shape, 2, 2).unbind(2)
         move, rest = moves.gather(1, leg), rests.gather(1, leg)
         number = (k / move).clamp(max=1.0)
         # Steps last longer where a smooth leg is slow, 5/3 of the mean at its ends and 2/3 in its middle.
-        share = (
-            number + (((2.0 * number - 1.0) * (2.0 * number - 1.0) * (2.0 * number - 1.0) + 1.0) / 2.0 - number) / 3.0
-        )
+        centred = 2.0 * number - 1.0
+        share = number + ((centred * centred * centred + 1.0) / 2.0 - number) / 3.0
         share = torch.where(self.smooth[:, None], share, number)
         minimum_jerk = share * share * share * (10.0 + share * (-15.0 + 6.0 * share))  # Flash and Hogan 1985
         way = torch.where(self.smooth[:, None], minimum_jerk, share)[..., None]
@@ -247,8 +250,11 @@ class Motion:
             )
         return steps(offset, end - duration, duration, latency_us, n_steps.int(), sensor_size)
 
-    def _legs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return each step's leg and its number there [B, S], and how many steps legs and rests have [B, P - 1]."""
+    def _legs(self, batch: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return each step's leg and its number there [B, S], and how many steps legs and rests have [B, P - 1].
+
+        batch: number of cameras that see the motions.
+        """
         pace = torch.where(self.smooth, 1.305, 1.0)[:, None]  # the longest step of a leg over the mean one
         fastest = pace * self.path.diff(dim=1).square().sum(-1).sqrt()
         moves = (fastest / _MAX_STEP).ceil().clamp(min=1.0)
@@ -258,7 +264,7 @@ class Motion:
         remedy = "is the path in sensor pixels, and are the times in microseconds?"
         at_most(ends[:, -1], MOST_STEPS, "the motion takes # steps of 1/8 pixel, rests included", remedy)
         most = int(ends[:, -1].max()) if len(self) else 0
-        at_most(len(self) * most, MOST_STEPS, "the motions take # steps of 1/8 pixel together, rests included", remedy)
+        at_most(batch * most, MOST_STEPS, "the motions take # steps of 1/8 pixel together, rests included", remedy)
         number = torch.arange(1 + most, dtype=torch.float64).expand(len(self), -1).contiguous()
         leg = torch.searchsorted(ends, number).clamp(max=ends.shape[1] - 1)
         return leg, number - (ends - moves - rests).gather(1, leg), moves, rests
@@ -279,7 +285,11 @@ MOTIONS: dict[str, Callable[[int, torch.Generator | None], Motion]] = {
 def steps(
     offset: Tensor, begin: Tensor, duration: Tensor, latency_us: Tensor, n_steps: Tensor, sensor_size: tuple[int, int]
 ) -> Steps:
-    """Return the steps of views at `offset` [B, S, 2] (x, y), relative to a resting image."""
+    """Return the steps of views at `offset` [B, S, 2] (x, y), relative to a resting image.
+
+    latency_us: [B]; all but this may be of one motion, B = 1, which all cameras see.
+    """
+    B = len(latency_us)
     alive = (torch.arange(offset.shape[1]) < n_steps[:, None])[..., None]
     offset = torch.where(alive, offset, offset[:, :1])
     whole = offset.floor()
@@ -287,12 +297,12 @@ def steps(
     whole_offset = (whole - base[:, None]).long()
     extent = whole_offset.amax((0, 1)).tolist() if len(offset) else [0, 0]
     width, height = (n + extra + 1 for n, extra in zip(sensor_size, extent, strict=True))  # a view needs one more
-    at_most(len(offset) * width * height, MOST_PIXELS, "what the cameras see has # pixels", "simulate fewer at once")
+    at_most(B * width * height, MOST_PIXELS, "what the cameras see has # pixels", "simulate fewer at once")
     corner = whole_offset[..., 1] * width + whole_offset[..., 0]
     times = torch.stack([corner, begin.long(), duration.long()], dim=-1).int()
-    shares = torch.cat([offset - whole, follow(duration, latency_us)[..., None]], dim=-1).float()
+    shares = torch.cat([(offset - whole).expand(B, -1, -1), follow(duration, latency_us)[..., None]], dim=-1).float()
     half = torch.tensor(sensor_size, dtype=torch.float64) / 2
-    return Steps(times, shares, n_steps, base - half, (width, height))
+    return Steps(times.expand(B, -1, -1), shares, n_steps.expand(B), (base - half).expand(B, -1), (width, height))
 
 
 def follow(duration_us: Tensor, latency_us: Tensor) -> Tensor:

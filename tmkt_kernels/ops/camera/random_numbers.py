@@ -1,7 +1,9 @@
 """Counter-based random numbers: the same for any order, split or device."""
 
 import operator
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,15 +11,17 @@ _LOW = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 
+Array = TypeVar("Array", Tensor, np.ndarray)
 
-def philox(key: Tensor, counter: Tensor, draw: Tensor | int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+
+def philox(key: Array, counter: Array, draw: Array | int) -> tuple[Array, Array, Array, Array]:
     """Return four random words of 32 bits: Philox4x32-10 (Salmon et al. 2011, doi:10.1145/2063384.2063405).
 
     key: int64, all 64 bits are used. counter, draw: the first two words of the counter, 0 to 2^32 - 1; the other two
-    are zero. All broadcast. Returns int64 tensors of values from 0 to 2^32 - 1.
+    are zero. All broadcast. Returns int64 tensors or arrays of values from 0 to 2^32 - 1.
     """
     low, high = key & _LOW, (key >> 32) & _LOW
-    zero = torch.zeros_like(key + counter + draw)
+    zero = (key + counter + draw) * 0
     words = [counter + zero, draw + zero, zero, zero]
     for _ in range(10):
         # The product of two words wraps to a negative int64, whose bits are right.
@@ -53,9 +57,9 @@ NORMAL_SCALE = float(torch.tensor((8 * (65536**2 - 1) / 12) ** -0.5, dtype=torch
 
 def sample_seeds(seed: int, samples: int) -> Tensor:
     """Return int64 [samples], 64 random bits for each sample of a batch, from one seed of 64 bits."""
-    key = torch.tensor(seed - 2**64 if seed >= 2**63 else seed, dtype=torch.int64)
-    low, high, _, _ = philox(key, torch.arange(samples), 0)
-    return low | (high << 32)
+    key = np.array([seed], dtype=np.uint64).view(np.int64)
+    low, high, _, _ = philox(key, np.arange(samples), 0)  # arrays, since torch takes longer for each operation
+    return torch.from_numpy(low | (high << 32))
 
 
 def checked_seed(seed: object) -> int:
