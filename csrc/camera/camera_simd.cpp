@@ -13,15 +13,31 @@ namespace tmkt {
 namespace TMKT_SIMD {
 namespace {
 
+constexpr int64_t kBlockPixels = 1024;  // pixels whose state stays in the first-level cache
 constexpr int64_t kMostFired = 256;
 
 struct MultiplyLanes {
-  typedef uint64_t Wide __attribute__((vector_size(8 * kLanes)));
-
   TMKT_INLINE void operator()(Words a, uint32_t b, Words& high, Words& low) const {
-    const Wide product = __builtin_convertvector(a, Wide) * b;
-    high = __builtin_convertvector(product >> 32, Words);
-    low = a * b;
+    typedef uint64_t Pairs __attribute__((vector_size(4 * kLanes)));
+    const Pairs even = multiply((Pairs)a, b), odd = multiply((Pairs)a >> 32, b);
+    constexpr uint64_t kUpper = ~uint64_t{0} << 32;
+    high = (Words)(even >> 32 | (odd & kUpper));
+    low = (Words)((even & ~kUpper) | odd << 32);
+  }
+
+ private:
+  // Products of the lower halves. GCC 12 multiplies all 64 bits.
+  template <typename Pairs>
+  static TMKT_INLINE Pairs multiply(Pairs a, uint32_t b) {
+#if defined(__AVX512F__)
+    return (Pairs)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi32(b));
+#elif defined(__AVX2__)
+    return (Pairs)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi32(b));
+#elif defined(__SSE2__)
+    return (Pairs)_mm_mul_epu32((__m128i)a, _mm_set1_epi32(b));
+#else
+    return (a & 0xffffffffu) * b;
+#endif
   }
 };
 
@@ -39,12 +55,33 @@ TMKT_INLINE unsigned lanes_of(Ints mask) {
 #endif
 }
 
-TMKT_INLINE bool any_crosses(Floats level, Floats high, Floats low) {
+// Lanes in which the level crosses one of its bounds, or a bound is that of a blind pixel.
+TMKT_INLINE unsigned crossings(Floats level, Floats high, Floats low) {
 #if defined(__AVX512F__)
-  return _mm512_cmp_ps_mask((__m512)level, (__m512)high, _CMP_GE_OQ) |
-         _mm512_cmp_ps_mask((__m512)level, (__m512)low, _CMP_LE_OQ);
+  const __mmask16 below = _mm512_cmp_ps_mask((__m512)level, (__m512)high, _CMP_LT_OQ);
+  return static_cast<uint16_t>(~_mm512_mask_cmp_ps_mask(below, (__m512)level, (__m512)low, _CMP_GT_OQ));
 #else
   return lanes_of((level >= high) | (level <= low));
+#endif
+}
+
+TMKT_INLINE Floats gather(const float* values, Ints at) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_i32gather_ps((__m512i)at, values, 4);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_i32gather_ps(values, (__m256i)at, 4);
+#else
+  Floats gathered;
+  for (int j = 0; j < kLanes; ++j) gathered[j] = values[at[j]];
+  return gathered;
+#endif
+}
+
+TMKT_INLINE void scatter(Floats x, float* values, Ints at) {
+#if defined(__AVX512F__)
+  _mm512_i32scatter_ps(values, (__m512i)at, (__m512)x, 4);
+#else
+  for (int j = 0; j < kLanes; ++j) values[at[j]] = x[j];
 #endif
 }
 
@@ -59,142 +96,196 @@ class Rows {
         rows_(rows),
         pitch_(scene.width + 1),
         vectors_((rows * pitch_ + kLanes - 1) / kLanes),
-        floats_(kArrays * vectors_ + 1),
-        pixel_(vectors_, Ints{} - 1),
+        floats_(kArrays * (vectors_ + 1)),
+        places_(vectors_ * kLanes, Place{-1, -1}),
         noise_(vectors_),
+        masks_(vectors_ + sizeof(uint64_t)),
+        active_((vectors_ + 1) * kLanes),
         sink_(sink) {
     for (int64_t row = 0; row < rows; ++row) {
-      int32_t* pixels = reinterpret_cast<int32_t*>(pixel_.data()) + row * pitch_;
-      for (int64_t x = 0; x < scene.width; ++x) pixels[x] = static_cast<int32_t>((first + row) * scene.width + x);
+      Place* places = places_.data() + row * pitch_;
+      for (int64_t x = 0; x < scene.width; ++x) {
+        places[x] = {static_cast<int16_t>(x), static_cast<int16_t>(first + row)};
+      }
     }
   }
 
   void simulate() {
     look(0);
     for (int64_t k = 0; k < vectors_; ++k) start(k);
+    start_nobody();
     for (int32_t step = 1; step < sample_.n_steps; ++step) {
-      if (!sample_.rests(step)) look(step);
-      expose(step);
+      if (sample_.rests(step)) {
+        expose<false>(step);
+      } else {
+        look(step);
+        expose<true>(step);
+      }
+      fire(step, list_active());
+      sink(step);
     }
     for (int64_t k = 0; k < vectors_; ++k) noise(k);
     drain();
   }
 
  private:
-  // Arrays of vectors, one after the other; the last has one vector more, because `look` reads one pixel ahead.
-  static constexpr int64_t kArrays = 8;
-  Floats& level(int64_t k) { return floats_[k]; }
-  Floats& high(int64_t k) { return floats_[vectors_ + k]; }
-  Floats& low(int64_t k) { return floats_[2 * vectors_ + k]; }
-  Floats& blind(int64_t k) { return floats_[3 * vectors_ + k]; }
-  Floats& on(int64_t k) { return floats_[4 * vectors_ + k]; }
-  Floats& off(int64_t k) { return floats_[5 * vectors_ + k]; }
-  Floats& light(int64_t k) { return floats_[6 * vectors_ + k]; }  // its logarithm, from the second step on
-  float* between() { return reinterpret_cast<float*>(&floats_[7 * vectors_]); }  // light between two rows
+  struct Place {
+    int16_t x, y;  // -1 for none
+  };
+  typedef std::conditional_t<kLanes == 16, uint16_t, uint8_t> Mask;
 
-  // Light of a step at all pixels, or its logarithm from step 1 on.
+  // Arrays of vectors, one after the other. Each has one vector more: `look` reads one pixel ahead, and `fire` fills up
+  // its last vector with the pixel nobody_.
+  enum Array { kLevel, kNextLevel, kHigh, kLow, kBlind, kOn, kOff, kLight, kBetween, kArrays };
+  Floats* array(int64_t which) { return &floats_[which * (vectors_ + 1)]; }
+  float* flat(int64_t which) { return reinterpret_cast<float*>(array(which)); }
+  // The level before a step, and after it.
+  int64_t before(int32_t step) const { return step % 2 ? kLevel : kNextLevel; }
+  int64_t after(int32_t step) const { return step % 2 ? kNextLevel : kLevel; }
+
+  // Light of a step between two rows.
   void look(int32_t step) {
-    const StepShares share = sample_.shares[step];
+    const float down = sample_.shares[step].down;
     for (int64_t row = 0; row < rows_; ++row) {
       const float* upper = sample_.display + sample_.times[step].corner + (first_ + row) * scene_.display_width;
       const float* lower = upper + scene_.display_width;
-      float* target = between() + row * pitch_;
+      float* target = flat(kBetween) + row * pitch_;
       const auto mix = [&](auto access, int64_t x) {
         const Floats u = access.load(upper + x);
-        store(access, u + share.down * (access.load(lower + x) - u), target + x);
+        store(access, u + down * (access.load(lower + x) - u), target + x);
       };
       int64_t x = 0;
       for (; x + kLanes <= pitch_; x += kLanes) mix(WholeVector{}, x);
       if (x < pitch_) mix(PartOfVector{pitch_ - x}, x);
     }
-    for (int64_t k = 0; k < vectors_; ++k) {
-      const Floats left = load(between() + k * kLanes), right = load(between() + k * kLanes + 1);
-      const Floats seen = left + share.right * (right - left);
-      light(k) = step == 0 ? seen : log2_of(seen);
-    }
+  }
+
+  // Light of a step at the pixels of vector k, after `look`.
+  Floats seen(int64_t k, float share_right) {
+    const float* pixels = flat(kBetween) + k * kLanes;
+    const Floats left = load(pixels), right = load(pixels + 1);
+    return left + share_right * (right - left);
   }
 
   void start(int64_t k) {
     CameraPixel<Floats> pixel;
-    pixel.start(MultiplyLanes{}, sample_.sensor, sample_.seed, (Words)pixel_[k], light(k));
-    light(k) = pixel.level;  // in case the image rests at first
-    pixel.high = pixel_[k] < 0 ? __builtin_inff() : pixel.high;
-    pixel.low = pixel_[k] < 0 ? -__builtin_inff() : pixel.low;
-    store_state(k, pixel);
-    on(k) = pixel.on;
-    off(k) = pixel.off;
-    level(k) = pixel.level;
-    noise_[k] = pixel.noise_at;
-  }
-
-  void store_state(int64_t k, const CameraPixel<Floats>& pixel) {
-    high(k) = pixel.high;
-    low(k) = pixel.low;
-    blind(k) = pixel.blind;
-  }
-
-  void expose(int32_t step) {
-    const float us = static_cast<float>(sample_.times[step].duration_us);
-    const float follow = sample_.shares[step].follow, sunk = sample_.sensor.leak * us;
-    sunk == 0.0f ? expose<false>(step, follow, sunk) : expose<true>(step, follow, sunk);
-  }
-
-  template <bool kLeak>
-  void expose(int32_t step, float follow, float sunk) {
-    Floats *const levels = &level(0), *const highs = &high(0), *const lows = &low(0);
-    const Floats* const lights = &light(0);
-    for (int64_t k = 0; k < vectors_; ++k) {
-      const Floats before = levels[k];
-      const Floats after = before + follow * (lights[k] - before);
-      const Floats end = kLeak ? after + sunk : after;
-      levels[k] = after;
-      if (any_crosses(end, highs[k], lows[k])) fire(k, before, end, step);
-      if constexpr (kLeak) {
-        highs[k] -= sunk;
-        lows[k] -= sunk;
-      }
+    Ints number;
+    for (int j = 0; j < kLanes; ++j) {
+      const Place place = places_[k * kLanes + j];
+      number[j] = place.x < 0 ? -1 : static_cast<int32_t>(place.y * scene_.width + place.x);
     }
+    pixel.start(MultiplyLanes{}, sample_.sensor, sample_.seed, (Words)number, seen(k, sample_.shares[0].right));
+    array(kHigh)[k] = number < 0 ? __builtin_inff() : pixel.high;
+    array(kLow)[k] = number < 0 ? -__builtin_inff() : pixel.low;
+    array(kBlind)[k] = pixel.blind;
+    array(kOn)[k] = pixel.on;
+    array(kOff)[k] = pixel.off;
+    array(kLevel)[k] = array(kLight)[k] = pixel.level;  // the light in case the image rests at first
+    noise_[k] = number < 0 ? kNever : pixel.noise_at;
+  }
+
+  void start_nobody() {
+    array(kHigh)[vectors_] = Floats{} + __builtin_inff();
+    array(kLow)[vectors_] = Floats{} - __builtin_inff();
+    array(kBlind)[vectors_] = Floats{} - 1.0f;
+  }
+
+  // Moves the levels through a step, and marks the pixels for `fire`.
+  template <bool kMoves>
+  void expose(int32_t step) {
+    const auto [right, down, follow] = sample_.shares[step];
+    const float sunk = sunk_in(step);
+    const Floats *const befores = array(before(step)), *const highs = array(kHigh), *const lows = array(kLow);
+    Floats *const afters = array(after(step)), *const lights = array(kLight);
+    for (int64_t k = 0; k < vectors_; ++k) {
+      const Floats light = kMoves ? log2_of(seen(k, right)) : lights[k];
+      if (kMoves) lights[k] = light;
+      const Floats after = befores[k] + follow * (light - befores[k]);
+      afters[k] = after;
+      masks_[k] = crossings(after + sunk, highs[k], lows[k]);
+    }
+  }
+
+  float sunk_in(int32_t step) const {
+    return sample_.sensor.leak * static_cast<float>(sample_.times[step].duration_us);
+  }
+
+  int64_t list_active() {
+    constexpr int64_t kAtOnce = sizeof(uint64_t) / sizeof(Mask);
+    int64_t n = 0;
+    for (int64_t k = 0; k < vectors_; k += kAtOnce) {
+      uint64_t bits = read<uint64_t>(&masks_[k]);
+      if (bits == 0) continue;
+      // Four at a time, beyond the last one too, because each end of a loop is hard to predict.
+      const int64_t end = n + __builtin_popcountll(bits);
+      for (; n < end; n += 4) {
+        for (int i = 0; i < 4; ++i, bits &= bits - 1) {
+          const int bit = __builtin_ctzll(bits | uint64_t{1} << 63);
+          active_[n + i] = (k + bit / (8 * sizeof(Mask))) * kLanes + bit % (8 * sizeof(Mask));
+        }
+      }
+      n = end;
+    }
+    return n;
   }
 
   // A blind pixel has its crossings at infinity, so that it comes here in every step until it sees again.
-  __attribute__((noinline)) void fire(int64_t k, Floats before, Floats end, int32_t step) {
+  void fire(int32_t step, int64_t active) {
     const StepTimes times = sample_.times[step];
-    const float us = static_cast<float>(times.duration_us);
-    CameraPixel<Floats> pixel{
-        .level{}, .high = high(k), .low = low(k), .blind = blind(k), .on = on(k), .off = off(k), .noise_at{}};
-    if (lanes_of((pixel.blind < us) & ((end >= pixel.high) | (end <= pixel.low)))) {
+    const float us = static_cast<float>(times.duration_us), refractory_us = sample_.sensor.refractory_us;
+    const float sunk = sunk_in(step);
+    write(Ints{} + static_cast<int32_t>(vectors_ * kLanes), &active_[active]);
+    for (int64_t i = 0; i < active; i += kLanes) {
+      const Ints at = read<Ints>(&active_[i]);
+      const Floats before = gather(flat(this->before(step)), at), end = gather(flat(after(step)), at) + sunk;
+      CameraPixel<Floats> pixel{.level{},
+                                .high = gather(flat(kHigh), at),
+                                .low = gather(flat(kLow), at),
+                                .blind = gather(flat(kBlind), at),
+                                .on = gather(flat(kOn), at),
+                                .off = gather(flat(kOff), at),
+                                .noise_at{}};
       const auto any = [](Ints mask) { return lanes_of(mask) != 0; };
       const auto emit = [&](Ints fires, Ints up, Floats time) {
-        const Ints whole = __builtin_convertvector(time, Ints);
-        const unsigned ups = lanes_of(up);
-        for (unsigned lanes = lanes_of(fires); lanes; lanes &= lanes - 1) {
+        Ints whole = __builtin_convertvector(time, Ints);
+        whole = times.begin_us + (whole < times.duration_us ? whole : times.duration_us - 1);
+        if (fired_ > kMostFired - kLanes) drain();
+        for (unsigned lanes = lanes_of(fires), ups = lanes_of(up); lanes; lanes &= lanes - 1) {
           const int j = __builtin_ctz(lanes);
-          add(k, j, times.begin_us + std::min(whole[j], times.duration_us - 1), ups >> j & 1);
+          add(at[j], whole[j], ups >> j & 1);
         }
       };
-      pixel.fire(before, end, us, sample_.sensor.refractory_us, any, emit);
+      pixel.fire(before, end, us, refractory_us, any, emit);
+      const Ints still = pixel.blind >= 0.0f;
+      scatter(still ? pixel.blind - us : pixel.blind, flat(kBlind), at);
+      scatter(still ? -__builtin_inff() : pixel.high, flat(kHigh), at);
+      scatter(still ? __builtin_inff() : pixel.low, flat(kLow), at);
     }
-    const Ints still = pixel.blind >= 0.0f;
-    pixel.blind = still ? pixel.blind - us : pixel.blind;
-    pixel.high = still ? -__builtin_inff() : pixel.high;
-    pixel.low = still ? __builtin_inff() : pixel.low;
-    store_state(k, pixel);
+  }
+
+  // References sink: the levels at which pixels fire do.
+  void sink(int32_t step) {
+    const float sunk = sunk_in(step);
+    if (sunk == 0.0f) return;
+    for (int64_t k = 0; k < vectors_; ++k) {
+      array(kHigh)[k] -= sunk;
+      array(kLow)[k] -= sunk;
+    }
   }
 
   void noise(int64_t k) {
-    for (unsigned lanes = lanes_of((noise_[k] < sample_.duration_us()) & (pixel_[k] >= 0)); lanes; lanes &= lanes - 1) {
-      const int j = __builtin_ctz(lanes);
-      add_noise(sample_, scene_.display_width, scene_.width, pixel_[k][j], noise_[k][j],
-                [&](int32_t time, bool on) { add(k, j, time, on); });
+    for (unsigned lanes = lanes_of(noise_[k] < sample_.duration_us()); lanes; lanes &= lanes - 1) {
+      const int64_t at = k * kLanes + __builtin_ctz(lanes);
+      const Place place = places_[at];
+      add_noise(sample_, scene_.display_width, scene_.width, place.y * scene_.width + place.x, noise_[k][at % kLanes],
+                [&](int32_t time, bool on) {
+                  if (fired_ == kMostFired) drain();
+                  add(at, time, on);
+                });
     }
   }
 
-  void add(int64_t k, int lane, int32_t time, bool on) {
-    if (fired_ == kMostFired) drain();
-    const int64_t at = k * kLanes + lane;
-    const int64_t row = static_cast<uint32_t>(at) / static_cast<uint32_t>(pitch_);  // of 64 bits it takes twice as long
-    events_[fired_++] = {static_cast<int16_t>(at - row * pitch_), static_cast<int16_t>(first_ + row), time, on};
-  }
+  void add(int64_t at, int32_t time, bool on) { events_[fired_++] = {places_[at].x, places_[at].y, time, on}; }
 
   void drain() {
     sink_.take(events_, fired_);
@@ -205,7 +296,10 @@ class Rows {
   const CameraSample& sample_;
   int64_t first_, rows_, pitch_, vectors_;
   std::vector<Floats> floats_;
-  std::vector<Ints> pixel_, noise_;  // number of each pixel, -1 for none; time of its first background event
+  std::vector<Place> places_;
+  std::vector<Ints> noise_;      // time of the first background event
+  std::vector<Mask> masks_;      // pixels that may fire in a step, a bit each
+  std::vector<int32_t> active_;  // the same as a list
   EventSink& sink_;
   int64_t fired_ = 0;
   FiredEvent events_[kMostFired];
@@ -214,7 +308,7 @@ class Rows {
 }  // namespace
 
 void camera_rows(const CameraScene& scene, const CameraSample& sample, int64_t first, int64_t last, EventSink& sink) {
-  const int64_t at_once = std::max<int64_t>(1, kScanTile / (scene.width + 1));
+  const int64_t at_once = std::max<int64_t>(1, kBlockPixels / (scene.width + 1));
   for (int64_t row = first; row < last; row += at_once) {
     Rows(scene, sample, row, std::min(at_once, last - row), sink).simulate();
   }
