@@ -44,12 +44,12 @@ def _resampled(planes: Tensor, dim: int, scale: Tensor, start: Tensor, size: int
     centre = (start[:, None] + torch.arange(size, dtype=torch.float64) + 0.5) / scale[:, None] + n / 2
     begin, end = centre - extent / 2, centre + extent / 2
     first = begin.floor()
-    total = torch.zeros((), device=planes.device)
+    total = None
     for tap in range(math.ceil(max(extent[:, 0].tolist(), default=0.0)) + 1):
         low = first + tap
         weight = ((torch.minimum(end, low + 1) - torch.maximum(begin, low)) / extent).clamp(min=0).float()
         if weight.any():
             index = low.clamp(0, n - 1).long().to(planes.device)
-            picked = planes.gather(dim, index.view(along).expand(shape))
-            total = total + picked * weight.to(planes.device).view(along)
-    return total.expand(shape)
+            part = planes.gather(dim, index.view(along).expand(shape)).mul_(weight.to(planes.device).view(along))
+            total = part if total is None else total.add_(part)
+    return planes.new_zeros(shape) if total is None else total

@@ -2,6 +2,7 @@
 
 import operator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +32,7 @@ def whole(name: str, value: object, least: int, most: int) -> int:
     return number
 
 
-def at_most(values: Tensor | float, limit: float, problem: str, remedy: str) -> None:
+def at_most(values: Tensor | np.ndarray | float, limit: float, problem: str, remedy: str) -> None:
     """Raise ValueError if a value, # in the message, exceeds the limit or is NaN."""
     numbers = torch.as_tensor(values, dtype=torch.float64).reshape(-1)
     bad = ~(numbers <= limit)

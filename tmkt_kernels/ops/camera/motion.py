@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,7 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {
 }
 """Ranges of `Motion.draw`, by name. Their reasons are in docs/simulator.md."""
 
+Array = np.ndarray
 _MAX_STEP = 0.125  # pixels that the image may move between two samples of the intensity
 
 
@@ -220,54 +222,38 @@ class Motion:
 
         Raises ValueError for a motion that would take unbounded time or memory; the message names the limit.
         """
-        if len(self) > 1 and all(bool((values == values[:1]).all()) for values in vars(self).values()):
-            return self[:1].steps(sensor_size, latency_us)  # one motion, of all cameras
-        leg, k, moves, rests = self._legs(len(latency_us))  # leg and k are [B, S], as all below
         self.duration_us()  # raises if they are too long
-        ends = torch.stack([leg, leg + 1], dim=-1).flatten(1)[..., None].expand(-1, -1, 2)
-        here, there = self.path.gather(1, ends).view(*leg.shape, 2, 2).unbind(2)
-        move, rest = moves.gather(1, leg), rests.gather(1, leg)
-        number = (k / move).clamp(max=1.0)
+        # In numpy, which takes half of torch's time for small arrays.
+        path, leg_us, rest_us, smooth = (x.numpy() for x in (self.path, self.leg_us, self.rest_us, self.smooth))
+        if len(self) > 1 and all((x == x[:1]).all() for x in (path, leg_us, rest_us, smooth)):
+            path, leg_us, rest_us, smooth = path[:1], leg_us[:1], rest_us[:1], smooth[:1]  # one for all cameras
+        leg_us, rest_us, smooth = leg_us[:, None], rest_us[:, None], smooth[:, None]
+        moves, rests = _numbers_of_steps(path, leg_us, rest_us, smooth, len(self))
+        leg, k = _legs(moves + rests)  # [B, S], as all below
+        samples = np.arange(len(path))[:, None]
+        move, rest = moves[samples, leg], rests[samples, leg]
+        number = np.minimum(k / move, 1.0)
         # Steps last longer where a smooth leg is slow, 5/3 of the mean at its ends and 2/3 in its middle.
         centred = 2.0 * number - 1.0
-        share = number + ((centred * centred * centred + 1.0) / 2.0 - number) / 3.0
-        share = torch.where(self.smooth[:, None], share, number)
+        share = np.where(smooth, number + ((centred * centred * centred + 1.0) / 2.0 - number) / 3.0, number)
         minimum_jerk = share * share * share * (10.0 + share * (-15.0 + 6.0 * share))  # Flash and Hogan 1985
-        way = torch.where(self.smooth[:, None], minimum_jerk, share)[..., None]
+        way = np.where(smooth, minimum_jerk, share)[..., None]
+        here, there = path[samples, leg], path[samples, leg + 1]
         offset = -(here + way * (there - here))
 
-        leg_us, rest_us = self.leg_us[:, None], self.rest_us[:, None]
-        rest_share = (k - move).clamp(min=0.0) / rest.clamp(min=1.0)
+        rest_share = np.maximum(k - move, 0.0) / np.maximum(rest, 1.0)
         end = leg * (leg_us + rest_us) + share * leg_us + rest_share * rest_us
-        end = torch.where(k == move + rest, (leg + 1) * (leg_us + rest_us), end).floor()  # no rounding adds up
-        duration = end.diff(dim=1, prepend=end[:, :1])
+        end = np.floor(np.where(k == move + rest, (leg + 1) * (leg_us + rest_us), end))  # no rounding adds up
+        duration = np.diff(end, axis=1, prepend=end[:, :1])
         n_steps = 1 + (moves + rests).sum(1)
-        alive = torch.arange(end.shape[1]) < n_steps[:, None]
+        alive = np.arange(end.shape[1]) < n_steps[:, None]
         if (alive[:, 1:] & (duration[:, 1:] < 1)).any():
             raise ValueError(
                 "a step of the motion takes less than 1 us: are the times in microseconds, and is the path in sensor "
                 "pixels?"
             )
-        return steps(offset, end - duration, duration, latency_us, n_steps.int(), sensor_size)
-
-    def _legs(self, batch: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return each step's leg and its number there [B, S], and how many steps legs and rests have [B, P - 1].
-
-        batch: number of cameras that see the motions.
-        """
-        pace = torch.where(self.smooth, 1.305, 1.0)[:, None]  # the longest step of a leg over the mean one
-        fastest = pace * self.path.diff(dim=1).square().sum(-1).sqrt()
-        moves = (fastest / _MAX_STEP).ceil().clamp(min=1.0)
-        rests = (self.rest_us[:, None] / (self.leg_us[:, None] / moves)).ceil()
-        rests = torch.where(self.rest_us[:, None] < 1.0, 0.0, rests)  # the leg's last step takes it in
-        ends = (moves + rests).cumsum(1)
-        remedy = "is the path in sensor pixels, and are the times in microseconds?"
-        at_most(ends[:, -1], MOST_STEPS, "the motion takes # steps of 1/8 pixel, rests included", remedy)
-        most = int(ends[:, -1].max()) if len(self) else 0
-        at_most(batch * most, MOST_STEPS, "the motions take # steps of 1/8 pixel together, rests included", remedy)
-        number = torch.arange(1 + most, dtype=torch.float64).expand(len(self), -1).contiguous()
-        leg = torch.searchsorted(ends, number).clamp(max=ends.shape[1] - 1)
-        return leg, number - (ends - moves - rests).gather(1, leg), moves, rests
+        offset = np.where(alive[..., None], offset, offset[:, :1])
+        return _steps(offset, end - duration, duration, latency_us, n_steps, sensor_size)
 
 
 MOTIONS: dict[str, Callable[[int, torch.Generator | None], Motion]] = {
@@ -282,27 +268,58 @@ MOTIONS: dict[str, Callable[[int, torch.Generator | None], Motion]] = {
 """Motions of `Motion.preset`, by name: random ones, or those of a published set. See docs/simulator.md."""
 
 
-def steps(
-    offset: Tensor, begin: Tensor, duration: Tensor, latency_us: Tensor, n_steps: Tensor, sensor_size: tuple[int, int]
+def _numbers_of_steps(path: Array, leg_us: Array, rest_us: Array, smooth: Array, batch: int) -> tuple[Array, Array]:
+    """Return how many steps legs and rests have [B, P - 1]. batch: number of cameras that see the motions."""
+    pace = np.where(smooth, 1.305, 1.0)  # the longest step of a leg over the mean one
+    with np.errstate(over="ignore", invalid="ignore"):
+        fastest = pace * np.sqrt(np.square(np.diff(path, axis=1)).sum(-1))
+        moves = np.maximum(np.ceil(fastest / _MAX_STEP), 1.0)
+        rests = np.ceil(rest_us / (leg_us / moves))
+        rests = np.where(rest_us < 1.0, 0.0, rests)  # the leg's last step takes it in
+        total = (moves + rests).sum(1)
+    remedy = "is the path in sensor pixels, and are the times in microseconds?"
+    at_most(total, MOST_STEPS, "the motion takes # steps of 1/8 pixel, rests included", remedy)
+    together = batch * total.max(initial=0.0)
+    at_most(together, MOST_STEPS, "the motions take # steps of 1/8 pixel together, rests included", remedy)
+    return moves, rests
+
+
+def _legs(numbers: Array) -> tuple[Array, Array]:
+    """Return each step's leg and its number there [B, S], for the numbers of steps of the legs [B, P - 1]."""
+    ends = numbers.cumsum(1)
+    most = int(ends[:, -1].max(initial=0.0))
+    number = np.tile(np.arange(1.0 + most), (len(ends), 1))
+    leg = torch.searchsorted(torch.from_numpy(ends), torch.from_numpy(number)).numpy()
+    leg = np.minimum(leg, ends.shape[1] - 1)
+    return leg, number - (ends - numbers)[np.arange(len(ends))[:, None], leg]
+
+
+def _steps(
+    offset: Array, begin: Array, duration: Array, latency_us: Tensor, n_steps: Array, sensor_size: tuple[int, int]
 ) -> Steps:
     """Return the steps of views at `offset` [B, S, 2] (x, y), relative to a resting image.
 
     latency_us: [B]; all but this may be of one motion, B = 1, which all cameras see.
     """
     B = len(latency_us)
-    alive = (torch.arange(offset.shape[1]) < n_steps[:, None])[..., None]
-    offset = torch.where(alive, offset, offset[:, :1])
-    whole = offset.floor()
-    base = whole.amin(1)
-    whole_offset = (whole - base[:, None]).long()
-    extent = whole_offset.amax((0, 1)).tolist() if len(offset) else [0, 0]
+    whole = np.floor(offset)
+    base = whole.min(1)
+    whole_offset = (whole - base[:, None]).astype(np.int64)
+    extent = whole_offset.max((0, 1), initial=0).tolist()
     width, height = (n + extra + 1 for n, extra in zip(sensor_size, extent, strict=True))  # a view needs one more
     at_most(B * width * height, MOST_PIXELS, "what the cameras see has # pixels", "simulate fewer at once")
     corner = whole_offset[..., 1] * width + whole_offset[..., 0]
-    times = torch.stack([corner, begin.long(), duration.long()], dim=-1).int()
-    shares = torch.cat([(offset - whole).expand(B, -1, -1), follow(duration, latency_us)[..., None]], dim=-1).float()
-    half = torch.tensor(sensor_size, dtype=torch.float64) / 2
-    return Steps(times.expand(B, -1, -1), shares, n_steps.expand(B), (base - half).expand(B, -1), (width, height))
+    times = np.stack([corner, begin.astype(np.int64), duration.astype(np.int64)], axis=-1).astype(np.int32)
+    follows = follow(torch.from_numpy(duration), latency_us)[..., None]
+    shares = torch.cat([torch.from_numpy(offset - whole).expand(B, -1, -1), follows], dim=-1).float()
+    corner_of_display = torch.from_numpy(base - np.array(sensor_size) / 2)
+    return Steps(
+        torch.from_numpy(times).expand(B, -1, -1),
+        shares,
+        torch.from_numpy(n_steps.astype(np.int32)).expand(B),
+        corner_of_display.expand(B, -1),
+        (width, height),
+    )
 
 
 def follow(duration_us: Tensor, latency_us: Tensor) -> Tensor:
