@@ -3,6 +3,7 @@
 #include "camera/camera_simd.h"
 
 #include <algorithm>
+#include <bit>
 #include <vector>
 
 #include "camera/camera_pixel.h"
@@ -15,6 +16,8 @@ namespace {
 
 constexpr int64_t kBlockPixels = 1024;  // pixels whose state stays in the first-level cache
 constexpr int64_t kMostFired = 256;
+
+static_assert(std::endian::native == std::endian::little);  // words in pairs, masks in words
 
 struct MultiplyLanes {
   TMKT_INLINE void operator()(Words a, uint32_t b, Words& high, Words& low) const {
@@ -113,7 +116,7 @@ class Rows {
   void simulate() {
     look(0);
     for (int64_t k = 0; k < vectors_; ++k) start(k);
-    start_nobody();
+    start_filler();
     for (int32_t step = 1; step < sample_.n_steps; ++step) {
       if (sample_.rests(step)) {
         expose<false>(step);
@@ -122,7 +125,7 @@ class Rows {
         expose<true>(step);
       }
       fire(step, list_active());
-      sink(step);
+      sink_references(step);
     }
     for (int64_t k = 0; k < vectors_; ++k) noise(k);
     drain();
@@ -134,35 +137,39 @@ class Rows {
   };
   typedef std::conditional_t<kLanes == 16, uint16_t, uint8_t> Mask;
 
-  // Arrays of vectors, one after the other. Each has one vector more: `look` reads one pixel ahead, and `fire` fills up
-  // its last vector with the pixel nobody_.
-  enum Array { kLevel, kNextLevel, kHigh, kLow, kBlind, kOn, kOff, kLight, kBetween, kArrays };
+  // Arrays of vectors, one after the other. Each has one vector more: `seen` reads one pixel ahead, and `fire` fills
+  // its last vector up with a pixel that never fires.
+  enum Array { kLevel, kNextLevel, kHigh, kLow, kBlind, kOn, kOff, kLight, kArrays };
   Floats* array(int64_t which) { return &floats_[which * (vectors_ + 1)]; }
   float* flat(int64_t which) { return reinterpret_cast<float*>(array(which)); }
-  // The level before a step, and after it.
+  // The level before a step, and after it, where `look` leaves the light from which `expose` makes it.
   int64_t before(int32_t step) const { return step % 2 ? kLevel : kNextLevel; }
   int64_t after(int32_t step) const { return step % 2 ? kNextLevel : kLevel; }
 
-  // Light of a step between two rows.
+  // Light of a step between neighbouring rows. A row's vector is loaded once, for the row above it and the one below.
   void look(int32_t step) {
     const float down = sample_.shares[step].down;
-    for (int64_t row = 0; row < rows_; ++row) {
-      const float* upper = sample_.display + sample_.times[step].corner + (first_ + row) * scene_.display_width;
-      const float* lower = upper + scene_.display_width;
-      float* target = flat(kBetween) + row * pitch_;
-      const auto mix = [&](auto access, int64_t x) {
-        const Floats u = access.load(upper + x);
-        store(access, u + down * (access.load(lower + x) - u), target + x);
-      };
-      int64_t x = 0;
-      for (; x + kLanes <= pitch_; x += kLanes) mix(WholeVector{}, x);
-      if (x < pitch_) mix(PartOfVector{pitch_ - x}, x);
-    }
+    const float* view = sample_.display + sample_.times[step].corner + first_ * scene_.display_width;
+    const auto mix = [&](auto access, int64_t x) {
+      const float* source = view + x;
+      float* target = flat(after(step)) + x;
+      Floats upper = access.load(source);
+      for (int64_t row = 0; row < rows_; ++row, target += pitch_) {
+        source += scene_.display_width;
+        const Floats lower = access.load(source);
+        store(access, upper + down * (lower - upper), target);
+        upper = lower;
+      }
+    };
+    write(Floats{} + 1.0f, flat(after(step)) + rows_ * pitch_);  // the rest of the last vector needs a logarithm too
+    int64_t x = 0;
+    for (; x + kLanes <= pitch_; x += kLanes) mix(WholeVector{}, x);
+    if (x < pitch_) mix(PartOfVector{pitch_ - x}, x);
   }
 
-  // Light of a step at the pixels of vector k, after `look`.
-  Floats seen(int64_t k, float share_right) {
-    const float* pixels = flat(kBetween) + k * kLanes;
+  // Light of a step at the pixels of vector k, from that between rows.
+  static Floats seen(const Floats* between, int64_t k, float share_right) {
+    const float* pixels = reinterpret_cast<const float*>(between + k);
     const Floats left = load(pixels), right = load(pixels + 1);
     return left + share_right * (right - left);
   }
@@ -174,17 +181,18 @@ class Rows {
       const Place place = places_[k * kLanes + j];
       number[j] = place.x < 0 ? -1 : static_cast<int32_t>(place.y * scene_.width + place.x);
     }
-    pixel.start(MultiplyLanes{}, sample_.sensor, sample_.seed, (Words)number, seen(k, sample_.shares[0].right));
+    pixel.start(MultiplyLanes{}, sample_.sensor, sample_.seed, (Words)number,
+                seen(array(after(0)), k, sample_.shares[0].right));
     array(kHigh)[k] = number < 0 ? __builtin_inff() : pixel.high;
     array(kLow)[k] = number < 0 ? -__builtin_inff() : pixel.low;
     array(kBlind)[k] = pixel.blind;
     array(kOn)[k] = pixel.on;
     array(kOff)[k] = pixel.off;
-    array(kLevel)[k] = array(kLight)[k] = pixel.level;  // the light in case the image rests at first
+    array(after(0))[k] = array(kLight)[k] = pixel.level;  // the light in case the image rests at first
     noise_[k] = number < 0 ? kNever : pixel.noise_at;
   }
 
-  void start_nobody() {
+  void start_filler() {
     array(kHigh)[vectors_] = Floats{} + __builtin_inff();
     array(kLow)[vectors_] = Floats{} - __builtin_inff();
     array(kBlind)[vectors_] = Floats{} - 1.0f;
@@ -198,7 +206,7 @@ class Rows {
     const Floats *const befores = array(before(step)), *const highs = array(kHigh), *const lows = array(kLow);
     Floats *const afters = array(after(step)), *const lights = array(kLight);
     for (int64_t k = 0; k < vectors_; ++k) {
-      const Floats light = kMoves ? log2_of(seen(k, right)) : lights[k];
+      const Floats light = kMoves ? log2_of(seen(afters, k, right)) : lights[k];
       if (kMoves) lights[k] = light;
       const Floats after = befores[k] + follow * (light - befores[k]);
       afters[k] = after;
@@ -263,8 +271,7 @@ class Rows {
     }
   }
 
-  // References sink: the levels at which pixels fire do.
-  void sink(int32_t step) {
+  void sink_references(int32_t step) {
     const float sunk = sunk_in(step);
     if (sunk == 0.0f) return;
     for (int64_t k = 0; k < vectors_; ++k) {
