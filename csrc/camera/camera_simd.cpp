@@ -114,16 +114,12 @@ class Rows {
   }
 
   void simulate() {
-    look(0);
+    look_between(0);
     for (int64_t k = 0; k < vectors_; ++k) start(k);
     start_filler();
     for (int32_t step = 1; step < sample_.n_steps; ++step) {
-      if (sample_.rests(step)) {
-        expose<false>(step);
-      } else {
-        look(step);
-        expose<true>(step);
-      }
+      if (!sample_.rests(step)) look(step);
+      expose(step);
       fire(step, list_active());
       sink_references(step);
     }
@@ -146,8 +142,16 @@ class Rows {
   int64_t before(int32_t step) const { return step % 2 ? kLevel : kNextLevel; }
   int64_t after(int32_t step) const { return step % 2 ? kNextLevel : kLevel; }
 
-  // Light of a step between neighbouring rows. A row's vector is loaded once, for the row above it and the one below.
+  // Logarithm of a step's light.
   void look(int32_t step) {
+    look_between(step);
+    const Floats* const between = array(after(step));
+    const float right = sample_.shares[step].right;
+    for (int64_t k = 0; k < vectors_; ++k) array(kLight)[k] = log2_of(seen(between, k, right));
+  }
+
+  // Light of a step between neighbouring rows. A row's vector is loaded once, for the row above it and the one below.
+  void look_between(int32_t step) {
     const float down = sample_.shares[step].down;
     const float* view = sample_.display + sample_.times[step].corner + first_ * scene_.display_width;
     const auto mix = [&](auto access, int64_t x) {
@@ -199,16 +203,13 @@ class Rows {
   }
 
   // Moves the levels through a step, and marks the pixels for `fire`.
-  template <bool kMoves>
   void expose(int32_t step) {
-    const auto [right, down, follow] = sample_.shares[step];
-    const float sunk = sunk_in(step);
-    const Floats *const befores = array(before(step)), *const highs = array(kHigh), *const lows = array(kLow);
-    Floats *const afters = array(after(step)), *const lights = array(kLight);
+    const float follow = sample_.shares[step].follow, sunk = sunk_in(step);
+    const Floats *const befores = array(before(step)), *const lights = array(kLight);
+    const Floats *const highs = array(kHigh), *const lows = array(kLow);
+    Floats* const afters = array(after(step));
     for (int64_t k = 0; k < vectors_; ++k) {
-      const Floats light = kMoves ? log2_of(seen(afters, k, right)) : lights[k];
-      if (kMoves) lights[k] = light;
-      const Floats after = befores[k] + follow * (light - befores[k]);
+      const Floats after = befores[k] + follow * (lights[k] - befores[k]);
       afters[k] = after;
       masks_[k] = crossings(after + sunk, highs[k], lows[k]);
     }
