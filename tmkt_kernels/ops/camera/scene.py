@@ -100,8 +100,9 @@ def _check_noise(camera: Camera, pixels: int, duration_us: Tensor) -> None:
 
 
 def _scene(shown: Tensor, steps: Steps, camera: Camera, seeds: Tensor, sensor_size: tuple[int, int]) -> Scene:
+    """Return the scene of what is shown, to which it adds each camera's `dark` in place."""
     device = shown.device
     dark = camera.dark.float().to(device)[:, None, None]
     small = (steps.times, steps.shares, steps.n_steps, sensor_values(camera), seeds)
     times, shares, n_steps, sensor, keys = (tensor.contiguous().to(device) for tensor in small)
-    return Scene(shown + dark, times, shares, n_steps, sensor, keys, *sensor_size)
+    return Scene(shown.add_(dark), times, shares, n_steps, sensor, keys, *sensor_size)
