@@ -222,13 +222,13 @@ class Motion:
 
         Raises ValueError for a motion that would take unbounded time or memory; the message names the limit.
         """
-        self.duration_us()  # raises if they are too long
         # In numpy, which takes half of torch's time for small arrays.
         path, leg_us, rest_us, smooth = (x.numpy() for x in (self.path, self.leg_us, self.rest_us, self.smooth))
         if len(self) > 1 and all((x == x[:1]).all() for x in (path, leg_us, rest_us, smooth)):
             path, leg_us, rest_us, smooth = path[:1], leg_us[:1], rest_us[:1], smooth[:1]  # one for all cameras
         leg_us, rest_us, smooth = leg_us[:, None], rest_us[:, None], smooth[:, None]
         moves, rests = _numbers_of_steps(path, leg_us, rest_us, smooth, len(self))
+        self.duration_us()  # raises if they are too long
         leg, k = _legs(moves + rests)  # [B, S], as all below
         samples = np.arange(len(path))[:, None]
         move, rest = moves[samples, leg], rests[samples, leg]
@@ -271,7 +271,7 @@ MOTIONS: dict[str, Callable[[int, torch.Generator | None], Motion]] = {
 def _numbers_of_steps(path: Array, leg_us: Array, rest_us: Array, smooth: Array, batch: int) -> tuple[Array, Array]:
     """Return how many steps legs and rests have [B, P - 1]. batch: number of cameras that see the motions."""
     pace = np.where(smooth, 1.305, 1.0)  # the longest step of a leg over the mean one
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         fastest = pace * np.sqrt(np.square(np.diff(path, axis=1)).sum(-1))
         moves = np.maximum(np.ceil(fastest / _MAX_STEP), 1.0)
         rests = np.ceil(rest_us / (leg_us / moves))
