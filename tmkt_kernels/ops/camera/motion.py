@@ -226,34 +226,25 @@ class Motion:
         path, leg_us, rest_us, smooth = (x.numpy() for x in (self.path, self.leg_us, self.rest_us, self.smooth))
         if len(self) > 1 and all((x == x[:1]).all() for x in (path, leg_us, rest_us, smooth)):
             path, leg_us, rest_us, smooth = path[:1], leg_us[:1], rest_us[:1], smooth[:1]  # one for all cameras
-        leg_us, rest_us, smooth = leg_us[:, None], rest_us[:, None], smooth[:, None]
-        moves, rests = _numbers_of_steps(path, leg_us, rest_us, smooth, len(self))
+        legs = _legs(path, leg_us[:, None], rest_us[:, None], smooth[:, None], len(self))
         self.duration_us()  # raises if they are too long
-        leg, k = _legs(moves + rests)  # [B, S], as all below
-        samples = np.arange(len(path))[:, None]
-        move, rest = moves[samples, leg], rests[samples, leg]
-        number = np.minimum(k / move, 1.0)
-        # Steps last longer where a smooth leg is slow, 5/3 of the mean at its ends and 2/3 in its middle.
-        centred = 2.0 * number - 1.0
-        share = np.where(smooth, number + ((centred * centred * centred + 1.0) / 2.0 - number) / 3.0, number)
-        minimum_jerk = share * share * share * (10.0 + share * (-15.0 + 6.0 * share))  # Flash and Hogan 1985
-        way = np.where(smooth, minimum_jerk, share)[..., None]
-        here, there = path[samples, leg], path[samples, leg + 1]
-        offset = -(here + way * (there - here))
-
-        rest_share = np.maximum(k - move, 0.0) / np.maximum(rest, 1.0)
-        end = leg * (leg_us + rest_us) + share * leg_us + rest_share * rest_us
-        end = np.floor(np.where(k == move + rest, (leg + 1) * (leg_us + rest_us), end))  # no rounding adds up
-        duration = np.diff(end, axis=1, prepend=end[:, :1])
-        n_steps = 1 + (moves + rests).sum(1)
-        alive = np.arange(end.shape[1]) < n_steps[:, None]
-        if (alive[:, 1:] & (duration[:, 1:] < 1)).any():
+        n_steps = 1 + (legs.moves + legs.rests).sum(1).astype(np.int64)
+        # All steps in one array, one motion after the other, because some have several times as many as others.
+        initial = n_steps.cumsum() - n_steps
+        later = np.ones(n_steps.sum(), np.bool_)
+        later[initial] = False
+        x, y = (np.repeat(-path[:, 0, axis], n_steps) for axis in (0, 1))
+        end = np.zeros(len(later))
+        x[later], y[later], end[later] = _follow_path(legs)
+        begin = np.roll(end, 1)
+        begin[initial] = 0.0
+        duration = end - begin
+        if (duration[later] < 1).any():
             raise ValueError(
                 "a step of the motion takes less than 1 us: are the times in microseconds, and is the path in sensor "
                 "pixels?"
             )
-        offset = np.where(alive[..., None], offset, offset[:, :1])
-        return _steps(offset, end - duration, duration, latency_us, n_steps, sensor_size)
+        return _steps((x, y), begin, duration, latency_us, n_steps, sensor_size)
 
 
 MOTIONS: dict[str, Callable[[int, torch.Generator | None], Motion]] = {
@@ -268,11 +259,27 @@ MOTIONS: dict[str, Callable[[int, torch.Generator | None], Motion]] = {
 """Motions of `Motion.preset`, by name: random ones, or those of a published set. See docs/simulator.md."""
 
 
-def _numbers_of_steps(path: Array, leg_us: Array, rest_us: Array, smooth: Array, batch: int) -> tuple[Array, Array]:
-    """Return how many steps legs and rests have [B, P - 1]. batch: number of cameras that see the motions."""
+class _Legs(NamedTuple):
+    """The legs of M motions, each an array [M, P - 1]: where they begin (x, y) and lead to, relative to there; when
+    they begin and end, rest included; durations; whether they are smooth; number of steps while moving and resting."""
+
+    here: tuple[Array, Array]
+    way: tuple[Array, Array]
+    begin: Array
+    end: Array
+    leg_us: Array
+    rest_us: Array
+    smooth: Array
+    moves: Array
+    rests: Array
+
+
+def _legs(path: Array, leg_us: Array, rest_us: Array, smooth: Array, batch: int) -> _Legs:
+    """Return the legs of motions; all but path are [M, 1]. batch: number of cameras that see the motions."""
     pace = np.where(smooth, 1.305, 1.0)  # the longest step of a leg over the mean one
+    way = np.diff(path, axis=1)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        fastest = pace * np.sqrt(np.square(np.diff(path, axis=1)).sum(-1))
+        fastest = pace * np.sqrt(np.square(way).sum(-1))
         moves = np.maximum(np.ceil(fastest / _MAX_STEP), 1.0)
         rests = np.ceil(rest_us / (leg_us / moves))
         rests = np.where(rest_us < 1.0, 0.0, rests)  # the leg's last step takes it in
@@ -281,47 +288,84 @@ def _numbers_of_steps(path: Array, leg_us: Array, rest_us: Array, smooth: Array,
     at_most(total, MOST_STEPS, "the motion takes # steps of 1/8 pixel, rests included", remedy)
     together = batch * total.max(initial=0.0)
     at_most(together, MOST_STEPS, "the motions take # steps of 1/8 pixel together, rests included", remedy)
-    return moves, rests
+    number = np.arange(moves.shape[1])
+    begin, end = number * (leg_us + rest_us), (number + 1) * (leg_us + rest_us)
+    leg_us, rest_us, smooth = (np.broadcast_to(values, moves.shape) for values in (leg_us, rest_us, smooth))
+    here = path[:, :-1]
+    return _Legs(
+        (here[..., 0], here[..., 1]), (way[..., 0], way[..., 1]), begin, end, leg_us, rest_us, smooth, moves, rests
+    )
 
 
-def _legs(numbers: Array) -> tuple[Array, Array]:
-    """Return each step's leg and its number there [B, S], for the numbers of steps of the legs [B, P - 1]."""
-    ends = numbers.cumsum(1)
-    most = int(ends[:, -1].max(initial=0.0))
-    number = np.tile(np.arange(1.0 + most), (len(ends), 1))
-    leg = torch.searchsorted(torch.from_numpy(ends), torch.from_numpy(number)).numpy()
-    leg = np.minimum(leg, ends.shape[1] - 1)
-    return leg, number - (ends - numbers)[np.arange(len(ends))[:, None], leg]
+def _follow_path(legs: _Legs) -> tuple[Array, Array, Array]:
+    """Return the view's x and y, relative to a resting image, and the whole microsecond at the end of each step.
+
+    Of all steps but the initial ones: [N], one leg after the other, one motion after the other.
+    """
+    counts = (legs.moves + legs.rests).astype(np.int64).ravel()
+
+    def each(values: Array) -> Array:
+        return np.repeat(values.ravel(), counts)
+
+    k = 1.0 + np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)  # number of the step in its leg
+    move, rest, smooth = each(legs.moves), each(legs.rests), each(legs.smooth)
+    number = np.minimum(k / move, 1.0)
+    # Steps last longer where a smooth leg is slow, 5/3 of the mean at its ends and 2/3 in its middle.
+    centred = 2.0 * number - 1.0
+    share = np.where(smooth, number + ((centred * centred * centred + 1.0) / 2.0 - number) / 3.0, number)
+    minimum_jerk = share * share * share * (10.0 + share * (-15.0 + 6.0 * share))  # Flash and Hogan 1985
+    way = np.where(smooth, minimum_jerk, share)
+    x, y = (-(each(here) + way * each(there)) for here, there in zip(legs.here, legs.way, strict=True))
+
+    rest_share = np.maximum(k - move, 0.0) / np.maximum(rest, 1.0)
+    end = each(legs.begin) + share * each(legs.leg_us) + rest_share * each(legs.rest_us)
+    return x, y, np.floor(np.where(k == move + rest, each(legs.end), end))  # no rounding adds up
 
 
 def _steps(
-    offset: Array, begin: Array, duration: Array, latency_us: Tensor, n_steps: Array, sensor_size: tuple[int, int]
+    offset: tuple[Array, Array],
+    begin: Array,
+    duration: Array,
+    latency_us: Tensor,
+    n_steps: Array,
+    sensor_size: tuple[int, int],
 ) -> Steps:
-    """Return the steps of views at `offset` [B, S, 2] (x, y), relative to a resting image.
+    """Return the steps of views at `offset` (x, y), relative to a resting image.
 
-    latency_us: [B]; all but this may be of one motion, B = 1, which all cameras see.
+    All arrays but n_steps [M] have the steps of one motion after the other. latency_us: [B]; M may be 1, for one motion
+    that all cameras see.
     """
-    B = len(latency_us)
-    whole = np.floor(offset)
-    base = whole.min(1)
-    whole_offset = (whole - base[:, None]).astype(np.int64)
-    extent = whole_offset.max((0, 1), initial=0).tolist()
-    width, height = (n + extra + 1 for n, extra in zip(sensor_size, extent, strict=True))  # a view needs one more
+    B, M, S = len(latency_us), len(n_steps), int(n_steps.max(initial=1))
+    initial = n_steps.cumsum() - n_steps
+    whole = [np.floor(values) for values in offset]
+    base = [np.minimum.reduceat(values, initial) for values in whole] if M else [np.empty(0)] * 2
+    columns, rows = (values - np.repeat(least, n_steps) for values, least in zip(whole, base, strict=True))
+    width, height = (n + int(v.max(initial=0)) + 1 for n, v in zip(sensor_size, (columns, rows), strict=True))
     at_most(B * width * height, MOST_PIXELS, "what the cameras see has # pixels", "simulate fewer at once")
-    corner = whole_offset[..., 1] * width + whole_offset[..., 0]
-    times = np.stack([corner, begin.astype(np.int64), duration.astype(np.int64)], axis=-1).astype(np.int32)
-    follows = follow(torch.from_numpy(duration), latency_us)[..., None]
-    shares = torch.cat([torch.from_numpy(offset - whole).expand(B, -1, -1), follows], dim=-1).float()
-    corner_of_display = torch.from_numpy(base - np.array(sensor_size) / 2)
+
+    places = np.arange(len(begin)) + np.repeat(np.arange(M) * S - initial, n_steps)
+    times, shares = np.zeros((M * S, 3), np.int32), np.zeros((M * S, 3), np.float32)
+    times[:, 1] = LONGEST_US
+    for column, values in enumerate((rows * width + columns, begin, duration)):
+        times[places, column] = values
+    for axis in (0, 1):
+        shares[places, axis] = offset[axis] - whole[axis]
+    if M == B:
+        shares[places, 2] = follow(torch.from_numpy(duration), latency_us.repeat_interleave(torch.from_numpy(n_steps)))
+    each_shares = torch.from_numpy(shares).view(M, S, 3)
+    if M < B:
+        each_shares = each_shares.repeat(B, 1, 1)
+        each_shares[..., 2] = follow(torch.from_numpy(duration), latency_us[:, None])
+    corner = torch.from_numpy(np.stack(base, axis=1) - np.array(sensor_size) / 2)
     return Steps(
-        torch.from_numpy(times).expand(B, -1, -1),
-        shares,
+        torch.from_numpy(times).view(M, S, 3).expand(B, -1, -1),
+        each_shares,
         torch.from_numpy(n_steps.astype(np.int32)).expand(B),
-        corner_of_display.expand(B, -1),
+        corner.expand(B, -1),
         (width, height),
     )
 
 
 def follow(duration_us: Tensor, latency_us: Tensor) -> Tensor:
-    """Return the share of the way to new light that photoreceptors go in steps [B, S]: implicit Euler, without exp."""
-    return (duration_us / (duration_us + latency_us[:, None])).nan_to_num(1.0)
+    """Return the share of the way to new light that a photoreceptor goes in a step: implicit Euler, without exp."""
+    return (duration_us / (duration_us + latency_us)).nan_to_num(1.0)
