@@ -32,8 +32,10 @@ class SimulatedPart(NamedTuple):
 
     def put_into(self, x_seq: Tensor, stream: int, scale: float) -> Tensor:
         """Return the sequences x_seq [T, B, 2, H, W] of a stream with its span of the frames, times `scale`."""
-        shown = self.spans.mask(stream, len(x_seq)).to(x_seq.device)
-        return torch.where(shown[..., None, None, None], self.frames.float() * scale, x_seq)
+        shown = self.spans.mask(stream, len(x_seq))[..., None, None, None]
+        if not shown.any():
+            return x_seq
+        return torch.where(shown.to(x_seq.device), self.frames.float() * scale, x_seq)
 
 
 def simulated_part(
