@@ -10,6 +10,7 @@ from tmkt.data.scenes import fit_scene, open_camera
 from tmkt.data.sources.images import StaticSource
 from tmkt.data.sources.simulated import SIMULATORS, SimulatedEvents
 from tmkt.errors import UserError
+from tmkt.seeding import recording_seed
 from tmkt_kernels import events as ev
 from tmkt_kernels import simulate_frames
 
@@ -136,8 +137,7 @@ def test_frames_of_another_size_than_the_sensor(bridged):
     draws = camera.draw(torch.arange(3), torch.Generator().manual_seed(0))
     frames = camera.frames(draws, torch.full((3,), T))
     assert (frames.shape, frames.dtype) == ((T, 3, 2, 10, 12), torch.float32)
-    counts = camera.frames.__self__.images.shape
-    assert counts == (30, 1, 16, 16)  # not resized to the network's size
+    assert camera.images.shape == (30, 1, 16, 16)  # not resized to the network's size
 
 
 def test_a_window_is_the_cameras_sensor(tiny):
@@ -258,8 +258,6 @@ def test_simulated_sets_by_name(simulator):
 
 
 def test_saccades_are_those_of_the_simulator():
-    from tmkt.seeding import recording_seed
-
     config = load_config(None, ["data.events.source=simulated", "data.events.test_per_class=1"])
     source = images_of((28, 28))
     events = SimulatedEvents(source, config.data, seed=5)

@@ -172,10 +172,10 @@ class Motion:
     ) -> Self:
         """Draw `batch` motions along random paths.
 
-        ranges: "any", or (lowest, highest) by name: amplitude (the points lie uniformly in a
-        disc of this radius, sensor pixels), leg_us, rest_us and fill. Amplitude and leg_us are uniform in the
-        logarithm, unless their range begins at 0; rest_us and fill are uniform. legs: of each path. Each motion is
-        smooth, or of one speed, by an even chance.
+        ranges: "any", or (lowest, highest) by name: amplitude (points lie uniformly in a disc of this radius, sensor
+        pixels), leg_us, rest_us and fill. Amplitude and leg_us are uniform in the logarithm, unless their range begins
+        at 0; rest_us and fill are uniform. legs: of each path. Each motion is smooth, or of one speed, by an even
+        chance.
 
         Raises ValueError for an unknown name, or a range that is no pair of growing finite numbers from 0 on.
         """
