@@ -61,7 +61,7 @@ def test_replace_changes_one_dotted_key():
         ("transfer.ratio=.nan", "transfer.ratio: expected a number in .*, got nan$"),
         ("transfer.ratio_end=1.2", r"transfer.ratio_end: expected a number in \[0, 1\] or null, got 1.2$"),
         ("data.static.per_class=0", "data.static.per_class: expected an integer of at least 1 or null, got 0$"),
-        ("transfer.method=tmk", r"transfer.method: expected one of tmkt, sliding.*; got 'tmk' \(nearest: tmkt\)$"),
+        ("transfer.method=tmk", r"transfer.method: expected one of bridge, tmkt, .*; got 'tmk' \(nearest: tmkt\)$"),
         ("data.size=[34]", r"data.size: expected 2 integers of at least 1 such as \[34, 34\], got \[34\]$"),
         ("data.size=[34, 0]", r"data.size: expected 2 integers of at least 1 .*, got \[34, 0\]$"),
         ("data.size=[34, 3.0]", r"data.size: expected 2 integers of at least 1 .*, got \[34, 3.0\]$"),

@@ -245,7 +245,7 @@ def test_recordings_alone_need_no_images(tiny_settings, recordings, capsys):
     assert main(["diagnose", alone.out]) == 2
     assert "has no static images" in capsys.readouterr().err
     assert main(["profile", alone.out, "--batch", "2"]) == 0
-    for method in ("tmkt", "static_only", "joint", "sliding", "ckd", "finetune"):
+    for method in ("bridge", "tmkt", "static_only", "joint", "sliding", "ckd", "finetune"):
         with pytest.raises(UserError, match=r"data\.static\.source: none is given"):
             prepare(load_config(None, [*settings, f"transfer.method={method}"]))
     with pytest.raises(UserError, match=r"data\.static\.source: none is given"):

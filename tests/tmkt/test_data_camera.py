@@ -41,6 +41,7 @@ def camera_only(tiny, recordings):
         (["data.events.train_per_class=0"], "data.events.train_per_class: 0 recordings need simulated ones"),
         (["data.events.train_per_class=0", "data.bridge=camera"], "data.events.train_per_class: 0 recordings need"),
         (["data.bridge=camera", "data.events.sensor_size=null"], "data.events.sensor_size: simulated recordings need"),
+        (["transfer.method=bridge", "data.events.sensor_size=null"], "data.events.sensor_size: simulated recordings"),
         (["data.bridge=v2e"], "data.bridge: expected camera or null, got 'v2e'"),
         (["data.bridge_share=1.5"], r"data.bridge_share: expected a number in \[0, 1\]"),
         (["data.bridge_place=middle"], "data.bridge_place: expected one of events, images, between; got 'middle'"),
@@ -203,10 +204,11 @@ def images_of(*sizes):
 
 
 def scenes(sensor_size, *sizes, **more):
-    config = load_config(None, []).data.model_copy(update={"bridge": "camera"})
-    events = config.events.model_copy(update={"sensor_size": sensor_size, **more})
+    settings = [f"data.events.{key}={str(value).lower()}" for key, value in more.items()]
+    size = f"data.events.sensor_size={list(sensor_size)}"
     source = images_of(*sizes)
-    return open_camera(config.model_copy(update={"events": events}), source, range(len(sizes))).images, source
+    config = load_config(None, ["transfer.method=bridge", size, *settings])
+    return open_camera(config, source, range(len(sizes))).images, source
 
 
 def test_images_of_one_size_within_the_sensor_stay_as_they_are():
@@ -234,7 +236,7 @@ def test_other_images_get_the_sensors_size_with_their_shape_and_edges_continued(
 
 
 def test_a_fitted_image_records_as_the_image_itself(tiny):
-    config = tiny.replace(data__bridge="camera", data__camera="nmnist", data__motion="nmnist").data
+    config = tiny.replace(data__bridge="camera", data__camera="nmnist", data__motion="nmnist")
     source = images_of((60, 30))
     camera = open_camera(config, source, [0])
     draws = camera.draw(torch.zeros(1, dtype=torch.int64), torch.Generator().manual_seed(0))

@@ -127,6 +127,21 @@ def test_methods_of_whole_sequences(tiny, method, place, main, mixed):
     assert set(last.tolist()) <= (set(range(T + 1)) if place == "between" else {main if mixed is None else mixed})
 
 
+def test_bridge_is_joint_training_with_a_simulated_recording_of_every_image(tiny):
+    settings = {"data__bridge": "camera", "data__bridge_place": "images", "data__bridge_share": 1.0}
+    joint = prepare(tiny.replace(transfer__method="joint", **settings)).train
+    bridge = prepare(tiny.replace(transfer__method="bridge")).train
+    ours, theirs = step(None, bridge, method="bridge")[1], step(None, joint, method="joint")[1]
+    assert torch.equal(ours.main, theirs.main)
+    assert torch.equal(ours.mixed, theirs.mixed)
+
+
+def test_data_of_another_method_is_refused(tiny):
+    for made, used in (("bridge", "joint"), ("joint", "bridge")):
+        with pytest.raises(ValueError, match=r"data: expected .* simulated recordings"):
+            Trainer(tiny.replace(transfer__method=used), prepare(tiny.replace(transfer__method=made)))
+
+
 def test_spans_between_are_uniform_up_to_the_switch_step():
     n = 30_000
     mixed = torch.full((n,), 3)

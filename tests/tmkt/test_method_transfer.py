@@ -3,13 +3,15 @@
 import pytest
 import torch
 
+import tmkt_kernels
 from tmkt.config import TeacherConfig, TransferConfig
 from tmkt.data import prepare, sample_pairs
 from tmkt.errors import UserError
 from tmkt.method.teacher import Targets
 from tmkt.method.transfer import TransferTask, build_streams, draw_switch_steps, mixup_ratio, phases
 from tmkt.models import create_model
-from tmkt.models.modes import frozen_running_statistics
+from tmkt.models.modes import domain_statistics, frozen_running_statistics
+from tmkt_kernels.nn import BatchNormLIF2d, PerStep
 
 T = 4
 
@@ -72,7 +74,8 @@ def test_phases_share_the_steps():
 
 def test_ratio_schedule():
     assert mixup_ratio(TransferConfig(ratio=0.4), 0.7) == 0.4
-    for schedule, after_a_third in {"linear": 0.4, "cosine": 0.35, "power": 0.2 + 0.6 / 9, "random": 0.5}.items():
+    expected = {"linear": 0.4, "cosine": 0.35, "power": 0.2 + 0.6 / 9, "random": 0.5, "loss": 0.4}
+    for schedule, after_a_third in expected.items():
         config = TransferConfig(ratio=0.2, ratio_end=0.8, schedule=schedule, power=2.0)
         assert mixup_ratio(config, 1 / 3) == pytest.approx(after_a_third)
 
@@ -126,6 +129,9 @@ def test_total_is_the_weighted_sum_of_the_parts(data):
         ({"method": "finetune"}, {"ce_event"}),
         ({"da_weight": 0.0}, {"ce_event", "ce_mixed", "mag", "mrp"}),
         ({"mag_weight": 0.0, "mrp_weight": 0.0}, {"ce_event", "ce_mixed", "da"}),
+        ({"method": "joint", "average": 0.9}, {"ce_event", "ce_mixed", "da"}),
+        ({"method": "joint", "average": 0.9, "consistency_weight": 1.0}, {"ce_event", "ce_mixed", "da", "consistency"}),
+        ({"method": "events_only", "average": 0.9, "consistency_weight": 1.0, "distillation": True}, {"ce_event"}),
     ],
 )
 def test_parts_of_each_method_and_ablation(data, settings, parts):
@@ -206,6 +212,9 @@ def test_learnable_coefficients_share_each_step_between_alignment_and_the_event_
         ({"da_learnable": True, "classification": "ce"}, "da_learnable"),
         ({"mag_on_events": True, "mag_weight": 0.0}, "mag_on_events"),
         ({"method": "ckd", "teacher": TeacherConfig(weight=0.0)}, r"teacher\.weight"),
+        ({"distillation": True, "teacher": TeacherConfig(weight=0.0)}, r"teacher\.weight"),
+        ({"consistency_weight": 1.0}, "consistency_weight"),
+        ({"schedule": "loss"}, "ratio_end"),
     ],
 )
 def test_contradictory_settings_are_one_clear_error(settings, key):
@@ -225,3 +234,70 @@ def test_ckd_adds_the_teachers_logits_and_features_to_the_mixed_stream(data):
     assert parts["kd"] > 0
     with pytest.raises(ValueError, match="teacher_targets"):
         task(*built)
+    taught = task_for(TransferConfig(distillation=True, teacher=config.teacher))
+    assert taught(*built._replace(targets=targets))["parts"]["kd"] == parts["kd"]
+
+
+def domain_norm(layer, x_seq, is_event):
+    """The output of a batch norm on x_seq [T, B, C, ...], with statistics of each domain, in float64."""
+    x_seq, out = x_seq.double(), torch.empty_like(x_seq, dtype=torch.float64)
+    weight, bias = (p.double().view(-1, 1, 1) for p in (layer.weight, layer.bias))
+    for domain in (True, False):
+        steps = x_seq[is_event == domain]
+        var, mean = torch.var_mean(steps, dim=(0, 2, 3), correction=0)
+        normal = (steps - mean.view(-1, 1, 1)) / (var.view(-1, 1, 1) + layer.eps).sqrt()
+        out[is_event == domain] = normal * weight + bias
+    return out
+
+
+def test_statistics_of_each_domain_normalise_its_steps(data):
+    is_event = torch.rand(T, 5, generator=torch.Generator().manual_seed(1)) < 0.4
+    model = torch.nn.Sequential(BatchNormLIF2d(3, v_threshold=0.5), PerStep(torch.nn.BatchNorm2d(3)))
+    for layer in (model[0], model[1][0]):
+        torch.nn.init.uniform_(layer.weight, 0.5, 2.0, generator=torch.Generator().manual_seed(2))
+    x_seq = torch.randn(T, 5, 3, 4, 6, generator=torch.Generator().manual_seed(3)) + 5 * is_event[..., None, None, None]
+    with domain_statistics(model, is_event.float()):
+        spikes = model[0](x_seq)
+        normal = model[1](spikes)
+    expected, _ = tmkt_kernels.lif(domain_norm(model[0], x_seq, is_event), v_threshold=0.5)
+    assert torch.equal(spikes.double(), expected)
+    torch.testing.assert_close(normal.double(), domain_norm(model[1][0], spikes, is_event), atol=1e-5, rtol=1e-5)
+    assert torch.equal(model[0].running_mean, torch.zeros(3))
+    assert not torch.equal(model(x_seq), normal)  # outside the block, all steps share statistics
+
+
+@pytest.mark.parametrize("name", ["small", "sew_resnet18", "spikformer"])
+def test_one_domain_alone_is_normalised_as_without_domains(name):
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=3, size=(32, 32), neuron={"v_threshold": 0.5}).double()
+    x_seq = torch.rand(T, 3, 2, 32, 32, dtype=torch.float64)
+    plain = model(x_seq)
+    with domain_statistics(model, torch.ones(T, 3)):
+        apart = model(x_seq)
+    torch.testing.assert_close(apart.features, plain.features)
+
+
+def test_separate_domains_leave_the_event_stream_as_it_is(data):
+    built, _ = streams(data, TransferConfig())
+    parts = [task_for(TransferConfig(streams=kind))(*built)["parts"] for kind in ("separate", "domains")]
+    assert parts[0]["ce_event"] == parts[1]["ce_event"]
+    assert parts[0]["ce_mixed"] != parts[1]["ce_mixed"]
+
+
+def test_averaged_weights_follow_the_network_with_a_decay_that_warms_up(data):
+    config = TransferConfig(average=0.5, consistency_weight=1.0)
+    task, other = task_for(config), task_for(config)
+    assert task.scored is task.average
+    assert task_for(TransferConfig()).average is None
+    task.train()
+    assert not task.average.training
+    with torch.no_grad():
+        for parameter in task.model.parameters():
+            parameter += 1
+    task(*streams(data, config)[0])["loss"].backward()
+    assert all(parameter.grad is None for parameter in task.average.parameters())
+    for step, left in ((1, 2 / 11), (2, 2 / 11 * 3 / 12), (50, 2 / 11 * 3 / 12 * 0.5)):
+        task.update_average(step)
+        for mean, begin in zip(task.average.parameters(), other.model.parameters(), strict=True):
+            torch.testing.assert_close(mean, begin + 1 - left)
+    assert torch.equal(task.average.backbone.before[0].bn.num_batches_tracked, torch.tensor(2))

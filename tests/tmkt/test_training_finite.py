@@ -14,7 +14,7 @@ from tmkt.models.finite import check_finite, finite_inputs
 from tmkt.training.run_folder import RunFolder
 from tmkt.training.trainer import Trainer, train
 
-METHODS = ("tmkt", "sliding", "joint", "ckd", "finetune", "static_only", "events_only")
+METHODS = ("bridge", "tmkt", "sliding", "joint", "ckd", "finetune", "static_only", "events_only")
 
 
 def spoil(monkeypatch, at_step, change):

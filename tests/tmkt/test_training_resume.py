@@ -39,8 +39,19 @@ class Interrupted(Exception):
     pass
 
 
-@pytest.mark.parametrize("stop", [3, 4, 7])
-def test_a_resumed_run_equals_an_undisturbed_one(tiny, monkeypatch, stop):
+@pytest.mark.parametrize(
+    ("stop", "settings"),
+    [
+        (3, {}),
+        (4, {}),
+        (7, {}),
+        (7, {"transfer__average": 0.9, "transfer__consistency_weight": 1.0}),
+        (7, {"transfer__schedule": "loss", "transfer__ratio": 0.0, "transfer__ratio_end": 1.0}),
+        (7, {"transfer__streams": "domains"}),
+    ],
+)
+def test_a_resumed_run_equals_an_undisturbed_one(tiny, monkeypatch, stop, settings):
+    tiny = tiny.replace(**settings)
     undisturbed = tiny.replace(out=tiny.out + "-whole")
     data = prepare(tiny)
     score = train(undisturbed, data)

@@ -1,7 +1,9 @@
 """The training loop: learning, a run's files, its options, evaluation."""
 
+import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +19,9 @@ from tmkt.training import checkpoint as ckpt
 from tmkt.training import trainer
 from tmkt.training.evaluation import Score, evaluate, evaluate_run
 from tmkt.training.run_folder import RunFolder
-from tmkt.training.trainer import Trainer, learning_rate, train
+from tmkt.training.schedules import learning_rate, progress
+from tmkt.training.train_state import TrainState
+from tmkt.training.trainer import Trainer, train
 from tmkt_kernels import backends
 
 
@@ -230,3 +234,38 @@ def test_a_backend_that_cannot_serve_is_an_error_before_loading(tiny, monkeypatc
         monkeypatch.setitem(backends.PROBLEMS, ("triton", device), "there is no such device; take another")
     with pytest.raises(UserError, match=r"model\.neuron: lif: backend 'triton' cannot serve .* no such device"):
         train(tiny.replace(model__neuron__backend="triton", data__events__root="not even looked at"))
+
+
+def test_progress_of_schedule_loss_is_that_of_the_mixed_streams_loss(tiny):
+    config = tiny.replace(transfer__schedule="loss", transfer__ratio=0.0, transfer__ratio_end=1.0)
+    state = TrainState(step=4)
+    assert progress(config, state, 3) == 0
+    state.see_loss(math.log(3))
+    assert progress(config, state, 3) == 0
+    state.see_loss(0.0)
+    assert progress(config, state, 3) == pytest.approx(0.1)
+    assert progress(tiny, state, 3) == 4 / tiny.train.steps
+    assert progress(config.replace(transfer__method="sliding"), state, 3) == 4 / tiny.train.steps
+
+
+def test_averaged_weights_are_scored_and_exported(tiny):
+    config = tiny.replace(transfer__average=0.9)
+    trainer = Trainer(config, prepare(config))
+    score = trainer.run()
+    exported = load_file(Path(config.out) / "model.safetensors")
+    assert all(torch.equal(exported[name], value) for name, value in trainer.scored.state_dict().items())
+    assert not torch.equal(exported["heads.event.weight"], trainer.model.heads["event"].weight)
+    assert evaluate_run(config.out) == score
+
+
+def test_the_teacher_of_ckd_teaches_tmkt_too(tiny):
+    config = tiny.replace(transfer__distillation=True, transfer__teacher={"steps": 2, "batch": 4})
+    train(config)
+    assert any("kd" in record for record in RunFolder(config.out).metrics())
+
+
+def test_statistics_of_domains_are_for_one_process(tiny, monkeypatch):
+    two = SimpleNamespace(device=torch.device("cpu"), num_processes=2)
+    monkeypatch.setattr(trainer, "make_accelerator", lambda *_, **__: two)
+    with pytest.raises(UserError, match=r"^transfer.streams: domains is for one process"):
+        Trainer(tiny.replace(transfer__streams="domains"), prepare(tiny))

@@ -6,7 +6,7 @@ them. Strings may contain environment variables, `${NAME}` or `${NAME:-default}`
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +47,20 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     transfer: TransferConfig = TransferConfig()
     train: TrainConfig = TrainConfig()
+
+    @property
+    def simulated(self) -> tuple[str, float] | None:
+        """Place of simulated recordings in a step, as `data.bridge_place`, and their share of the pairs, if any."""
+        data = self.data
+        if data.events.source == "camera":
+            return "events", 1.0
+        if data.bridge is not None:
+            return data.bridge_place, data.bridge_share
+        return ("images", 1.0) if self.transfer.method == "bridge" else None
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        if self.simulated and self.data.sensor_size is None:
+            yield "data.events.sensor_size", "simulated recordings need a width and a height, null was given"
 
     def dump(self) -> str:
         """Return YAML that `load_config` reads back to an equal Config."""

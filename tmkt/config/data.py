@@ -12,6 +12,7 @@ Size = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 _Whole = Annotated[int, Field(ge=0)]
 Window = Annotated[tuple[_Whole, _Whole, _Whole, _Whole], AsTuple]
 """x, y, width and height in pixels."""
+_NO_RECORDING = ("camera", "events", 1.0)  # a bridge beside which no recording is needed
 _Ranges = dict[str, Annotated[tuple[Number, Number], AsTuple]]
 
 
@@ -108,7 +109,9 @@ class DataConfig(Section):
     )
     cache: str | None = setting(None, "folder that keeps frames from run to run; null: recordings are read anew")
     bridge: Literal["camera"] | None = setting(
-        None, "camera: new simulated recordings of the static images in every step; null: none"
+        None,
+        "camera: new simulated recordings of the static images in every step, beside any method; null: none, but for "
+        "method bridge, which has one in place of each image",
     )
     bridge_share: Number = setting(0.5, "share of the pairs that have a simulated recording", ge=0, le=1)
     bridge_place: Literal["events", "images", "between"] = setting(
@@ -134,13 +137,6 @@ class DataConfig(Section):
         """Width and height of recordings, within `events.window`; None: each has a size of its own."""
         return self.events.window[2:] if self.events.window else self.events.sensor_size
 
-    @property
-    def simulated(self) -> tuple[str, float] | None:
-        """Place of simulated recordings in a step, as `bridge_place`, and their share of the pairs; None: no place."""
-        if self.events.source == "camera":
-            return "events", 1.0
-        return None if self.bridge is None else (self.bridge_place, self.bridge_share)
-
     def contradictions(self) -> Iterator[tuple[str, str]]:
         events = self.events
         if events.source == "camera":
@@ -151,8 +147,6 @@ class DataConfig(Section):
                     yield f"events.{key}", "source camera trains on no recordings; leave it empty, or use source folder"
             if self.bridge:
                 yield "bridge", "events.source camera simulates every recording already; set bridge to null"
-        elif events.train_per_class == 0 and self.simulated != ("events", 1.0):
+        elif events.train_per_class == 0 and (self.bridge, self.bridge_place, self.bridge_share) != _NO_RECORDING:
             remedy = "bridge camera, bridge_place events, bridge_share 1"
             yield "events.train_per_class", f"0 recordings need simulated ones in place of all: {remedy}"
-        if self.simulated and self.sensor_size is None:
-            yield "events.sensor_size", "simulated recordings need a width and a height, null was given"

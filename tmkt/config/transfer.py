@@ -30,16 +30,17 @@ class TransferConfig(Section):
     """
 
     section: ClassVar[str] = "transfer"
-    method: Literal["tmkt", "sliding", "joint", "ckd", "finetune", "static_only", "events_only"] = setting(
+    method: Literal["bridge", "tmkt", "sliding", "joint", "ckd", "finetune", "static_only", "events_only"] = setting(
         "tmkt", "how images help; docs/method.md describes each method"
     )
     mixing: Literal["time_step", "sample"] = setting(
         "time_step", "method tmkt: time-step mixup (TSM), or whole samples at the same mean share"
     )
     ratio: Number = setting(0.5, "r, mean share of event steps in the mixed stream (tmkt)", ge=0, le=1)
-    schedule: Literal["constant", "linear", "cosine", "power", "random"] = setting(
+    schedule: Literal["constant", "linear", "cosine", "power", "random", "loss"] = setting(
         "constant",
-        "how r goes from ratio to ratio_end over the training. random: each sample has its own r, uniform between them",
+        "how r goes from ratio to ratio_end: over the training, or, with loss, as the loss of the mixed stream falls "
+        "from chance to 0. random: each sample has its own r, uniform between them",
     )
     ratio_end: Annotated[float, Field(ge=0, le=1), AsNumber] | None = setting(
         None, "r at the end of the training; null, for schedule constant only"
@@ -62,12 +63,30 @@ class TransferConfig(Section):
     mag_on_events: bool = setting(False, "the modality head sees the event stream too")
     mrp_weight: Number = setting(0.1, "weight of mixup ratio perception (MRP)", ge=0)
     mrp_loss: Literal["mse", "bce"] = setting("mse", "loss of MRP: mean squared error or binary cross-entropy")
-    streams: Literal["joint", "separate"] = setting(
+    streams: Literal["joint", "separate", "domains"] = setting(
         "separate",
         "joint: one pass over both streams, which share batch statistics. separate: one pass each, and the running "
-        "statistics that evaluation uses come from the event stream alone",
+        "statistics that evaluation uses come from the event stream alone. domains: as separate, and the image steps "
+        "and the event steps of the mixed stream are normalised by statistics of their own",
+    )
+    average: Number = setting(
+        0.0,
+        "decay per step of a moving average of the weights, which is then validated, tested and exported; 0: none",
+        ge=0,
+        lt=1,
+    )
+    consistency_weight: Number = setting(
+        0.0, "weight of the divergence of the mixed stream's answers from the averaged network's on the events", ge=0
+    )
+    distillation: bool = setting(
+        False, "the teacher of ckd also teaches the mixed stream of bridge, tmkt, sliding or joint"
     )
     teacher: TeacherConfig = TeacherConfig()
+
+    @property
+    def distils(self) -> bool:
+        """Whether an image network teaches the mixed stream."""
+        return self.method == "ckd" or (self.distillation and self.method in ("bridge", "tmkt", "sliding", "joint"))
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.schedule == "constant" and self.ratio_end is not None:
@@ -80,5 +99,8 @@ class TransferConfig(Section):
             yield "da_learnable", "the complement weights TET's steps; set classification to tet"
         if self.mag_on_events and self.mag_weight == 0:
             yield "mag_on_events", "mag_weight is 0, so there is no modality head; raise it or leave this false"
-        if self.method == "ckd" and self.teacher.weight == self.teacher.feature_weight == 0:
-            yield "teacher.weight", "ckd distils nothing when weight and feature_weight are 0; use method sliding"
+        if self.distils and self.teacher.weight == self.teacher.feature_weight == 0:
+            remedy = "use method sliding" if self.method == "ckd" else "set distillation to false"
+            yield "teacher.weight", f"nothing is distilled when weight and feature_weight are 0; {remedy}"
+        if self.consistency_weight > 0 and self.average == 0:
+            yield "consistency_weight", "it needs averaged weights as teacher; set average, e.g. to 0.99"

@@ -55,7 +55,7 @@ def prepare(config: Config) -> RunData:
         part: load_events(source, getattr(split, part), data, f"{part} recordings") for part, source in sources.items()
     }
     static = load_images(images, index, data.size, data.static.fit, "static images", data.cache)
-    camera = open_camera(config.data, images, index)
+    camera = open_camera(config, images, index)
     digests_of_images = digests(static[None]) if paired else []
     if camera is not None:  # what it sees may differ where what the network sees does not
         digests_of_images = [a + b for a, b in zip(digests_of_images, digests(camera.images[None]), strict=True)]

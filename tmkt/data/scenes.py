@@ -7,15 +7,13 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from ..config import DataConfig
+from ..config import Config, DataConfig
 from ..progress import track
 from .camera import SimulatedCamera
 from .sources.images import StaticSource
 
 
-def open_camera(
-    config: DataConfig, source: StaticSource, indices: Sequence[int] | np.ndarray
-) -> SimulatedCamera | None:
+def open_camera(config: Config, source: StaticSource, indices: Sequence[int] | np.ndarray) -> SimulatedCamera | None:
     """Return the cameras of a run in front of images `indices` of its static set; None for a run without them.
 
     Raises:
@@ -23,12 +21,13 @@ def open_camera(
     """
     if config.simulated is None:
         return None
-    assert config.sensor_size is not None
+    data = config.data
+    assert data.sensor_size is not None
     first = source.read(int(indices[0]))[None]
-    for trial in (config, _at_end(config, 0), _at_end(config, 1)):  # before minutes of loading
+    for trial in (data, _at_end(data, 0), _at_end(data, 1)):  # before minutes of loading
         _try(SimulatedCamera(first, trial, "events", 1.0))
-    images = _load_scenes(source, indices, config.sensor_size, config.events.invert)
-    return SimulatedCamera(images, config, *config.simulated)
+    images = _load_scenes(source, indices, data.sensor_size, data.events.invert)
+    return SimulatedCamera(images, data, *config.simulated)
 
 
 def _at_end(config: DataConfig, end: int) -> DataConfig:

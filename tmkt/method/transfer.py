@@ -1,6 +1,8 @@
 """The transfer methods: the sequences and the loss of a training step (arXiv 2511.12150)."""
 
 import math
+from contextlib import nullcontext
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
@@ -13,12 +15,12 @@ from ..data.pairs import PairBatch, PairedData
 from ..distributed import gather_batch
 from ..mixup import event_step_mask, sample_switch_steps
 from ..models import SpikingClassifier
-from ..models.modes import frozen_running_statistics
+from ..models.modes import domain_statistics, frozen_running_statistics
 from . import losses
 from .simulated import simulated_part
 from .teacher import Targets
 
-TWO_STREAMS = ("tmkt", "sliding", "ckd", "joint")
+TWO_STREAMS = ("bridge", "tmkt", "sliding", "ckd", "joint")
 RATIOS = 1000  # steps between the bounds of a random r, so that p comes from a look-up
 
 
@@ -37,7 +39,10 @@ class Streams(NamedTuple):
 
 
 def mixup_ratio(config: TransferConfig, progress: float) -> float:
-    """Return the mix ratio r at `progress` in [0, 1) of the training; for schedule random the mean over samples."""
+    """Return the mix ratio r at `progress` in [0, 1) of the training; for schedule random the mean over samples.
+
+    For schedule loss, `progress` is 1 minus the loss of the mixed stream as a share of that of a guess.
+    """
     end = config.ratio if config.ratio_end is None else config.ratio_end
     share = {
         "constant": 0.0,
@@ -45,6 +50,7 @@ def mixup_ratio(config: TransferConfig, progress: float) -> float:
         "cosine": (1 - math.cos(math.pi * progress)) / 2,
         "power": progress**config.power,
         "random": 0.5,
+        "loss": progress,
     }[config.schedule]
     return config.ratio + (end - config.ratio) * share
 
@@ -55,13 +61,15 @@ def draw_switch_steps(
     """Draw switch steps int64 [batch] of the mixed stream, 0..T (T: static to the end); None for a method without one.
 
     tmkt switches anywhere (without TSM it takes whole samples, all events with probability r). Sliding training (arXiv
-    2303.13077) and ckd take whole samples, all events with probability progress ** power; joint mixes nothing.
+    2303.13077) and ckd take whole samples, all events with probability progress ** power; joint mixes nothing, nor does
+    bridge, whose images are simulated recordings.
     """
     if config.method not in TWO_STREAMS:
         return None
     if config.method == "tmkt" and config.mixing == "time_step":
         return sample_switch_steps(batch, T, _ratios(config, batch, progress, generator), generator)
-    share = {"tmkt": mixup_ratio(config, progress), "joint": 0.0}.get(config.method, progress**config.power)
+    own = {"tmkt": mixup_ratio(config, progress), "joint": 0.0, "bridge": 0.0}
+    share = own.get(config.method, progress**config.power)
     replaced = torch.rand(batch, generator=generator, dtype=torch.float64) < share
     return torch.where(replaced, 0, T)
 
@@ -137,7 +145,9 @@ class TransferTask(nn.Module):
     """The network, the modules that only training needs, and the method's loss.
 
     Total = CE_m + CE_e + da DA for every method of two streams; + mag MAG + mrp MRP for tmkt; + distillation for
-    ckd. The others have one stream, whose CE is the total.
+    ckd; + consistency with the averaged network. The others have one stream, whose CE is the total.
+
+    average: the moving average of the network (mean teacher, arXiv 1703.01780), with `config.average` as its decay.
     """
 
     def __init__(self, model: SpikingClassifier, config: TransferConfig, theta: float, time_steps: int) -> None:
@@ -148,6 +158,30 @@ class TransferTask(nn.Module):
         self.mrp_head = nn.Linear(width, 1) if self._uses(config.mrp_weight) else None
         learnable = config.da_learnable and config.method in TWO_STREAMS
         self.da_coefficients = nn.Parameter(torch.zeros(time_steps)) if learnable else None
+        self.average = deepcopy(model).requires_grad_(False) if config.average > 0 else None
+
+    @property
+    def scored(self) -> SpikingClassifier:
+        """The network that is validated, tested and exported."""
+        return self.model if self.average is None else self.average
+
+    def train(self, mode: bool = True) -> "TransferTask":
+        super().train(mode)
+        if self.average is not None:
+            self.average.eval()
+        return self
+
+    @torch.no_grad()
+    def update_average(self, step: int) -> None:
+        """Move the averaged network towards the network after optimiser step `step` = 1, 2, ...
+
+        Until the average has a past, its decay is smaller: (1 + step) / (10 + step).
+        """
+        if self.average is None:
+            return
+        decay = min(self.config.average, (1 + step) / (10 + step))
+        for mean, value in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True):
+            mean.copy_(torch.lerp(value, mean, decay) if value.is_floating_point() else value)
 
     def _uses(self, weight: float) -> bool:
         return self.config.method == "tmkt" and weight > 0
@@ -166,7 +200,8 @@ class TransferTask(nn.Module):
             loss = self._classification(logits, label)
             # Named after the head; static_only and finetune's first half show it static images.
             return {"loss": loss, "parts": {"ce_event": loss.detach()}, "logits": logits}
-        (logits_e, features_e), (logits_m, features_m) = self._both(main, mixed)
+        is_event = event_step_mask(switch_step, main.shape[0])
+        (logits_e, features_e), (logits_m, features_m) = self._both(main, mixed, is_event)
         align = None if self.da_coefficients is None else torch.sigmoid(self.da_coefficients)
         terms = {
             "ce_event": (1.0, self._classification(logits_e, label, None if align is None else 1 - align)),
@@ -175,15 +210,18 @@ class TransferTask(nn.Module):
         if self.config.da_weight > 0:
             everyone = gather_batch(features_m), gather_batch(features_e)
             terms["da"] = (self.config.da_weight, losses.domain_alignment(*everyone, align))
-        is_event = event_step_mask(switch_step, main.shape[0])
         if self.mag_head is not None:
             terms["mag"] = (self.config.mag_weight, self._guidance(features_m, features_e, is_event))
         if self.mrp_head is not None:
             predicted = self.mrp_head(features_m.mean(0)).squeeze(-1)
             mrp = losses.ratio_perception(predicted, is_event.mean(0), self.config.mrp_loss)
             terms["mrp"] = (self.config.mrp_weight, mrp)
-        if self.config.method == "ckd":
+        if self.config.distils:
             terms |= self._distillation(logits_m, features_m, targets)
+        if self.average is not None and self.config.consistency_weight > 0:
+            with torch.no_grad():
+                answer = self.average(main).logits.float().mean(0)
+            terms["consistency"] = (self.config.consistency_weight, losses.distillation(logits_m, answer, 1.0))
         loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
         return {"loss": loss, "parts": {n: term.detach() for n, (_, term) in terms.items()}, "logits": logits_e}
 
@@ -204,9 +242,9 @@ class TransferTask(nn.Module):
     def _distillation(
         self, logits: Tensor, features: Tensor, targets: Targets | None
     ) -> dict[str, tuple[float, Tensor]]:
-        """Terms of ckd on the mixed stream, which starts on the teacher's images and slides to their events."""
+        """Terms of the teacher on the mixed stream, which starts on the teacher's images (ckd slides to events)."""
         if targets is None:
-            raise ValueError("targets: method ckd needs the teacher's, see tmkt.method.teacher.teacher_targets")
+            raise ValueError("targets: distillation needs the teacher's, see tmkt.method.teacher.teacher_targets")
         teacher = self.config.teacher
         terms = {"kd": (teacher.weight, losses.distillation(logits, targets.logits, teacher.temperature))}
         if teacher.feature_weight > 0:
@@ -215,12 +253,15 @@ class TransferTask(nn.Module):
             terms["kd_features"] = (teacher.feature_weight, alignment)
         return terms
 
-    def _both(self, main: Tensor, mixed: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def _both(
+        self, main: Tensor, mixed: Tensor, is_event: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Return (logits, features) of the event stream and of the mixed stream, by config.streams."""
         backbone = self.model.backbone
-        if self.config.streams == "separate":
+        if self.config.streams != "joint":
             spikes_e, v_e = backbone(main)
-            with frozen_running_statistics(self.model):  # evaluation uses those of the event stream
+            apart = domain_statistics(self.model, is_event) if self.config.streams == "domains" else nullcontext()
+            with frozen_running_statistics(self.model), apart:  # evaluation uses those of the event stream
                 spikes_m, v_m = backbone(mixed)
         else:
             (spikes_e, spikes_m), (v_e, v_m) = (x.chunk(2, dim=1) for x in backbone(torch.cat([main, mixed], dim=1)))

@@ -139,12 +139,17 @@ class Checkpoints:
         say(f"{path} was renamed to {aside.name}; the run makes it again")
 
 
+def trained_parameters(task: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that the optimiser has, by name and in its order."""
+    return {name: parameter for name, parameter in task.named_parameters() if parameter.requires_grad}
+
+
 def optimizer_tensors(optimizer: Optimizer, task: nn.Module) -> dict[str, Tensor]:
     """Return the optimiser's state as <kind>.<parameter>, e.g. exp_avg.model.heads.event.weight.
 
     Learning rates and other settings are not included; they come from the run's configuration.
     """
-    names = [name for name, _ in task.named_parameters()]
+    names = list(trained_parameters(task))
     state = optimizer.state_dict()["state"]
     return {f"{kind}.{names[index]}": value for index, kinds in state.items() for kind, value in kinds.items()}
 
@@ -169,15 +174,15 @@ def check_moments(found: dict[str, Tensor], task: nn.Module, count: object) -> N
     step = torch.tensor(0.0)
     possible = {
         f"{kind}.{name}": step if kind == "step" else parameter
-        for name, parameter in task.named_parameters()
+        for name, parameter in trained_parameters(task).items()
         for kind in ("step", "exp_avg", "exp_avg_sq")
     }
     check_tensors(found, {name: possible[name] for name in found if name in possible}, OPTIMIZER)
 
 
 def restore_optimizer(optimizer: Optimizer, task: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Restore the result of `optimizer_tensors`, for an optimiser of task.parameters() in their order."""
-    index = {name: i for i, (name, _) in enumerate(task.named_parameters())}
+    """Restore the result of `optimizer_tensors`, for an optimiser of `trained_parameters(task)`."""
+    index = {name: i for i, name in enumerate(trained_parameters(task))}
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         kind, _, name = key.partition(".")

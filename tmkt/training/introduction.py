@@ -52,9 +52,9 @@ def introduction(
 
 def _camera(config: Config) -> list[str]:
     """Return a line for the simulated cameras, if there are any."""
-    if config.data.simulated is None:
+    if config.simulated is None:
         return []
-    place, share = config.data.simulated
+    place, share = config.simulated
     where = {
         "events": f"in place of {share:.0%} of the recordings",
         "images": f"in place of {share:.0%} of the images",

@@ -20,7 +20,7 @@ def check_size(config: Config, processes: int = 1) -> None:
     border = 2 * (data.crop_padding or 0)
     frames = train.batch * data.time_steps * 2 * (width + border) * (height + border)
     pairs = train.batch * train.accumulate * processes
-    teacher = config.transfer.teacher.batch if config.transfer.method == "ckd" else 0
+    teacher = config.transfer.teacher.batch if config.transfer.distils else 0
     size = f"data.size {width}x{height}"
     needs = {
         f"a pass of train.batch {train.batch} sequences of data.time_steps {data.time_steps} frames, {size} and "

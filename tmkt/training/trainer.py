@@ -37,6 +37,7 @@ from .checkpoint import (
     check_tensors,
     optimizer_tensors,
     restore_optimizer,
+    trained_parameters,
 )
 from .evaluation import Score, evaluate
 from .identity import run_identity
@@ -44,6 +45,7 @@ from .introduction import environment, introduction, warn_of_copies
 from .memory import check_size, enough_memory
 from .network import build_model
 from .run_folder import RunFolder
+from .schedules import learning_rate, progress
 from .signals import noted_signals
 from .tensorboard import Curves
 from .train_state import TrainState
@@ -72,25 +74,14 @@ def train(config: Config, data: RunData | None = None, introduce: bool = True) -
         raise Interrupted(f"interrupted; {how}") from None
 
 
-def learning_rate(step: int, base: float, warmup: int, phase_steps: list[int]) -> float:
-    """Linear warm-up, then a cosine to zero, restarted in each phase; `step` counts optimiser steps from 0."""
-    start, length = 0, phase_steps[0]
-    for length in phase_steps:
-        if step < start + length:
-            break
-        start += length
-    warmup = min(warmup, length // 2)
-    position = step - start
-    if position < warmup:
-        return base * (position + 1) / warmup
-    return base * 0.5 * (1 + math.cos(math.pi * (position - warmup) / max(1, length - warmup)))
-
-
 class Trainer:
     """One run: its task, optimiser and folder. `run()` trains to the end and scores the test recordings once."""
 
     def __init__(self, config: Config, data: RunData) -> None:
         self.config = config
+        if (data.train.camera is None) != (config.simulated is None):
+            expected = "none" if config.simulated is None else "some"
+            raise ValueError(f"data: expected {expected} of simulated recordings; prepare it for this configuration")
         self.folder, self.identity = RunFolder(config.out), run_identity(config, data.record)
         idle_head = config.model.heads == 2 and config.transfer.method not in TWO_STREAMS
         self.accelerator = make_accelerator(config.train, unused_parameters=idle_head)
@@ -99,11 +90,15 @@ class Trainer:
         self.model = build_model(config, len(data.classes))
         task = TransferTask(self.model, config.transfer, config.model.neuron.v_threshold, config.data.time_steps)
         if self.processes > 1:
+            if config.transfer.streams == "domains":
+                raise UserError("transfer.streams: domains is for one process; set it to separate, or start one")
             convert_sync_batchnorm(task)
         if config.train.compile:
             self.model.backbone.compile()  # in place, so that the names of the weights stay the same
-        optimizer = torch.optim.AdamW(task.parameters(), lr=config.train.lr, weight_decay=config.train.weight_decay)
+        trained, train = trained_parameters(task).values(), config.train
+        optimizer = torch.optim.AdamW(trained, lr=train.lr, weight_decay=train.weight_decay)
         self.task, self.optimizer = self.accelerator.prepare(task, optimizer)
+        self.update_average, self.scored = task.update_average, task.scored
         self.data = replace(data, train=data.train.to(self.device))
         self.phases = phases(config.transfer, config.train.steps)
         self.augmentation = Augmentation.of(config.data)
@@ -128,7 +123,7 @@ class Trainer:
     def _run(self, introduce: bool) -> Score:
         self._resume(run_on_main_process(self._open_folder))
         self._introduce(introduce)
-        if self.config.transfer.method == "ckd":
+        if self.config.transfer.distils:
             self.targets = run_on_main_process(self._teacher_targets).to(self.device)
         if self.accelerator.is_main_process:
             self.curves = Curves(self.folder.tensorboard(), self.state.step + 1)
@@ -142,7 +137,7 @@ class Trainer:
         if self.curves is not None:
             self.curves.close()
             predictions = zip(test.names, test.labels.tolist(), score.predicted, strict=True)
-            self.folder.finish(predictions, self.model.state_dict(), self.identity)
+            self.folder.finish(predictions, self.scored.state_dict(), self.identity)
         return score
 
     def _train(self, signals: Sequence[int]) -> None:
@@ -182,7 +177,11 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         passes = [self._train_pass(number) for number in range(self.config.train.accumulate)]
-        return {name: torch.stack([values[name] for values in passes]).mean() for name in passes[0]}
+        self.update_average(self.state.step + 1)
+        values = {name: torch.stack([values[name] for values in passes]).mean() for name in passes[0]}
+        if "ce_mixed" in values and self.config.transfer.schedule == "loss":
+            self.state.see_loss(float(self.accelerator.reduce(values["ce_mixed"].float(), "mean")))
+        return values
 
     def _train_pass(self, number: int) -> dict[str, Tensor]:
         """Forward and backward of one share of the step's batch, and after the last pass the optimiser's step."""
@@ -196,7 +195,7 @@ class Trainer:
             config.transfer,
             self.data.train,
             pairs,
-            progress=self.state.step / config.train.steps,
+            progress=progress(config, self.state, len(self.data.classes)),
             event_scale=config.data.events.scale,
             generator=generator,
             targets=self.targets,
@@ -240,7 +239,7 @@ class Trainer:
         rank, every = self.accelerator.process_index, self.processes
         own = EventFrames(events.frames[:, rank::every], events.labels[rank::every], events.names[rank::every])
         try:
-            score = evaluate(self.model, own, self.config.data.events.scale, self.device)
+            score = evaluate(self.scored, own, self.config.data.events.scale, self.device)
         except UserError as error:
             raise UserError(f"{part} at step {self.state.step}: {error}") from error
         if every > 1:

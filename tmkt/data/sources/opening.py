@@ -31,7 +31,7 @@ def open_pair(config: Config) -> tuple[StaticSource, ClassMap]:
 
 def has_images(config: Config) -> bool:
     """Return whether the run has a static set. Without one it learns from recordings, if none is simulated."""
-    simulates = config.data.events.source == "simulated" or config.data.simulated is not None
+    simulates = config.data.events.source == "simulated" or config.simulated is not None
     alone = config.transfer.method == "events_only" and not simulates
     return bool(config.data.static.source) or not alone
 
