@@ -5,10 +5,12 @@ from typing import Any
 
 from . import __version__
 
-# The names of the simulator's cameras, motions and formats, whose tables would take seconds to import.
+# Names of the simulator's cameras, motions and formats, and of the export's formats, whose tables would take seconds to
+# import.
 CAMERAS = ("any", "nmnist", "ncaltech101")
 MOTIONS = ("any", "nmnist", "ncaltech101", "cifar10dvs", "handheld")
 FORMATS = ("npz", "bin", "evt3")
+EXPORT_FORMATS = ("torch", "nir")
 
 EXAMPLES = """\
 examples:
@@ -19,6 +21,7 @@ examples:
   tmkt data simulate IMAGES OUT --n 3 # writes recordings of your images
   tmkt eval runs/nmnist --events DIR  # tests a trained run on other recordings
   tmkt compare configs/nmnist.yaml --methods tmkt sliding --seeds 1 2 --jobs 2
+  tmkt export runs/nmnist model       # one folder to hand on, with a card
   tmkt diagnose runs/nmnist           # gradient variance, CKA, t-SNE
   tmkt profile runs/nmnist            # synaptic operations, energy, speed
   tensorboard --logdir runs           # curves while it trains
@@ -91,10 +94,30 @@ def build_parser() -> argparse.ArgumentParser:
         "--events", metavar="DIR", help="folder of <class>/<id>.<ext>; default: the run's own test recordings"
     )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object instead")
+    _add_export(commands)
     _add_data(commands)
     _add_compare(commands)
     _add_examine(commands)
     return parser
+
+
+def _add_export(commands: Any) -> None:
+    export = commands.add_parser(
+        "export",
+        help="write a finished run as one folder: weights, settings, classes, model card",
+        description="Write a finished run as one folder to hand on, without paths of this machine. `tmkt eval OUT "
+        "--events DIR` tests it. README.md is its model card.",
+        epilog="example: tmkt export runs/nmnist nmnist-small --format torch nir",
+    )
+    export.add_argument("run", metavar="RUN_DIR", help="folder of a finished `tmkt train`")
+    export.add_argument("out", metavar="OUT", help="folder to write; missing, empty, or an earlier export of this run")
+    export.add_argument(
+        "--format",
+        nargs="+",
+        choices=EXPORT_FORMATS,
+        default=[],
+        help="also as torch: model.pt2 of torch.export, for any batch; nir: model.nir, for networks without branches",
+    )
 
 
 def _add_data(commands: Any) -> None:

@@ -181,6 +181,13 @@ def _compare(arguments: argparse.Namespace) -> int:
     return int(bool(results.failed))
 
 
+def _export(arguments: argparse.Namespace) -> int:
+    from .export import export_run
+
+    print(export_run(arguments.run, arguments.out, arguments.format))
+    return 0
+
+
 def _diagnose(arguments: argparse.Namespace) -> int:
     from .analysis.diagnose import diagnose
 
@@ -213,6 +220,7 @@ _COMMANDS = {
     "eval": _eval,
     "data": _data,
     "compare": _compare,
+    "export": _export,
     "diagnose": _diagnose,
     "profile": _profile,
 }

@@ -32,7 +32,8 @@ def test_help_loads_neither_the_trainer_nor_torch():
 
 
 @pytest.mark.parametrize(
-    "command", ["", "demo", "train", "eval", "data", "data check", "data prepare", "compare", "diagnose", "profile"]
+    "command",
+    ["", "demo", "train", "eval", "data", "data check", "data prepare", "compare", "diagnose", "profile", "export"],
 )
 def test_help_fits_80_columns(command, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
@@ -59,6 +60,7 @@ def test_help_names_commands_and_files(capsys):
         "tmkt train configs/nmnist.yaml",
         "tmkt eval",
         "tmkt compare",
+        "tmkt export",
         "tmkt diagnose",
         "tmkt profile",
     )

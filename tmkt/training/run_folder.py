@@ -1,7 +1,7 @@
 """A run's folder: the only module that knows its files."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ SPLIT = "split.json"
 METRICS = "metrics.jsonl"
 PREDICTIONS = "predictions.jsonl"
 WEIGHTS = "model.safetensors"
+CLASSES = "classes.csv"  # only in an export: the user's own class map
 
 
 class RunFolder:
@@ -126,7 +127,64 @@ class RunFolder:
         atomic_files.write_text(self.path / PREDICTIONS, "".join(json.dumps(row) + "\n" for row in rows))
         tensor_files.write_tensors(self.path / WEIGHTS, weights, run)
 
+    def copy_to(self, target: "RunFolder", config: Config, more: Mapping[str, bytes], allowed: Collection[str]) -> None:
+        """Write this finished run into another folder, as a run of the settings `config`.
+
+        The copy has what `load_model` and an evaluation read. Of the metrics it has the environment and the test score.
+
+        Args:
+            more: further files, by name.
+            allowed: names of further files that an earlier copy may have.
+
+        Raises:
+            UserError: the target holds anything but an earlier copy of this run, or a file cannot be written.
+            DamagedError: a file of this run is.
+        """
+        split = self.split()
+        weights, _ = tensor_files.read_tensors(self.path / WEIGHTS)
+        files = {
+            CONFIG: config.dump().encode(),
+            SPLIT: (json.dumps(split) + "\n").encode(),
+            METRICS: "".join(json.dumps(r) + "\n" for r in (self.environment(), self.test_score()) if r).encode(),
+            PREDICTIONS: atomic_files.read(self.path / PREDICTIONS),
+            **more,
+        }
+        original = self.config()
+        if has_own_class_map(original):
+            own = self.path / CLASSES
+            files[CLASSES] = atomic_files.read(own if own.is_file() else Path(original.data.classes))
+        target.check_is_copy({CONFIG: files[CONFIG], SPLIT: files[SPLIT]}, {*files, WEIGHTS, CLASSES, *allowed})
+        atomic_files.make_folder(target.path)
+        for name, content in files.items():
+            atomic_files.write(target.path / name, content)
+        tensor_files.write_tensors(target.path / WEIGHTS, weights, run_identity(config, split))
+
+    def check_is_copy(self, same: Mapping[str, bytes], allowed: Collection[str]) -> None:
+        """Check that this folder is missing or empty, or has only files of `allowed` and the given content of `same`.
+
+        Raises:
+            UserError: it holds something else.
+        """
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise UserError(f"{self}: is no folder; choose another one to export to")
+        found = {path.name for path in self.path.iterdir()}
+        other = found - set(allowed) if CONFIG in found else found
+        other |= {name for name in found & same.keys() if (self.path / name).read_bytes() != same[name]}
+        if other:
+            raise UserError(f"{self}: holds {min(other)}, not an earlier export of this run; choose another folder")
+
     # Reading
+
+    def config(self) -> Config:
+        """Return the settings of the run. Raises UserError if config.yaml is missing or wrong."""
+        return load_config(self.path / CONFIG)
+
+    def environment(self) -> dict[str, Any]:
+        """Return the last record of the environment: versions, device and processes."""
+        records = [record for record in self.metrics() if record["kind"] == "environment"]
+        return records[-1] if records else {}
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the records of metrics.jsonl; lines without one, such as a line being written, are skipped."""
@@ -190,7 +248,7 @@ class RunFolder:
         for name in (CONFIG, SPLIT, WEIGHTS):
             if not (self.path / name).exists():
                 raise UserError(f"run {self}: {name} is missing; expected the folder of a finished `tmkt train`")
-        config = load_config(self.path / CONFIG)
+        config = self.config()
         try:
             split, classes = self.split(), self.classes()
         except DamagedError as error:
@@ -205,7 +263,13 @@ class RunFolder:
         except UserError as error:
             raise UserError(f"run {self}: {error}; `tmkt train` makes it again") from error
         model.load_state_dict(weights)
-        return config.replace(data__cache=None), model, classes
+        own_map = {"data__classes": str(self.path / CLASSES)} if (self.path / CLASSES).is_file() else {}
+        return config.replace(data__cache=None, **own_map), model, classes
+
+
+def has_own_class_map(config: Config) -> bool:
+    """Return whether `data.classes` is the path of a file, not a name of this package."""
+    return config.data.classes.endswith(".csv")
 
 
 def _is_record(record: Mapping[str, Any]) -> bool:
