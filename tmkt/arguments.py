@@ -97,7 +97,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_data(commands)
     _add_compare(commands)
-    _add_examine(commands)
+    _add_diagnose(commands)
+    _add_profile(commands)
     return parser
 
 
@@ -211,7 +212,7 @@ def _add_compare(commands: Any) -> None:
     compare.add_argument("--out", default="runs/compare", help="folder for runs and report (default: runs/compare)")
 
 
-def _add_examine(commands: Any) -> None:
+def _add_diagnose(commands: Any) -> None:
     diagnose = commands.add_parser(
         "diagnose",
         help="gradient variance, alignment of the domains, MAG and MRP accuracy of a finished run",
@@ -224,15 +225,31 @@ def _add_examine(commands: Any) -> None:
     diagnose.add_argument("--draws", type=int, default=16, help="pairs of gradients per setting (default: 16)")
     diagnose.add_argument("--samples", type=int, default=200, help="test recordings, at most (default: 200)")
 
+
+def _add_profile(commands: Any) -> None:
     profile = commands.add_parser(
         "profile",
-        help="synaptic operations, firing rates, energy, latency and memory of a run or a backbone",
-        description="Profile a finished run on its test recordings, written to RUN_DIR/profile/; or a backbone with "
-        "untrained weights on random frames: its dense operations, latency and memory then mean something, its firing "
-        "rates do not.",
-        epilog="examples: tmkt profile runs/nmnist; tmkt profile --model vgg_snn --size 48 48 -T 10 --out profiles/vgg",
+        help="synaptic operations, firing rates, energy, latency and memory; times of a training step",
+        description="Profile a finished run on its test recordings, with the stages of its training step, written to "
+        "RUN_DIR/profile/; the training step of a configuration alone; or a backbone with untrained weights on random "
+        "frames: its dense operations, latency and memory then mean something, its firing rates do not.",
+        epilog="examples: tmkt profile runs/nmnist; tmkt profile configs/nmnist.yaml --methods events_only tmkt; "
+        "tmkt profile --model vgg_snn --size 48 48 -T 10 --out profiles/vgg",
     )
-    profile.add_argument("run", metavar="RUN_DIR", nargs="?", help="folder of a finished `tmkt train`")
+    profile.add_argument(
+        "target", metavar="RUN_DIR|CONFIG.yaml", nargs="?", help="folder of a finished `tmkt train`, or settings"
+    )
+    profile.add_argument(
+        "override", nargs="*", default=[], metavar="key=value", help="settings of CONFIG.yaml, e.g. train.batch=64"
+    )
+    profile.add_argument(
+        "--methods",
+        nargs="+",
+        default=[],
+        metavar="METHOD",
+        help="methods whose training step is timed, as for compare (default: that of the run or of CONFIG.yaml)",
+    )
+    profile.add_argument("--steps", type=int, default=20, help="training steps to time of each method (default: 20)")
     profile.add_argument("--model", metavar="NAME", help="a backbone, e.g. vgg_snn, in place of a run")
     profile.add_argument(
         "--size", nargs=2, type=int, metavar=("W", "H"), default=[48, 48], help="of a frame (default: 48 48)"
@@ -240,7 +257,7 @@ def _add_examine(commands: Any) -> None:
     profile.add_argument("-T", "--time-steps", type=int, default=10, help="frames per sample (default: 10)")
     profile.add_argument("--classes", type=int, default=10, help="outputs (default: 10)")
     profile.add_argument("--batch", type=int, default=16, help="samples per training step (default: 16)")
-    profile.add_argument("--out", metavar="DIR", help="folder for profile.json and profile.png")
+    profile.add_argument("--out", metavar="DIR", help="folder for profile.json and the pictures")
 
 
 def _integers(text: str) -> list[int]:

@@ -197,20 +197,32 @@ def _diagnose(arguments: argparse.Namespace) -> int:
 
 
 def _profile(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
     from rich.console import Console
 
     from .analysis.profile import profile_lines, profile_model, profile_run, profile_table
+    from .analysis.step_time import profile_config, step_time_table
 
-    if (arguments.run is None) == (arguments.model is None):
-        raise UserError("profile: expected either RUN_DIR or --model NAME")
-    if arguments.run is not None:
-        result = profile_run(arguments.run, arguments.batch, arguments.out)
+    target, methods, steps, out = arguments.target, arguments.methods, arguments.steps, arguments.out
+    if (target is None) == (arguments.model is None):
+        raise UserError("profile: expected RUN_DIR, CONFIG.yaml, or --model NAME")
+    if target is not None and Path(target).suffix in (".yaml", ".yml"):
+        times = profile_config(target, arguments.override, methods, steps, out)
+        Console().print(step_time_table(times))
+        return 0
+    if arguments.override:
+        raise UserError(f"profile: {arguments.override[0]}: settings go with CONFIG.yaml; a run has its own")
+    if target is not None:
+        result = profile_run(target, arguments.batch, out, methods, steps)
     else:
         size = (arguments.size[0], arguments.size[1])
         place = {"size": size, "time_steps": arguments.time_steps, "num_classes": arguments.classes}
-        result = profile_model(arguments.model, **place, train_batch=arguments.batch, out=arguments.out)
+        result = profile_model(arguments.model, **place, train_batch=arguments.batch, out=out)
     Console().print(profile_table(result))
     print("\n".join(profile_lines(result)))
+    if result.step_times:
+        Console().print(step_time_table(result.step_times))
     return 0
 
 

@@ -81,7 +81,7 @@ def test_profile_of_a_backbone(tmp_path, capsys):
     assert result["inference_seconds"] > 0
     assert (folder / "profile.png").stat().st_size > 100
     for arguments, message in [
-        (["profile"], "either RUN_DIR or --model"),
+        (["profile"], "expected RUN_DIR, CONFIG.yaml, or --model NAME"),
         (["profile", "--model", "smal"], "nearest is 'small'"),
         (["profile", "--model", "small", "--batch", "0"], "--batch"),
         (["profile", str(tmp_path)], "config.yaml is missing"),

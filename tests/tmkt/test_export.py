@@ -97,6 +97,7 @@ def test_an_export_may_be_written_again_and_exported(run, recordings, tmp_path):
     first = export_run(run, tmp_path / "model", ["torch"])
     before = {path.name: path.read_bytes() for path in first.iterdir()}
     export_run(run, first)
+    assert {path.name for path in first.iterdir()} == before.keys() - {"model.pt2"}
     again = export_run(first, tmp_path / "copy")
     assert (again / "model.safetensors").read_bytes() == before["model.safetensors"]
     assert evaluate_parts(again, recordings) == evaluate_parts(run, recordings)

@@ -12,7 +12,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from ..progress import count, say
 from ..training.network import build_model, device_for
 from .figures import save
 from .finished_run import TestSamples, open_run
+from .step_time import StepTime, draw_step_times, step_times, variants
 
 MAC_PICOJOULES, AC_PICOJOULES = 4.6, 0.9
 WEIGHT_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -116,7 +117,7 @@ class SpeedAndMemory:
 class Profile:
     """Costs of one sample, means over `samples`.
 
-    rates: firing rate of each spiking layer; titles: readable name of each.
+    rates: firing rate of each spiking layer; titles: readable name of each. step_times: of a run's training.
     """
 
     samples: int
@@ -127,6 +128,7 @@ class Profile:
     totals: Totals
     speed: SpeedAndMemory
     untrained: bool = False
+    step_times: tuple[StepTime, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """Return plain values, as in profile.json."""
@@ -134,12 +136,16 @@ class Profile:
         speed, untrained = plain.pop("speed"), plain.pop("untrained")
         plain["layers"] = [{**asdict(layer), "picojoules": layer.picojoules} for layer in self.layers]
         plain |= {key: value for key, value in speed.items() if value is not None}
+        if not self.step_times:
+            del plain["step_times"]
         return {**plain, "untrained": True} if untrained else plain
 
     def write(self, folder: Path) -> None:
-        """Write profile.json and profile.png."""
+        """Write profile.json and profile.png, and with `step_times` step_time.png."""
         write_text(folder / "profile.json", json.dumps(self.record(), indent=1) + "\n")
         save(draw_profile(self), folder / "profile.png")
+        if self.step_times:
+            save(draw_step_times(self.step_times), folder / "step_time.png")
 
 
 def layer_costs(model: SpikingClassifier, x_seq: Tensor) -> tuple[list[LayerCost], float]:
@@ -214,11 +220,18 @@ def profile(model: SpikingClassifier, x_seq: Tensor, *, train_batch: int = 16, u
     )
 
 
-def profile_run(run_dir: str | Path, train_batch: int, out: str | Path | None = None) -> Profile:
-    """Profile a finished run on its test recordings; write to `out`, by default <run_dir>/profile/."""
+def profile_run(
+    run_dir: str | Path, train_batch: int, out: str | Path | None, methods: Sequence[str], steps: int
+) -> Profile:
+    """Profile a finished run on its test recordings, and time the training steps of `methods` (none: its own).
+
+    Writes to `out`, by default <run_dir>/profile/.
+    """
     run = open_run(run_dir)
+    configs = variants(lambda own: run.folder.config(own).replace(data__cache=None), methods)
     x_seq = TestSamples(run, SAMPLES).domains()["event"]
-    result = profile(run.model, x_seq, train_batch=train_batch)
+    times = step_times(configs, steps, (run.config.data, run.data))
+    result = replace(profile(run.model, x_seq, train_batch=train_batch), step_times=tuple(times))
     result.write(run.folder.subfolder("profile") if out is None else make_folder(Path(out)))
     return result
 

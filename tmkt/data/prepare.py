@@ -36,6 +36,12 @@ class RunData:
     test: EventFrames
     record: dict[str, Any]
 
+    def check_made_for(self, config: Config) -> None:
+        """Raise ValueError if `config` simulates recordings in each step and the data has no camera, or conversely."""
+        if (self.train.camera is None) != (config.simulated is None):
+            expected = "none" if config.simulated is None else "some"
+            raise ValueError(f"data: expected {expected} of simulated recordings; prepare it for this configuration")
+
 
 def prepare(config: Config) -> RunData:
     """Open, split and load the data of `config`. Raises UserError, naming the file and its fault."""

@@ -80,7 +80,7 @@ def _data(config: Config, split: dict[str, Any]) -> str:
     kind = f"recordings (source {events.source}{f', {events.root}' if events.root else ''})"
     parts = f"{len(split['train'])} to train on, {len(split['validation'])} to validate, {len(split['test'])} to test"
     images = f"{count(len(split['static_images']), 'image')} of {static.source}" if static.source else "no images"
-    bridge = "; new simulated recordings in each step" if config.data.simulated else ""
+    bridge = "; new simulated recordings in each step" if config.simulated else ""
     return f"{kind}: {parts}; {images}{bridge}"
 
 

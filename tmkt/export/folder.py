@@ -59,6 +59,8 @@ def portable(config: Config) -> tuple[Config, list[str]]:
     def walk(value: Any, key: str) -> Any:
         if isinstance(value, dict):
             return {name: walk(inner, f"{key}.{name}".lstrip(".")) for name, inner in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [walk(inner, key) for inner in value]
         if isinstance(value, str) and Path(value).expanduser().is_absolute():
             cut.append(key)
             return Path(value).name

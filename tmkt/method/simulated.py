@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..data.pairs import PairBatch, PairedData
+from ..stages import stage
 
 
 class Spans(NamedTuple):
@@ -47,10 +48,11 @@ def simulated_part(
     """
     if data.camera is None or pairs.simulated is None:
         return None
-    T = len(data.events.frames)
-    spans = draw_spans(data.camera.place, pairs.simulated.used, main, mixed, T, generator).share(share)
-    needed = torch.where(spans.begin < spans.end, spans.end, 0).amax(0)
-    return SimulatedPart(data.camera.frames(pairs.simulated.share(share), needed), spans)
+    with stage("simulation"):
+        T = len(data.events.frames)
+        spans = draw_spans(data.camera.place, pairs.simulated.used, main, mixed, T, generator).share(share)
+        needed = torch.where(spans.begin < spans.end, spans.end, 0).amax(0)
+        return SimulatedPart(data.camera.frames(pairs.simulated.share(share), needed), spans)
 
 
 def draw_spans(

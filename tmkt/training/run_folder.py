@@ -1,7 +1,7 @@
 """A run's folder: the only module that knows its files."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +155,8 @@ class RunFolder:
             files[CLASSES] = atomic_files.read(own if own.is_file() else Path(original.data.classes))
         target.check_is_copy({CONFIG: files[CONFIG], SPLIT: files[SPLIT]}, {*files, WEIGHTS, CLASSES, *allowed})
         atomic_files.make_folder(target.path)
+        for name in {CLASSES, *allowed} - files.keys():
+            atomic_files.remove(target.path / name)  # of an earlier copy
         for name, content in files.items():
             atomic_files.write(target.path / name, content)
         tensor_files.write_tensors(target.path / WEIGHTS, weights, run_identity(config, split))
@@ -177,9 +179,9 @@ class RunFolder:
 
     # Reading
 
-    def config(self) -> Config:
-        """Return the settings of the run. Raises UserError if config.yaml is missing or wrong."""
-        return load_config(self.path / CONFIG)
+    def config(self, overrides: Sequence[str] = ()) -> Config:
+        """Return the settings of the run, with overrides. Raises UserError if config.yaml is missing or wrong."""
+        return load_config(self.path / CONFIG, overrides)
 
     def environment(self) -> dict[str, Any]:
         """Return the last record of the environment: versions, device and processes."""

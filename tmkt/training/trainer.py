@@ -24,10 +24,11 @@ from ..data import Augmentation, EventFrames, RunData, prepare, sample_pairs
 from ..distributed import peers_named, run_on_main_process
 from ..errors import DamagedError, Interrupted, UserError
 from ..method.teacher import Targets, teacher_targets
-from ..method.transfer import TWO_STREAMS, TransferTask, build_streams, phases
+from ..method.transfer import TWO_STREAMS, Streams, TransferTask, build_streams, phases
 from ..models.finite import check_finite
 from ..progress import TrainingProgress, count, say
 from ..seeding import step_generator, step_seed
+from ..stages import stage
 from .accelerator import make_accelerator
 from .checkpoint import (
     STATE,
@@ -79,9 +80,7 @@ class Trainer:
 
     def __init__(self, config: Config, data: RunData) -> None:
         self.config = config
-        if (data.train.camera is None) != (config.simulated is None):
-            expected = "none" if config.simulated is None else "some"
-            raise ValueError(f"data: expected {expected} of simulated recordings; prepare it for this configuration")
+        data.check_made_for(config)
         self.folder, self.identity = RunFolder(config.out), run_identity(config, data.record)
         idle_head = config.model.heads == 2 and config.transfer.method not in TWO_STREAMS
         self.accelerator = make_accelerator(config.train, unused_parameters=idle_head)
@@ -185,29 +184,38 @@ class Trainer:
 
     def _train_pass(self, number: int) -> dict[str, Tensor]:
         """Forward and backward of one share of the step's batch, and after the last pass the optimiser's step."""
+        streams = self._streams(number)
+        with self.accelerator.accumulate(self.task):
+            with stage("forward"):
+                result = self.task(*streams)
+            with stage("backward"):
+                self.accelerator.backward(result["loss"])
+            with stage("optimiser"):
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+        accuracy = (result["logits"].mean(0).argmax(1) == streams.label).float().mean()
+        return {**result["parts"], "loss": result["loss"].detach(), "accuracy": accuracy}
+
+    def _streams(self, number: int) -> Streams:
+        """Draw the step's whole batch, and build the sequences of the share of pass `number`."""
         config, size = self.config, self.config.train.batch
         share = number * self.processes + self.accelerator.process_index
         # For layers that use the default generator.
         torch.manual_seed(step_seed(config.seed, self.state.step, share))
         generator = step_generator(config.seed, self.state.step)
-        pairs = sample_pairs(self.data.train, self.batch, generator, self.augmentation)
-        streams = build_streams(
-            config.transfer,
-            self.data.train,
-            pairs,
-            progress=progress(config, self.state, len(self.data.classes)),
-            event_scale=config.data.events.scale,
-            generator=generator,
-            targets=self.targets,
-            share=slice(share * size, (share + 1) * size),
-        )
-        with self.accelerator.accumulate(self.task):
-            result = self.task(*streams)
-            self.accelerator.backward(result["loss"])
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-        accuracy = (result["logits"].mean(0).argmax(1) == streams.label).float().mean()
-        return {**result["parts"], "loss": result["loss"].detach(), "accuracy": accuracy}
+        with stage("data"):
+            pairs = sample_pairs(self.data.train, self.batch, generator, self.augmentation)
+        with stage("mixing"):
+            return build_streams(
+                config.transfer,
+                self.data.train,
+                pairs,
+                progress=progress(config, self.state, len(self.data.classes)),
+                event_scale=config.data.events.scale,
+                generator=generator,
+                targets=self.targets,
+                share=slice(share * size, (share + 1) * size),
+            )
 
     def _log(self, values: dict[str, Tensor]) -> dict[str, float]:
         """Record the values of a step, means over the processes; return loss and accuracy."""
