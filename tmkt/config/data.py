@@ -49,7 +49,7 @@ class EventsConfig(Section):
     section: ClassVar[str] = "data.events"
     source: Literal["folder", "simulated", "camera", "strokes"] = setting(
         "folder",
-        "folder: recordings in files. simulated: made once from images, which are then held out of the static set. "
+        "folder: recordings in files. simulated: made once from images, see simulator. "
         "camera: new ones of the static images in every step; those of test_root validate and test. strokes: made from "
         "Omniglot's pen strokes, <root>/.../*.txt",
     )
@@ -57,7 +57,9 @@ class EventsConfig(Section):
     simulator: Literal["saccades", "drift", "ncaltech101", "any"] = setting(
         "saccades",
         "source simulated: saccades, as for N-MNIST; drift, as for CIFAR10-DVS; ncaltech101, as there; any, a camera "
-        "and a path drawn for each recording",
+        "and a path drawn for each recording. Recordings counted out by three numbers are of images that the static "
+        "set then lacks. With a split, or test_per_class null, every image has one recording, the same for every seed, "
+        "and data.static.exclude_twins decides: any rule leaves the images of held-out recordings out, none keeps all",
     )
     root: str = setting("", "folder of <class>/<id>.<ext>, or a pattern of such folders")
     layout: Literal["folders", "n_omniglot", "cep_dvs"] = setting(
@@ -65,7 +67,8 @@ class EventsConfig(Section):
     )
     sensor_size: Size | None = setting(
         (34, 34),
-        "width and height; null: as the header of each recording says, or else the extent of its events",
+        "width and height; null: as the header of each recording says, or else the extent of its events; of simulated "
+        "recordings, the size of the image (simulator ncaltech101: the pixels that it covers on a display of 240x180)",
         "pixels",
     )
     window: Window | None = setting(None, "x, y, width and height; events outside are left out", "pixels")
@@ -87,6 +90,11 @@ class EventsConfig(Section):
         None, "recordings to test on; null: all that are left, which needs source folder", "recordings per class", ge=1
     )
     scale: Number = setting(1.0, "factor of the event counts", ge=0)
+
+    @property
+    def shows_every_image(self) -> bool:
+        """Whether each static image has a simulated recording, so that a rule about twins decides on the images."""
+        return self.source == "simulated" and (bool(self.split) or self.test_per_class is None)
 
 
 class DataConfig(Section):

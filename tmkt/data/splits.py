@@ -9,6 +9,7 @@ import torch
 
 from ..config import Config, EventsConfig
 from ..errors import UserError
+from ..progress import count, say
 from .bundled import Protocol, load_protocol
 from .sources.events import Recording
 from .sources.images import StaticSource
@@ -47,6 +48,8 @@ def split_recordings(recordings: Sequence[Recording], classes: Sequence[str], co
         if counted and config.train_per_class is None and config.test_per_class is None:
             raise UserError("data.events: train_per_class and test_per_class are both null; give one, or a split")
         _count_out(split, shuffled, name, config, counted)
+    if config.shows_every_image:  # in one order, so that a cache of these recordings serves every seed
+        return Split(*(sorted(part, key=lambda recording: recording.name) for part in split))
     return split
 
 
@@ -66,8 +69,9 @@ def draw_test_recordings(recordings: Sequence[Recording], classes: Sequence[str]
 def choose_images(config: Config, images: StaticSource, split: Split) -> tuple[np.ndarray, torch.Tensor | None]:
     """Return the indices of the static images, and with pairing: twin the row among them for each training recording.
 
-    None of them is shown by a held-out recording. An image that a training recording is simulated from serves as static
-    image only as its twin.
+    None of them is shown by a held-out recording, if it is known what these show. With
+    `EventsConfig.shows_every_image`, exclude_twins "none" allows them nevertheless. Otherwise an image that a training
+    recording is simulated from serves as static image only as its twin.
     """
     static = config.data.static
     if config.data.pairing == "twin" and split.train:
@@ -79,7 +83,13 @@ def choose_images(config: Config, images: StaticSource, split: Split) -> tuple[n
         return rows, torch.from_numpy(order)
     # Test recordings in a folder of their own have twins of their own; in N-MNIST, among the test images.
     recordings = [r for part in (split.validation, split.test) for r in part if not r.name.startswith(TEST_ROOT)]
-    recordings += [r for r in split.train if r.image is not None]
+    if not config.data.events.shows_every_image:
+        recordings += [r for r in split.train if r.image is not None]
+    elif static.exclude_twins == "none":
+        if recordings:
+            shown = f"images that the {count(len(recordings), 'held-out recording')} are simulated from"
+            say(f"data.static.exclude_twins: none: the static set may hold the {shown}")
+        recordings = []
     barred = [image for r in recordings if (image := shown_image(r, images, static)) is not None]
     allowed = np.setdiff1d(np.flatnonzero(images.labels >= 0), np.asarray(barred, dtype=np.int64))
     if static.per_class is not None:

@@ -15,7 +15,7 @@ from ...errors import UserError
 from ...seeding import recording_seed
 from ..cache import Entry
 from .events import Recording, to_frames
-from .images import StaticSource
+from .images import IMAGE_VERSION, StaticSource
 
 SIMULATORS = {
     "saccades": ("nmnist", "nmnist"),
@@ -26,23 +26,40 @@ SIMULATORS = {
 """Names of motion and camera, by `data.events.simulator`."""
 
 
+DISPLAYS = {"ncaltech101": (240, 180)}
+"""Pixels that an image is scaled to fit, by simulator. A recording keeps those that it covers during the whole motion.
+
+Orchard et al. (2015) did so for N-Caltech101, whose recordings therefore differ in size."""
+
+
 class SimulatedEvents:
-    """A simulated event camera in front of each image of a static set; a recording's id and index are its image's."""
+    """A simulated event camera in front of each image of a static set; a recording's index is its image's.
+
+    A recording has the name of its image's file, or its index. With `EventsConfig.shows_every_image` it is the same for
+    every seed of a run, as recordings in files are.
+    """
 
     def __init__(self, images: StaticSource, config: DataConfig, seed: int) -> None:
-        """Raises UserError if a setting is missing."""
-        events = config.events
-        if events.test_per_class is None:
-            raise UserError("data.events.test_per_class: simulated recordings need a number, null was given")
-        if events.sensor_size is None:
-            raise UserError("data.events.sensor_size: simulated recordings need a width and a height, null was given")
-        if events.test_root:
+        """Raises UserError if a setting excludes simulated recordings."""
+        if config.events.test_root:
             raise UserError("data.events.test_root: simulated recordings lie in no folder; leave it empty")
-        self.images, self.config, self.seed, self.sensor_size = images, config, seed, events.sensor_size
+        self.images, self.config = images, config
+        self.seed = 0 if config.events.shows_every_image else seed
 
     def recordings(self) -> list[Recording]:
-        classes, labels = self.images.classes, self.images.labels
-        return [Recording(int(y), f"{classes[y]}/{i}", i, image=i) for i, y in enumerate(labels) if y >= 0]
+        """Return one recording per image. Raises UserError if two images have the same class and name."""
+        classes, labels, files = self.images.classes, self.images.labels, self.images.files
+        digits = len(str(len(labels))) if self.config.events.split else 1  # so that the order of names is that of sets
+        ids = [path.stem for path in files] if files else [f"{i:0{digits}d}" for i in range(len(labels))]
+        found: dict[str, Recording] = {}
+        for i, y in enumerate(labels):
+            if y < 0:
+                continue
+            name = f"{classes[y]}/{ids[i]}"
+            if name in found and files:
+                raise UserError(f"{files[found[name].index]} and {files[i]}: expected one image {name}; rename one")
+            found[name] = Recording(int(y), name, i, image=i)
+        return list(found.values())
 
     def frames(self, recording: Recording) -> np.ndarray:
         image = self.images.read(recording.index)[0].numpy()
@@ -50,16 +67,32 @@ class SimulatedEvents:
             image = 255 - image
         seed = recording_seed(self.seed, recording.index)
         generator = torch.Generator().manual_seed(seed)
-        motion, camera = SIMULATORS[self.config.events.simulator]
-        shown = Motion.preset(1, motion, generator=generator), Camera.draw(1, camera, generator=generator)
-        events = ev.simulate_recording(image, *shown, sensor_size=self.sensor_size, seed=seed)
-        return to_frames(events, self.sensor_size, self.config)
+        names = SIMULATORS[self.config.events.simulator]
+        motion, camera = Motion.preset(1, names[0], generator=generator), Camera.draw(1, names[1], generator=generator)
+        size = self.config.events.sensor_size or self._covered(image.shape, motion)
+        try:
+            events = ev.simulate_recording(image, motion, camera, sensor_size=size, seed=seed)
+            return to_frames(events, size, self.config)
+        except ValueError as error:
+            raise UserError(f"simulated recording {recording.name}: {error}") from error
+
+    def _covered(self, shape: tuple[int, ...], motion: Motion) -> tuple[int, int]:
+        """Return the sensor's width and height for an image of [height, width], on its display or at its own size."""
+        height, width = shape
+        display = DISPLAYS.get(self.config.events.simulator)
+        if display is None:
+            return width, height
+        scale = min(display[0] / width, display[1] / height) / float(motion.fill)
+        return max(1, round(scale * width)), max(1, round(scale * height))
 
     def key(self, recordings: Sequence[Recording]) -> tuple[dict[str, Any], list[Entry]]:
-        events, static = self.config.events, self.config.static
+        events, static, files = self.config.events, self.config.static, self.images.files
         settings = {
             "simulator": [events.simulator, events.invert, ev.SIMULATOR_VERSION, self.seed],
-            "images": [static.source, static.root, static.kwargs],
+            "images": [static.source, static.root, static.kwargs, IMAGE_VERSION],
+            "displays": DISPLAYS.get(events.simulator),
         }
+        if files:
+            return settings, [Entry.of(files[r.index], r.index) for r in recordings]
         read = self.images.read
         return settings, [Entry(r.name, f"{crc32(read(r.index).numpy().tobytes()):08x}") for r in recordings]
