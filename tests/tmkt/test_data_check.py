@@ -188,7 +188,7 @@ def test_real_recordings_cut_off_between_events_are_named(tmp_path, shared_data,
 
 def test_real_recordings_are_whole(shared_data):
     report = check.check_folder(shared_data / "N-MNIST-small/Train", sensor_size=(34, 34))
-    assert report.summary == "checked 800 recordings in 10 classes: no problem"
+    assert report.summary == "checked 800 recordings in 10 classes of 72 to 98: no problem"
 
 
 def test_events_are_not_changed_by_checking(recordings):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import recorded
 import scipy.io
 import torch
 from PIL import Image
@@ -37,6 +38,12 @@ def random_events(size: int) -> np.ndarray:
     return events
 
 
+def write_recorded(path: Path, encoding: str, events: np.ndarray) -> None:
+    """Write a recorded format by the layout of its words."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(recorded.file_of(encoding, [tuple(map(int, event)) for event in events]))
+
+
 def write_bin(path: Path, size: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     ev.write_bin(path, random_events(size))
@@ -62,8 +69,29 @@ def cifar10dvs(root, sample):
     for name in names:
         (root / "CIFAR10DVS" / name).mkdir(parents=True)
         for i in range(5):
-            (root / "CIFAR10DVS" / name / f"cifar10_{name}_{i}.aedat4").symlink_to(sample)
-    return ["data.events.sensor_size=null", *VGG]  # the sample is from another camera
+            write_recorded(root / f"CIFAR10DVS/{name}/cifar10_{name}_{i}.aedat", "dvs128", random_events(128))
+    return VGG
+
+
+def dvsgesture(root, sample):
+    """Three trials of twelve gestures, arm_roll twice, as IBM's archive unpacks."""
+    classes = [*range(1, 12), 8]
+    for k, trial in enumerate(("user01_fluorescent", "user01_led", "user24_led")):
+        edges = [
+            2**31 - 10**6 + 300_000 * (2 * i) for i in range(12)
+        ]  # the first million us precede a turn of the clock
+        pieces = []
+        for edge in edges:
+            pieces.append(random_events(128))
+            pieces[-1]["t"] += edge + k
+        write_recorded(root / f"DvsGesture/{trial}.aedat", "aedat3", np.concatenate(pieces))
+        rows = [f"{label},{edge},{edge + 300_010}" for label, edge in zip(classes, edges, strict=True)]
+        table = "\n".join(["class,startTime_usec,endTime_usec", *rows]) + "\n"
+        (root / f"DvsGesture/{trial}_labels.csv").write_text(table)
+    (root / "DvsGesture/gesture_mapping.csv").write_text("Action,Label\nhand_clapping,1\n")
+    (root / "DvsGesture/trials_to_train.txt").write_text("user01_fluorescent.aedat\nuser01_led.aedat\n")
+    (root / "DvsGesture/trials_to_test.txt").write_text("user24_led.aedat\n")
+    return VGG
 
 
 def nomniglot(root, sample):
@@ -138,7 +166,7 @@ def ncaltech101_simulated(root, sample):
     return VGG
 
 
-PUBLISHED = (ncaltech101, cifar10dvs, nomniglot, cepdvs, nmnist_full, nmnist)
+PUBLISHED = (ncaltech101, cifar10dvs, nomniglot, cepdvs, nmnist_full, nmnist, dvsgesture)
 PAIRS = {f.__name__: f for f in (*PUBLISHED, nmnist_camera, cifar10_simulated, ncaltech101_simulated)}
 EXPECTED = {  # classes, training, validation and test recordings
     "ncaltech101": (100, 500, 0, 100),
@@ -149,6 +177,7 @@ EXPECTED = {  # classes, training, validation and test recordings
     "nmnist": (10, 20, 10, 30),
     "nmnist_camera": (10, 0, 10, 30),
     "cifar10_simulated": (10, 20, 10, 30),
+    "dvsgesture": (11, 24, 0, 12),
     "ncaltech101_simulated": (100, 400, 0, 100),
 }
 
@@ -158,7 +187,7 @@ def pair(request, tmp_path, monkeypatch):
     """The configuration of a pair on a small tree of its layout, with a fixed seed of file names and sizes."""
     name = request.param
     sample = None
-    if name in ("cifar10dvs", "nomniglot", "cifar10_simulated"):  # no library writes AEDAT 4.0
+    if name == "nomniglot":  # no library writes AEDAT 4.0
         sample = request.getfixturevalue("shared_data") / "formats/sample.aedat4"
     monkeypatch.setenv("TMKT_DATA", str(tmp_path / "data"))
     # torchvision knows the published archives by check sum, and ours are small.
@@ -192,6 +221,23 @@ def test_first_of_each_class_train_and_twins_of_the_others_are_unseen(pair):
     assert len(data.record["static_images"]) == 5 * len(data.classes)  # of 6 of each
     assert "Faces" not in data.classes
     assert "BACKGROUND_Google" not in data.classes
+
+
+@pytest.mark.parametrize("pair", ["dvsgesture"], indirect=True)
+def test_lists_that_come_with_a_set_decide_on_its_split(pair):
+    data = prepare(pair)
+    trials = [{name.rpartition("/")[2][:-3] for name in data.record[part]} for part in ("train", "test")]
+    assert trials == [{"user01_fluorescent", "user01_led"}, {"user24_led"}]
+    assert torch.bincount(data.test.labels).tolist() == [2 if name == "arm_roll" else 1 for name in data.classes]
+    assert data.test.frames.sum((0, 2, 3, 4)).round().tolist() == [60] * 12
+
+
+@pytest.mark.parametrize("pair", ["cifar10dvs"], indirect=True)
+def test_an_aedat_recording_gives_its_events(pair, tmp_path):
+    data = prepare(pair.replace(data__size=(128, 128)))
+    name = data.test.names[0]
+    expected = read_recording(tmp_path / f"data/CIFAR10DVS/{name}.aedat").events
+    assert np.array_equal(data.test.frames[:, 0], ev.to_frames(expected, 2, (128, 128)))
 
 
 @pytest.mark.parametrize("pair", ["nomniglot", "nmnist_full", "cepdvs"], indirect=True)
@@ -241,8 +287,8 @@ def test_twins_leave_no_choice_of_images(tiny):
 
 
 def test_class_maps_hold_the_published_counts():
-    counts = {name: len(load_class_map(name).names) for name in ("ncaltech101", "cifar10", "cep")}
-    assert counts == {"ncaltech101": 100, "cifar10": 10, "cep": 20}
+    counts = {name: len(load_class_map(name).names) for name in ("ncaltech101", "cifar10", "cep", "dvsgesture")}
+    assert counts == {"ncaltech101": 100, "cifar10": 10, "cep": 20, "dvsgesture": 11}
     background = load_class_map("ncaltech101_background")
     assert len(background.names) == 101
     assert background.static["Faces"] is None
@@ -266,10 +312,11 @@ def test_mistakes_in_class_maps_are_named(tmp_path, text, message):
     ("text", "message"),
     [
         ("order: name\ntrain: 0.9\n", "p.yaml: test: is missing; expected a number in \\(0, 1\\)"),
-        ("{order: size, train: 0.5, test: 0.5}", "p.yaml: order: expected one of name, random; got 'size'"),
+        ("{order: size, train: 0.5, test: 0.5}", "p.yaml: order: expected one of name, random, listed; got 'size'"),
         ("{order: name, train: 1, test: 0.2}", r"p.yaml: train: expected a number in \(0, 1\), got 1$"),
         ("{order: name, train: 0.9, tset: 0.1}", "p.yaml: unknown key tset; the nearest known one is test"),
         ("[1]", r"p.yaml: expected a section of `key: value`, got \[1\]"),
+        ("{order: listed, train: 0.9}", "p.yaml: train: order listed takes no share"),
         ("{order: name, train: 0.9, test: 0.2}", r"p.yaml: train \+ test is 1.1, more than there is"),
     ],
 )
@@ -280,7 +327,7 @@ def test_mistakes_in_protocols_are_named(tmp_path, text, message):
 
 
 def test_unknown_names_list_the_known():
-    with pytest.raises(UserError, match="expected one of cep, cifar10, ncaltech101"):
+    with pytest.raises(UserError, match="expected one of cep, cifar10, dvsgesture, ncaltech101"):
         load_class_map("nothing")
-    with pytest.raises(UserError, match="expected one of cepdvs, cifar10dvs, ncaltech101, nomniglot"):
+    with pytest.raises(UserError, match="expected one of cepdvs, cifar10dvs, dvsgesture, ncaltech101, nomniglot"):
         load_protocol("nothing")

@@ -62,7 +62,7 @@ class EventsConfig(Section):
         "and data.static.exclude_twins decides: any rule leaves the images of held-out recordings out, none keeps all",
     )
     root: str = setting("", "folder of <class>/<id>.<ext>, or a pattern of such folders")
-    layout: Literal["folders", "n_omniglot", "cep_dvs"] = setting(
+    layout: Literal["folders", "n_omniglot", "cep_dvs", "dvs_gesture"] = setting(
         "folders", "how the files lie under root; tmkt/data/layouts.py describes each layout"
     )
     sensor_size: Size | None = setting(

@@ -1,7 +1,7 @@
 """Class maps and split protocols: files of this package by name, or the user's own by path."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -30,11 +30,21 @@ class ClassMap:
 
 
 class Protocol(Section):
-    """A published split: the shares of each class for training and for testing; the rest is unused."""
+    """A published split: the shares of each class for training and for testing; the rest is unused.
 
-    order: Literal["name", "random"]
-    train: Number = Field(gt=0, lt=1)
-    test: Number = Field(gt=0, lt=1)
+    With order "listed" there are no shares, because lists that come with the set name the recordings.
+    """
+
+    order: Literal["name", "random", "listed"]
+    train: Number = Field(0, gt=0, lt=1)  # pydantic does not check a default
+    test: Number = Field(0, gt=0, lt=1)
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        for share in ("train", "test"):
+            if self.order == "listed" and getattr(self, share):
+                yield share, "order listed takes no share, because the set's lists decide"
+            if self.order != "listed" and not getattr(self, share):
+                yield share, "is missing; expected a number in (0, 1)"
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:

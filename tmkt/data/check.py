@@ -1,6 +1,7 @@
 """`tmkt data check`: reads every recording of a folder and names those that are damaged, missing or out of place."""
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
@@ -21,17 +22,18 @@ from .twins import shown_image
 
 
 class Report(NamedTuple):
-    """Result of a check: numbers of recordings and classes read, and the problems found."""
+    """Result of a check: numbers of recordings and classes read, the problems found, and further counts in words."""
 
     recordings: int
     classes: int
     problems: list[Problem]
+    details: str = ""
 
     @property
     def summary(self) -> str:
         count = len(self.problems)
         found = "no problem" if count == 0 else f"{count} problem{'s' if count > 1 else ''}"
-        return f"checked {self.recordings} recordings in {self.classes} classes: {found}"
+        return f"checked {self.recordings} recordings in {self.classes} classes{self.details}: {found}"
 
 
 def check_folder(
@@ -80,18 +82,41 @@ def check_folder(
     names = {recording.name for recording in source.found}
     for run, wanted in expected.items():
         problems += [Problem(Path(root) / n, f"is missing: {run} was made with it") for n in wanted if n not in names]
-    return Report(len(source.found), len({r.label for r in source.found}), sorted(problems))
+    return Report(len(source.found), len({r.label for r in source.found}), sorted(problems), _details(source.found))
+
+
+def _details(recordings: Sequence[Recording]) -> str:
+    """Return the least and the largest class, if they differ, and the sizes of the parts that the set lists."""
+    sizes, parts = Counter(r.label for r in recordings).values(), Counter(r.part for r in recordings if r.part)
+    of = f" of {min(sizes)} to {max(sizes)}" if len(set(sizes)) > 1 else ""
+    return of + "".join(f", {parts[part]} listed to {part}" for part in parts)
 
 
 def _check_recording(source: FolderEvents, recording: Recording, stated: tuple[int, int] | None) -> tuple[bytes, int]:
     """Return a digest of the recording's events, and its duration in us. Raises ValueError for any fault."""
     events, size = source.read(recording)
+    if interval := source.files[recording.index].interval_us:
+        _check_interval(events["t"], interval)
     if stated and source.config.events.window is None:
         size = stated
     if size is None:
         size = (int(events["x"].max()) + 1, int(events["y"].max()) + 1)
     ev.to_frames(events, 1, size, (1, 1))  # checks every event: inside the sensor, in order of time
     return sha256(events.tobytes()).digest(), int(events["t"][-1] - events["t"][0])
+
+
+def _check_interval(t: np.ndarray, interval: tuple[int, int]) -> None:
+    """Raise ValueError if a tenth of the time span or more has no events at its start or its end.
+
+    A camera's noise fills a span of seconds, so that it then lies partly outside the file.
+    """
+    start, end = interval
+    for side, us in (("start", int(t[0]) - start), ("end", end - int(t[-1]))):
+        if us > 0.1 * (end - start):
+            raise ValueError(
+                f"has no events in the {us / 1e3:.0f} ms at the {side} of its time span, {start} to {end} us: the file "
+                "is cut off, or the table of time spans is not its own"
+            )
 
 
 def _too_short(source: FolderEvents, durations: dict[Recording, int]) -> list[Problem]:

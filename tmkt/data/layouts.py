@@ -6,7 +6,7 @@ Loading stops at the first problem; `tmkt data check` reports all.
 
 import csv
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from glob import glob
 from pathlib import Path
 from typing import NamedTuple
@@ -23,13 +23,15 @@ IMAGES = (".bmp", ".jpeg", ".jpg", ".png")
 class LabelledFile(NamedTuple):
     """A file and the folder of its class.
 
-    interval_us: if a file holds several recordings, the time of this one's first event, and its end.
+    interval_us: if a file holds several recordings, the time of this one's first event, and its end. part: "train" or
+    "test", if a list that comes with the set says so.
     """
 
     folder: str
     id: str
     path: Path
     interval_us: tuple[int, int] | None = None
+    part: str = ""
 
 
 class Problem(NamedTuple):
@@ -53,7 +55,8 @@ class ClassFolders(NamedTuple):
 
     def classes(self) -> ClassMap:
         """Return the classes of the folders in order, including those without a file."""
-        return ClassMap.same(sorted({file.folder for file in self.files} | {p.folder for p in self.problems}))
+        named = {file.folder for file in self.files} | {p.folder for p in self.problems}
+        return ClassMap.same(sorted(named - {""}))
 
 
 def list_folders(root: str | Path, suffixes: Collection[str], what: str) -> ClassFolders:
@@ -131,10 +134,78 @@ def list_cep(root: str | Path, suffixes: Collection[str], what: str) -> ClassFol
     return listing
 
 
+def list_dvs_gesture(root: str | Path, suffixes: Collection[str], what: str) -> ClassFolders:
+    """DVS128 Gesture as published (Amir et al. 2017): userNN_<lighting>.aedat, each of a dozen gestures.
+
+    userNN_<lighting>_labels.csv has one line per gesture: class from 1 to 11, first and last time in us.
+    trials_to_train.txt and trials_to_test.txt name the files of the published split.
+    """
+    listing = ClassFolders([], [])
+    for top in _roots(root, what):
+        recordings, tables = set(top.glob("*.aedat")), set(top.glob("*_labels.csv"))
+        if not recordings:
+            raise UserError(f"{what}: {top} holds no userNN_<lighting>.aedat files of DVS128 Gesture")
+        parts = _read_trials(top, listing.problems)
+        for path in sorted(recordings | {_trial_of(table) for table in tables}):
+            table = path.with_name(f"{path.stem}_labels.csv")
+            if path not in recordings:
+                listing.problems.append(Problem(table, f"has no recordings: {path.name} is missing"))
+            elif table not in tables:
+                listing.problems.append(Problem(path, f"has no labels: {table.name} is missing"))
+            else:
+                for k, name, interval in _read_gestures(table, listing.problems):
+                    listing.files.append(
+                        LabelledFile(name, f"{path.stem}_{k:02d}", path, interval, parts.get(path.name, ""))
+                    )
+    return listing
+
+
+def _trial_of(table: Path) -> Path:
+    return table.with_name(f"{table.name.removesuffix('_labels.csv')}.aedat")
+
+
+def _read_trials(top: Path, problems: list[Problem]) -> dict[str, str]:
+    """Return "train" or "test" by file name, as the lists under `top` have it; add their faults to `problems`."""
+    parts: dict[str, str] = {}
+    for part in ("train", "test"):
+        file = top / f"trials_to_{part}.txt"
+        if not file.is_file():
+            continue
+        for name in file.read_text(encoding="utf-8", errors="replace").split():
+            if parts.setdefault(name, part) != part:
+                problems.append(Problem(file, f"names {name}, which trials_to_train.txt has too"))
+            if not (top / name).is_file():
+                problems.append(Problem(file, f"names {name}, which is missing"))
+    return parts
+
+
+def _read_gestures(table: Path, problems: list[Problem]) -> Iterator[tuple[int, str, tuple[int, int]]]:
+    """Yield number, class and interval of each gesture of a trial; add the faults of the table to `problems`."""
+    names = load_class_map("dvsgesture").names
+    lines = table.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+    gestures = [line.split(",") for line in lines if line.strip()]
+    if not gestures:
+        problems.append(Problem(table, "names no gesture; expected a line for each"))
+    for k, row in enumerate(gestures, 1):
+        line = f"line {k + 1}, {','.join(row)!r:.80}"
+        try:
+            label, start, end = map(int, row)
+        except ValueError:
+            problems.append(Problem(table, f"is damaged: {line}: expected class,startTime_usec,endTime_usec"))
+            continue
+        if not 1 <= label <= len(names):
+            problems.append(Problem(table, f"{line}: class {label} is unknown; expected 1 to {len(names)}"))
+        elif start >= end:
+            problems.append(Problem(table, f"{line}: the gesture ends before it starts", names[label - 1]))
+        else:
+            yield k, names[label - 1], (start, end)
+
+
 LAYOUTS: dict[str, Callable[[str | Path, Collection[str], str], ClassFolders]] = {
     "folders": list_folders,
     "n_omniglot": list_n_omniglot,
     "cep_dvs": list_cep,
+    "dvs_gesture": list_dvs_gesture,
 }
 
 

@@ -107,6 +107,8 @@ def _by_protocol(
     members: Sequence[Recording], protocol: Protocol, rng: np.random.Generator
 ) -> tuple[list[Recording], list[Recording]]:
     """Return the protocol's training and test recordings of one class: the first and the last in the order of names."""
+    if protocol.order == "listed":
+        return _by_lists(members)
     ordered = list(members) if protocol.order == "name" else [members[i] for i in rng.permutation(len(members))]
     train = round(protocol.train * len(ordered))
     whole = protocol.train + protocol.test > 1 - 1e-9
@@ -115,6 +117,18 @@ def _by_protocol(
         name = members[0].name.rpartition("/")[0] if members else "a class"
         raise UserError(f"data.events.split: {name} has {len(members)} recordings, too few for one to test")
     return ordered[:train], ordered[len(ordered) - test :]
+
+
+def _by_lists(members: Sequence[Recording]) -> tuple[list[Recording], list[Recording]]:
+    """Return the training and test recordings of one class, as the lists that come with the set name them."""
+    train, test = ([r for r in members if r.part == part] for part in ("train", "test"))
+    if members and not (train and test):
+        name, missing = members[0].name.rpartition("/")[0], "train on" if test else "test on"
+        raise UserError(
+            f"data.events.split: the set lists none of the {len(members)} recordings of {name} to {missing}; order "
+            "listed needs data.events.layout dvs_gesture, with trials_to_train.txt and trials_to_test.txt"
+        )
+    return train, test
 
 
 def _count_out(split: Split, shuffled: list[Recording], name: str, config: EventsConfig, counted: bool) -> None:

@@ -18,13 +18,15 @@ FRAMES_VERSION = 1  # part of every cache key; increase it when the same events 
 class Recording:
     """One recording: its label, its name `class/id`, and its number in its source.
 
-    image: index in the static set of the image that it is simulated from; None if it is not simulated.
+    image: index in the static set of the image that it is simulated from; None if it is not simulated. part: "train" or
+    "test", if a list that comes with the set says so.
     """
 
     label: int
     name: str
     index: int
     image: int | None = None
+    part: str = ""
 
     @property
     def id(self) -> str:

@@ -46,7 +46,8 @@ class FolderEvents:
                 unrecognised.setdefault(file.folder, file.path.parent)
             elif name := classes.events[file.folder]:
                 present.add(name)
-                self.found.append(Recording(labels[name], f"{file.folder}/{file.id}", len(self.files)))
+                own = f"{file.folder}/{file.id}"
+                self.found.append(Recording(labels[name], own, len(self.files), part=file.part))
                 self.files.append(file)
         self.problems += [
             Problem(path, f"is none of the classes {_shorten(classes.events)}") for path in unrecognised.values()
@@ -92,7 +93,8 @@ class FolderEvents:
             events["x"] -= x
             events["y"] -= y
         if len(events) == 0:
-            raise ValueError("no event lies in its time span and data.events.window")
+            span = f", {interval[0]} to {interval[1]} us," if interval else ""
+            raise ValueError(f"no event lies in its time span{span} and data.events.window")
         return events, size
 
     def _recorded(self, recording: Recording) -> ev.RecordedEvents:
