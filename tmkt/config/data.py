@@ -47,11 +47,11 @@ class EventsConfig(Section):
     """The event recordings and their split."""
 
     section: ClassVar[str] = "data.events"
-    source: Literal["folder", "simulated", "camera", "strokes"] = setting(
+    source: Literal["folder", "tonic", "simulated", "camera", "strokes"] = setting(
         "folder",
-        "folder: recordings in files. simulated: made once from images, see simulator. "
-        "camera: new ones of the static images in every step; those of test_root validate and test. strokes: made from "
-        "Omniglot's pen strokes, <root>/.../*.txt",
+        "folder: recordings in files. tonic: a set of tonic.datasets, see name. simulated: made once from images, see "
+        "simulator. camera: new ones of the static images in every step; those of test_root validate and test. "
+        "strokes: made from Omniglot's pen strokes, <root>/.../*.txt",
     )
     invert: bool = setting(False, "simulate from the negative, as N-MNIST shows its digits: dark on bright")
     simulator: Literal["saccades", "drift", "ncaltech101", "any"] = setting(
@@ -61,7 +61,18 @@ class EventsConfig(Section):
         "set then lacks. With a split, or test_per_class null, every image has one recording, the same for every seed, "
         "and data.static.exclude_twins decides: any rule leaves the images of held-out recordings out, none keeps all",
     )
-    root: str = setting("", "folder of <class>/<id>.<ext>, or a pattern of such folders")
+    root: str = setting("", "folder of <class>/<id>.<ext>, or a pattern of such folders; of source tonic, its save_to")
+    name: str = setting("", "source tonic: a class of tonic.datasets, e.g. NMNIST")
+    kwargs: dict[str, Any] = setting({}, "source tonic: further keywords of the class, e.g. {train: true}")
+    test_kwargs: dict[str, Any] | None = setting(
+        None, "source tonic: keywords of the set's test recordings, e.g. {train: false}; null: it has none of its own"
+    )
+    transforms: list[dict[str, dict[str, Any]]] = setting(
+        [],
+        "source tonic: applied once to each recording, a list of {NAME: {keyword: value}} of tonic.transforms, e.g. "
+        "[{CropTime: {max: 100000}}]; where one changes the sensor's size, sensor_size states it",
+    )
+    download: bool = setting(False, "source tonic: let tonic download a set that root lacks")
     layout: Literal["folders", "n_omniglot", "cep_dvs", "dvs_gesture"] = setting(
         "folders", "how the files lie under root; tmkt/data/layouts.py describes each layout"
     )
@@ -92,9 +103,27 @@ class EventsConfig(Section):
     scale: Number = setting(1.0, "factor of the event counts", ge=0)
 
     @property
+    def has_test_set(self) -> bool:
+        """Whether the test recordings are a set of their own."""
+        return bool(self.test_root) or self.test_kwargs is not None
+
+    @property
     def shows_every_image(self) -> bool:
         """Whether each static image has a simulated recording, so that a rule about twins decides on the images."""
         return self.source == "simulated" and (bool(self.split) or self.test_per_class is None)
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        if self.source == "tonic":
+            if not self.name:
+                yield "name", "source tonic needs a class of tonic.datasets, such as NMNIST"
+            if self.test_root:
+                yield "test_root", "source tonic has its test recordings by test_kwargs; leave it empty"
+            if self.window:
+                yield "window", "source tonic takes none; use transforms, such as CenterCrop"
+            return
+        for key in ("name", "kwargs", "test_kwargs", "transforms", "download"):
+            if getattr(self, key) not in ("", {}, None, [], False):
+                yield key, f"source {self.source} does not take it; set source to tonic"
 
 
 class DataConfig(Section):

@@ -12,6 +12,7 @@ import numpy as np
 from tmkt_kernels import events as ev
 
 from ..config import Config
+from ..errors import UserError
 from ..progress import track
 from .layouts import Problem, list_recordings
 from .sources.events import Recording
@@ -58,6 +59,8 @@ def check_folder(
     Raises:
         UserError: root is no folder of recordings, or config cannot be read.
     """
+    if config and config.data.events.source == "tonic":
+        raise UserError("--config: sets of tonic are no folders to check; `tmkt data prepare` reads every recording")
     data = (config or Config().replace(data__events__sensor_size=None)).data
     images, classes = open_pair(config) if config else (None, list_recordings(root, data.events).classes())
     source = open_folder(root, classes, data)

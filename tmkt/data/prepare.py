@@ -52,8 +52,8 @@ def prepare(config: Config) -> RunData:
     recordings = events.recordings()
     split = split_recordings(recordings, images.classes, data.events, config.seed)
     sources = dict.fromkeys(Split._fields, events)
-    if data.events.test_root:
-        sources["test"] = open_events(recorded, images, classes, data.events.test_root)
+    if data.events.has_test_set:
+        sources["test"] = open_events(recorded, images, classes, test=True)
         split = split._replace(test=draw_test_recordings(sources["test"].recordings(), images.classes, config))
     paired = has_images(config)
     index, twins = choose_images(config, images, split) if paired else (np.arange(len(images.labels)), None)

@@ -44,7 +44,7 @@ def split_recordings(recordings: Sequence[Recording], classes: Sequence[str], co
             members, test = _by_protocol(members, protocol, rng)
             split.test.extend(test[: config.test_per_class])
         shuffled = [members[i] for i in rng.permutation(len(members))]
-        counted = not (protocol or config.test_root)
+        counted = not (protocol or config.has_test_set)
         if counted and config.train_per_class is None and config.test_per_class is None:
             raise UserError("data.events: train_per_class and test_per_class are both null; give one, or a split")
         _count_out(split, shuffled, name, config, counted)
@@ -57,7 +57,8 @@ def draw_test_recordings(recordings: Sequence[Recording], classes: Sequence[str]
     """Draw `test_per_class` of each class from a test_root's recordings; their names then begin with "test:"."""
     events = config.data.events
     if events.split:
-        raise UserError("data.events: split and test_root both say what tests; give one")
+        other = "test_root" if events.test_root else "test_kwargs"
+        raise UserError(f"data.events: split and {other} both say what tests; give one")
     chosen = []
     for label in range(len(classes)):
         members = [replace(r, name=f"{TEST_ROOT}{r.name}") for r in recordings if r.label == label]

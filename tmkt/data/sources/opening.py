@@ -12,6 +12,7 @@ from .events import EventSource
 from .folder import FolderEvents, StrokeEvents
 from .images import StaticSource, open_static
 from .simulated import SimulatedEvents
+from .tonic_sets import TonicEvents
 
 
 def open_pair(config: Config) -> tuple[StaticSource, ClassMap]:
@@ -20,13 +21,19 @@ def open_pair(config: Config) -> tuple[StaticSource, ClassMap]:
     With recordings alone (events_only without a static set), these define the classes, and each has one black image.
     """
     if not has_images(config):
-        named, events = config.data.classes, config.data.events
-        classes = load_class_map(named) if named else list_recordings(events.root, events).classes()
+        classes = load_class_map(config.data.classes) if config.data.classes else _recorded_classes(config.data)
         black = torch.zeros(1, 1, 1, dtype=torch.uint8)
         return StaticSource(np.arange(len(classes.names)), classes.names, lambda _: black), classes
     source = open_static(config.data.static)
     classes = load_class_map(config.data.classes) if config.data.classes else ClassMap.same(source.classes)
     return source.mapped(classes), classes
+
+
+def _recorded_classes(config: DataConfig) -> ClassMap:
+    events = config.events
+    if events.source == "tonic":
+        return ClassMap.same(TonicEvents(config).names)
+    return list_recordings(events.root, events).classes()
 
 
 def has_images(config: Config) -> bool:
@@ -46,8 +53,8 @@ def as_recorded(config: Config) -> Config:
     return config.model_copy(update={"data": data})
 
 
-def open_events(config: Config, images: StaticSource, classes: ClassMap, root: str | Path | None = None) -> EventSource:
-    """Open the recordings of `config`, or those in another folder `root`.
+def open_events(config: Config, images: StaticSource, classes: ClassMap, *, test: bool = False) -> EventSource:
+    """Open the recordings of `config`, or its test set (`EventsConfig.has_test_set`).
 
     Args:
         images: images to simulate from, if they are simulated.
@@ -56,9 +63,12 @@ def open_events(config: Config, images: StaticSource, classes: ClassMap, root: s
     Raises:
         UserError: root is not a folder, or a setting is missing.
     """
-    if config.data.events.source == "simulated":
+    events = config.data.events
+    if events.source == "simulated":
         return SimulatedEvents(images, config.data, config.seed)
-    return open_folder(root or config.data.events.root, classes, config.data)
+    if events.source == "tonic":
+        return TonicEvents(config.data, test=test).mapped(classes)
+    return open_folder(events.test_root if test else events.root, classes, config.data)
 
 
 def open_folder(root: str | Path, classes: ClassMap, config: DataConfig, *, every_class: bool = True) -> FolderEvents:
