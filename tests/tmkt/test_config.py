@@ -85,7 +85,9 @@ def test_mistakes_are_named(override, message):
 def test_configurations_say_where_to_download_their_data(path, monkeypatch):
     monkeypatch.delenv("TMKT_DATA", raising=False)
     config = load_config(path)
-    roots = [config.data.static.root, config.data.events.root or "data", config.data.events.test_root or "data"]
+    stated = (config.data.static.root, config.data.events.root, config.data.events.test_root)
+    roots = [root for root in stated if root]
+    assert roots
     assert all(root.partition("/")[0] == "data" for root in roots)
     head = path.read_text(encoding="utf-8").partition("\nseed:")[0]
     assert all(line.startswith("#") for line in head.splitlines())
