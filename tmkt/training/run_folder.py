@@ -242,7 +242,8 @@ class RunFolder:
     def load_model(self) -> tuple[Config, SpikingClassifier, tuple[str, ...]]:
         """Return a finished run's configuration, its network with the trained weights, and its classes.
 
-        The run may be a stranger's, so the configuration comes without data.cache, and nothing is written there.
+        The run may be a stranger's, so the configuration comes without data.cache and data.events.download: nothing is
+        written.
 
         Raises:
             UserError: a file is missing or damaged, does not fit the others, or the weights hold NaN or infinity.

@@ -21,19 +21,18 @@ def open_pair(config: Config) -> tuple[StaticSource, ClassMap]:
     With recordings alone (events_only without a static set), these define the classes, and each has one black image.
     """
     if not has_images(config):
-        classes = load_class_map(config.data.classes) if config.data.classes else _recorded_classes(config.data)
+        named, events = config.data.classes, config.data.events
+        if named:
+            classes = load_class_map(named)
+        elif events.source == "tonic":
+            classes = ClassMap.same(TonicEvents(config.data).names)
+        else:
+            classes = list_recordings(events.root, events).classes()
         black = torch.zeros(1, 1, 1, dtype=torch.uint8)
         return StaticSource(np.arange(len(classes.names)), classes.names, lambda _: black), classes
     source = open_static(config.data.static)
     classes = load_class_map(config.data.classes) if config.data.classes else ClassMap.same(source.classes)
     return source.mapped(classes), classes
-
-
-def _recorded_classes(config: DataConfig) -> ClassMap:
-    events = config.events
-    if events.source == "tonic":
-        return ClassMap.same(TonicEvents(config).names)
-    return list_recordings(events.root, events).classes()
 
 
 def has_images(config: Config) -> bool:
