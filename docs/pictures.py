@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from tmkt.analysis import figures
 from tmkt.analysis.example_batch import example_batch
 from tmkt.analysis.figures import EVENT_COLOUR, STATIC_COLOUR, save
-from tmkt.config import TransferConfig, load_config
+from tmkt.config import AugmentConfig, TransferConfig, load_config
 from tmkt.data import prepare, sample_pairs
+from tmkt.data.augment import EventDrop, Mix, Nda
 from tmkt.demo import SETTINGS
 from tmkt.method.simulated import SimulatedPart, draw_spans
 from tmkt.method.transfer import draw_switch_steps
@@ -51,6 +52,41 @@ def bridge() -> Figure:
     labels = ["bridge: null", *(f"bridge_place:\n{place}" for place in ("images", "between", "events"))]
     title = "The mixed stream of one pair: its simulated recording in each place"
     return figures.sequences(torch.cat(rows, 1), switch.expand(4), labels, title, torch.cat(shown, 1))
+
+
+def augmentations() -> Figure:
+    """The mixed stream of one pair of the demo's data, as it is and with each of `data.augment`."""
+    config = load_config(None, SETTINGS)
+    T, size, data = 6, config.data.size[::-1], prepare(config.replace(data__time_steps=6)).train
+    pairs = sample_pairs(data, 2, torch.Generator().manual_seed(1))
+    switch = torch.tensor([2, 4])
+    shown = event_step_mask(switch, T)  # [T, 2]
+    images, recordings = data.images[pairs.static_index] / 255, data.events.frames[:, pairs.event_index].float()
+    both = torch.where(shown[..., None, None, None] > 0, recordings, images)  # the pair and its partner
+    rows, labels, is_event = [both[:, :1]], ["as it is"], [shown[:, :1]]
+    for name, streams, seed in (("nda", "both", 4), ("nda,\nstreams: events", "events", 0)):
+        nda = Nda.draw(streams, 1, size, torch.Generator().manual_seed(seed))
+        rows.append(nda.apply(both[:, :1].clone(), shown[:, :1] > 0))
+        labels.append(name)
+    for way, seed in (("steps", 6), ("a box", 573), ("cells", 0)):
+        drop = EventDrop.draw(1.0, 1, (T, *size), torch.Generator().manual_seed(seed))
+        rows.append(drop.apply(both[:, :1].clone(), shown[:, :1] > 0))
+        labels.append(f"event_drop:\n{way}")
+    is_event *= len(rows)
+    mixes = {"cutmix": 4, "event_mix": 5, "time_mix": 3}
+    for name, seed in mixes.items():
+        settings = AugmentConfig.of({name: 1.0, "time_mix_with": "any"})
+        mix = Mix.draw(settings, 1, (T, *size), torch.Generator().manual_seed(seed))
+        assert mix is not None
+        blend = mix.blend(torch.device("cpu"))
+        rows.append(blend.sequences(both))
+        is_event.append(blend.step_values(shown))
+        labels.append(f"{name}: {float(blend.share):.0%}\nof the partner")
+    title = "The mixed stream of one pair with each augmentation; the partner switches at step 4"
+    none = torch.zeros(T, len(rows), dtype=torch.bool)
+    return figures.sequences(
+        torch.cat(rows, 1), switch[:1].expand(len(rows)), labels, title, none, torch.cat(is_event, 1)
+    )
 
 
 def switch_steps() -> Figure:
@@ -129,7 +165,15 @@ def surrogates() -> Figure:
     return figure
 
 
-PICTURES: tuple[Callable[[], Figure], ...] = (mixed_batch, bridge, switch_steps, streams, neurons, surrogates)
+PICTURES: tuple[Callable[[], Figure], ...] = (
+    mixed_batch,
+    bridge,
+    augmentations,
+    switch_steps,
+    streams,
+    neurons,
+    surrogates,
+)
 
 
 def main(folder: Path = IMAGES) -> None:

@@ -213,7 +213,7 @@ def test_other_commands_know_runs_of_the_camera(tiny, recordings, tmp_path, caps
 
 def test_pictures_show_the_bridge(tiny):
     config = tiny.replace(data__bridge="camera", data__bridge_share=1.0)
-    mixed, switch_step, _ = example_batch(config, prepare(config), progress=0.0)
+    mixed, switch_step, *_ = example_batch(config, prepare(config), progress=0.0)
     assert (switch_step > 1).sum() > 1
     for b, switch in enumerate(switch_step.tolist()):
         moves = (mixed[1:switch, b] != mixed[: max(switch - 1, 0), b]).flatten(1).any(1)  # which an image does not

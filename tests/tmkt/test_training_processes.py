@@ -21,6 +21,7 @@ from tmkt.training.run_folder import RunFolder
 from tmkt.training.trainer import train
 
 ROOT = Path(__file__).parents[2]
+AUGMENT = {"nda": True, "event_drop": 0.75, "cutmix": 0.2, "event_mix": 0.3, "time_mix": 0.3}
 
 
 def smooth(in_channels, size, neuron):
@@ -96,6 +97,7 @@ def two(tiny, backbone, processes, tmp_path, monkeypatch):
     monkeypatch.setitem(registry.BACKBONES, "smooth", smooth)
     name, options, _ = backbone
     config = tiny.replace(train__log_every=1, model__name=name, model__options=options, data__bridge="camera")
+    config = config.replace(**{f"data__augment__{key}": value for key, value in AUGMENT.items()})
     port = free_port()
     workers = [processes.Process(target=member, args=(rank, port, config, tmp_path)) for rank in range(2)]
     for worker in workers:

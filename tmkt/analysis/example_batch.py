@@ -1,26 +1,35 @@
 """A few samples as a training step sees them, for pictures."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
 from ..config import Config
-from ..data import RunData, sample_pairs
+from ..data import Augmentation, RunData, sample_pairs
 from ..method.transfer import build_streams
+from ..mixup import event_step_mask
 from ..seeding import step_generator
 
 _DRAWN = 10  # samples drawn per sample shown
 
 
-def example_batch(
-    config: Config, data: RunData, progress: float, samples: int = 6
-) -> tuple[Tensor, Tensor, list[str]] | None:
-    """Return (mixed [T, B, 2, H, W], switch_step [B], classes) of the mixed stream at `progress` in [0, 1), uncropped.
+class Example(NamedTuple):
+    """Samples of the mixed stream [T, B, 2, H, W], their switch step [B], class and share of events per step [T, B]."""
+
+    mixed: Tensor
+    switch_step: Tensor
+    classes: list[str]
+    is_event: Tensor
+
+
+def example_batch(config: Config, data: RunData, progress: float, samples: int = 6) -> Example | None:
+    """Return samples at `progress` in [0, 1), augmented by `data.augment` but not cropped, mirrored or rotated.
 
     `telling_rows` chooses them from a larger batch. None: the method mixes nothing.
     """
     generator = step_generator(config.seed, 0)
-    pairs = sample_pairs(data.train, _DRAWN * samples, generator)
+    pairs = sample_pairs(data.train, _DRAWN * samples, generator, Augmentation(augment=config.data.augment))
     streams = build_streams(
         config.transfer,
         data.train,
@@ -31,10 +40,21 @@ def example_batch(
     )
     if streams.mixed is None or streams.switch_step is None:
         return None
-    switch_step = streams.switch_step.cpu()
-    rows = telling_rows(switch_step.tolist(), pairs.label.tolist(), len(streams.mixed), samples)
-    classes = [data.classes[label] for label in pairs.label[rows]]
-    return streams.mixed[:, rows].cpu(), switch_step[rows], classes
+    switch_step, T = streams.switch_step.cpu(), len(streams.mixed)
+    is_event = event_step_mask(switch_step, T) if streams.is_event is None else streams.is_event.cpu()
+    rows = telling_rows(switch_step.tolist(), streams.classes.tolist(), T, samples)
+    classes = [_named(label, data.classes) for label in streams.label[rows].cpu()]
+    return Example(streams.mixed[:, rows].cpu(), switch_step[rows], classes, is_event[:, rows])
+
+
+def _named(label: Tensor, classes: Sequence[str]) -> str:
+    """Name a class, or the shares of two, as in "60% of 3, 40% of 7"."""
+    if label.dim() == 0:
+        return classes[int(label)]
+    shares = [(share, name) for share, name in zip(label.tolist(), classes, strict=True) if share > 0]
+    if len(shares) == 1:
+        return shares[0][1]
+    return ", ".join(f"{share:.0%} of {name}" for share, name in sorted(shares, reverse=True))
 
 
 def telling_rows(switch_steps: Sequence[int], labels: Sequence[int], T: int, samples: int) -> list[int]:

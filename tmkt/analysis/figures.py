@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
 from ..atomic_files import write
+from ..mixup import event_step_mask
 from ..models import SpikingClassifier
 from ..models.activity import layer_titles, recorded_spikes
 from ..models.modes import evaluation_mode
@@ -23,7 +24,7 @@ from .results import Mean
 from .statistics import wilson
 
 matplotlib.use("Agg")
-STATIC_COLOUR, EVENT_COLOUR, SIMULATED_COLOUR = "#d95f02", "#1b6ca8", "#1b9e77"
+STATIC_COLOUR, EVENT_COLOUR, SIMULATED_COLOUR, BOTH_COLOUR = "#d95f02", "#1b6ca8", "#1b9e77", "#7570b3"
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -33,7 +34,7 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def mixed_batch(mixed: Tensor, switch_step: Tensor, classes: Sequence[str]) -> Figure:
+def mixed_batch(mixed: Tensor, switch_step: Tensor, classes: Sequence[str], is_event: Tensor | None = None) -> Figure:
     """Draw one row per sample, with its class and its switch step; see `sequences`."""
     T = len(mixed)
     names = {0: "events only", T: "image only"}
@@ -42,23 +43,31 @@ def mixed_batch(mixed: Tensor, switch_step: Tensor, classes: Sequence[str]) -> F
         for name, switch in zip(classes, switch_step.tolist(), strict=True)
     ]
     title = "What the network sees: an image, then the event frames of a recording of its class\n"
-    return sequences(mixed, switch_step, labels, f"{title}(samples chosen to show different switch steps)")
+    title += "(samples chosen to show different switch steps)"
+    return sequences(mixed, switch_step, labels, title, is_event=is_event)
 
 
 def sequences(
-    mixed: Tensor, switch_step: Tensor, labels: Sequence[str], title: str, simulated: Tensor | None = None
+    mixed: Tensor,
+    switch_step: Tensor,
+    labels: Sequence[str],
+    title: str,
+    simulated: Tensor | None = None,
+    is_event: Tensor | None = None,
 ) -> Figure:
     """Draw one row per sequence, frames in time order; image steps framed in orange, event steps in blue.
 
     mixed [T, B, 2, H, W], switch_step int64 [B]. On events are red, off events blue, on white. simulated: bool [T, B],
     the steps of a simulated recording, framed in green; None: those before the switch whose two channels differ.
+    is_event: the share of event cells of each step [T, B], where samples are mixed with others; None: by switch_step.
     """
     T, batch = mixed.shape[:2]
     height = batch + 1.25  # inches: the rows, the legend and the title above them
     figure = Figure(figsize=(0.95 * T + 1.6, height))
     place = {"left": 1.5 / (0.95 * T + 1.6), "right": 0.995, "bottom": 0.05 / height, "top": 1 - 1.2 / height}
     axes: Any = figure.subplots(batch, T, squeeze=False, gridspec_kw={"wspace": 0.16, "hspace": 0.12, **place})
-    before = torch.arange(T)[:, None] < switch_step
+    is_event = event_step_mask(switch_step, T) if is_event is None else is_event
+    before, both = is_event == 0, (is_event > 0) & (is_event < 1)
     if simulated is None:
         simulated = before & (mixed[:, :, 0] != mixed[:, :, 1]).flatten(2).any(2)
     for b, t in np.ndindex(batch, T):
@@ -69,10 +78,13 @@ def sequences(
             axis.imshow(_event_image(mixed[t, b]))
         axis.set(xticks=[], yticks=[])
         colour = STATIC_COLOUR if image else SIMULATED_COLOUR if simulated[t, b] else EVENT_COLOUR
+        colour = BOTH_COLOUR if both[t, b] else colour
         axis.spines[:].set(color=colour, linewidth=2)
         if b == 0:
             axis.set_title(f"step {t}", fontsize=10)
-        if 0 < t == switch_step[b]:  # the sample switches here; mark the gap before its first event frame
+        if (
+            0 < t == switch_step[b] and before[t - 1, b] and not before[t, b]
+        ):  # the sample switches here; mark the gap before its first event frame
             axis.add_line(
                 Line2D([-0.08] * 2, [-0.06, 1.06], color="black", lw=4, transform=axis.transAxes, clip_on=False)
             )
@@ -83,6 +95,7 @@ def sequences(
         Patch(**frame, edgecolor=STATIC_COLOUR, label="image step"),
         *([Patch(**frame, edgecolor=SIMULATED_COLOUR, label="simulated step")] if simulated.any() else []),
         Patch(**frame, edgecolor=EVENT_COLOUR, label="event step"),
+        *([Patch(**frame, edgecolor=BOTH_COLOUR, label="image and events")] if both.any() else []),
         Line2D([], [], color="black", lw=4, label="switch step"),
         Patch(facecolor="red", label="on event (pixel brighter)"),
         Patch(facecolor="blue", label="off event (pixel darker)"),

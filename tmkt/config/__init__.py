@@ -15,12 +15,14 @@ import yaml
 from ..errors import UserError
 from ..settings import Section, setting
 from ..yaml_text import parse_yaml
+from .augment import AugmentConfig
 from .data import DataConfig, EventsConfig, StaticConfig
 from .model import ModelConfig, NeuronConfig
 from .train import TrainConfig
 from .transfer import TeacherConfig, TransferConfig
 
 __all__ = [
+    "AugmentConfig",
     "Config",
     "DataConfig",
     "EventsConfig",

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from ..settings import AsTuple, Number, Section, setting
+from .augment import AugmentConfig
 
 Size = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], AsTuple]
 """Width and height in pixels."""
@@ -166,6 +167,7 @@ class DataConfig(Section):
         "their motions: any, nmnist, ncaltech101, cifar10dvs, handheld, or {name: [lowest, highest]} of "
         "tmkt_kernels.Motion.draw",
     )
+    augment: AugmentConfig = AugmentConfig()
     static: StaticConfig = StaticConfig()
     events: EventsConfig = EventsConfig()
 
@@ -187,3 +189,5 @@ class DataConfig(Section):
         elif events.train_per_class == 0 and (self.bridge, self.bridge_place, self.bridge_share) != _NO_RECORDING:
             remedy = "bridge camera, bridge_place events, bridge_share 1"
             yield "events.train_per_class", f"0 recordings need simulated ones in place of all: {remedy}"
+        if self.augment.time_mix > 0 and self.time_steps == 1:
+            yield "augment.time_mix", "switches between two time steps, and time_steps is 1; raise it, or set this to 0"

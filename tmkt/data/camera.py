@@ -10,6 +10,7 @@ from tmkt_kernels import Camera, Motion, simulate_frames
 
 from ..config import DataConfig
 from ..errors import UserError
+from .augment.geometry import Rows
 
 
 class Draws(NamedTuple):
@@ -25,10 +26,10 @@ class Draws(NamedTuple):
     camera: Camera
     seed: Tensor
 
-    def share(self, part: slice) -> "Draws":
+    def share(self, rows: Rows) -> "Draws":
         """Return those of some of the pairs."""
         used, image_index, motion, camera, seed = self
-        return Draws(used[part], image_index[part], motion[part], camera[part], seed[part])
+        return Draws(used[rows], image_index[rows], motion[rows], camera[rows], seed[rows])
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .augment import NO_AUGMENTATION, Augmentation, Transform
+from .augment import NO_AUGMENTATION, Augmentation, EventDrop, Mix, Nda, Transform
+from .augment.geometry import Rows
 from .camera import Draws, SimulatedCamera
 
 
@@ -47,7 +48,8 @@ class ClassIndex(NamedTuple):
 class PairBatch(NamedTuple):
     """B pairs: rows of the static set and of the recordings, their class, each int64 [B], and their augmentation.
 
-    Without recordings, event_index is 0. simulated: their simulated recordings; None in a run without cameras.
+    Without recordings, event_index is 0. simulated: their simulated recordings; None in a run without cameras. nda,
+    drop, mix: None in a run without them. With a mix, as many pairs again follow the B, the partner of each.
     """
 
     static_index: Tensor
@@ -55,12 +57,39 @@ class PairBatch(NamedTuple):
     label: Tensor
     transform: Transform
     simulated: Draws | None = None
+    nda: Nda | None = None
+    drop: EventDrop | None = None
+    mix: Mix | None = None
+
+    def rows(self, part: slice) -> Rows:
+        """Return the rows of some of the B pairs, followed by those of the partners with which they are mixed."""
+        if self.mix is None:
+            return part
+        batch = len(self.mix.used)
+        own = torch.arange(batch)[part]
+        return torch.cat([own, batch + own[self.mix.used[own]]])
 
     def share(self, part: slice) -> "PairBatch":
-        """Return some of the pairs."""
-        transform = Transform(*(values[part] for values in self.transform))
-        simulated = None if self.simulated is None else self.simulated.share(part)
-        return PairBatch(self.static_index[part], self.event_index[part], self.label[part], transform, simulated)
+        """Return some of the B pairs, followed by the partners with which they are mixed, and by no others."""
+        rows = self.rows(part)
+        return PairBatch(
+            self.static_index[rows],
+            self.event_index[rows],
+            self.label[rows],
+            self.transform.share(rows),
+            None if self.simulated is None else self.simulated.share(rows),
+            None if self.nda is None else self.nda.share(rows),
+            None if self.drop is None else self.drop.share(rows),
+            None if self.mix is None else self.mix.share(part),
+        )
+
+    def augment(self, x_seq: Tensor, shows_recording: Tensor) -> Tensor:
+        """Augment each sequence of x_seq [T, B, 2, H, W], in place or not; shows_recording: bool [T, B], on the CPU."""
+        x_seq = self.transform.apply(x_seq)
+        for policy in (self.nda, self.drop):
+            if policy is not None:
+                x_seq = policy.apply(x_seq, shows_recording)
+        return x_seq
 
 
 class PairedData:
@@ -106,16 +135,24 @@ def sample_pairs(
 
     With `data.twins` the image is the one that the recording shows. Every pair gets a transform of `augmentation`, and
     with `data.camera` a simulated recording: of its image, or in place of its recording, of another image of the class
-    unless pairs are twins.
+    unless pairs are twins. A mix draws a partner for each: another pair, of the same class, or of the class of any pair
+    of the batch.
     """
+    T, _, _, height, width = data.events.frames.shape
+    shape = (T, height, width)
     rounds = -(-batch // data.num_classes)
     label = torch.cat([torch.randperm(data.num_classes, generator=generator) for _ in range(rounds)])[:batch]
+    mix = augmentation.draw_mix(batch, shape, generator)
+    if mix is not None:
+        others = label[torch.randperm(batch, generator=generator)]
+        label = torch.cat([label, torch.where(mix.same_class, label, others)])
     static_index = data.static_by_class.draw(label, generator)
     event_index = data.events_by_class.draw(label, generator) if len(data.events) else torch.zeros_like(label)
     if data.twins is not None:
         static_index = data.twins[event_index]
-    pairs = PairBatch(static_index, event_index, label, augmentation.draw(batch, generator))
-    if data.camera is None:
-        return pairs
-    shown = static_index if data.camera.shows_twins else data.static_by_class.draw(label, generator)
-    return pairs._replace(simulated=data.camera.draw(shown, generator))
+    transform, simulated = augmentation.draw(len(label), generator), None
+    if data.camera is not None:
+        shown = static_index if data.camera.shows_twins else data.static_by_class.draw(label, generator)
+        simulated = data.camera.draw(shown, generator)
+    nda, drop = augmentation.draw_policies(len(label), shape, generator)
+    return PairBatch(static_index, event_index, label, transform, simulated, nda, drop, mix)

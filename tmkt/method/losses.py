@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def mean_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
-    """Cross-entropy of the time-mean logits: logits [T, B, K], label int64 [B] -> scalar."""
+    """Cross-entropy of the time-mean logits [T, B, K] -> scalar. label: int64 [B], or shares of the classes [B, K]."""
     return F.cross_entropy(logits.float().mean(0), label)
 
 
@@ -16,11 +16,12 @@ def tet(
     """Temporal efficient training (Deng et al., ICLR 2022, arXiv 2202.11946).
 
     mean_t w[t] ((1 - weight) CE(z[t], y) + weight MSE(z[t], theta)); theta is the firing threshold.
-    logits [T, B, K], label int64 [B], step_weight w [T] (None: ones) -> scalar.
+    logits [T, B, K], label int64 [B] or shares of the classes [B, K], step_weight w [T] (None: ones) -> scalar.
     """
     logits = logits.float()
     T, batch = logits.shape[:2]
-    cross_entropy = F.cross_entropy(logits.flatten(0, 1), label.repeat(T), reduction="none").view(T, batch).mean(1)
+    every_step = label.expand(T, *label.shape).flatten(0, 1)
+    cross_entropy = F.cross_entropy(logits.flatten(0, 1), every_step, reduction="none").view(T, batch).mean(1)
     per_step = (1 - weight) * cross_entropy + weight * (logits - theta).square().mean((1, 2))
     return _mean_over_steps(per_step, step_weight)
 
@@ -76,7 +77,7 @@ def _mean_over_steps(per_step: Tensor, step_weight: Tensor | None) -> Tensor:
 def modality_guidance(logits: Tensor, is_event: Tensor) -> Tensor:
     """MAG: binary cross-entropy of "this step shows events", mean over steps and samples.
 
-    logits [T, B], is_event [T, B] of 0 and 1 -> scalar.
+    logits [T, B], is_event [T, B] of 0 and 1, or shares in a step of mixed samples -> scalar.
     """
     return F.binary_cross_entropy_with_logits(logits.float(), is_event.float())
 

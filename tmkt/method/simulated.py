@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..data.augment.geometry import Rows
 from ..data.pairs import PairBatch, PairedData
 from ..stages import stage
 
@@ -15,9 +16,9 @@ class Spans(NamedTuple):
     begin: Tensor
     end: Tensor
 
-    def share(self, part: slice) -> "Spans":
+    def share(self, rows: Rows) -> "Spans":
         """Return those of some of the pairs."""
-        return Spans(self.begin[:, part], self.end[:, part])
+        return Spans(self.begin[:, rows], self.end[:, rows])
 
     def mask(self, stream: int, T: int) -> Tensor:
         """Return bool [T, B], true at the steps of a stream that show the recording."""
@@ -40,9 +41,9 @@ class SimulatedPart(NamedTuple):
 
 
 def simulated_part(
-    data: PairedData, pairs: PairBatch, main: Tensor, mixed: Tensor | None, generator: torch.Generator, share: slice
+    data: PairedData, pairs: PairBatch, main: Tensor, mixed: Tensor | None, generator: torch.Generator, rows: Rows
 ) -> SimulatedPart | None:
-    """Make the simulated recordings of a `share` of the pairs, each as far as a stream shows it; None without cameras.
+    """Make the simulated recordings of some of the pairs, each as far as a stream shows it; None without cameras.
 
     main, mixed: switch steps int64 [B] of the streams.
     """
@@ -50,9 +51,9 @@ def simulated_part(
         return None
     with stage("simulation"):
         T = len(data.events.frames)
-        spans = draw_spans(data.camera.place, pairs.simulated.used, main, mixed, T, generator).share(share)
+        spans = draw_spans(data.camera.place, pairs.simulated.used, main, mixed, T, generator).share(rows)
         needed = torch.where(spans.begin < spans.end, spans.end, 0).amax(0)
-        return SimulatedPart(data.camera.frames(pairs.simulated.share(share), needed), spans)
+        return SimulatedPart(data.camera.frames(pairs.simulated.share(rows), needed), spans)
 
 
 def draw_spans(

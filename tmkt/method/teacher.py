@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .. import tensor_files
 from ..config import Config
 from ..data import PairedData
-from ..data.augment import Augmentation, crop
+from ..data.augment import Augmentation, Blend, crop
 from ..errors import DamagedError, UserError
 from ..models.finite import check_finite
 from ..progress import say, track
@@ -32,6 +32,12 @@ class Targets(NamedTuple):
     def at(self, index: Tensor) -> "Targets":
         """Return the targets of images `index` int64 [B]."""
         return Targets(self.logits[index], self.features[index])
+
+    def mixed(self, blend: Blend, temperature: float) -> "Targets":
+        """Mix the targets of n samples and their N partners: the softmax at a temperature, and the features."""
+        probabilities = blend.values(F.softmax(self.logits / temperature, dim=1))
+        logits = temperature * probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
+        return Targets(logits, blend.values(self.features))
 
     def to(self, device: torch.device | str) -> "Targets":
         return Targets(self.logits.to(device), self.features.to(device))

@@ -28,7 +28,9 @@ class Streams(NamedTuple):
     """Inputs of the network in one step, sequences [T, B, 2, H, W].
 
     The event head reads `main`. `mixed` (None for one-stream methods) begins with static steps and shows events from
-    `switch_step` [B] on. `targets`: the teacher's logits and features for the B images; ckd only.
+    `switch_step` [B] on. `label`: int64 [B], or where the run mixes labels shares of the classes, float32 [B, K].
+    `targets`: the teacher's logits and features for the B images; ckd only. `is_event`: the share of event cells in
+    each step of `mixed`, float32 [T, B]; None in a run that mixes no samples.
     """
 
     main: Tensor
@@ -36,6 +38,12 @@ class Streams(NamedTuple):
     switch_step: Tensor | None
     label: Tensor
     targets: Targets | None = None
+    is_event: Tensor | None = None
+
+    @property
+    def classes(self) -> Tensor:
+        """The class of each sample, int64 [B]; of a mixed label the one with the largest share."""
+        return self.label if self.label.dim() == 1 else self.label.argmax(1)
 
 
 def mixup_ratio(config: TransferConfig, progress: float) -> float:
@@ -105,7 +113,8 @@ def build_streams(
 ) -> Streams:
     """Gather and mix the sequences of one step on the data's device, without repeating an image in memory.
 
-    With `data.camera`, some steps show recordings that are simulated here, see `draw_spans`. `targets`: the teacher's,
+    With `data.camera`, some steps show recordings that are simulated here, see `draw_spans`. Every pair is augmented,
+    then mixed with its partner, if it has one, whose sequences are made likewise. `targets`: the teacher's,
     for every static image of `data` (ckd). `share`: the pairs to make sequences of. Random numbers are drawn for all
     pairs, so that the shares of a batch are consistent.
     """
@@ -113,8 +122,10 @@ def build_streams(
     static = config.method == "static_only" or (config.method == "finetune" and progress < 0.5)
     main = torch.full_like(pairs.label, T if static else 0)
     mixed = draw_switch_steps(config, len(pairs.label), T, progress, generator)
-    simulated = simulated_part(data, pairs, main, mixed, generator, share)
-    pairs, main, mixed = pairs.share(share), main[share], None if mixed is None else mixed[share]
+    rows = pairs.rows(share)
+    simulated = simulated_part(data, pairs, main, mixed, generator, rows)
+    pairs, main, mixed = pairs.share(share), main[rows], None if mixed is None else mixed[rows]
+    blend = None if pairs.mix is None else pairs.mix.blend(device)
 
     static_index, label = pairs.static_index.to(device), pairs.label.to(device)
     frames, event_index = data.events.frames, pairs.event_index.to(device)
@@ -131,14 +142,22 @@ def build_streams(
             scale=(1 / 255, event_scale),
             dtype=torch.float32,
         )
+        shows_recording = event_step_mask(switch_step, T).bool()
         if simulated is not None:
             x_seq = simulated.put_into(x_seq, stream, event_scale)
-        return pairs.transform.apply(x_seq)
+            shows_recording |= simulated.spans.mask(stream, T)
+        x_seq = pairs.augment(x_seq, shows_recording)
+        return x_seq if blend is None else blend.sequences(x_seq)
 
+    label = label if blend is None else blend.labels(label, data.num_classes)
     if mixed is None:
         return Streams(sequence(0, main), None, None, label)
-    batch_targets = None if targets is None else targets.at(static_index)
-    return Streams(sequence(0, main), sequence(1, mixed), mixed.to(device), label, batch_targets)
+    batch_targets, switch_step, is_event = None if targets is None else targets.at(static_index), mixed.to(device), None
+    if blend is not None:
+        batch_targets = batch_targets and batch_targets.mixed(blend, config.teacher.temperature)
+        is_event = blend.step_values(event_step_mask(switch_step, T))
+        switch_step = switch_step[: blend.n]
+    return Streams(sequence(0, main), sequence(1, mixed), switch_step, label, batch_targets, is_event)
 
 
 class TransferTask(nn.Module):
@@ -193,6 +212,7 @@ class TransferTask(nn.Module):
         switch_step: Tensor | None,
         label: Tensor,
         targets: Targets | None = None,
+        is_event: Tensor | None = None,
     ) -> dict[str, Any]:
         """Fields of `Streams` -> loss (scalar), parts (detached scalars), logits [T, B, K] of the event head."""
         if mixed is None or switch_step is None:
@@ -200,7 +220,7 @@ class TransferTask(nn.Module):
             loss = self._classification(logits, label)
             # Named after the head; static_only and finetune's first half show it static images.
             return {"loss": loss, "parts": {"ce_event": loss.detach()}, "logits": logits}
-        is_event = event_step_mask(switch_step, main.shape[0])
+        is_event = event_step_mask(switch_step, main.shape[0]) if is_event is None else is_event
         (logits_e, features_e), (logits_m, features_m) = self._both(main, mixed, is_event)
         align = None if self.da_coefficients is None else torch.sigmoid(self.da_coefficients)
         terms = {
@@ -260,7 +280,8 @@ class TransferTask(nn.Module):
         backbone = self.model.backbone
         if self.config.streams != "joint":
             spikes_e, v_e = backbone(main)
-            apart = domain_statistics(self.model, is_event) if self.config.streams == "domains" else nullcontext()
+            domain = is_event.round()  # of a step with cells of both, that of most of them
+            apart = domain_statistics(self.model, domain) if self.config.streams == "domains" else nullcontext()
             with frozen_running_statistics(self.model), apart:  # evaluation uses those of the event stream
                 spikes_m, v_m = backbone(mixed)
         else:

@@ -193,7 +193,7 @@ class Trainer:
             with stage("optimiser"):
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-        accuracy = (result["logits"].mean(0).argmax(1) == streams.label).float().mean()
+        accuracy = (result["logits"].mean(0).argmax(1) == streams.classes).float().mean()
         return {**result["parts"], "loss": result["loss"].detach(), "accuracy": accuracy}
 
     def _streams(self, number: int) -> Streams:
