@@ -27,7 +27,7 @@ EACH = {
     "time_mix_any": {"time_mix": 1.0, "time_mix_with": "any"},
 }
 ALL = {"nda": True, "event_drop": 0.75, "cutmix": 0.3, "event_mix": 0.3, "time_mix": 0.3}
-METHODS = ("events_only", "static_only", "finetune", "joint", "sliding", "ckd", "tmkt")
+METHODS = ("bridge", "events_only", "static_only", "finetune", "joint", "sliding", "ckd", "tmkt")
 
 
 def step(data, augment, share=slice(None), seed=0, targets=None, **transfer):
