@@ -14,7 +14,7 @@ from tmkt.method.teacher import Targets
 from tmkt.method.transfer import TransferTask, build_streams
 from tmkt.mixup import event_step_mask
 from tmkt.models import create_model
-from tmkt.training.trainer import Trainer, train
+from tmkt.training.trainer import train
 
 T, B = 4, 24
 EACH = {
@@ -172,28 +172,6 @@ def test_every_method_trains_with_every_augmentation(tiny, method, augment):
     settings = {f"data__augment__{key}": value for key, value in augment.items()}
     config = tiny.replace(**settings, transfer__method=method, train__steps=2, transfer__teacher__steps=1)
     assert train(config, introduce=False).total == 9
-
-
-def test_a_resumed_run_equals_an_undisturbed_one(tiny, monkeypatch):
-    config = tiny.replace(**{f"data__augment__{key}": value for key, value in ALL.items()})
-    whole = Trainer(config.replace(out=f"{config.out}-whole"), prepare(config))
-    score = whole.run()
-    one_step, steps = Trainer.train_step, []
-
-    def breaks(self):
-        steps.append(self.state.step)
-        if steps.count(5):
-            raise InterruptedError
-        return one_step(self)
-
-    monkeypatch.setattr(Trainer, "train_step", breaks)
-    with pytest.raises(InterruptedError):
-        train(config)
-    monkeypatch.undo()
-    resumed = Trainer(config, prepare(config))
-    assert resumed.run() == score
-    for name, values in whole.model.state_dict().items():
-        assert torch.equal(values, resumed.model.state_dict()[name]), name
 
 
 def test_pictures_and_diagnosis_of_a_run_that_mixes(tiny):

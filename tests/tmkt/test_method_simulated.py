@@ -154,29 +154,6 @@ def test_spans_between_are_uniform_up_to_the_switch_step():
     assert torch.equal(spans.begin[0], spans.end[0])
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_a_resumed_run_equals_an_undisturbed_one(tiny, place, monkeypatch):
-    config = tiny.replace(data__bridge="camera", data__bridge_place=place)
-    whole = Trainer(config.replace(out=f"{config.out}-whole"), prepare(config))
-    score = whole.run()
-    one_step, steps = Trainer.train_step, []
-
-    def breaks(self):
-        steps.append(self.state.step)
-        if steps.count(5):
-            raise InterruptedError
-        return one_step(self)
-
-    monkeypatch.setattr(Trainer, "train_step", breaks)
-    with pytest.raises(InterruptedError):
-        train(config)
-    monkeypatch.undo()
-    resumed = Trainer(config, prepare(config))
-    assert resumed.run() == score
-    for name, values in whole.model.state_dict().items():
-        assert torch.equal(values, resumed.model.state_dict()[name]), name
-
-
 def test_the_command_trains_without_recordings_and_evaluates(tiny, recordings, tmp_path, capsys):
     settings = {"source": "camera", "root": "", "test_root": str(recordings)}
     config = tiny.replace(**{f"data__events__{key}": value for key, value in settings.items()})

@@ -48,6 +48,8 @@ class Interrupted(Exception):
         (7, {"transfer__average": 0.9, "transfer__consistency_weight": 1.0}),
         (7, {"transfer__schedule": "loss", "transfer__ratio": 0.0, "transfer__ratio_end": 1.0}),
         (7, {"transfer__streams": "domains"}),
+        *[(7, {"data__bridge": "camera", "data__bridge_place": place}) for place in ("events", "images", "between")],
+        (7, {"data__augment": {"nda": True, "event_drop": 0.75, "cutmix": 0.4, "event_mix": 0.3, "time_mix": 0.3}}),
     ],
 )
 def test_a_resumed_run_equals_an_undisturbed_one(tiny, monkeypatch, stop, settings):
