@@ -159,12 +159,12 @@ class DataConfig(Section):
     )
     camera: str | _Ranges = setting(
         "any",
-        "simulated cameras of bridge and of events.source camera: any, nmnist, ncaltech101, or {field: [lowest, "
-        "highest]} of tmkt_kernels.Camera",
+        "simulated cameras of bridge and of events.source camera: any, nmnist, ncaltech101, fitted (like those of the "
+        "training recordings), or {field: [lowest, highest]} of tmkt_kernels.Camera",
     )
     motion: str | _Ranges = setting(
         "any",
-        "their motions: any, nmnist, ncaltech101, cifar10dvs, handheld, or {name: [lowest, highest]} of "
+        "their motions: any, nmnist, ncaltech101, cifar10dvs, handheld, fitted, or {name: [lowest, highest]} of "
         "tmkt_kernels.Motion.draw",
     )
     augment: AugmentConfig = AugmentConfig()
@@ -178,6 +178,11 @@ class DataConfig(Section):
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         events = self.events
+        if (self.camera == "fitted") != (self.motion == "fitted"):
+            key = "motion" if self.camera == "fitted" else "camera"
+            yield key, "cameras and motions are fitted together; set both to fitted, or none"
+        if self.camera == "fitted" and (events.source == "camera" or events.train_per_class == 0):
+            yield "camera", "no recording trains to which cameras could be fitted; choose any, or a set's by name"
         if events.source == "camera":
             if not events.test_root:
                 yield "events.test_root", "source camera needs a folder of recordings to test on; name it here"

@@ -1,5 +1,6 @@
 """Simulated recordings of the static images, new ones in every step, made on the device that holds the images."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from tmkt_kernels import Camera, Motion, simulate_frames
 from ..config import DataConfig
 from ..errors import UserError
 from .augment.geometry import Rows
+from .fitted_cameras import FittedCameras
 
 
 class Draws(NamedTuple):
@@ -37,13 +39,14 @@ class SimulatedCamera:
     """Cameras in front of the static images, a new one for each recording.
 
     images: uint8 [N, 1, h, w], the static images as the cameras see them, see `scenes.py`. place and share: as
-    `data.bridge_place` and `data.bridge_share`.
+    `data.bridge_place` and `data.bridge_share`. fitted: of `data.camera` fitted, which makes the fit at its first call.
     """
 
     images: Tensor
     config: DataConfig
     place: str
     share: float
+    fitted: Callable[[], FittedCameras] | None = None
 
     @property
     def replaces_recordings(self) -> bool:
@@ -63,6 +66,11 @@ class SimulatedCamera:
         batch = len(image_index)
         used = torch.rand(batch, dtype=torch.float64, generator=generator) < self.share
         seed = torch.randint(-(2**63), 2**63 - 1, (batch,), generator=generator)
+        return Draws(used, image_index, *self._draw(batch, generator), seed)
+
+    def _draw(self, batch: int, generator: torch.Generator) -> tuple[Motion, Camera]:
+        if self.fitted is not None:
+            return self.fitted().draw(batch, generator)
         motion, ranges = self.config.motion, self.config.camera
         try:
             motions = (
@@ -73,7 +81,7 @@ class SimulatedCamera:
         except ValueError as error:
             raise UserError(f"data.motion: {error}") from error
         try:
-            return Draws(used, image_index, motions, Camera.draw(batch, ranges, generator=generator), seed)
+            return motions, Camera.draw(batch, ranges, generator=generator)
         except ValueError as error:
             raise UserError(f"data.camera: {error}") from error
 

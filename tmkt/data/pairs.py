@@ -127,6 +127,11 @@ class PairedData:
         moved.camera = None if self.camera is None else self.camera.to(device)
         return moved
 
+    def ready(self) -> None:
+        """Make what is made once before the first step: cameras that are fitted."""
+        if self.camera is not None and self.camera.fitted is not None:
+            self.camera.fitted()
+
 
 def sample_pairs(
     data: PairedData, batch: int, generator: torch.Generator, augmentation: Augmentation = NO_AUGMENTATION

@@ -1,6 +1,8 @@
 """From a configuration to tensors: split, exclusion of leaks, loading. All randomness comes from the seed."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,15 @@ from tmkt_kernels.events import SIMULATOR_VERSION
 
 from ..config import Config
 from ..errors import UserError
+from ..progress import count, say
 from .bundled import ClassMap, load_class_map
+from .fitted_cameras import FittedCameras
+from .fitting import MOST, STEPS, fit_cameras
 from .loading import load_events, load_images
-from .pairs import EventFrames, PairedData
+from .pairs import ClassIndex, EventFrames, PairedData
 from .scenes import open_camera
+from .sources.events import Recording
+from .sources.images import StaticSource
 from .sources.opening import as_recorded, has_images, open_events, open_folder, open_pair
 from .splits import Split, choose_images, draw_test_recordings, split_recordings
 
@@ -62,6 +69,9 @@ def prepare(config: Config) -> RunData:
     }
     static = load_images(images, index, data.size, data.static.fit, "static images", data.cache)
     camera = open_camera(config, images, index)
+    labels = torch.from_numpy(images.labels[index])
+    if camera is not None and config.data.camera == "fitted":
+        camera = replace(camera, fitted=_fitted(config, images, classes, split.train, camera.images, labels))
     digests_of_images = digests(static[None]) if paired else []
     if camera is not None:  # what it sees may differ where what the network sees does not
         digests_of_images = [a + b for a, b in zip(digests_of_images, digests(camera.images[None]), strict=True)]
@@ -76,9 +86,33 @@ def prepare(config: Config) -> RunData:
         },
         **({} if camera is None else {"simulator": SIMULATOR_VERSION}),
     }
-    labels = torch.from_numpy(images.labels[index])
     train = PairedData(static, labels, frames["train"], len(images.classes), twins, camera)
     return RunData(images.classes, train, frames["validation"], frames["test"], record)
+
+
+def _fitted(
+    config: Config,
+    images: StaticSource,
+    classes: ClassMap,
+    recordings: Sequence[Recording],
+    scenes: torch.Tensor,
+    labels: torch.Tensor,
+) -> Callable[[], FittedCameras]:
+    """Return a function that fits cameras to training recordings, once."""
+
+    @cache
+    def fit() -> FittedCameras:
+        fine = config.replace(data__time_steps=STEPS, data__cache=None)
+        source = open_events(fine, images, classes)
+        some = recordings[:: -(-len(recordings) // MOST)]  # which lie class by class
+        frames = load_events(source, some, fine.data, "recordings for the fit of the cameras")
+        assert config.data.sensor_size is not None
+        index = ClassIndex.of(labels, len(images.classes))
+        found, distance = fit_cameras(frames, scenes, index, config.data.sensor_size, config.seed)
+        say(f"cameras fitted to {count(len(frames), 'recording')}; distance of the mean recordings {distance:.3f}")
+        return found
+
+    return fit
 
 
 def digests(frames: torch.Tensor) -> list[str]:

@@ -94,8 +94,8 @@ class Trainer:
             convert_sync_batchnorm(task)
         if config.train.compile:
             self.model.backbone.compile()  # in place, so that the names of the weights stay the same
-        trained, train = trained_parameters(task).values(), config.train
-        optimizer = torch.optim.AdamW(trained, lr=train.lr, weight_decay=train.weight_decay)
+        trained = trained_parameters(task).values()
+        optimizer = torch.optim.AdamW(trained, config.train.lr, weight_decay=config.train.weight_decay)
         self.task, self.optimizer = self.accelerator.prepare(task, optimizer)
         self.update_average, self.scored = task.update_average, task.scored
         self.data = replace(data, train=data.train.to(self.device))
@@ -122,6 +122,7 @@ class Trainer:
     def _run(self, introduce: bool) -> Score:
         self._resume(run_on_main_process(self._open_folder))
         self._introduce(introduce)
+        self.data.train.ready()
         if self.config.transfer.distils:
             self.targets = run_on_main_process(self._teacher_targets).to(self.device)
         if self.accelerator.is_main_process:
@@ -303,13 +304,12 @@ class Trainer:
         return saved
 
     def _environment(self) -> dict[str, Any]:
-        train = self.config.train
         return {
             **environment(self.device),
             "processes": self.processes,
             "global_batch": self.batch,
-            "precision": train.precision,
-            "compile": train.compile,
+            "precision": self.config.train.precision,
+            "compile": self.config.train.compile,
         }
 
     def _introduce(self, in_full: bool) -> None:
