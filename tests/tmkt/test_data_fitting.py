@@ -10,7 +10,7 @@ from tmkt.data import fitting, prepare, sample_pairs
 from tmkt.data.fitted_cameras import LEGS, PARAMETERS, FittedCameras, cameras
 from tmkt.data.pairs import ClassIndex, EventFrames
 from tmkt.errors import UserError
-from tmkt.training.trainer import Trainer, train
+from tmkt.training.trainer import train
 from tmkt_kernels import Camera, Motion, simulate_frames
 
 SENSOR = (24, 20)
@@ -123,23 +123,17 @@ def test_cameras_are_fitted_once_before_the_first_step(fitted, monkeypatch, caps
     assert motion.path.shape == (6, LEGS + 1, 2)
 
 
-def test_a_resumed_run_fits_the_same_cameras(fitted, monkeypatch):
-    whole = Trainer(fitted.replace(out=f"{fitted.out}-whole"), prepare(fitted))
-    score = whole.run()
-    step = Trainer.train_step
+def test_a_resumed_run_fits_the_same_cameras(fitted):
+    found = [prepare(fitted).train.camera.fitted() for _ in range(2)]
+    assert torch.equal(found[0].mean, found[1].mean)
+    assert torch.equal(found[0].spread, found[1].spread)
 
-    def breaks(self):
-        if self.state.step == 5:
-            raise InterruptedError
-        return step(self)
 
-    monkeypatch.setattr(Trainer, "train_step", breaks)
-    with pytest.raises(InterruptedError):
-        train(fitted)
-    monkeypatch.setattr(Trainer, "train_step", step)
-    resumed = Trainer(fitted, prepare(fitted))
-    assert resumed.run() == score
-    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True))
+def test_recordings_without_events_are_refused(quick):
+    scenes, labels = shapes(2, torch.Generator().manual_seed(0))
+    empty = EventFrames(torch.zeros(fitting.STEPS, 6, 2, 20, 24), labels, tuple(map(str, range(6))))
+    with pytest.raises(UserError, match=r"^data\.camera: fitted: the 6 training recordings hold no events"):
+        fitting.fit_cameras(empty, scenes, ClassIndex.of(labels, 3), SENSOR, 0)
 
 
 def test_many_recordings_are_fitted_by_some_of_each_class(fitted, monkeypatch):

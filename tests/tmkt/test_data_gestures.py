@@ -146,6 +146,15 @@ def test_missing_files_are_named(root, check):
     ]
 
 
+def test_a_trial_that_no_list_names_is_not_left_out_in_silence(root, settings, check):
+    (root / "trials_to_test.txt").write_text("user03_led.aedat\n")
+    (root / "trials_to_train.txt").write_text("user01_led.aedat\nuser02_led.aedat\n")
+    said = "user04_led.aedat is in neither trials_to_train.txt nor trials_to_test.txt"
+    assert check()[0] == said
+    with pytest.raises(UserError, match=said):
+        prepare(load_config(None, settings))
+
+
 def test_a_class_without_a_gesture_is_named(root, check):
     for table in root.glob("*_labels.csv"):
         table.write_text("\n".join(table.read_text().splitlines()[:-1]))

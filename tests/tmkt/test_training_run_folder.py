@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tmkt.config import load_config
 from tmkt.data import prepare
 from tmkt.errors import DamagedError, UserError
 from tmkt.training.run_folder import RunFolder
@@ -83,3 +84,15 @@ def test_predictions_that_lack_a_value_are_damaged(tiny, row):
     (folder.path / "predictions.jsonl").write_text(row + "\n")
     with pytest.raises(DamagedError, match=r"predictions\.jsonl"):
         folder.predictions()
+
+
+def test_work_on_a_strangers_run_writes_no_cache_and_downloads_nothing(tmp_path):
+    events = ["data.events.source=tonic", "data.events.name=NMNIST", "data.events.download=true"]
+    config = load_config(None, [*events, "data.cache=/elsewhere", "data.classes=own.csv"])
+    (tmp_path / "config.yaml").write_text(config.dump())
+    run = RunFolder(tmp_path)
+    assert run.config() == config
+    guest = run.guest_config(["train.steps=7"])
+    assert guest == config.replace(data__cache=None, data__events__download=False, train__steps=7)
+    (tmp_path / "classes.csv").write_text("static,events\n")
+    assert run.guest_config().data.classes == str(tmp_path / "classes.csv")

@@ -82,9 +82,8 @@ def sequences(
         axis.spines[:].set(color=colour, linewidth=2)
         if b == 0:
             axis.set_title(f"step {t}", fontsize=10)
-        if (
-            0 < t == switch_step[b] and before[t - 1, b] and not before[t, b]
-        ):  # the sample switches here; mark the gap before its first event frame
+        # A sample that is mixed with another one may show no image before its switch step.
+        if 0 < t == switch_step[b] and before[t - 1, b] and not before[t, b]:  # mark the gap before the first events
             axis.add_line(
                 Line2D([-0.08] * 2, [-0.06, 1.06], color="black", lw=4, transform=axis.transAxes, clip_on=False)
             )

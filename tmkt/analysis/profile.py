@@ -228,7 +228,7 @@ def profile_run(
     Writes to `out`, by default <run_dir>/profile/.
     """
     run = open_run(run_dir)
-    configs = variants(lambda own: run.folder.config(own).replace(data__cache=None), methods)
+    configs = variants(run.folder.guest_config, methods)
     x_seq = TestSamples(run, SAMPLES).domains()["event"]
     times = step_times(configs, steps, (run.config.data, run.data))
     result = replace(profile(run.model, x_seq, train_batch=train_batch), step_times=tuple(times))

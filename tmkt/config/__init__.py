@@ -19,9 +19,10 @@ from .augment import AugmentConfig
 from .data import DataConfig, EventsConfig, StaticConfig
 from .model import ModelConfig, NeuronConfig
 from .train import TrainConfig
-from .transfer import TeacherConfig, TransferConfig
+from .transfer import TWO_STREAMS, TeacherConfig, TransferConfig
 
 __all__ = [
+    "TWO_STREAMS",
     "AugmentConfig",
     "Config",
     "DataConfig",

@@ -7,9 +7,12 @@ from pydantic import Field
 
 from ..settings import AsNumber, Number, Section, setting
 
+TWO_STREAMS = ("bridge", "tmkt", "sliding", "ckd", "joint")
+"""Methods that train on a mixed stream beside the event stream."""
+
 
 class TeacherConfig(Section):
-    """The image network that `ckd` distils from, trained from scratch on the run's static images (torchvision)."""
+    """The image network of `ckd` and `distillation`, trained from scratch on the run's static images (torchvision)."""
 
     section: ClassVar[str] = "transfer.teacher"
     name: Literal["resnet18", "resnet34", "resnet50"] = setting("resnet18", "the network, by its torchvision name")
@@ -86,11 +89,11 @@ class TransferConfig(Section):
     @property
     def distils(self) -> bool:
         """Whether an image network teaches the mixed stream."""
-        return self.method == "ckd" or (self.distillation and self.method in ("bridge", "tmkt", "sliding", "joint"))
+        return self.method == "ckd" or (self.distillation and self.method in TWO_STREAMS)
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.schedule == "constant" and self.ratio_end is not None:
-            yield "ratio_end", "schedule constant has none; set schedule to linear, cosine, power or random"
+            yield "ratio_end", "schedule constant has none; set schedule to linear, cosine, power, random or loss"
         if self.schedule != "constant" and self.ratio_end is None:
             yield "ratio_end", f"schedule {self.schedule} goes from ratio to ratio_end, which is null; give it a share"
         if self.da_learnable and self.da_weight == 0:

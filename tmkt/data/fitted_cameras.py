@@ -1,6 +1,7 @@
 """Cameras and motions drawn from a normal distribution of their parameters, which `fitting.py` finds."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -54,7 +55,7 @@ class FittedCameras:
     @staticmethod
     def before(sensor_size: tuple[int, int]) -> "FittedCameras":
         """Return the distribution with which a search begins."""
-        starts = [0.0] * _POINTS + [_to_search(p, p.start) for p in PARAMETERS]
+        starts = [0.0] * _POINTS + [math.log(p.start) if p.log else p.start for p in PARAMETERS]
         spreads = [_AMPLITUDE * min(sensor_size)] * _POINTS + [p.spread for p in PARAMETERS]
         return FittedCameras(*(torch.tensor(values, dtype=torch.float64) for values in (starts, spreads)))
 
@@ -65,10 +66,6 @@ class FittedCameras:
     def draw(self, batch: int, generator: torch.Generator) -> tuple[Motion, Camera]:
         """Draw `batch` motions and cameras."""
         return cameras(self.sample(batch, generator))
-
-
-def _to_search(parameter: Parameter, value: float) -> float:
-    return float(torch.tensor(value, dtype=torch.float64).log()) if parameter.log else value
 
 
 def cameras(drawn: Tensor) -> tuple[Motion, Camera]:
@@ -82,6 +79,4 @@ def cameras(drawn: Tensor) -> tuple[Motion, Camera]:
     leg = torch.full_like(rest, DURATION_US / LEGS)
     path = drawn[:, :_POINTS].reshape(len(drawn), LEGS + 1, 2)
     motion = Motion(path, leg * (1 - rest), leg * rest, torch.ones(len(drawn), dtype=torch.bool), fill)
-    plain = Camera.draw(len(drawn), {})
-    fields = {name: values.get(name, getattr(plain, name)) for name in Camera.__dataclass_fields__}
-    return motion, Camera(**fields)
+    return motion, replace(Camera.draw(len(drawn), {}), **values)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tmkt_kernels import simulate_frames
 
+from ..errors import UserError
 from ..progress import track
 from .fitted_cameras import FittedCameras, cameras
 from .pairs import ClassIndex, EventFrames
@@ -36,12 +37,20 @@ def fit_cameras(
     Returns:
         The cameras, and the distance of their mean recording from that of `recordings`: the squared error, in units of
         the mean recording's square, plus half the squared logarithm of the ratio of their events.
+
+    Raises:
+        UserError: the recordings hold no events.
     """
     generator = torch.Generator().manual_seed(seed)
     labels = torch.unique(recordings.labels)
     frames = recordings.frames.float()
     target = _smooth(torch.stack([frames[:, recordings.labels == k].mean(1) for k in labels]).mean(0)[None])
     events = frames.sum((0, 2, 3, 4)).mean()
+    if not events:
+        raise UserError(
+            f"data.camera: fitted: the {len(recordings)} training recordings hold no events; run `tmkt data check`, or "
+            "choose any"
+        )
     found, distance = FittedCameras.before(sensor_size), torch.tensor([float("inf")])
     least = found.spread / 50
     for _ in track(range(ROUNDS), "fitting the cameras"):
@@ -49,7 +58,7 @@ def fit_cameras(
         shown = scenes_by_class.draw(labels[torch.arange(IMAGES) % len(labels)], generator)
         means, counts = _mean_recordings(drawn, scenes, shown, sensor_size, frames, generator)
         error = (_smooth(means) - target).square().sum((1, 2, 3, 4)) / target.square().sum()
-        distance = error + (counts.clamp_min(1e-3) / events.clamp_min(1e-3)).log().square() / 2
+        distance = error + (counts.clamp_min(1e-3) / events).log().square() / 2
         best = drawn[distance.argsort(stable=True)[:BEST]]
         mean = 0.3 * found.mean + 0.7 * best.mean(0)
         spread = 0.3 * found.spread + 0.7 * best.std(0)

@@ -152,6 +152,8 @@ def list_dvs_gesture(root: str | Path, suffixes: Collection[str], what: str) -> 
                 listing.problems.append(Problem(table, f"has no recordings: {path.name} is missing"))
             elif table not in tables:
                 listing.problems.append(Problem(path, f"has no labels: {table.name} is missing"))
+            elif parts and path.name not in parts:
+                listing.problems.append(Problem(path, "is in neither trials_to_train.txt nor trials_to_test.txt"))
             else:
                 for k, name, interval in _read_gestures(table, listing.problems):
                     listing.files.append(

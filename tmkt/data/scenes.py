@@ -23,9 +23,10 @@ def open_camera(config: Config, source: StaticSource, indices: Sequence[int] | n
         return None
     data = config.data
     assert data.sensor_size is not None
-    first = source.read(int(indices[0]))[None]
-    for trial in (data, _at_end(data, 0), _at_end(data, 1)) if data.camera != "fitted" else ():
-        _try(SimulatedCamera(first, trial, "events", 1.0))  # before minutes of loading
+    if data.camera != "fitted":
+        first = source.read(int(indices[0]))[None]
+        for trial in (data, _at_end(data, 0), _at_end(data, 1)):  # before minutes of loading
+            _try(SimulatedCamera(first, trial, "events", 1.0))
     images = _load_scenes(source, indices, data.sensor_size, data.events.invert)
     return SimulatedCamera(images, data, *config.simulated)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tmkt_kernels import time_step_mixup
 
-from ..config import TransferConfig
+from ..config import TWO_STREAMS, TransferConfig
 from ..data.pairs import PairBatch, PairedData
 from ..distributed import gather_batch
 from ..mixup import event_step_mask, sample_switch_steps
@@ -20,7 +20,6 @@ from . import losses
 from .simulated import simulated_part
 from .teacher import Targets
 
-TWO_STREAMS = ("bridge", "tmkt", "sliding", "ckd", "joint")
 RATIOS = 1000  # steps between the bounds of a random r, so that p comes from a look-up
 
 
@@ -29,8 +28,8 @@ class Streams(NamedTuple):
 
     The event head reads `main`. `mixed` (None for one-stream methods) begins with static steps and shows events from
     `switch_step` [B] on. `label`: int64 [B], or where the run mixes labels shares of the classes, float32 [B, K].
-    `targets`: the teacher's logits and features for the B images; ckd only. `is_event`: the share of event cells in
-    each step of `mixed`, float32 [T, B]; None in a run that mixes no samples.
+    `targets`: the teacher's logits and features for the B images, if there is one. `is_event`: the share of event cells
+    in each step of `mixed`, float32 [T, B]; None in a run that mixes no samples.
     """
 
     main: Tensor
@@ -114,8 +113,8 @@ def build_streams(
     """Gather and mix the sequences of one step on the data's device, without repeating an image in memory.
 
     With `data.camera`, some steps show recordings that are simulated here, see `draw_spans`. Every pair is augmented,
-    then mixed with its partner, if it has one, whose sequences are made likewise. `targets`: the teacher's,
-    for every static image of `data` (ckd). `share`: the pairs to make sequences of. Random numbers are drawn for all
+    then mixed with its partner, if it has one, whose sequences are made likewise. `targets`: the teacher's for every
+    static image of `data`, if there is one. `share`: the pairs to make sequences of. Random numbers are drawn for all
     pairs, so that the shares of a batch are consistent.
     """
     T, device = data.events.frames.shape[0], data.events.frames.device
@@ -163,8 +162,8 @@ def build_streams(
 class TransferTask(nn.Module):
     """The network, the modules that only training needs, and the method's loss.
 
-    Total = CE_m + CE_e + da DA for every method of two streams; + mag MAG + mrp MRP for tmkt; + distillation for
-    ckd; + consistency with the averaged network. The others have one stream, whose CE is the total.
+    Total = CE_m + CE_e + da DA for every method of two streams; + mag MAG + mrp MRP for tmkt; + distillation with
+    a teacher; + consistency with the averaged network. The others have one stream, whose CE is the total.
 
     average: the moving average of the network (mean teacher, arXiv 1703.01780), with `config.average` as its decay.
     """

@@ -183,6 +183,14 @@ class RunFolder:
         """Return the settings of the run, with overrides. Raises UserError if config.yaml is missing or wrong."""
         return load_config(self.path / CONFIG, overrides)
 
+    def guest_config(self, overrides: Sequence[str] = ()) -> Config:
+        """Return the settings for work on a finished run, with overrides. Raises UserError as `config`.
+
+        The run may be a stranger's: no cache is written and nothing is downloaded. A class map in the folder is used.
+        """
+        own_map = {"data__classes": str(self.path / CLASSES)} if (self.path / CLASSES).is_file() else {}
+        return self.config(overrides).replace(data__cache=None, data__events__download=False, **own_map)
+
     def environment(self) -> dict[str, Any]:
         """Return the last record of the environment: versions, device and processes."""
         records = [record for record in self.metrics() if record["kind"] == "environment"]
@@ -242,8 +250,7 @@ class RunFolder:
     def load_model(self) -> tuple[Config, SpikingClassifier, tuple[str, ...]]:
         """Return a finished run's configuration, its network with the trained weights, and its classes.
 
-        The run may be a stranger's, so the configuration comes without data.cache and data.events.download: nothing is
-        written.
+        The configuration is `guest_config`.
 
         Raises:
             UserError: a file is missing or damaged, does not fit the others, or the weights hold NaN or infinity.
@@ -266,8 +273,7 @@ class RunFolder:
         except UserError as error:
             raise UserError(f"run {self}: {error}; `tmkt train` makes it again") from error
         model.load_state_dict(weights)
-        own_map = {"data__classes": str(self.path / CLASSES)} if (self.path / CLASSES).is_file() else {}
-        return config.replace(data__cache=None, **own_map), model, classes
+        return self.guest_config(), model, classes
 
 
 def has_own_class_map(config: Config) -> bool:

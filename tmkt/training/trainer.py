@@ -19,12 +19,12 @@ from torch import Tensor
 
 from tmkt_kernels.nn import convert_sync_batchnorm
 
-from ..config import Config
+from ..config import TWO_STREAMS, Config
 from ..data import Augmentation, EventFrames, RunData, prepare, sample_pairs
 from ..distributed import peers_named, run_on_main_process
 from ..errors import DamagedError, Interrupted, UserError
 from ..method.teacher import Targets, teacher_targets
-from ..method.transfer import TWO_STREAMS, Streams, TransferTask, build_streams, phases
+from ..method.transfer import Streams, TransferTask, build_streams, phases
 from ..models.finite import check_finite
 from ..progress import TrainingProgress, count, say
 from ..seeding import step_generator, step_seed
