@@ -200,3 +200,10 @@ def test_nir_missing_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "nir", None)
     with pytest.raises(UserError, match=r"pip install 'tmkt\[nir\]'"):
         nir_graph(network("small", (16, 16)), config_of("small", (16, 16)))
+
+
+def test_the_card_says_which_weights_are_in_the_folder(tiny, tmp_path):
+    config = tiny.replace(train__steps=2, transfer__average=0.9, out=str(tmp_path / "run"))
+    train(config)
+    card = (export_run(config.out, tmp_path / "model") / "README.md").read_text()
+    assert "seed 42; moving average of the weights (decay 0.9) at the last step |" in card

@@ -37,8 +37,8 @@ def text(facts: Facts, formats: Sequence[str]) -> str:
         "classes": f"{len(facts.classes)}: {', '.join(facts.classes[:_NAMED])}{more}",
         "network": _network(config),
         "input": _input(config),
-        "method": f"{config.transfer.method}, {count(score['step'], 'optimiser step')}, seed {config.seed}; weights of "
-        f"the {'best validation' if config.train.select == 'best' else 'last step'}",
+        "method": f"{config.transfer.method}, {count(score['step'], 'optimiser step')}, seed {config.seed}; "
+        f"{_weights(config)}",
         "data": _data(config, facts.split),
         "versions": _versions(facts.environment),
     }
@@ -65,6 +65,12 @@ def _network(config: Config) -> str:
     neuron, options = config.model.neuron, config.model.options
     more = "".join(f", {name} {value}" for name, value in options.items())
     return f"{config.model.name}{more}; LIF neurons with tau {neuron.tau:g}, threshold {neuron.v_threshold:g}"
+
+
+def _weights(config: Config) -> str:
+    decay = config.transfer.average
+    averaged = f"moving average of the weights (decay {decay:g}) at" if decay > 0 else "weights of"
+    return f"{averaged} the {'best validation' if config.train.select == 'best' else 'last step'}"
 
 
 def _input(config: Config) -> str:
