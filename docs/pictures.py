@@ -9,7 +9,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from tmkt.analysis import figures
-from tmkt.analysis.example_batch import example_batch
+from tmkt.analysis.example_batch import example_batch, example_pairs
 from tmkt.analysis.figures import EVENT_COLOUR, STATIC_COLOUR, save
 from tmkt.config import AugmentConfig, TransferConfig, load_config
 from tmkt.data import prepare, sample_pairs
@@ -35,7 +35,7 @@ def mixed_batch() -> Figure:
 
 def bridge() -> Figure:
     """The mixed stream of one pair of the demo's data, with its simulated recording in no place and in each."""
-    settings = ["data.bridge=camera", "data.bridge_share=1", "data.motion=nmnist"]
+    settings = ["data.bridge=camera", "data.bridge_share=1", "data.camera=any", "data.motion=nmnist"]
     data = prepare(load_config(None, [*SETTINGS, *settings])).train
     assert data.camera is not None
     T, switch = len(data.events.frames), torch.tensor([5])
@@ -52,6 +52,12 @@ def bridge() -> Figure:
     labels = ["bridge: null", *(f"bridge_place:\n{place}" for place in ("images", "between", "events"))]
     title = "The mixed stream of one pair: its simulated recording in each place"
     return figures.sequences(torch.cat(rows, 1), switch.expand(4), labels, title, torch.cat(shown, 1))
+
+
+def bridge_fitted() -> Figure:
+    """Simulated recordings by cameras fitted to the demo's recordings, beside these."""
+    config = load_config(None, [*SETTINGS, "transfer.method=bridge"])
+    return figures.simulated_beside_recordings(*example_pairs(config, prepare(config)))
 
 
 def augmentations() -> Figure:
@@ -168,6 +174,7 @@ def surrogates() -> Figure:
 PICTURES: tuple[Callable[[], Figure], ...] = (
     mixed_batch,
     bridge,
+    bridge_fitted,
     augmentations,
     switch_steps,
     streams,

@@ -81,10 +81,10 @@ def _demo(arguments: argparse.Namespace) -> int:
     from .progress import say
 
     for line in (
-        "tmkt demo trains a spiking network with three methods, events_only, sliding",
-        "and tmkt, on a few simulated event recordings and on MNIST images, and tests it",
-        f"on other recordings. Results go to {arguments.out}.",
-        "One to two minutes on two idle CPU cores. The last digits of the accuracies",
+        "tmkt demo trains a spiking network with four methods, events_only, sliding,",
+        "tmkt and bridge, on a few simulated event recordings and on MNIST images, and",
+        f"tests it on other recordings. Results go to {arguments.out}.",
+        "Two minutes on two idle CPU cores. The last digits of the accuracies",
         "depend on the processor (docs/numerics.md).",
     ):
         say(line)

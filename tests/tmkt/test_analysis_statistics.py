@@ -32,6 +32,15 @@ def test_interval_of_seeds_alone_has_their_unbiased_variance():
     assert interval.high - interval.low == pytest.approx(width, rel=0.04)
 
 
+@pytest.mark.parametrize("level", [0.5, 0.95, 1 - 0.05 / 18])
+def test_interval_of_any_level_is_that_of_students_t(level):
+    of_seed = np.random.default_rng(0).normal(0.8, 0.05, 12)
+    interval = bootstrap(np.repeat(of_seed[:, None], 30, axis=1), level=level)
+    width = 2 * student_t.ppf((1 + level) / 2, 11) * of_seed.std(ddof=1) / 12**0.5
+    assert interval.high - interval.low == pytest.approx(width, rel=0.1)
+    assert interval.mean == pytest.approx(of_seed.mean())
+
+
 def test_interval_covers_the_truth_as_often_as_it_says():
     """Seeds and recordings both vary; five seeds, disjoint in part. The target is 95 %, but few seeds cover less."""
     rng, covered = np.random.default_rng(1), 0

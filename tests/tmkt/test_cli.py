@@ -122,18 +122,21 @@ def test_demo_in_small(tmp_path, capsys):
     out = tmp_path / "demo"
     settings = ["train.steps=4", "train.batch=10", "train.eval_every=2", "data.time_steps=4", "data.size=[16, 16]"]
     sizes = ["data.static.source=sklearn_digits", "data.events.test_per_class=2", "data.events.validation_per_class=1"]
-    fit = ["data.static.fit=resize", "model.options={channels: [4, 8]}"]
+    fit = ["data.static.fit=resize", "model.options={channels: [4, 8]}", "data.events.sensor_size=[16, 16]"]
     assert main(["demo", "--out", str(out), "--seed", "1", *settings, *sizes, *fit]) == 0
     printed, said = capsys.readouterr()
     assert re.search(r"a few simulated event recordings .*depend\s+on the processor", said, re.DOTALL)
     assert said.count("data:  ") == 1  # the runs share their data
-    for part in ("1 of 3, events_only", "2 of 3, sliding", "3 of 3, tmkt", "tmkt, step 4/4: loss"):
+    parts = ("1 of 4, events_only", "2 of 4, sliding", "3 of 4, tmkt", "tmkt, step 4/4: loss", "4 of 4, bridge")
+    for part in parts:
         assert part in said
+    assert "cameras fitted to 30 recordings" in said
     assert printed.index("accuracy.png") < printed.index("tmkt data check") < printed.index("own.yaml")
-    for method in ("events_only", "sliding", "tmkt"):
+    for method in ("events_only", "sliding", "tmkt", "bridge"):
         assert method in printed
         assert (out / method / "model.safetensors").is_file()
-    for name in ("mixed_batch.png", "learning_curves.png", "spike_raster.png", "accuracy.png", "table.txt"):
+    figures = ("mixed_batch", "bridge", "learning_curves", "spike_raster", "accuracy")
+    for name in (*(f"{figure}.png" for figure in figures), "table.txt"):
         assert (out / name).stat().st_size > 100
         assert name in printed
     assert (out / "tmkt/split.json").read_text() == (out / "events_only/split.json").read_text()

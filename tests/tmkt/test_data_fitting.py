@@ -42,6 +42,7 @@ def fitted(tiny, quick):
 @pytest.mark.slow
 def test_a_fit_finds_the_path_and_the_contrast_of_recordings_of_other_images(monkeypatch):
     monkeypatch.setattr(fitting, "IMAGES", 12)
+    monkeypatch.setattr(fitting, "ROUNDS", 30)
     generator = torch.Generator().manual_seed(0)
     path = torch.tensor([[-2.0, -1.0], [0.0, 2.5], [2.5, -1.5], [-2.0, -1.0]], dtype=torch.float64)
     shown, labels = shapes(5, generator)

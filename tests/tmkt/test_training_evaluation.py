@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tmkt.cli import main
+from tmkt.errors import UserError
 from tmkt.training.evaluation import Count, evaluate_parts, evaluate_run
 from tmkt.training.trainer import train
 from tmkt_kernels import events as ev
@@ -161,6 +162,17 @@ def test_weights_of_another_run_are_said(run, tiny, capsys):
     shutil.copy(Path(other.out) / "model.safetensors", run)
     evaluate_run(run)
     assert "is not the one that these weights were trained with" in " ".join(capsys.readouterr().err.split())
+
+
+def test_own_test_recordings_are_read_and_no_others(run, recordings):
+    before = evaluate_run(run)
+    for part in ("train", "validation"):
+        for name in names(run, part):
+            (recordings / f"{name}.bin").write_bytes(b"damaged")
+    assert evaluate_run(run) == before
+    (recordings / f"{names(run, 'test')[0]}.bin").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=names(run, "test")[0]):
+        evaluate_run(run)
 
 
 def test_a_run_of_a_stranger_writes_no_cache(run, recordings, tmp_path):

@@ -47,6 +47,26 @@ def example_batch(config: Config, data: RunData, progress: float, samples: int =
     return Example(streams.mixed[:, rows].cpu(), switch_step[rows], classes, is_event[:, rows])
 
 
+class ExamplePairs(NamedTuple):
+    """Both streams of a step with simulated recordings, each [T, B, 2, H, W], and the class of each pair."""
+
+    simulated: Tensor
+    recordings: Tensor
+    classes: list[str]
+
+
+def example_pairs(config: Config, data: RunData, pairs: int = 3) -> ExamplePairs:
+    """Return pairs of different classes of a run of method bridge, not cropped, mirrored or rotated."""
+    generator = step_generator(config.seed, 0)
+    drawn = sample_pairs(data.train, min(pairs, len(data.classes)), generator)
+    streams = build_streams(
+        config.transfer, data.train, drawn, progress=0.0, event_scale=config.data.events.scale, generator=generator
+    )
+    assert streams.mixed is not None
+    classes = [data.classes[label] for label in streams.classes.tolist()]
+    return ExamplePairs(streams.mixed.cpu(), streams.main.cpu(), classes)
+
+
 def _named(label: Tensor, classes: Sequence[str]) -> str:
     """Name a class, or the shares of two, as in "60% of 3, 40% of 7"."""
     if label.dim() == 0:

@@ -47,6 +47,17 @@ def mixed_batch(mixed: Tensor, switch_step: Tensor, classes: Sequence[str], is_e
     return sequences(mixed, switch_step, labels, title, is_event=is_event)
 
 
+def simulated_beside_recordings(simulated: Tensor, recordings: Tensor, classes: Sequence[str]) -> Figure:
+    """Draw a simulated recording [T, B, 2, H, W] above a recording of its class, for each pair; see `sequences`."""
+    T, batch = simulated.shape[:2]
+    rows = torch.stack([simulated, recordings], 2).flatten(1, 2)
+    labels = [f"class {name}\n{kind}" for name in classes for kind in ("simulated", "recording")]
+    switch_step = torch.tensor([T, 0]).repeat(batch)
+    is_simulated = (switch_step == T).expand(T, -1)
+    title = "What the network sees with a bridge: simulated recordings of images, and recordings of other images"
+    return sequences(rows, switch_step, labels, title, is_simulated)
+
+
 def sequences(
     mixed: Tensor,
     switch_step: Tensor,
@@ -70,6 +81,7 @@ def sequences(
     before, both = is_event == 0, (is_event > 0) & (is_event < 1)
     if simulated is None:
         simulated = before & (mixed[:, :, 0] != mixed[:, :, 1]).flatten(2).any(2)
+    switches = False
     for b, t in np.ndindex(batch, T):
         axis, image = axes[b, t], before[t, b] and not simulated[t, b]
         if image:
@@ -84,6 +96,7 @@ def sequences(
             axis.set_title(f"step {t}", fontsize=10)
         # A sample that is mixed with another one may show no image before its switch step.
         if 0 < t == switch_step[b] and before[t - 1, b] and not before[t, b]:  # mark the gap before the first events
+            switches = True
             axis.add_line(
                 Line2D([-0.08] * 2, [-0.06, 1.06], color="black", lw=4, transform=axis.transAxes, clip_on=False)
             )
@@ -91,11 +104,11 @@ def sequences(
         axes[b, 0].set_ylabel(label, fontsize=10, rotation=0, ha="right", va="center")
     frame: Any = {"facecolor": "white", "linewidth": 2}
     handles = [
-        Patch(**frame, edgecolor=STATIC_COLOUR, label="image step"),
+        *([Patch(**frame, edgecolor=STATIC_COLOUR, label="image step")] if (before & ~simulated).any() else []),
         *([Patch(**frame, edgecolor=SIMULATED_COLOUR, label="simulated step")] if simulated.any() else []),
         Patch(**frame, edgecolor=EVENT_COLOUR, label="event step"),
         *([Patch(**frame, edgecolor=BOTH_COLOUR, label="image and events")] if both.any() else []),
-        Line2D([], [], color="black", lw=4, label="switch step"),
+        *([Line2D([], [], color="black", lw=4, label="switch step")] if switches else []),
         Patch(facecolor="red", label="on event (pixel brighter)"),
         Patch(facecolor="blue", label="off event (pixel darker)"),
         Patch(facecolor="black", label="both in one step"),

@@ -16,12 +16,11 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 
 REPLICATES = 10_000
-_NORMAL = float(norm.ppf(0.975))
 _CHUNK = 1_000  # replicates at a time, which bounds the memory for large test sets
 
 
 class Interval(NamedTuple):
-    """A mean, its 95 % bootstrap interval, and the two-sided p value of "the mean is 0"."""
+    """A mean, its bootstrap interval, and the two-sided p value of "the mean is 0"."""
 
     mean: float
     low: float
@@ -38,7 +37,7 @@ def outcome_table(runs: Sequence[Mapping[str, float]]) -> np.ndarray:
     return table
 
 
-def bootstrap(table: np.ndarray, replicates: int = REPLICATES) -> Interval:
+def bootstrap(table: np.ndarray, replicates: int = REPLICATES, level: float = 0.95) -> Interval:
     """Bootstrap the mean over seeds of the mean over their recordings, with the chance of both.
 
     A single seed is kept, and the interval then does not cover the choice of seeds. Recordings get exponential weights
@@ -49,6 +48,7 @@ def bootstrap(table: np.ndarray, replicates: int = REPLICATES) -> Interval:
 
     Args:
         table: float [seeds, recordings], NaN if a seed did not test a recording: 0 and 1, or differences of them.
+        level: how often the interval covers the mean; 1 - 0.05 / n for n intervals that all shall, 19 times in 20.
     """
     tested = ~np.isnan(table)
     if table.size == 0 or not tested.any(axis=1).all():
@@ -65,18 +65,21 @@ def bootstrap(table: np.ndarray, replicates: int = REPLICATES) -> Interval:
         parts.append((of_seed * copies).sum(1) / seeds)
     means = np.concatenate(parts)
     mean = (values.sum(1) / tested.sum(1)).mean()
+    outside = (1 - level) / 2
     if means.std() > 0:
-        means = mean + (means - mean) * (_half_width(values, tested, mean) / (_NORMAL * means.std()))
-    low, high = np.quantile(means, [0.025, 0.975])
+        half_width = float(norm.ppf(1 - outside)) * means.std()
+        means = mean + (means - mean) * (_half_width(values, tested, mean, outside) / half_width)
+    low, high = np.quantile(means, [outside, 1 - outside])
     tail = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
     return Interval(float(mean), float(low), float(high), min(1.0, 2 * (tail + 1) / (replicates + 1)))
 
 
-def _half_width(values: np.ndarray, tested: np.ndarray, mean: float) -> float:
-    """Return half of the 95 % interval from the two-way clustered variance, with Student's t for the few seeds.
+def _half_width(values: np.ndarray, tested: np.ndarray, mean: float, outside: float) -> float:
+    """Return half of the interval with a share `outside` beyond each end, from the two-way clustered variance.
 
     Variance by seeds + by recordings - by both; never below that by recordings, which is an estimate from many, whereas
-    the one by seeds has S - 1 degrees of freedom and may be near 0. Degrees of freedom of the sum: Satterthwaite 1946.
+    the one by seeds has S - 1 degrees of freedom and may be near 0. Student's t for the few seeds, with the degrees of
+    freedom of the sum: Satterthwaite 1946.
     """
     seeds, recordings = values.shape
     error = tested * (values - mean) / (seeds * tested.sum(1, keepdims=True))
@@ -85,7 +88,7 @@ def _half_width(values: np.ndarray, tested: np.ndarray, mean: float) -> float:
     more = max(0.0, by_seed - np.square(error).sum()) if seeds > 1 else 0.0  # added by seeds to recordings
     variance = by_recording + more
     freedom = variance**2 / (more**2 / max(1, seeds - 1) + by_recording**2 / max(1, recordings - 1))
-    return float(student_t.ppf(0.975, freedom) * variance**0.5)
+    return float(student_t.ppf(1 - outside, freedom) * variance**0.5)
 
 
 def wilson(correct: int, total: int, z: float = 1.96) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from .augment import Augmentation
 from .pairs import EventFrames, PairBatch, PairedData, sample_pairs
-from .prepare import PARTS, RunData, digests, fill_cache, load_folder, prepare
+from .prepare import PARTS, RunData, digests, fill_cache, load_folder, load_test, prepare
 
 __all__ = [
     "PARTS",
@@ -14,6 +14,7 @@ __all__ = [
     "digests",
     "fill_cache",
     "load_folder",
+    "load_test",
     "prepare",
     "sample_pairs",
 ]

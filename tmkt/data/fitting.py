@@ -19,8 +19,8 @@ from .pairs import ClassIndex, EventFrames
 
 MOST = 200  # recordings that are fitted to
 STEPS = 24  # frames of a recording, in which its motion shows
-CANDIDATES, BEST, ROUNDS = 96, 12, 30
-IMAGES = 20  # that each candidate sees in a round
+CANDIDATES, BEST, ROUNDS = 96, 12, 20
+IMAGES = 10  # that each candidate sees in a round
 _TOGETHER = 480  # recordings that are simulated at once
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from .fitting import MOST, STEPS, fit_cameras
 from .loading import load_events, load_images
 from .pairs import ClassIndex, EventFrames, PairedData
 from .scenes import open_camera
-from .sources.events import Recording
+from .sources.events import EventSource, Recording
 from .sources.images import StaticSource
 from .sources.opening import as_recorded, has_images, open_events, open_folder, open_pair
 from .splits import Split, choose_images, draw_test_recordings, split_recordings
@@ -50,28 +50,51 @@ class RunData:
             raise ValueError(f"data: expected {expected} of simulated recordings; prepare it for this configuration")
 
 
+class _Opened(NamedTuple):
+    """The images and recordings of a run, before they are loaded; sources: of each part of the split."""
+
+    config: Config  # as recorded
+    images: StaticSource
+    classes: ClassMap
+    sources: dict[str, EventSource]
+    split: Split
+
+    @staticmethod
+    def of(config: Config) -> "_Opened":
+        images, classes = open_pair(config)
+        recorded = as_recorded(config)
+        events = open_events(recorded, images, classes)
+        recordings = events.recordings()
+        split = split_recordings(recordings, images.classes, recorded.data.events, config.seed)
+        sources = dict.fromkeys(Split._fields, events)
+        if recorded.data.events.has_test_set:
+            sources["test"] = open_events(recorded, images, classes, test=True)
+            split = split._replace(test=draw_test_recordings(sources["test"].recordings(), images.classes, config))
+        return _Opened(recorded, images, classes, sources, split)
+
+
+def load_test(config: Config) -> EventFrames:
+    """Load the test recordings of `config` alone, as `prepare` does."""
+    opened = _Opened.of(config)
+    return load_events(opened.sources["test"], opened.split.test, opened.config.data, "test recordings")
+
+
 def prepare(config: Config) -> RunData:
     """Open, split and load the data of `config`. Raises UserError, naming the file and its fault."""
-    images, classes = open_pair(config)
-    recorded = as_recorded(config)
-    data = recorded.data
-    events = open_events(recorded, images, classes)
-    recordings = events.recordings()
-    split = split_recordings(recordings, images.classes, data.events, config.seed)
-    sources = dict.fromkeys(Split._fields, events)
-    if data.events.has_test_set:
-        sources["test"] = open_events(recorded, images, classes, test=True)
-        split = split._replace(test=draw_test_recordings(sources["test"].recordings(), images.classes, config))
+    opened = _Opened.of(config)
+    images, split = opened.images, opened.split
     paired = has_images(config)
     index, twins = choose_images(config, images, split) if paired else (np.arange(len(images.labels)), None)
+    data = opened.config.data
     frames = {
-        part: load_events(source, getattr(split, part), data, f"{part} recordings") for part, source in sources.items()
+        part: load_events(source, getattr(split, part), data, f"{part} recordings")
+        for part, source in opened.sources.items()
     }
     static = load_images(images, index, data.size, data.static.fit, "static images", data.cache)
     camera = open_camera(config, images, index)
     labels = torch.from_numpy(images.labels[index])
     if camera is not None and config.data.camera == "fitted":
-        camera = replace(camera, fitted=_fitted(config, images, classes, split.train, camera.images, labels))
+        camera = replace(camera, fitted=_fitted(config, images, opened.classes, split.train, camera.images, labels))
     digests_of_images = digests(static[None]) if paired else []
     if camera is not None:  # what it sees may differ where what the network sees does not
         digests_of_images = [a + b for a, b in zip(digests_of_images, digests(camera.images[None]), strict=True)]

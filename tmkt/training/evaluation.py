@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..data import EventFrames, digests, load_folder, prepare
+from ..data import EventFrames, digests, load_folder, load_test
 from ..data.sources.opening import as_recorded
 from ..models import SpikingClassifier
 from ..models.finite import check_finite, finite_inputs
@@ -106,7 +106,7 @@ def evaluate_parts(run_dir: str | Path, events: str | Path | None = None) -> Eva
     config, model, classes = run.load_model()
     device = device_for(config)
     with enough_memory(config):
-        frames = prepare(config).test if events is None else load_folder(config, classes, events)
+        frames = load_test(config) if events is None else load_folder(config, classes, events)
         score = evaluate(model.to(device), frames, config.data.events.scale, device)
     root = as_recorded(config).data.events.root
     own = events is None or (bool(root) and Path(events).resolve() == Path(root).resolve())

@@ -11,11 +11,11 @@ import tempfile
 from pathlib import Path
 
 import torch
-from study import NMNIST, SETTINGS, SPLIT_SEED, subset
+from targets import TARGETS, drawn, everything
 from torch import Tensor
 
-from tmkt.config import Config, load_config
-from tmkt.data import Augmentation, PairBatch, RunData, prepare, sample_pairs
+from tmkt.config import Config
+from tmkt.data import Augmentation, PairBatch, RunData, sample_pairs
 from tmkt.method.transfer import build_streams
 from tmkt.training.trainer import Trainer
 
@@ -43,13 +43,13 @@ def gradients(trainer: Trainer, config: Config, data: RunData, pairs: list[PairB
 
 
 def main() -> None:
-    base = load_config(None, [*SETTINGS, *NMNIST, f"seed={SPLIT_SEED}"])
-    data = prepare(base)
+    target = TARGETS["nmnist"]
+    base = everything(target).base.replace(transfer__method="tmkt")
     OUT.write_text("", encoding="utf-8")
     for seed in (1, 2, 3):
-        ours = subset(data, COUNT, seed)
+        ours = drawn(target, COUNT, base.replace(seed=seed), tuning=False, twins=False)
         generator = torch.Generator().manual_seed(seed)
-        drawn = [sample_pairs(ours.train, 20, generator, AUGMENTATION) for _ in range(BATCHES)]
+        batches = [sample_pairs(ours.train, 20, generator, AUGMENTATION) for _ in range(BATCHES)]
         for steps in (0, 30, 150):
             with tempfile.TemporaryDirectory() as folder:
                 config = base.replace(seed=seed, out=folder, train__lr=1e-2, train__steps=max(1, steps))
@@ -57,7 +57,7 @@ def main() -> None:
                 if steps:
                     trainer.run()
                 for ratio in (0.3, 0.5, 0.7):
-                    for varied, pairs in {"all": drawn, "mixing": drawn[:1] * BATCHES}.items():
+                    for varied, pairs in {"all": batches, "mixing": batches[:1] * BATCHES}.items():
                         for mixing in ("time_step", "sample"):
                             mixed = config.replace(transfer__mixing=mixing, transfer__ratio=ratio)
                             rows = gradients(trainer, mixed, ours, pairs)

@@ -11,36 +11,39 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from study import ABLATIONS, COUNTS, METHODS, SEEDS, ranking, read
+from runs import METHODS, read
+from search import finished, ranking, searched
+from study import LONGER, TWINS
+from targets import TARGETS, Target
 
 from tmkt.analysis.statistics import bootstrap, holm
 
 DOCS = Path(__file__).parents[2]
-NAMES = (*METHODS[:1], "events_only 2x", *METHODS[1:])
 Right = np.ndarray  # float [seeds, recordings]: 1 if right
+OURS = "bridge"
 
 
-def load(stage: str) -> dict[tuple[str, int], Right]:
+def load(target: Target, stage: str) -> dict[tuple[str, int | None], Right]:
     """(name, recordings per class) -> right, one row per seed, in order; only seeds that all rows of a count have."""
-    found: dict[tuple[str, int], dict[int, list[int]]] = defaultdict(dict)
-    for record in read(stage):
+    found: dict[tuple[str, int | None], dict[int, list[int]]] = defaultdict(dict)
+    for record in read(target, stage):
         found[record["name"], record["count"]][record["seed"]] = [int(c) for c in record["test_right"]]
     common = {
         count: set.intersection(*(set(rows) for (_, c), rows in found.items() if c == count))
         for count in {count for _, count in found}
     }
-    runs = {key: np.array([rows[s] for s in sorted(common[key[1]])], float) for key, rows in found.items()}
-    if stage == "grid":  # static_only reads no recording, so that one run per seed serves every count
-        runs |= {
-            ("static_only", c): runs["static_only", 5][: len(runs["tmkt", c])] for c in COUNTS if ("tmkt", c) in runs
-        }
-    return runs
+    return {key: np.array([rows[s] for s in sorted(common[key[1]])], float) for key, rows in found.items()}
 
 
-def interval(values: Right) -> tuple[float, float, float]:
-    """Mean and 95 % interval, in per cent."""
-    found = bootstrap(values)
-    return 100 * found.mean, 100 * found.low, 100 * found.high
+def counts(target: Target) -> list[int | None]:
+    """Return the numbers of recordings per class at which every run is done, fewest first."""
+    records = read(target, "grid")
+    done = [c for c in target.counts if sum(r["count"] == c for r in records) == target.seeds * len(METHODS)]
+    return sorted(done, key=lambda count: count or 1_000)
+
+
+def named(count: int | None) -> str:
+    return "all" if count is None else f"{count} per class"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -49,73 +52,83 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def accuracy(values: Right) -> str:
-    return "{:.1f} ({:.1f} to {:.1f})".format(*interval(values))
+    found = bootstrap(values)
+    return f"{100 * found.mean:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
 
 
-def gain(difference: Right, p: float | None = None) -> str:
-    text = "{:+.1f} ({:+.1f} to {:+.1f})".format(*interval(difference))
-    return text if p is None else f"{text}, p = {p:.2g}"
+def gain(difference: Right, comparisons: int = 1) -> str:
+    """Mean difference with its interval; of `comparisons` such intervals all cover the mean, 19 times in 20."""
+    found = bootstrap(difference, level=1 - 0.05 / comparisons)
+    return f"{100 * found.mean:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
 
 
-def tuning_table() -> str:
+def tuning_table(target: Target) -> str:
     rows = []
     for method in METHODS:
-        (score, setting), *_ = ranked = ranking(method)
-        text = ", ".join(f"{key.split('.', 1)[1]} {value}" for key, value in setting.items())
-        rows.append([method, text, f"{100 * score:.1f}", f"{100 * ranked[-1][0]:.1f}"])
-    return table(["method", "best setting", "validation, %", "worst setting"], rows)
+        values = [trial.value or 0.0 for trial in finished(searched(target, method))]
+        score, setting = ranking(target, method)[0]
+        shown = (
+            f"{key.split('.')[-1]} {value:.3g}" if isinstance(value, float) else f"{key.split('.')[-1]} {value}"
+            for key, value in sorted(setting.items())
+            if value not in (0, False)
+        )
+        rows.append(
+            [method, ", ".join(shown), f"{100 * score:.1f}", f"{100 * min(values):.1f} to {100 * max(values):.1f}"]
+        )
+    return table(["method", "its setting", "validation, %", "range of the trials"], rows)
 
 
-def grid_table(stage: str, counts: Sequence[int]) -> str:
-    runs = load(stage)
-    rows = [[name, *(accuracy(runs[name, c]) for c in counts)] for name in NAMES if (name, counts[0]) in runs]
-    return table(["method", *(f"{c} per class ({len(runs['tmkt', c])} seeds)" for c in counts)], rows)
+def grid_table(target: Target) -> str:
+    runs = load(target, "grid")
+    header = [f"{named(c)} ({len(runs[OURS, c])} seeds)" for c in counts(target)]
+    return table(["method", *header], [[m, *(accuracy(runs[m, c]) for c in counts(target))] for m in METHODS])
 
 
-def paired_table(stage: str, counts: Sequence[int]) -> str:
-    runs = load(stage)
-    rivals = [name for name in NAMES if name != "tmkt" and (name, counts[0]) in runs]
-    differences = [runs["tmkt", c] - runs[name, c] for name in rivals for c in counts]
-    p = iter(holm([bootstrap(d).p for d in differences]))
-    cells = iter([gain(d, next(p)) for d in differences])
-    return table(
-        ["tmkt minus", *(f"{c} per class" for c in counts)], [[n, *(next(cells) for _ in counts)] for n in rivals]
-    )
+def paired_table(target: Target) -> str:
+    """Differences to each other method; the six comparisons of one number of recordings are a family."""
+    runs, rivals = load(target, "grid"), [m for m in METHODS if m != OURS]
+    columns = []
+    for count in counts(target):
+        differences = [runs[OURS, count] - runs[m, count] for m in rivals]
+        p = holm([bootstrap(d).p for d in differences])
+        columns.append([f"{gain(d, len(p))}, p = {q:.2g}" for d, q in zip(differences, p, strict=True)])
+    header = [f"{OURS} minus", *(named(c) for c in counts(target))]
+    return table(header, [[m, *cells] for m, *cells in zip(rivals, *columns, strict=True)])
 
 
-def ablation_table() -> str:
-    changed = load("ablate")
-    seeds = len(changed["no TSM", 5])
-    tuned = load("grid")["tmkt", 5][:seeds]
-    rows = [["as tuned", validation("grid", "tmkt", seeds), f"{100 * tuned.mean():.1f}", ""]]
-    for name in ABLATIONS:
-        values = changed[name, 5]
-        rows.append([name, validation("ablate", name, seeds), f"{100 * values.mean():.1f}", gain(values - tuned)])
-    return table([f"tmkt, 5 per class ({seeds} seeds)", "validation, %", "test, %", "test, minus as tuned"], rows)
+def ablation_table(target: Target) -> str:
+    count = target.counts[0]
+    changed = {name: values for (name, _), values in load(target, "ablate").items()}
+    seeds = min(map(len, changed.values()))
+    tuned = load(target, "grid")[OURS, count][:seeds]
+    rows = [["as tuned", f"{100 * tuned.mean():.1f}", ""]]
+    for name, values in changed.items():
+        rows.append(
+            [name.replace("data.", "").replace("transfer.", ""), f"{100 * values.mean():.1f}", gain(values - tuned)]
+        )
+    return table([f"{OURS}, {named(count)} ({seeds} seeds)", "test, %", "minus as tuned"], rows)
 
 
-def validation(stage: str, name: str, seeds: int) -> str:
-    """Return the mean validation accuracy of a row at 5 recordings per class, over the first `seeds` seeds."""
-    rows = (r for r in read(stage) if (r["name"], r["count"]) == (name, 5) and r["seed"] in SEEDS[:seeds])
-    return f"{100 * float(np.mean([r['validation'] for r in rows])):.1f}"
-
-
-def longer_table() -> str:
-    longer, short = load("longer"), load("grid")
-    seeds = len(longer["tmkt", 5])
-    rows = []
-    for method in ("events_only", "joint", "sliding", "tmkt"):
-        values, before = longer[method, 5], short[method, 5][:seeds]
-        less = "" if method == "tmkt" else gain(longer["tmkt", 5] - values)
+def longer_table(target: Target) -> str:
+    count = target.counts[0]
+    longer, short = load(target, "longer"), load(target, "grid")
+    seeds, rows = len(longer[OURS, count]), []
+    for method in LONGER:
+        values, before = longer[method, count], short[method, count][:seeds]
+        less = "" if method == OURS else gain(longer[OURS, count] - values)
         rows.append([method, f"{100 * before.mean():.1f}", f"{100 * values.mean():.1f}", gain(values - before), less])
-    header = [
-        f"5 per class ({seeds} seeds)",
-        "150 steps, %",
-        "450 steps, %",
-        "450 minus 150",
-        "tmkt minus it, 450 steps",
-    ]
-    return table(header, rows)
+    header = [f"{named(count)} ({seeds} seeds)", "600 steps, %", "1,800 steps, %", "1,800 minus 600"]
+    return table([*header, f"{OURS} minus it, 1,800 steps"], rows)
+
+
+def twins_table(target: Target) -> str:
+    count = target.counts[0]
+    allowed, without = load(target, "twins"), load(target, "grid")
+    seeds, rows = len(allowed[OURS, count]), []
+    for method in TWINS:
+        values, before = allowed[method, count], without[method, count][:seeds]
+        rows.append([method, f"{100 * before.mean():.1f}", f"{100 * values.mean():.1f}", gain(values - before)])
+    return table([f"{named(count)} ({seeds} seeds)", "without twins, %", "with twins, %", "gain"], rows)
 
 
 def variance_table() -> str:
@@ -135,46 +148,56 @@ def variance_table() -> str:
     return table(header, rows)
 
 
-def curves() -> Figure:
-    """Draw test accuracy against recordings per class."""
-    runs, figure = load("grid"), Figure(figsize=(7.5, 4.6))
-    axis = figure.subplots()
-    shown = [name for name in NAMES if name != "static_only"]  # far below; see the table
-    for number, name in enumerate(shown):
-        means, lows, highs = np.array([interval(runs[name, c]) for c in COUNTS]).T
-        x = np.array(COUNTS) * 1.03 ** (number - len(shown) / 2)  # side by side
-        style = {"lw": 2.5, "color": "black"} if name == "tmkt" else {"lw": 1.3}
-        axis.errorbar(x, means, [means - lows, highs - means], marker="o", capsize=3, label=name, **style)
-    axis.set(xscale="log", xlabel="training recordings per class", ylabel="test accuracy, %")
-    axis.set_xticks(COUNTS, [str(c) for c in COUNTS])
-    axis.minorticks_off()
-    axis.set_title("MNIST images to N-MNIST recordings; 95 % interval over seeds and recordings", fontsize=10)
-    axis.legend(fontsize=8)
-    axis.grid(alpha=0.3)
+def curves(target: Target, title: str) -> Figure:
+    """Draw test accuracy against recordings per class, and validation accuracy during the training."""
+    runs, shown = load(target, "grid"), counts(target)
+    figure = Figure(figsize=(11.5, 4.6))
+    left, right = figure.subplots(1, 2)
+    for number, method in enumerate(METHODS):
+        style = {"lw": 2.5, "color": "black"} if method == OURS else {"lw": 1.3, "color": f"C{number}"}
+        found = [bootstrap(runs[method, c]) for c in shown]
+        means, lows, highs = (100 * np.array([getattr(f, side) for f in found]) for side in ("mean", "low", "high"))
+        x = np.arange(len(shown)) + 0.05 * (number - len(METHODS) / 2)  # side by side
+        left.errorbar(x, means, [means - lows, highs - means], marker="o", capsize=3, label=method, **style)
+        of_method = [r["curve"] for r in read(target, "grid") if (r["name"], r["count"]) == (method, target.counts[0])]
+        right.plot(60 * np.arange(1, 1 + len(of_method[0])), 100 * np.mean(of_method, 0), label=method, **style)
+    left.set(xlabel="training recordings per class", ylabel="test accuracy, %", title="95 % intervals")
+    left.set_xticks(range(len(shown)), ["all" if c is None else str(c) for c in shown])
+    right.set(
+        xlabel="optimiser steps", ylabel="validation accuracy, %", title=f"{named(target.counts[0])}, mean of seeds"
+    )
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+    left.legend(fontsize=8)
+    figure.suptitle(title)
     return figure
 
 
 def main() -> None:
-    tables = {
-        "tuning": tuning_table,
-        "grid": lambda: grid_table("grid", COUNTS),
-        "paired": lambda: paired_table("grid", COUNTS),
-        "ablation": ablation_table,
-        "longer": longer_table,
-        "cifar": lambda: grid_table("cifar", [20]),
-        "cifar-paired": lambda: paired_table("cifar", [20]),
-        "variance": variance_table,
-    }
     page = DOCS / "study.md"
     text = page.read_text(encoding="utf-8")
+    tables = {"variance": variance_table}
+    for name, target in TARGETS.items():
+        for kind, build in {
+            "tuning": tuning_table,
+            "grid": grid_table,
+            "paired": paired_table,
+            "ablation": ablation_table,
+            "longer": longer_table,
+            "twins": twins_table,
+        }.items():
+            tables[f"{name}-{kind}"] = lambda build=build, target=target: build(target)
     for name, build in tables.items():
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        if begin not in text:
-            continue
-        before, _, rest = text.partition(begin)
-        text = f"{before}{begin}\n{build()}\n{end}{rest.partition(end)[2]}"
+        if begin in text:
+            before, _, rest = text.partition(begin)
+            text = f"{before}{begin}\n{build()}\n{end}{rest.partition(end)[2]}"
     page.write_text(text, encoding="utf-8")
-    curves().savefig(DOCS / "images" / "study.png", dpi=130, bbox_inches="tight")
+    titles = {"nmnist": "MNIST images to N-MNIST recordings", "caltech": "Caltech101 images to simulated recordings"}
+    for name, title in titles.items():
+        if counts(TARGETS[name]):
+            path = DOCS / "images" / f"study-{name}.png"
+            curves(TARGETS[name], title).savefig(path, dpi=130, bbox_inches="tight")
 
 
 if __name__ == "__main__":
