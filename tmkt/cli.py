@@ -84,7 +84,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         "tmkt demo trains a spiking network with four methods, events_only, sliding,",
         "tmkt and bridge, on a few simulated event recordings and on MNIST images, and",
         f"tests it on other recordings. Results go to {arguments.out}.",
-        "Two minutes on two idle CPU cores. The last digits of the accuracies",
+        "One to two minutes on two idle CPU cores. The last digits of the accuracies",
         "depend on the processor (docs/numerics.md).",
     ):
         say(line)

@@ -131,6 +131,7 @@ def test_demo_in_small(tmp_path, capsys):
     for part in parts:
         assert part in said
     assert "cameras fitted to 30 recordings" in said
+    assert "which favours it" in printed
     assert printed.index("accuracy.png") < printed.index("tmkt data check") < printed.index("own.yaml")
     for method in ("events_only", "sliding", "tmkt", "bridge"):
         assert method in printed
