@@ -75,7 +75,7 @@ def tuning_table(target: Target) -> str:
         rows.append(
             [method, ", ".join(shown), f"{100 * score:.1f}", f"{100 * min(values):.1f} to {100 * max(values):.1f}"]
         )
-    return table(["method", "its setting", "validation, %", "range of the trials"], rows)
+    return table(["method", "its setting", "validation, %", "the trials, of half the steps and other seeds, %"], rows)
 
 
 def grid_table(target: Target) -> str:
@@ -109,26 +109,25 @@ def ablation_table(target: Target) -> str:
     return table([f"{OURS}, {named(count)} ({seeds} seeds)", "test, %", "minus as tuned"], rows)
 
 
-def longer_table(target: Target) -> str:
+def changed_table(target: Target, stage: str, methods: Sequence[str], before: str, after: str) -> str:
+    """The runs of `stage` beside those of the grid, at the number of recordings that the settings are tuned at."""
     count = target.counts[0]
-    longer, short = load(target, "longer"), load(target, "grid")
-    seeds, rows = len(longer[OURS, count]), []
-    for method in LONGER:
-        values, before = longer[method, count], short[method, count][:seeds]
-        less = "" if method == OURS else gain(longer[OURS, count] - values)
-        rows.append([method, f"{100 * before.mean():.1f}", f"{100 * values.mean():.1f}", gain(values - before), less])
-    header = [f"{named(count)} ({seeds} seeds)", "600 steps, %", "1,800 steps, %", "1,800 minus 600"]
-    return table([*header, f"{OURS} minus it, 1,800 steps"], rows)
+    changed, grid = load(target, stage), load(target, "grid")
+    seeds, rows = len(changed[OURS, count]), []
+    for method in methods:
+        values, old = changed[method, count], grid[method, count][:seeds]
+        less = "" if method == OURS else gain(changed[OURS, count] - values)
+        rows.append([method, f"{100 * old.mean():.1f}", f"{100 * values.mean():.1f}", gain(values - old), less])
+    header = [f"{named(count)} ({seeds} seeds)", f"{before}, %", f"{after}, %", "gain"]
+    return table([*header, f"{OURS} minus it, {after}"], rows)
+
+
+def longer_table(target: Target) -> str:
+    return changed_table(target, "longer", LONGER, "600 steps", "1,800 steps")
 
 
 def twins_table(target: Target) -> str:
-    count = target.counts[0]
-    allowed, without = load(target, "twins"), load(target, "grid")
-    seeds, rows = len(allowed[OURS, count]), []
-    for method in TWINS:
-        values, before = allowed[method, count], without[method, count][:seeds]
-        rows.append([method, f"{100 * before.mean():.1f}", f"{100 * values.mean():.1f}", gain(values - before)])
-    return table([f"{named(count)} ({seeds} seeds)", "without twins, %", "with twins, %", "gain"], rows)
+    return changed_table(target, "twins", TWINS, "without twins", "with twins")
 
 
 def variance_table() -> str:

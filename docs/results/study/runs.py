@@ -44,7 +44,8 @@ def run(target: Target, cell: Cell, stage: str) -> dict[str, Any]:
         data = drawn(target, cell.count, config, tuning=tuning, twins=twins)
         trainer = Trainer(config, data)
         # A teacher depends on the images, the seed and the weight decay alone.
-        teacher = TEMPORARY / f"teacher-{target.name}-{twins}-{cell.seed}-{config.train.weight_decay}.safetensors"
+        of_teacher = (target.name, target.images, twins, cell.seed, config.train.weight_decay)
+        teacher = TEMPORARY / f"teacher-{'-'.join(map(str, of_teacher))}.safetensors"
         if config.transfer.distils and teacher.exists():
             write_tensors(trainer.folder.teacher, read_tensors(teacher)[0], trainer.identity)
         score = trainer.run(introduce=False)

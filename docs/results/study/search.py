@@ -28,13 +28,16 @@ OF_METHOD: dict[str, dict[str, list[Any]]] = {
 }
 
 
-def searched(target: Target, method: str) -> Any:
+def searched(target: Target, method: str, begin: bool = False) -> Any:
+    """Return the search of a method, which `begin` makes if it is missing; without it nothing is written."""
     import optuna  # here, because runs at settings that are found need none
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     backend = optuna.storages.journal.JournalFileBackend(str(target.folder / "tuning.journal"))
     storage = optuna.storages.JournalStorage(backend)
-    return optuna.create_study(storage=storage, study_name=method, direction="maximize", load_if_exists=True)
+    if begin:
+        return optuna.create_study(storage=storage, study_name=method, direction="maximize", load_if_exists=True)
+    return optuna.load_study(storage=storage, study_name=method)
 
 
 def finished(study: Any) -> list[Any]:
@@ -49,7 +52,7 @@ def choices(method: str) -> dict[str, list[Any]]:
 def tune(target: Target, method: str) -> None:
     import optuna
 
-    study = searched(target, method)
+    study = searched(target, method, begin=True)
     first = {"train.lr": 0.007, **{key: values[0] for key, values in choices(method).items()}}
     study.enqueue_trial(first, skip_if_exists=True)
 

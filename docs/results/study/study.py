@@ -10,7 +10,7 @@
 
 TARGET is nmnist or caltech, see targets.py. The folder of that name beside this file has the search (tuning.journal)
 and one JSON line per run (<STAGE>.jsonl); what is there is not run again. Settings are chosen on validation recordings
-alone. Needs TMKT_DATA, the folder of MNIST, N-MNIST-small and caltech101, and optuna.
+alone. Needs TMKT_DATA, the folder of MNIST, N-MNIST-small and caltech101, and optuna 5.
 """
 
 import json
@@ -68,7 +68,8 @@ def ablate(target: Target) -> Iterator[Cell]:
     """The setting of `bridge` with one change each; other methods at that setting, with and without a camera."""
     tuned = best(target, "bridge")
     rows: dict[str, tuple[str, dict[str, Any]]] = {}
-    for key, values in {**choices("bridge"), **FURTHER}.items():
+    alone = {key: values for key, values in choices("bridge").items() if key != "transfer.average"}
+    for key, values in {**alone, **FURTHER}.items():
         for value in values:
             if value != tuned.get(key, FURTHER.get(key, [None])[0]):
                 rows[f"{key} {value}"] = ("bridge", {key: value})
@@ -77,12 +78,8 @@ def ablate(target: Target) -> Iterator[Cell]:
     rows["cameras at random"] = ("bridge", RANDOM)
     rows["joint, no simulated recordings"] = ("joint", {})
     rows["tmkt, no simulated recordings"] = ("tmkt", {"transfer.ratio": 0.3})
-    for place in ("images", "between", "events"):
-        simulated = {
-            "data.bridge": "camera",
-            "data.bridge_place": place,
-            "data.bridge_share": 1.0 - 0.5 * (place == "events"),
-        }
+    for place, share in {"images": 1.0, "between": 1.0, "events": 0.5}.items():
+        simulated = {"data.bridge": "camera", "data.bridge_place": place, "data.bridge_share": share}
         rows[f"tmkt, simulated {place}"] = ("tmkt", {"transfer.ratio": 0.3, **simulated})
     every = {"data.bridge": "camera", "data.bridge_place": "events", "data.bridge_share": 1.0}
     rows["joint, no real recording, cameras at random"] = ("joint", {**every, **RANDOM})

@@ -176,7 +176,7 @@ def drawn(target: Target, count: int | None, config: Config, *, tuning: bool, tw
         assert whole.train.camera is not None
         camera = SimulatedCamera(whole.train.camera.images[chosen], config.data, *config.simulated)
         if config.data.camera == "fitted":
-            name = f"cameras-{target.name}-{twins}-{count}-{config.seed}.pt"
+            name = f"cameras-{target.name}-{target.images}-{twins}-{count}-{config.seed}.pt"
             index = ClassIndex.of(chosen_labels, len(whole.classes))
             found = fitted(TEMPORARY / name, pick(fine, rows), camera.images, index, config)
             camera = replace(camera, fitted=lambda: found)
